@@ -1,0 +1,176 @@
+//! `cargo xtask peers`: our system against other people's programs, which are installed from Debian first.
+//!
+//! A peer test is an integration test of the package `e2e`, `infra/e2e/tests/peers_<name>.rs`, behind the feature
+//! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use crate::Findings;
+use crate::report::Report;
+use crate::tree::Tree;
+
+mod debian;
+
+/// One test with other people's programs.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    /// What it shows, for the heading.
+    title: &'static str,
+    /// Debian packages it needs; each has a row in [`debian::PACKAGES`].
+    packages: &'static [&'static str],
+}
+
+pub(crate) const PEERS: &[Peer] = &[
+    Peer {
+        name: "curl",
+        title: "curl sends by SMTP and reads by POP3",
+        packages: &["curl", "zstd"],
+    },
+    Peer {
+        name: "swaks",
+        title: "swaks walks through SMTP and LMTP dialogues",
+        packages: &["swaks"],
+    },
+    Peer {
+        name: "postfix",
+        title: "Postfix feeds us by LMTP and SMTP",
+        packages: &["postfix", "libsasl2-modules"],
+    },
+    Peer {
+        name: "fetchmail",
+        title: "fetchmail empties a mailbox by POP3",
+        packages: &["fetchmail"],
+    },
+];
+
+const TESTS: &str = "infra/e2e/tests/";
+
+/// Installs what is missing and runs all peer tests, or the named one; true when all ran and passed.
+pub(crate) fn run(tree: &Tree, only: Option<&str>) -> Result<bool, Box<dyn Error>> {
+    let chosen: Vec<&Peer> = PEERS
+        .iter()
+        .filter(|peer| only.is_none_or(|name| name == peer.name))
+        .collect();
+    if chosen.is_empty() {
+        return Err(format!("no peer `{}`\n{}", only.unwrap_or_default(), crate::usage()).into());
+    }
+    let mut report = Report::default();
+    report.step("list", "every peer test is known by name", || {
+        Ok(unknown(&tree.files))
+    });
+    let needed: BTreeSet<&str> = chosen
+        .iter()
+        .flat_map(|peer| peer.packages)
+        .copied()
+        .collect();
+    let mut absent = BTreeSet::new();
+    report.step("install", "programs from Debian run", || {
+        let (findings, without) = debian::provide(tree, &needed);
+        absent = without;
+        Ok(findings)
+    });
+    for peer in chosen {
+        report.step(peer.name, peer.title, || {
+            match skip(peer, &tree.files, &absent) {
+                Some(why) => Ok(vec![why]),
+                None => test(tree, peer),
+            }
+        });
+    }
+    Ok(report.summary())
+}
+
+/// The workspace is named so that everything built for its tests before is used again.
+fn test(tree: &Tree, peer: &Peer) -> Findings {
+    let target = format!("peers_{}", peer.name);
+    let mut arguments = vec!["test", "--workspace", "--locked", "--features", "e2e/peers"];
+    arguments.extend(["--test", target.as_str(), "--"]);
+    tree.run("cargo", &[arguments.as_slice(), &["--nocapture"]].concat())?;
+    let listed = tree.output("cargo", &[arguments.as_slice(), &["--list"]].concat())?;
+    Ok(idle(&listed).into_iter().collect())
+}
+
+/// A file whose tests are all compiled out passes, having shown nothing. Takes what `--list` prints.
+fn idle(listed: &str) -> Option<String> {
+    let none = !listed.lines().any(|line| line.ends_with(": test"));
+    none.then(|| "SKIPPED: the file holds no test".to_owned())
+}
+
+/// Why a peer test cannot be run. Skipping is a failure: a check that silently does nothing is worse than none.
+fn skip(peer: &Peer, files: &BTreeSet<String>, absent: &BTreeSet<&str>) -> Option<String> {
+    let test = format!("{TESTS}peers_{}.rs", peer.name);
+    if !files.contains(&test) {
+        return Some(format!("SKIPPED: {test} does not exist"));
+    }
+    let lacking: Vec<&str> = peer
+        .packages
+        .iter()
+        .copied()
+        .filter(|package| absent.contains(package))
+        .collect();
+    (!lacking.is_empty()).then(|| format!("SKIPPED: does not work here: {}", lacking.join(", ")))
+}
+
+/// Tests in the folder that no row of [`PEERS`] would ever run.
+fn unknown(files: &BTreeSet<String>) -> Vec<String> {
+    let names = files.iter().filter_map(|file| {
+        file.strip_prefix(TESTS)?
+            .strip_prefix("peers_")?
+            .strip_suffix(".rs")
+    });
+    let strange = names.filter(|name| PEERS.iter().all(|peer| peer.name != *name));
+    strange
+        .map(|name| {
+            format!("{TESTS}peers_{name}.rs is in no row of PEERS in infra/xtask/src/peers.rs")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| format!("{TESTS}{name}")).collect()
+    }
+
+    #[test]
+    fn a_peer_without_its_test_or_its_program_is_skipped_loudly() {
+        let curl = &PEERS[0];
+        let none = BTreeSet::new();
+        assert_eq!(skip(curl, &files(&["peers_curl.rs"]), &none), None);
+        assert_eq!(
+            skip(
+                curl,
+                &files(&["peers_curl.rs"]),
+                &BTreeSet::from(["postfix"])
+            ),
+            None
+        );
+        assert!(skip(curl, &files(&["journey.rs"]), &none).is_some());
+        assert!(skip(curl, &files(&["peers_curl.rs"]), &BTreeSet::from(["curl"])).is_some());
+    }
+
+    #[test]
+    fn a_file_without_a_test_is_skipped_loudly() {
+        assert_eq!(idle("journey: test\n\n1 test, 0 benchmarks\n"), None);
+        assert!(idle("0 tests, 0 benchmarks\n").is_some());
+    }
+
+    #[test]
+    fn a_test_that_would_never_run_is_found() {
+        assert_eq!(unknown(&files(&["peers_curl.rs", "journey.rs"])), [""; 0]);
+        assert_eq!(unknown(&files(&["peers_exim.rs"])).len(), 1);
+    }
+
+    #[test]
+    fn every_package_a_peer_needs_can_be_installed() {
+        for package in PEERS.iter().flat_map(|peer| peer.packages) {
+            assert!(
+                debian::PACKAGES.iter().any(|known| known.name == *package),
+                "{package}"
+            );
+        }
+    }
+}
