@@ -1,0 +1,167 @@
+//! Listens, and accepts no more than it may.
+
+use std::{
+    future::{Future, ready},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tracing::warn;
+
+use crate::shutdown::Shutdown;
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {what}: {}", explain(source))]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What for, for example "mx smtp".
+    pub what: String,
+    /// Why not.
+    pub source: io::Error,
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "address in use; stop what uses it or choose another --port-base".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; correct the setting".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE, or choose a higher one"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Listens on an address; port 0 takes a free one. Must be called inside a runtime.
+///
+/// # Errors
+/// `BindError`, whose text says what to do.
+pub fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // A restart must not wait for the TIME_WAIT of connections that ended with the last process.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| BindError {
+        address,
+        what: what.to_owned(),
+        source,
+    })
+}
+
+/// Accepts connections until the shutdown begins, at most `limit` at once; those over it are closed.
+///
+/// Each is handled in a task that [`Shutdown::drained`] waits for. `TCP_NODELAY` is set.
+pub async fn accept_each<H, F>(listener: TcpListener, limit: usize, shutdown: Shutdown, handle: H)
+where
+    H: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    accept_each_or(listener, limit, shutdown, handle, |_, _| ready(())).await;
+}
+
+/// Like [`accept_each`]; a connection over the limit is given to `full`, to be told so cheaply before it closes.
+///
+/// At most 64 are told at once and each for at most 5 s, so that telling is no way to use us up.
+pub async fn accept_each_or<H, F, R, G>(
+    listener: TcpListener,
+    limit: usize,
+    shutdown: Shutdown,
+    handle: H,
+    full: R,
+) where
+    H: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+    R: Fn(TcpStream, SocketAddr) -> G,
+    G: Future<Output = ()> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(limit));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let mut complaints = Complaints::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.requested() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, from) = match accepted {
+            Ok(accepted) => accepted,
+            // The client went away before we came to it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => {
+                // Mostly too many open files. Trying at once would only burn the processor until one is closed.
+                complaints.say(|| warn!(cause = %error, "cannot accept connections, trying again"));
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        _ = socket.set_nodelay(true);
+        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+            let session = handle(socket, from);
+            shutdown.spawn(async move {
+                session.await;
+                drop(slot);
+            });
+        } else {
+            complaints.say(|| warn!(limit, "all connection slots are taken, refusing more"));
+            if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
+                let told = full(socket, from);
+                shutdown.spawn(async move {
+                    _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
+                    drop(refusal);
+                });
+            }
+        }
+    }
+}
+
+/// Lets one complaint a while through: what it says does not change a thousand times a second.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    fn say(&mut self, complain: impl FnOnce()) {
+        if self
+            .last
+            .is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL)
+        {
+            complain();
+            self.last = Some(Instant::now());
+        }
+    }
+}
+
+/// What the kernel queues for us; it cuts this to net.core.somaxconn (4096 on Linux since 5.4).
+const BACKLOG: u32 = 4096;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+const REFUSALS_MAX: usize = 64;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);

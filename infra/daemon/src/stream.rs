@@ -1,0 +1,171 @@
+//! A user's connection, plain or in TLS, as one type.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use crate::public_tls::PublicTls;
+
+/// A user's connection. `TCP_NODELAY` is set: replies are small and awaited.
+#[derive(Debug)]
+pub enum UserStream {
+    /// Without TLS.
+    Plain(TcpStream),
+    /// In TLS, from the first octet or since STARTTLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What the handshake agreed on, for trace lines and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The cipher suite's registered name, for example `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: &'static str,
+}
+
+impl UserStream {
+    /// Takes a connection without TLS.
+    #[must_use]
+    pub fn plain(socket: TcpStream) -> Self {
+        _ = socket.set_nodelay(true);
+        Self::Plain(socket)
+    }
+
+    /// Takes a connection that begins with TLS (RFC 8314).
+    ///
+    /// # Errors
+    /// The handshake failed or took longer than `within`; the connection is closed.
+    pub async fn implicit_tls(
+        socket: TcpStream,
+        tls: &PublicTls,
+        within: Duration,
+    ) -> io::Result<Self> {
+        _ = socket.set_nodelay(true);
+        Ok(Self::Tls(Box::new(tls.accept(socket, within).await?)))
+    }
+
+    /// Goes over to TLS after the positive reply to STARTTLS or STLS was written and flushed.
+    ///
+    /// The caller must have thrown away whatever it read behind that command: octets from before the handshake may come
+    /// from an attacker in the middle (RFC 3207 §6, CVE-2011-0411). Octets it has not read yet are taken for the
+    /// handshake, which they spoil.
+    ///
+    /// # Errors
+    /// The handshake failed or took longer than `within`, or TLS is spoken already; the connection is closed.
+    pub async fn starttls(self, tls: &PublicTls, within: Duration) -> io::Result<Self> {
+        match self {
+            Self::Plain(socket) => Self::implicit_tls(socket, tls, within).await,
+            Self::Tls(_) => Err(io::Error::other("TLS is spoken already")),
+        }
+    }
+
+    /// Gives what the handshake agreed on; `None` without TLS.
+    #[must_use]
+    pub fn tls_facts(&self) -> Option<TlsFacts> {
+        let Self::Tls(stream) = self else { return None };
+        let session = stream.get_ref().1;
+        Some(TlsFacts {
+            version: match session.protocol_version()? {
+                rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
+                other => other.as_str()?,
+            },
+            cipher: session.negotiated_cipher_suite()?.suite().as_str()?,
+        })
+    }
+
+    /// Tells whether TLS is spoken.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Gives the user's address.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()
+    }
+
+    /// Gives our own address.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for UserStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for UserStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

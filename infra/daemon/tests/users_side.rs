@@ -1,0 +1,268 @@
+//! Listeners and streams towards users.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use common::{LONG, Site, any_port};
+use daemon::{
+    listener::{accept_each, accept_each_or, bind},
+    public_tls::PublicTls,
+    shutdown::Shutdown,
+    stream::UserStream,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+fn public(site: &Site) -> PublicTls {
+    let names = ["localhost", "mail.example.test", "127.0.0.1", "::1"];
+    site.authority
+        .issue_public(&names, &site.path("public.pem"), &site.path("public.key"))
+        .unwrap();
+    PublicTls::load(&site.path("public.pem"), &site.path("public.key")).unwrap()
+}
+
+fn client(site: &Site, version: &'static SupportedProtocolVersion) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(site.path("ca.pem")).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn name(name: &'static str) -> ServerName<'static> {
+    ServerName::try_from(name).unwrap()
+}
+
+async fn pair() -> (TcpStream, UserStream) {
+    let listener = bind(any_port(), "test").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    (near, UserStream::plain(far))
+}
+
+#[tokio::test]
+async fn implicit_tls_serves_every_name_in_both_versions_and_says_what_was_agreed() {
+    let site = Site::new();
+    let tls = public(&site);
+    for (version, text) in [
+        (&rustls::version::TLS13, "TLSv1.3"),
+        (&rustls::version::TLS12, "TLSv1.2"),
+    ] {
+        for host in ["localhost", "mail.example.test", "127.0.0.1", "::1"] {
+            let (near, far) = pair().await;
+            let UserStream::Plain(far) = far else {
+                unreachable!()
+            };
+            let (served, used) = tokio::join!(
+                UserStream::implicit_tls(far, &tls, LONG),
+                client(&site, version).connect(name(host), near)
+            );
+            used.unwrap();
+            let facts = served.unwrap().tls_facts().unwrap();
+            assert_eq!(facts.version, text);
+            assert!(facts.cipher.starts_with("TLS"), "{}", facts.cipher);
+        }
+    }
+}
+
+#[tokio::test]
+async fn octets_pipelined_before_starttls_are_not_taken_into_tls() {
+    let site = Site::new();
+    let tls = public(&site);
+    let (mut near, mut far) = pair().await;
+    assert!(far.tls_facts().is_none() && !far.is_tls());
+    let server = async {
+        let mut before = [0; 100];
+        let read = far.read(&mut before).await.unwrap();
+        // The session reads the command with what was injected behind it, answers, and throws the rest away.
+        assert_eq!(&before[..read], b"STARTTLS\r\nMAIL FROM:<injected>\r\n");
+        far.write_all(b"220 go\r\n").await.unwrap();
+        let mut far = far.starttls(&tls, LONG).await.unwrap();
+        assert!(far.is_tls());
+        let mut inside = [0; 6];
+        far.read_exact(&mut inside).await.unwrap();
+        assert_eq!(&inside, b"EHLO\r\n");
+        far.write_all(b"250\r\n").await.unwrap();
+        far.shutdown().await.unwrap();
+    };
+    let user = async {
+        near.write_all(b"STARTTLS\r\nMAIL FROM:<injected>\r\n")
+            .await
+            .unwrap();
+        let mut reply = [0; 8];
+        near.read_exact(&mut reply).await.unwrap();
+        let mut tls = client(&site, &rustls::version::TLS13)
+            .connect(name("localhost"), near)
+            .await
+            .unwrap();
+        tls.write_all(b"EHLO\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        tls.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"250\r\n");
+    };
+    tokio::join!(server, user);
+}
+
+#[tokio::test]
+async fn octets_still_unread_at_starttls_spoil_the_handshake() {
+    let site = Site::new();
+    let tls = public(&site);
+    let (mut near, mut far) = pair().await;
+    near.write_all(b"STARTTLS\r\nMAIL FROM:<injected>\r\n")
+        .await
+        .unwrap();
+    let mut command = [0; 10];
+    far.read_exact(&mut command).await.unwrap();
+    assert!(far.starttls(&tls, LONG).await.is_err());
+}
+
+#[tokio::test]
+async fn starttls_inside_tls_and_a_client_that_says_nothing_are_refused() {
+    let site = Site::new();
+    let tls = public(&site);
+    let (near, far) = pair().await;
+    let (far, near) = tokio::join!(
+        far.starttls(&tls, LONG),
+        client(&site, &rustls::version::TLS13).connect(name("::1"), near)
+    );
+    let _near = near.unwrap();
+    assert!(far.unwrap().starttls(&tls, LONG).await.is_err());
+    let (_silent, far) = pair().await;
+    let error = far
+        .starttls(&tls, Duration::from_millis(20))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_reload_takes_the_new_certificate_and_a_broken_file_keeps_the_old() {
+    let site = Site::new();
+    let tls = public(&site);
+    let shown = async || {
+        let (near, far) = pair().await;
+        let connector = client(&site, &rustls::version::TLS13);
+        let (far, near) = tokio::join!(
+            far.starttls(&tls, LONG),
+            connector.connect(name("localhost"), near)
+        );
+        far.unwrap();
+        near.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let first = shown().await;
+    site.authority
+        .issue_public(
+            &["localhost"],
+            &site.path("public.pem"),
+            &site.path("public.key"),
+        )
+        .unwrap();
+    assert_eq!(shown().await, first);
+    tls.reload().unwrap();
+    let second = shown().await;
+    assert_ne!(second, first);
+    std::fs::write(site.path("public.key"), "nothing").unwrap();
+    assert!(
+        tls.reload()
+            .unwrap_err()
+            .to_string()
+            .contains("public.key: holds no usable private key")
+    );
+    assert_eq!(shown().await, second);
+}
+
+#[tokio::test]
+async fn a_busy_or_foreign_address_is_explained() {
+    let listener = bind(any_port(), "mx smtp").unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(
+        bind(address, "mx smtp").unwrap_err().to_string(),
+        format!(
+            "cannot listen on {address} for mx smtp: address in use; stop what uses it or choose another --port-base"
+        )
+    );
+    let foreign: SocketAddr = "192.0.2.1:0".parse().unwrap();
+    let error = bind(foreign, "proxy pop3").unwrap_err().to_string();
+    assert!(
+        error.ends_with("this machine does not have that address; correct the setting"),
+        "{error}"
+    );
+}
+
+async fn greeting(to: SocketAddr) -> (String, TcpStream) {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let mut octet = [0; 8];
+    let read = timeout(LONG, socket.read(&mut octet))
+        .await
+        .unwrap()
+        .unwrap_or(0);
+    (String::from_utf8_lossy(&octet[..read]).into_owned(), socket)
+}
+
+fn listening() -> (TcpListener, SocketAddr) {
+    let listener = bind(any_port(), "test").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_told_so_and_a_freed_slot_is_used_again() {
+    let (listener, to) = listening();
+    let shutdown = Shutdown::new();
+    let hold = |mut socket: TcpStream, _| async move {
+        assert!(socket.nodelay().unwrap());
+        socket.write_all(b"welcome").await.unwrap();
+        _ = socket.read_u8().await;
+    };
+    let full = |mut socket: TcpStream, _| async move { _ = socket.write_all(b"full").await };
+    tokio::spawn(accept_each_or(listener, 2, shutdown.clone(), hold, full));
+    let (first, one) = greeting(to).await;
+    let (second, _two) = greeting(to).await;
+    assert_eq!((first.as_str(), second.as_str()), ("welcome", "welcome"));
+    assert_eq!(greeting(to).await.0, "full");
+    drop(one);
+    while greeting(to).await.0 != "welcome" {}
+}
+
+#[tokio::test]
+async fn without_a_word_for_them_connections_over_the_limit_are_closed() {
+    let (listener, to) = listening();
+    tokio::spawn(accept_each(listener, 0, Shutdown::new(), |_, _| {
+        std::future::pending()
+    }));
+    assert_eq!(greeting(to).await.0, "");
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_the_listener_and_waits_for_sessions() {
+    let (listener, to) = listening();
+    let shutdown = Shutdown::new();
+    let hold = |mut socket: TcpStream, _| async move {
+        socket.write_all(b"welcome").await.unwrap();
+        _ = socket.read_u8().await;
+    };
+    let accepting = tokio::spawn(accept_each(listener, 10, shutdown.clone(), hold));
+    let (_, session) = greeting(to).await;
+    shutdown.begin();
+    accepting.await.unwrap();
+    assert!(TcpStream::connect(to).await.is_err());
+    assert!(!shutdown.drained(Duration::from_millis(20)).await);
+    drop(session);
+    assert!(shutdown.drained(LONG).await);
+}
