@@ -1,0 +1,664 @@
+//! A disk in memory that loses power, fills up and fails on demand.
+//!
+//! It keeps what programs see apart from what would survive a power cut. Contents become durable by a sync of the file,
+//! names by a sync of their folder, both by [`Disk::sync_fs`]. When power returns, what was not synced is gone, torn or
+//! reordered ([`Loss`]), at the granularity of 512-byte sectors and of single name changes. A failed sync behaves as
+//! Linux does: the pages count as clean afterwards, so that the next sync succeeds although nothing was written.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use durable::{Disk, DiskFile, Metadata, OpenMode};
+
+/// The disk; clones are the same disk.
+#[derive(Clone)]
+pub struct FaultDisk(Arc<Mutex<State>>);
+
+/// What happens to everything unsynced when the power goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// None of it is there.
+    Lost,
+    /// It was written in order up to some sector, drawn at random.
+    Torn,
+    /// Each sector and each name change is there or not, drawn at random.
+    Reordered,
+}
+
+impl Loss {
+    /// Every kind, for tests that try them all.
+    pub const ALL: [Loss; 3] = [Loss::Lost, Loss::Torn, Loss::Reordered];
+}
+
+/// Operations that can be told to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Reading a file.
+    Read,
+    /// Writing or extending a file.
+    Write,
+    /// Syncing a file, a folder or the file system.
+    Sync,
+    /// Changing a name: create, rename, link, remove.
+    Name,
+}
+
+impl FaultDisk {
+    /// An empty disk with only the folder `/`. The seed decides what random losses take; print it when a test fails.
+    #[must_use]
+    pub fn new(seed: u64) -> FaultDisk {
+        let mut names = BTreeMap::new();
+        names.insert(PathBuf::from("/"), Node::Dir);
+        FaultDisk(Arc::new(Mutex::new(State {
+            durable_names: names.clone(),
+            names,
+            name_changes: Vec::new(),
+            files: Vec::new(),
+            operations: 0,
+            power_cut_after: None,
+            boots: 0,
+            failing: None,
+            capacity_bytes: u64::MAX,
+            random: seed,
+        })))
+    }
+
+    /// How many changing operations (writes, syncs, name changes) were done so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Cuts the power once `count` more changing operations were done: all later ones fail, reads too.
+    pub fn cut_power_after(&self, count: u64) {
+        let mut state = self.lock();
+        state.power_cut_after = Some(state.operations + count);
+    }
+
+    /// Cuts the power if it is not cut yet, lets go what was not synced and starts again: files opened before are dead.
+    pub fn power_on(&self, loss: Loss) {
+        let mut state = self.lock();
+        state.lose(loss);
+        state.power_cut_after = None;
+        state.failing = None;
+        state.boots += 1;
+    }
+
+    /// Makes the operation of that kind fail after `skip` successful ones, once.
+    pub fn fail(&self, operation: Operation, skip: u64, kind: ErrorKind) {
+        self.lock().failing = Some(Failing {
+            operation,
+            skip,
+            kind,
+        });
+    }
+
+    /// Sets how many bytes all files together may hold.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity_bytes = bytes;
+    }
+
+    /// Inverts the bits of `mask` in one byte of a file, durably: rot.
+    ///
+    /// # Panics
+    /// When there is no such byte.
+    pub fn rot(&self, path: &Path, offset: usize, mask: u8) {
+        let mut state = self.lock();
+        let id = state.file(path).expect("the file to rot exists");
+        let file = &mut state.files[id];
+        file.now[offset] ^= mask;
+        file.durable[offset] ^= mask;
+    }
+
+    /// A file's bytes as programs see them.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    #[must_use]
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        let state = self.lock();
+        state.files[state.file(path).expect("the file exists")]
+            .now
+            .clone()
+    }
+
+    /// Puts a file there, durably, folders included.
+    pub fn place(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.lock();
+        let id = state.files.len();
+        state.files.push(File {
+            durable: bytes.to_vec(),
+            now: bytes.to_vec(),
+            pending: Vec::new(),
+        });
+        for folder in path.ancestors().skip(1) {
+            state.names.insert(folder.to_owned(), Node::Dir);
+            state.durable_names.insert(folder.to_owned(), Node::Dir);
+        }
+        state.names.insert(path.to_owned(), Node::File(id));
+        state.durable_names.insert(path.to_owned(), Node::File(id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk for FaultDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.powered()?;
+        let id = match (state.names.get(path), mode) {
+            (Some(Node::Dir), _) => return Err(ErrorKind::IsADirectory.into()),
+            (Some(Node::File(_)), OpenMode::CreateNew) => {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            (Some(Node::File(id)), _) => *id,
+            (None, OpenMode::Read | OpenMode::Write) => return Err(ErrorKind::NotFound.into()),
+            (None, OpenMode::Create | OpenMode::CreateNew) => {
+                state.parent_exists(path)?;
+                state.change(Operation::Name)?;
+                let id = state.files.len();
+                state.files.push(File::default());
+                state.change_names(NameChange::Put(path.to_owned(), Node::File(id)));
+                id
+            }
+        };
+        let writable = mode != OpenMode::Read;
+        Ok(Box::new(Handle {
+            disk: self.clone(),
+            id,
+            boot: state.boots,
+            writable,
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        let mut missing: Vec<&Path> = Vec::new();
+        for folder in path.ancestors() {
+            match state.names.get(folder) {
+                Some(Node::Dir) => break,
+                Some(Node::File(_)) => return Err(ErrorKind::NotADirectory.into()),
+                None => missing.push(folder),
+            }
+        }
+        for folder in missing.into_iter().rev() {
+            state.change(Operation::Name)?;
+            state.change_names(NameChange::Put(folder.to_owned(), Node::Dir));
+        }
+        Ok(())
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        let state = self.lock();
+        state.powered()?;
+        state.is_dir(path)?;
+        Ok(state
+            .children(path)
+            .filter_map(|child| Some(child.file_name()?.to_owned()))
+            .collect())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        let node = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
+        state.parent_exists(to)?;
+        state.change(Operation::Name)?;
+        state.change_names(NameChange::Rename(from.to_owned(), to.to_owned(), node));
+        Ok(())
+    }
+
+    fn link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        let id = state.file(original)?;
+        state.parent_exists(link)?;
+        if state.names.contains_key(link) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.change(Operation::Name)?;
+        state.change_names(NameChange::Put(link.to_owned(), Node::File(id)));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        state.file(path)?;
+        state.change(Operation::Name)?;
+        state.change_names(NameChange::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        state.is_dir(path)?;
+        if state.children(path).next().is_some() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        state.change(Operation::Name)?;
+        state.change_names(NameChange::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let state = self.lock();
+        state.powered()?;
+        match state.names.get(path) {
+            None => Err(ErrorKind::NotFound.into()),
+            Some(Node::Dir) => Ok(Metadata {
+                len: 0,
+                links: 1,
+                inode: u64::MAX,
+                is_dir: true,
+            }),
+            Some(&Node::File(id)) => Ok(Metadata {
+                len: state.files[id].now.len() as u64,
+                links: state
+                    .names
+                    .values()
+                    .filter(|node| **node == Node::File(id))
+                    .count() as u64,
+                inode: id as u64,
+                is_dir: false,
+            }),
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        state.is_dir(path)?;
+        state.change(Operation::Sync)?;
+        let (synced, pending) = std::mem::take(&mut state.name_changes)
+            .into_iter()
+            .partition(|change| change.is_in(path));
+        state.name_changes = pending;
+        let synced: Vec<NameChange> = synced;
+        synced
+            .iter()
+            .for_each(|change| change.apply(&mut state.durable_names));
+        Ok(())
+    }
+
+    fn sync_fs(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.powered()?;
+        state.is_dir(path)?;
+        state.change(Operation::Sync)?;
+        state.files.iter_mut().for_each(File::sync);
+        state.name_changes.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+}
+
+/// An open file; dead after the power was cut.
+struct Handle {
+    disk: FaultDisk,
+    id: usize,
+    boot: u64,
+    writable: bool,
+}
+
+impl Handle {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.lock();
+        state.powered()?;
+        if state.boots == self.boot {
+            Ok(state)
+        } else {
+            Err(power_is_off())
+        }
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if !self.writable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let mut state = self.state()?;
+        let offset = usize::try_from(offset).map_err(|_| ErrorKind::FileTooLarge)?;
+        let grown = (offset + bytes.len()).saturating_sub(state.files[self.id].now.len()) as u64;
+        let used: u64 = state.files.iter().map(|file| file.now.len() as u64).sum();
+        if grown > 0 && used + grown > state.capacity_bytes {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let changed = state.change(Operation::Write);
+        if changed.is_err() && state.powered().is_err() {
+            return changed;
+        }
+        // A write that fails has written some of it.
+        let bytes = if changed.is_ok() {
+            bytes
+        } else {
+            &bytes[..bytes.len() / 2]
+        };
+        let file = &mut state.files[self.id];
+        put(&mut file.now, offset, bytes);
+        file.pending.push(Pending::Write(offset, bytes.to_vec()));
+        changed
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state()?;
+        if let Err(error) = state.change(Operation::Sync) {
+            if state.powered().is_ok() {
+                state.files[self.id].pending.clear();
+            }
+            return Err(error);
+        }
+        state.files[self.id].sync();
+        Ok(())
+    }
+}
+
+impl DiskFile for Handle {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.state()?;
+        state.fail_if_told(Operation::Read)?;
+        let bytes = &state.files[self.id].now;
+        let begin = usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        let count = buffer.len().min(bytes.len() - begin);
+        buffer[..count].copy_from_slice(&bytes[begin..begin + count]);
+        Ok(count)
+    }
+
+    fn write_all_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+        self.write(offset, &parts.concat())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state()?.files[self.id].now.len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let now = self.len()?;
+        if len > now {
+            let grown = usize::try_from(len - now).map_err(|_| ErrorKind::FileTooLarge)?;
+            return self.write(now, &vec![0; grown]);
+        }
+        let mut state = self.state()?;
+        state.change(Operation::Write)?;
+        let file = &mut state.files[self.id];
+        // Shorter than a length that fits.
+        file.now.truncate(len as usize);
+        file.pending.push(Pending::Cut(len as usize));
+        Ok(())
+    }
+
+    fn allocate_zeroed(&self, len: u64) -> io::Result<()> {
+        if self.len()? > len {
+            self.set_len(len)?;
+        }
+        self.write(
+            0,
+            &vec![0; usize::try_from(len).map_err(|_| ErrorKind::FileTooLarge)?],
+        )
+    }
+}
+
+struct State {
+    /// The names programs see, and those that survive.
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    /// What changed between the two, in order.
+    name_changes: Vec<NameChange>,
+    /// By inode number; never removed, a test is short.
+    files: Vec<File>,
+    operations: u64,
+    power_cut_after: Option<u64>,
+    boots: u64,
+    failing: Option<Failing>,
+    capacity_bytes: u64,
+    random: u64,
+}
+
+struct Failing {
+    operation: Operation,
+    skip: u64,
+    kind: ErrorKind,
+}
+
+impl State {
+    fn powered(&self) -> io::Result<()> {
+        match self.power_cut_after {
+            Some(cut) if self.operations >= cut => Err(power_is_off()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a changing operation, unless it is to fail.
+    fn change(&mut self, operation: Operation) -> io::Result<()> {
+        self.powered()?;
+        self.fail_if_told(operation)?;
+        self.operations += 1;
+        Ok(())
+    }
+
+    fn fail_if_told(&mut self, operation: Operation) -> io::Result<()> {
+        match &mut self.failing {
+            Some(failing) if failing.operation == operation && failing.skip == 0 => {
+                let kind = failing.kind;
+                self.failing = None;
+                Err(kind.into())
+            }
+            Some(failing) if failing.operation == operation => {
+                failing.skip -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.name_changes.push(change);
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        let mut random = self.random;
+        let changes = std::mem::take(&mut self.name_changes);
+        let prefix = match loss {
+            Loss::Torn => below(&mut random, changes.len() as u64 + 1) as usize,
+            Loss::Lost | Loss::Reordered => 0,
+        };
+        for (index, change) in changes.iter().enumerate() {
+            if index < prefix || (loss == Loss::Reordered && below(&mut random, 2) == 0) {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        // A name in a folder that does not exist is out of reach.
+        let mut reachable: BTreeMap<PathBuf, Node> = BTreeMap::new();
+        for (path, node) in &self.durable_names {
+            let parent = path.parent();
+            if parent.is_none_or(|parent| reachable.get(parent) == Some(&Node::Dir)) {
+                reachable.insert(path.clone(), *node);
+            }
+        }
+        self.names.clone_from(&reachable);
+        self.durable_names = reachable;
+        for file in &mut self.files {
+            file.lose(loss, &mut random);
+        }
+        self.random = random;
+    }
+
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        match self.names.get(path) {
+            Some(Node::File(id)) => Ok(*id),
+            Some(Node::Dir) => Err(ErrorKind::IsADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn is_dir(&self, path: &Path) -> io::Result<()> {
+        match self.names.get(path) {
+            Some(Node::Dir) => Ok(()),
+            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn parent_exists(&self, path: &Path) -> io::Result<()> {
+        self.is_dir(path.parent().ok_or(ErrorKind::NotFound)?)
+    }
+
+    fn children<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
+        self.names
+            .keys()
+            .filter(move |name| name.parent() == Some(path))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(usize),
+}
+
+enum NameChange {
+    Put(PathBuf, Node),
+    Remove(PathBuf),
+    /// Names the file it moved: an older one of the same name is not moved in its stead.
+    Rename(PathBuf, PathBuf, Node),
+}
+
+impl NameChange {
+    fn is_in(&self, folder: &Path) -> bool {
+        match self {
+            NameChange::Put(path, _) | NameChange::Remove(path) => path.parent() == Some(folder),
+            NameChange::Rename(from, to, _) => {
+                from.parent() == Some(folder) || to.parent() == Some(folder)
+            }
+        }
+    }
+
+    /// A change whose ground did not survive is without effect.
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        match self {
+            NameChange::Put(path, node) => drop(names.insert(path.clone(), *node)),
+            NameChange::Remove(path) => drop(names.remove(path)),
+            NameChange::Rename(from, to, node @ Node::File(_)) => {
+                if names.get(from) == Some(node) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *node);
+            }
+            NameChange::Rename(from, to, Node::Dir) => {
+                let moved: Vec<PathBuf> = names
+                    .keys()
+                    .filter(|name| name.starts_with(from))
+                    .cloned()
+                    .collect();
+                for name in moved {
+                    let rest = name.strip_prefix(from).expect("the name starts with it");
+                    // Joining nothing would add a slash.
+                    let new = if rest.as_os_str().is_empty() {
+                        to.clone()
+                    } else {
+                        to.join(rest)
+                    };
+                    if let Some(node) = names.remove(&name) {
+                        names.insert(new, node);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct File {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Pending>,
+}
+
+enum Pending {
+    Write(usize, Vec<u8>),
+    Cut(usize),
+}
+
+impl File {
+    fn sync(&mut self) {
+        for pending in self.pending.drain(..) {
+            match pending {
+                Pending::Write(offset, bytes) => put(&mut self.durable, offset, &bytes),
+                Pending::Cut(len) => self.durable.truncate(len),
+            }
+        }
+    }
+
+    fn lose(&mut self, loss: Loss, random: &mut u64) {
+        let mut sectors: Vec<Pending> = Vec::new();
+        for pending in self.pending.drain(..) {
+            match pending {
+                Pending::Cut(len) => sectors.push(Pending::Cut(len)),
+                Pending::Write(mut offset, bytes) => {
+                    let mut rest = &bytes[..];
+                    while !rest.is_empty() {
+                        let count = rest.len().min(SECTOR_BYTES - offset % SECTOR_BYTES);
+                        let (sector, later) = rest.split_at(count);
+                        sectors.push(Pending::Write(offset, sector.to_vec()));
+                        offset += count;
+                        rest = later;
+                    }
+                }
+            }
+        }
+        let prefix = below(random, sectors.len() as u64 + 1) as usize;
+        self.pending = match loss {
+            Loss::Lost => Vec::new(),
+            Loss::Torn => sectors.into_iter().take(prefix).collect(),
+            Loss::Reordered => sectors
+                .into_iter()
+                .filter(|_| below(random, 2) == 0)
+                .collect(),
+        };
+        self.sync();
+        self.now.clone_from(&self.durable);
+    }
+}
+
+/// Overwrites or extends, a hole before it reading as zeros.
+fn put(target: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if target.len() < end {
+        target.resize(end, 0);
+    }
+    target[offset..end].copy_from_slice(bytes);
+}
+
+/// The next of a fixed sequence of numbers (SplitMix64), below `limit`.
+fn below(random: &mut u64, limit: u64) -> u64 {
+    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *random;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % limit
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
