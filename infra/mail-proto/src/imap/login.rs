@@ -1,0 +1,445 @@
+//! IMAP up to the login: the not authenticated state. RFC 9051 §6.1, §6.2.
+
+use super::syntax::{Announcement, CommandText};
+use crate::input::{Frame, Input};
+use crate::login::{
+    CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
+    Shut, Tls,
+};
+use crate::output::Output;
+use crate::password::{Password, wipe};
+use crate::sasl::{Exchange, PASSWORD_MAX, Progress, RESPONSE_MAX, SaslError, checked};
+
+/// The dialogue before the login; see [`LoginDialogue`].
+pub struct Login {
+    config: Config,
+    state: State,
+    input: Input,
+    out: Output,
+    command: CommandText,
+    error_count: u32,
+}
+
+enum State {
+    AwaitCommand,
+    /// Octets of a literal are awaited. A literal over the limit that comes
+    /// unasked is read and dropped, so that none of it is taken for a command.
+    AwaitLiteral {
+        left: u64,
+        refused: bool,
+    },
+    AwaitResponse {
+        tag: String,
+        exchange: Exchange,
+    },
+    /// Credentials go to the shell once `out` was written: after a yes the
+    /// back-end speaks, and what is still here would be lost.
+    CredentialsGiven {
+        tag: String,
+        credentials: Option<Credentials>,
+    },
+    AwaitTls {
+        asked: bool,
+    },
+    /// `take_leftover` was called.
+    Done,
+    Closing(CloseReason),
+}
+
+impl Login {
+    /// A dialogue that greets first.
+    pub fn new(config: Config) -> Self {
+        let mut out = Output::default();
+        out.line(&format!(
+            "* OK [CAPABILITY {}] {} IMAP Posthouse",
+            capabilities(&config),
+            config.hostname
+        ));
+        Self {
+            config,
+            state: State::AwaitCommand,
+            input: Input::default(),
+            out,
+            command: CommandText::default(),
+            error_count: 0,
+        }
+    }
+
+    fn line_max(&self) -> usize {
+        match self.state {
+            State::AwaitResponse { .. } => RESPONSE_MAX,
+            _ => COMMAND_MAX - self.command.text_length(),
+        }
+    }
+
+    fn input_max(&self) -> usize {
+        self.line_max().max(COMMAND_MAX) + 2
+    }
+
+    fn on_line(&mut self, line: &[u8]) {
+        if let State::AwaitResponse { tag, exchange } =
+            std::mem::replace(&mut self.state, State::AwaitCommand)
+        {
+            return self.on_progress(tag, exchange.respond(line));
+        }
+        self.command.push_line(line);
+        match Announcement::at_end_of(line) {
+            None => {
+                let command = std::mem::take(&mut self.command);
+                self.on_command(&command);
+            }
+            Some(announcement) => self.on_announcement(announcement),
+        }
+    }
+
+    fn on_announcement(&mut self, announcement: Announcement) {
+        let is_refused =
+            announcement.length > LITERAL_MAX || self.command.literal_count() >= LITERALS_MAX;
+        match (is_refused, announcement.unasked) {
+            (false, unasked) => {
+                self.command.begin_literal(announcement);
+                self.state = State::AwaitLiteral {
+                    left: announcement.length,
+                    refused: false,
+                };
+                if !unasked {
+                    self.out.line("+ go ahead");
+                }
+            }
+            // No go-ahead, so its octets do not come.
+            (true, false) => self.refuse_literal(),
+            (true, true) if announcement.length <= DROPPED_MAX => {
+                self.state = State::AwaitLiteral {
+                    left: announcement.length,
+                    refused: true,
+                };
+            }
+            // RFC 7888 §4 lets us hang up on what would have to be dropped.
+            (true, true) => {
+                self.out.line("* BYE [TOOBIG] literal too long");
+                self.close(CloseReason::TooManyErrors);
+            }
+        }
+    }
+
+    fn refuse_literal(&mut self) {
+        let command = std::mem::take(&mut self.command);
+        self.state = State::AwaitCommand;
+        self.bad(command.split_tag().0, "literal too long before login");
+    }
+
+    fn on_literal_octets(&mut self, left: u64, refused: bool) {
+        let count_max = usize::try_from(left).unwrap_or(usize::MAX);
+        let range = self.input.take_up_to(count_max);
+        let left = left - range.len() as u64;
+        if !refused {
+            self.command.push_literal(self.input.slice(range.clone()));
+            self.input.wipe(range);
+        }
+        match (left, refused) {
+            (0, true) => {
+                // What follows the literal is the rest of the refused command.
+                self.refuse_literal();
+                self.input.skip_line();
+            }
+            (0, false) => self.state = State::AwaitCommand,
+            _ => self.state = State::AwaitLiteral { left, refused },
+        }
+    }
+
+    fn on_command(&mut self, command: &CommandText) {
+        let (tag, mut words) = command.split_tag();
+        let Some(tag) = tag else {
+            return self.bad(None, "no valid tag");
+        };
+        let verb = words.atom().unwrap_or_default();
+        let is = |name: &str| verb.eq_ignore_ascii_case(name);
+        let takes_none = ["CAPABILITY", "NOOP", "LOGOUT", "STARTTLS"]
+            .iter()
+            .any(|name| is(name));
+        if takes_none && !words.is_at_end() {
+            return self.bad(Some(tag), "this command takes no argument");
+        }
+        if is("CAPABILITY") {
+            self.out
+                .line(&format!("* CAPABILITY {}", capabilities(&self.config)));
+            self.ok(tag, "done");
+        } else if is("NOOP") {
+            self.ok(tag, "done");
+        } else if is("ID") {
+            match words.rest() {
+                Some(list)
+                    if list.eq_ignore_ascii_case(b"NIL")
+                        || (list.starts_with(b"(") && list.ends_with(b")")) =>
+                {
+                    self.out.line("* ID (\"name\" \"Posthouse\")");
+                    self.ok(tag, "done");
+                }
+                _ => self.bad(Some(tag), "syntax: ID NIL, or a list"),
+            }
+        } else if is("LOGOUT") {
+            self.out.line("* BYE good-bye");
+            self.ok(tag, "done");
+            self.close(CloseReason::Quit);
+        } else if is("STARTTLS") {
+            self.on_starttls(tag);
+        } else if is("LOGIN") {
+            if !self.config.allows_login() {
+                return self.no(tag, refusal_text(Refusal::PlaintextForbidden));
+            }
+            let (user, password) = (words.astring(), words.astring());
+            match (user, password, words.is_at_end()) {
+                (Some(user), Some(password), true) => match checked(&user, &password) {
+                    Ok((user, password)) => {
+                        self.ask(tag.to_owned(), user, password, Mechanism::LoginCommand);
+                    }
+                    Err(_) => self.bad(Some(tag), MALFORMED),
+                },
+                _ => self.bad(Some(tag), "syntax: LOGIN user password"),
+            }
+        } else if is("AUTHENTICATE") {
+            let (mechanism, initial) = (words.atom(), words.rest());
+            self.on_authenticate(tag, mechanism.unwrap_or_default(), initial);
+        } else {
+            self.bad(Some(tag), "unknown command, or log in first");
+        }
+    }
+
+    fn on_authenticate(&mut self, tag: &str, mechanism: &str, initial: Option<&[u8]>) {
+        if !self.config.allows_login() {
+            return self.no(tag, refusal_text(Refusal::PlaintextForbidden));
+        }
+        match (Exchange::start(mechanism), initial) {
+            (None, _) => self.no(tag, "[CANNOT] mechanism not supported"),
+            (Some(exchange), Some(initial)) => {
+                self.on_progress(tag.to_owned(), exchange.respond_initially(initial));
+            }
+            (Some(exchange), None) => {
+                self.on_progress(tag.to_owned(), Ok(Progress::Continue(exchange)));
+            }
+        }
+    }
+
+    fn on_progress(&mut self, tag: String, progress: Result<Progress, SaslError>) {
+        match progress {
+            Ok(Progress::Continue(exchange)) => {
+                self.out.line(&format!("+ {}", exchange.challenge()));
+                self.state = State::AwaitResponse { tag, exchange };
+            }
+            Ok(Progress::Done {
+                user,
+                password,
+                mechanism,
+            }) => self.ask(tag, user, password, mechanism),
+            Err(SaslError::Cancelled) => self.bad(Some(&tag), "cancelled"),
+            Err(SaslError::ActingAs) => self.no(&tag, refusal_text(Refusal::BadCredentials)),
+            Err(SaslError::Encoding | SaslError::Syntax | SaslError::TooLong) => {
+                self.bad(Some(&tag), MALFORMED);
+            }
+        }
+    }
+
+    fn on_starttls(&mut self, tag: &str) {
+        match self.config.tls {
+            Tls::Active => self.bad(Some(tag), "TLS is active already"),
+            Tls::Absent => self.bad(Some(tag), "TLS is not available"),
+            Tls::Offered => {
+                self.ok(tag, "begin TLS");
+                self.state = State::AwaitTls { asked: false };
+            }
+        }
+    }
+
+    fn ask(&mut self, tag: String, user: String, password: Password, mechanism: Mechanism) {
+        let credentials = Credentials {
+            user,
+            password,
+            mechanism,
+            tag: Some(tag.clone()),
+        };
+        self.state = State::CredentialsGiven {
+            tag,
+            credentials: Some(credentials),
+        };
+    }
+
+    fn ok(&mut self, tag: &str, text: &str) {
+        self.out.line(&format!("{tag} OK {text}"));
+    }
+
+    fn no(&mut self, tag: &str, text: &str) {
+        self.out.line(&format!("{tag} NO {text}"));
+        self.count_error();
+    }
+
+    fn bad(&mut self, tag: Option<&str>, text: &str) {
+        self.out.line(&format!("{} BAD {text}", tag.unwrap_or("*")));
+        self.count_error();
+    }
+
+    fn count_error(&mut self) {
+        self.error_count += 1;
+        if self.error_count >= self.config.errors_max {
+            self.out.line("* BYE too many errors");
+            self.close(CloseReason::TooManyErrors);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.input.clear();
+        self.command.clear();
+        self.state = State::Closing(reason);
+    }
+
+    fn on_frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Partial => {}
+            Frame::Fault(_) => {
+                let tag = match std::mem::replace(&mut self.state, State::AwaitCommand) {
+                    State::AwaitResponse { tag, .. } => Some(tag),
+                    // The tag of a command broken behind a literal.
+                    _ if !self.command.is_empty() => self.command.split_tag().0.map(str::to_owned),
+                    _ => None,
+                };
+                self.command.clear();
+                self.bad(tag.as_deref(), "line too long, or not ended by CRLF");
+            }
+            Frame::Line(range) => {
+                let mut line = self.input.slice(range.clone()).to_vec();
+                self.input.wipe(range);
+                self.on_line(&line);
+                wipe(&mut line);
+            }
+        }
+    }
+}
+
+impl LoginDialogue for Login {
+    fn room(&self) -> usize {
+        match self.state {
+            State::AwaitTls { .. } | State::Closing(_) => usize::MAX,
+            _ => self.input_max().saturating_sub(self.input.len()),
+        }
+    }
+
+    fn receive(&mut self, octets: &[u8]) -> usize {
+        match self.state {
+            State::AwaitTls { .. } | State::Closing(_) => octets.len(),
+            _ => self.input.receive(octets, self.input_max()),
+        }
+    }
+
+    fn next(&mut self) -> LoginStep<'_> {
+        self.out.begin_step();
+        loop {
+            match &mut self.state {
+                State::CredentialsGiven {
+                    credentials: None, ..
+                }
+                | State::Done
+                | State::AwaitTls { asked: true } => {
+                    return LoginStep::AwaitAnswer;
+                }
+                _ if self.out.is_full() => return LoginStep::Send(self.out.give()),
+                State::AwaitLiteral { left, refused } if *left == 0 || !self.input.is_empty() => {
+                    let (left, refused) = (*left, *refused);
+                    self.on_literal_octets(left, refused);
+                }
+                State::AwaitCommand | State::AwaitResponse { .. } | State::AwaitLiteral { .. } => {
+                    let frame = match self.state {
+                        State::AwaitLiteral { .. } => Frame::Partial,
+                        _ => self.input.next_line(self.line_max()),
+                    };
+                    match frame {
+                        Frame::Partial if self.out.is_empty() => {
+                            self.input.release_when_idle();
+                            return LoginStep::NeedInput;
+                        }
+                        Frame::Partial => return LoginStep::Send(self.out.give()),
+                        frame => self.on_frame(frame),
+                    }
+                }
+                _ if !self.out.is_empty() => return LoginStep::Send(self.out.give()),
+                State::CredentialsGiven { credentials, .. } => {
+                    if let Some(credentials) = credentials.take() {
+                        return LoginStep::Ask(LoginEvent::Login(credentials));
+                    }
+                }
+                State::AwaitTls { asked } => {
+                    *asked = true;
+                    return LoginStep::Ask(LoginEvent::StartTls);
+                }
+                State::Closing(reason) => return LoginStep::Close(*reason),
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: Refusal) {
+        match std::mem::replace(&mut self.state, State::AwaitCommand) {
+            State::CredentialsGiven {
+                tag,
+                credentials: None,
+            } => self.no(&tag, refusal_text(why)),
+            _ => panic!("an answer to no question"),
+        }
+    }
+
+    fn tls_started(&mut self) {
+        // Whatever was pipelined behind the command was injected.
+        self.input.clear();
+        self.config.tls = Tls::Active;
+        self.state = State::AwaitCommand;
+    }
+
+    fn take_leftover(&mut self) -> Vec<u8> {
+        self.state = State::Done;
+        self.input.take_all()
+    }
+
+    fn shut(&mut self, why: Shut) {
+        self.out.begin_step();
+        if !matches!(self.state, State::Closing(_)) {
+            self.out.line(match why {
+                Shut::TimedOut => "* BYE idle for too long",
+                Shut::GoingDown => "* BYE [UNAVAILABLE] come back in a moment",
+                Shut::Overloaded => "* BYE [UNAVAILABLE] too many connections",
+            });
+            self.close(CloseReason::Shut);
+        }
+    }
+}
+
+fn capabilities(config: &Config) -> String {
+    let mut text = "IMAP4rev1 LITERAL+ SASL-IR ID".to_owned();
+    if config.tls == Tls::Offered {
+        text.push_str(" STARTTLS");
+    }
+    text.push_str(if config.allows_login() {
+        " AUTH=PLAIN AUTH=LOGIN"
+    } else {
+        " LOGINDISABLED"
+    });
+    text
+}
+
+/// RFC 5530 gives each its response code.
+fn refusal_text(why: Refusal) -> &'static str {
+    match why {
+        Refusal::BadCredentials => "[AUTHENTICATIONFAILED] wrong user name or password",
+        Refusal::Temporary => "[UNAVAILABLE] login is not possible now, try again later",
+        Refusal::PlaintextForbidden => "[PRIVACYREQUIRED] TLS first",
+        Refusal::NotAllowed => "[AUTHORIZATIONFAILED] IMAP is not enabled for this account",
+        Refusal::InUse => "[INUSE] the account is in use",
+        Refusal::TooMany => "[LIMIT] too many sessions",
+    }
+}
+
+/// Longest command before the login, without literals. DESIGN §13.
+const COMMAND_MAX: usize = 8 * 1024;
+/// Longest literal: LOGIN's password is the longest thing worth sending in one.
+const LITERAL_MAX: u64 = PASSWORD_MAX as u64;
+/// LOGIN has two; ID may have some more.
+const LITERALS_MAX: usize = 8;
+/// A literal over the limit that comes unasked is read and dropped up to here.
+const DROPPED_MAX: u64 = 64 * 1024;
+const MALFORMED: &str = "malformed user name or password";

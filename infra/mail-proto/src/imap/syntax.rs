@@ -1,0 +1,293 @@
+//! A command's octets with their literals, and the few words a login needs.
+//! RFC 9051 §4, §9.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::password::wipe;
+
+/// One command being gathered: its lines without their CRLF, each literal's
+/// octets in its place behind its announcement. Wiped when dropped or cleared.
+#[derive(Debug, Default)]
+pub(super) struct CommandText {
+    octets: Vec<u8>,
+    literals: Vec<Literal>,
+    literal_octets: usize,
+}
+
+#[derive(Debug)]
+struct Literal {
+    /// Where its announcement `{n}` begins.
+    announced_at: usize,
+    content: Range<usize>,
+}
+
+/// `{n}` or `{n+}` at a line's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Announcement {
+    /// Octets to come.
+    pub(super) length: u64,
+    /// Whether they come without our go-ahead. RFC 7888.
+    pub(super) unasked: bool,
+    /// Length of the announcement itself.
+    announcement_length: usize,
+}
+
+impl Announcement {
+    /// Reads it off the end of a line.
+    pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
+        let inner = line.strip_suffix(b"}")?;
+        let open = inner.iter().rposition(|octet| *octet == b'{')?;
+        let number = &inner[open + 1..];
+        let digits = number.strip_suffix(b"+").unwrap_or(number);
+        let is_number = matches!(digits.len(), 1..=19) && digits.iter().all(u8::is_ascii_digit);
+        let length = std::str::from_utf8(digits)
+            .ok()
+            .filter(|_| is_number)?
+            .parse()
+            .ok()?;
+        Some(Self {
+            length,
+            unasked: digits.len() != number.len(),
+            announcement_length: line.len() - open,
+        })
+    }
+}
+
+impl CommandText {
+    /// Octets outside literals.
+    pub(super) fn text_length(&self) -> usize {
+        self.octets.len() - self.literal_octets
+    }
+
+    pub(super) fn literal_count(&self) -> usize {
+        self.literals.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    pub(super) fn push_line(&mut self, line: &[u8]) {
+        self.push(line);
+    }
+
+    /// The line pushed last announced a literal; its octets come next.
+    pub(super) fn begin_literal(&mut self, announcement: Announcement) {
+        let end = self.octets.len();
+        self.literals.push(Literal {
+            announced_at: end - announcement.announcement_length,
+            content: end..end,
+        });
+    }
+
+    pub(super) fn push_literal(&mut self, octets: &[u8]) {
+        self.push(octets);
+        self.literal_octets += octets.len();
+        if let Some(literal) = self.literals.last_mut() {
+            literal.content.end = self.octets.len();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        wipe(&mut self.octets);
+        self.octets.clear();
+        self.octets.shrink_to(IDLE_MAX);
+        self.literals.clear();
+        self.literal_octets = 0;
+    }
+
+    /// Grows in its own way: a plain `Vec` would leave a copy of the password
+    /// behind in freed memory.
+    fn push(&mut self, octets: &[u8]) {
+        if self.octets.capacity() - self.octets.len() < octets.len() {
+            let mut larger = Vec::with_capacity((self.octets.len() + octets.len()) * 2);
+            larger.extend_from_slice(&self.octets);
+            wipe(&mut self.octets);
+            self.octets = larger;
+        }
+        self.octets.extend_from_slice(octets);
+    }
+
+    /// The tag, if there is a valid one, and the words behind it.
+    pub(super) fn split_tag(&self) -> (Option<&str>, Words<'_>) {
+        let end = self
+            .octets
+            .iter()
+            .position(|octet| *octet == b' ')
+            .unwrap_or(self.octets.len());
+        let tag = std::str::from_utf8(&self.octets[..end]).ok();
+        let is_tag = |tag: &&str| {
+            !tag.is_empty()
+                && tag
+                    .bytes()
+                    .all(|octet| is_astring_char(octet) && octet != b'+')
+        };
+        (
+            tag.filter(is_tag),
+            Words {
+                text: self,
+                at: end,
+            },
+        )
+    }
+}
+
+impl Drop for CommandText {
+    fn drop(&mut self) {
+        wipe(&mut self.octets);
+    }
+}
+
+/// Reads a command's words, one after the other.
+pub(super) struct Words<'a> {
+    text: &'a CommandText,
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    /// One space and an atom behind it.
+    pub(super) fn atom(&mut self) -> Option<&'a str> {
+        self.space()?;
+        self.bare()
+            .and_then(|octets| std::str::from_utf8(octets).ok())
+    }
+
+    /// One space and an atom, quoted string or literal behind it.
+    pub(super) fn astring(&mut self) -> Option<Cow<'a, [u8]>> {
+        self.space()?;
+        match self.text.octets.get(self.at)? {
+            b'"' => self.quoted().map(Cow::Owned),
+            b'{' => {
+                let literal = self
+                    .text
+                    .literals
+                    .iter()
+                    .find(|literal| literal.announced_at == self.at)?;
+                self.at = literal.content.end;
+                Some(Cow::Borrowed(&self.text.octets[literal.content.clone()]))
+            }
+            _ => self.bare().map(Cow::Borrowed),
+        }
+    }
+
+    /// One space and everything behind it.
+    pub(super) fn rest(&mut self) -> Option<&'a [u8]> {
+        self.space()?;
+        let rest = &self.text.octets[self.at..];
+        self.at = self.text.octets.len();
+        Some(rest)
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.text.octets.len()
+    }
+
+    fn space(&mut self) -> Option<()> {
+        (self.text.octets.get(self.at) == Some(&b' ')).then(|| self.at += 1)
+    }
+
+    fn bare(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.text.octets[self.at..];
+        let length = rest
+            .iter()
+            .take_while(|octet| is_astring_char(**octet))
+            .count();
+        self.at += length;
+        (length > 0).then_some(&rest[..length])
+    }
+
+    /// 8-bit octets pass: RFC 9051 allows UTF-8 there, and passwords have it.
+    fn quoted(&mut self) -> Option<Vec<u8>> {
+        let rest = &self.text.octets[self.at + 1..];
+        let mut content = Vec::new();
+        let mut octets = rest.iter().enumerate();
+        while let Some((index, octet)) = octets.next() {
+            match octet {
+                b'"' => {
+                    self.at += index + 2;
+                    return Some(content);
+                }
+                b'\\' => content.push(
+                    *octets
+                        .next()
+                        .map(|(_, octet)| octet)
+                        .filter(|o| matches!(o, b'"' | b'\\'))?,
+                ),
+                octet => content.push(*octet),
+            }
+        }
+        None
+    }
+}
+
+/// ASTRING-CHAR, RFC 9051 §9.
+fn is_astring_char(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !b"(){%*\"\\".contains(&octet)
+}
+
+/// Capacity kept between commands.
+const IDLE_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_literal_is_announced_at_a_lines_end_only() {
+        let read = |line: &[u8]| Announcement::at_end_of(line).map(|a| (a.length, a.unasked));
+        assert_eq!(read(b"a LOGIN {5}"), Some((5, false)));
+        assert_eq!(read(b"a LOGIN {0+}"), Some((0, true)));
+        for line in [
+            &b"a {5} b"[..],
+            b"a {}",
+            b"a {+}",
+            b"a {5-}",
+            b"a {x}",
+            b"a 5}",
+            b"{99999999999999999999}",
+            b"",
+        ] {
+            assert_eq!(read(line), None);
+        }
+    }
+
+    #[test]
+    fn words_are_read_in_all_their_forms() {
+        let mut text = CommandText::default();
+        text.push_line(br#"a1 LOGIN "jo\"e\\" {3}"#);
+        text.begin_literal(Announcement::at_end_of(b"{3}").unwrap());
+        text.push_literal(b"\" {");
+        text.push_line(b" tail]");
+        let (tag, mut words) = text.split_tag();
+        assert_eq!((tag, words.atom()), (Some("a1"), Some("LOGIN")));
+        assert_eq!(words.astring().unwrap().as_ref(), br#"jo"e\"#);
+        assert_eq!(words.astring().unwrap().as_ref(), b"\" {");
+        assert_eq!(words.astring().unwrap().as_ref(), b"tail]");
+        assert!(words.is_at_end());
+        assert_eq!(text.text_length(), br#"a1 LOGIN "jo\"e\\" {3} tail]"#.len());
+    }
+
+    #[test]
+    fn broken_words_are_none() {
+        for line in [
+            &b"a \"x"[..],
+            b"a \"x\\y\"",
+            b"a {3}",
+            b"a (",
+            b"a  x",
+            b"a",
+        ] {
+            let mut text = CommandText::default();
+            text.push_line(line);
+            assert_eq!(text.split_tag().1.astring(), None, "{line:?}");
+        }
+        for line in [&b""[..], b" x", b"+ x", b"a+b x", b"* x", b"\xff x"] {
+            let mut text = CommandText::default();
+            text.push_line(line);
+            assert_eq!(text.split_tag().0, None, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,610 @@
+//! The dialogue of one connection.
+//!
+//! ```text
+//!                 MAIL              RCPT             DATA
+//!  AwaitCommand ───────▶ AwaitAnswer ─accept/refuse─▶ AwaitCommand ...
+//!  AwaitCommand ──DATA─▶ AwaitAnswer ──accept───────▶ Body ──final dot──▶ AwaitAnswer ──finish──▶ AwaitCommand
+//!                                                     Body ──fault, final dot───────────────────▶ AwaitCommand
+//!  AwaitCommand ──STARTTLS──▶ AwaitTls ──tls_started──▶ AwaitCommand
+//!  any ──QUIT, too many errors, shut──▶ Closing
+//! ```
+//!
+//! Replies gather in one buffer and go out together when the input holds no
+//! further whole command, so that a pipelined group costs one write
+//! (RFC 2920 §3.2).
+
+use super::body::{BodyFault, BodyReader};
+use super::command::{Command, CommandFault, Verb};
+use super::config::{Config, Mode};
+use super::mail::Mail;
+use super::path::ForwardPath;
+use super::reply::Reply;
+use super::{data, hello, rcpt};
+use crate::input::{Frame, Input, LineFault};
+use crate::output::Output;
+
+/// What the shell does next.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Read from the peer.
+    NeedInput,
+    /// Write these octets: all replies since the last write, together.
+    Send(&'a [u8]),
+    /// A transaction is asked for. Answer: [`Server::accept`] or [`Server::refuse`].
+    Mail(Mail),
+    /// A recipient. Answer: [`Server::accept`] or [`Server::refuse`].
+    Recipient(ForwardPath),
+    /// DATA with at least one recipient. Answer: [`Server::accept`] (354
+    /// goes out) or [`Server::refuse`].
+    BodyStart,
+    /// Octets of the body, dots unstuffed. No answer.
+    BodyChunk(&'a [u8]),
+    /// The body cannot be accepted: drop what came of it, now. The core reads
+    /// to its true end and replies by itself. No answer; the transaction is over.
+    BodyBroken(BodyFault),
+    /// The final dot was read. Answer: [`Server::finish`].
+    BodyEnd {
+        /// Octets of the body in all.
+        size: u64,
+    },
+    /// The transaction is over without a message (RSET, EHLO). No answer.
+    Reset,
+    /// Start the TLS handshake; the 220 was sent. Answer: [`Server::tls_started`]
+    /// or close the connection.
+    StartTls,
+    /// The question asked before is not answered yet.
+    AwaitAnswer,
+    /// Close the connection; everything was said.
+    Close(CloseReason),
+}
+
+/// Why the core closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// QUIT.
+    Quit,
+    /// The hard error limit was reached.
+    TooManyErrors,
+    /// [`Server::shut`] was called.
+    Shut,
+}
+
+/// One connection's dialogue.
+pub struct Server {
+    config: Config,
+    state: State,
+    input: Input,
+    /// Replies not yet written.
+    out: Output,
+    client: Option<Client>,
+    tls_active: bool,
+    transaction: Option<Transaction>,
+    error_count: u32,
+    junk_count: u32,
+}
+
+enum State {
+    AwaitCommand,
+    AwaitAnswer(Question),
+    Body {
+        reader: BodyReader,
+        ended: bool,
+        fault_told: bool,
+    },
+    AwaitTls {
+        asked: bool,
+    },
+    Closing(CloseReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Mail,
+    Recipient,
+    BodyStart,
+    BodyEnd,
+}
+
+/// Who the client says it is.
+struct Client {
+    name: String,
+    extended: bool,
+}
+
+#[derive(Default)]
+struct Transaction {
+    /// Recipients asked for, accepted or not.
+    asked_count: usize,
+    accepted_count: usize,
+}
+
+impl Server {
+    /// A server that greets first.
+    pub fn new(config: Config) -> Self {
+        let mut out = Output::default();
+        hello::greeting(&config).write_to(out.octets_mut());
+        let tls_active = config.implicit_tls;
+        Self {
+            config,
+            state: State::AwaitCommand,
+            input: Input::default(),
+            out,
+            client: None,
+            tls_active,
+            transaction: None,
+            error_count: 0,
+            junk_count: 0,
+        }
+    }
+
+    /// How many octets [`receive`](Self::receive) takes now. Positive whenever
+    /// the last step was `NeedInput`.
+    pub fn room(&self) -> usize {
+        match self.state {
+            State::AwaitTls { .. } | State::Closing(_) => usize::MAX,
+            _ => self.input_max_bytes().saturating_sub(self.input.len()),
+        }
+    }
+
+    /// Takes octets from the peer and returns how many it took. While
+    /// `StartTls` is unanswered it takes all and drops them (RFC 3207 §4.2:
+    /// what came in plain text must not be read as if it came through TLS).
+    pub fn receive(&mut self, octets: &[u8]) -> usize {
+        match self.state {
+            State::AwaitTls { .. } | State::Closing(_) => octets.len(),
+            _ => self.input.receive(octets, self.input_max_bytes()),
+        }
+    }
+
+    /// The next thing to do.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "lends, which Iterator cannot"
+    )]
+    pub fn next(&mut self) -> Step<'_> {
+        self.out.begin_step();
+        loop {
+            match &mut self.state {
+                State::AwaitAnswer(_) => return Step::AwaitAnswer,
+                _ if self.out.is_full() => return Step::Send(self.out.give()),
+                State::AwaitCommand => {
+                    match self.input.next_line(self.config.command_line_max_bytes) {
+                        Frame::Partial if self.out.is_empty() => {
+                            self.input.release_when_idle();
+                            return Step::NeedInput;
+                        }
+                        Frame::Partial => return Step::Send(self.out.give()),
+                        Frame::Fault(fault) => self.say(&line_fault(fault)),
+                        Frame::Line(range) => {
+                            // The line is copied once so that its parsed parts may
+                            // outlive changes to the state; it is at most 4 KiB.
+                            let line = self.input.slice(range).to_vec();
+                            if let Some(step) = self.on_line(&line) {
+                                return step;
+                            }
+                        }
+                    }
+                }
+                _ if !self.out.is_empty() => return Step::Send(self.out.give()),
+                State::AwaitTls { asked: true } => return Step::AwaitAnswer,
+                State::AwaitTls { asked } => {
+                    *asked = true;
+                    return Step::StartTls;
+                }
+                State::Closing(reason) => return Step::Close(*reason),
+                State::Body {
+                    reader,
+                    ended,
+                    fault_told,
+                } => {
+                    if !*ended {
+                        let pass = reader.read(&mut self.input);
+                        let used = self.input.consume(pass.used);
+                        *ended = pass.ended;
+                        if let (Some(fault), false) = (reader.fault(), *fault_told) {
+                            *fault_told = true;
+                            return Step::BodyBroken(fault);
+                        }
+                        if pass.chunk_length > 0 {
+                            return Step::BodyChunk(
+                                self.input.slice(used.start..used.start + pass.chunk_length),
+                            );
+                        }
+                        if !pass.ended {
+                            return Step::NeedInput;
+                        }
+                    }
+                    let (size, fault) = (reader.size(), reader.fault());
+                    match fault {
+                        None => {
+                            self.state = State::AwaitAnswer(Question::BodyEnd);
+                            return Step::BodyEnd { size };
+                        }
+                        Some(fault) => self.end_body(&[], &data::broken(fault)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers `Mail`, `Recipient` and `BodyStart` with yes.
+    ///
+    /// # Panics
+    /// When none of these was asked: the shell is wrong.
+    pub fn accept(&mut self) {
+        match self.take_question() {
+            Question::Mail => {
+                self.transaction = Some(Transaction::default());
+                self.say(&SENDER_ACCEPTED);
+            }
+            Question::Recipient => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.accepted_count += 1;
+                }
+                self.say(&RECIPIENT_ACCEPTED);
+            }
+            Question::BodyStart => {
+                let reader =
+                    BodyReader::new(self.config.text_line_max_bytes, self.config.size_max_bytes);
+                self.state = State::Body {
+                    reader,
+                    ended: false,
+                    fault_told: false,
+                };
+                self.say(&data::START);
+            }
+            Question::BodyEnd => panic!("BodyEnd is answered with finish"),
+        }
+    }
+
+    /// Answers `Mail`, `Recipient` and `BodyStart` with no. Refusing
+    /// `BodyStart` ends the transaction.
+    ///
+    /// # Panics
+    /// When none of these was asked: the shell is wrong.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers make a reply to give it away"
+    )]
+    pub fn refuse(&mut self, reply: Reply) {
+        debug_assert!(!reply.is_positive(), "a refusal that says yes");
+        match self.take_question() {
+            Question::BodyEnd => panic!("BodyEnd is answered with finish"),
+            Question::BodyStart => {
+                self.transaction = None;
+                self.say(&reply);
+            }
+            Question::Mail | Question::Recipient => self.say(&reply),
+        }
+    }
+
+    /// Answers `BodyEnd`: one reply in SMTP, one per accepted recipient, in
+    /// their order, in LMTP. A missing reply is said as 451.
+    ///
+    /// # Panics
+    /// When `BodyEnd` was not asked: the shell is wrong.
+    pub fn finish(&mut self, replies: &[Reply]) {
+        assert_eq!(
+            self.take_question(),
+            Question::BodyEnd,
+            "only BodyEnd is answered with finish"
+        );
+        if replies.iter().any(Reply::is_positive) {
+            self.error_count = 0;
+            self.junk_count = 0;
+        }
+        self.end_body(replies, &NO_VERDICT);
+    }
+
+    /// Answers `StartTls`: the handshake is done. The client starts anew
+    /// (RFC 3207 §4.2).
+    pub fn tls_started(&mut self) {
+        // Whatever was pipelined behind STARTTLS was injected, or is a mistake.
+        self.input.clear();
+        self.client = None;
+        self.transaction = None;
+        self.tls_active = true;
+        self.state = State::AwaitCommand;
+    }
+
+    /// Ends the connection from our side with this reply (421), then `Close`.
+    /// Possible at any time; a transaction under way is over.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers make a reply to give it away"
+    )]
+    pub fn shut(&mut self, reply: Reply) {
+        self.out.begin_step();
+        if !matches!(self.state, State::Closing(_)) {
+            reply.write_to(self.out.octets_mut());
+            self.close(CloseReason::Shut);
+        }
+    }
+
+    /// The name the client gave in HELO, EHLO or LHLO; empty before.
+    pub fn client_name(&self) -> &str {
+        self.client.as_ref().map_or("", |client| &client.name)
+    }
+
+    /// The word after "with" in Received. RFC 3848.
+    pub fn protocol(&self) -> &'static str {
+        let extended = self.client.as_ref().is_some_and(|client| client.extended);
+        match (self.config.mode, extended, self.tls_active) {
+            (Mode::Lmtp, _, false) => "LMTP",
+            (Mode::Lmtp, _, true) => "LMTPS",
+            (Mode::Smtp, false, _) => "SMTP",
+            (Mode::Smtp, true, false) => "ESMTP",
+            (Mode::Smtp, true, true) => "ESMTPS",
+        }
+    }
+
+    /// Whether the client sent something beyond what was used: it pipelines
+    /// and cannot have read the reply to come.
+    pub fn has_unread_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Whether replies should be delayed: the soft error limit is reached.
+    pub fn is_slowed(&self) -> bool {
+        self.error_count >= self.config.soft_error_limit
+    }
+
+    /// The configuration given.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn input_max_bytes(&self) -> usize {
+        // A line must fit with its CRLF, whatever was configured.
+        self.config
+            .input_max_bytes
+            .max(self.config.command_line_max_bytes + 2)
+    }
+
+    fn take_question(&mut self) -> Question {
+        let State::AwaitAnswer(question) = self.state else {
+            panic!("an answer to no question")
+        };
+        self.state = State::AwaitCommand;
+        question
+    }
+
+    /// Queues a reply and counts it when it is the client's fault.
+    fn say(&mut self, reply: &Reply) {
+        reply.write_to(self.out.octets_mut());
+        if reply.is_permanent() {
+            self.count_error();
+        }
+    }
+
+    fn count_error(&mut self) {
+        self.error_count = self.error_count.saturating_add(1);
+        if self.error_count >= self.config.hard_error_limit
+            && !matches!(self.state, State::Closing(_))
+        {
+            TOO_MANY_ERRORS.write_to(self.out.octets_mut());
+            self.close(CloseReason::TooManyErrors);
+        }
+    }
+
+    fn count_junk(&mut self) {
+        self.junk_count = self.junk_count.saturating_add(1);
+        if self.junk_count > self.config.junk_limit {
+            self.count_error();
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.state = State::Closing(reason);
+        self.transaction = None;
+        self.input.clear();
+    }
+
+    /// Says the replies to a body. In LMTP each recipient gets one.
+    fn end_body(&mut self, replies: &[Reply], missing: &Reply) {
+        let accepted_count = self
+            .transaction
+            .take()
+            .map_or(0, |transaction| transaction.accepted_count);
+        let reply_count = match self.config.mode {
+            Mode::Smtp => 1,
+            Mode::Lmtp => accepted_count,
+        };
+        self.state = State::AwaitCommand;
+        for index in 0..reply_count {
+            replies
+                .get(index)
+                .unwrap_or(missing)
+                .write_to(self.out.octets_mut());
+        }
+        // One body is one mistake, however many recipients hear of it.
+        if !replies.iter().any(Reply::is_positive)
+            && replies.first().unwrap_or(missing).is_permanent()
+        {
+            self.count_error();
+        }
+    }
+
+    /// Does one command; gives a step when the shell has a part in it.
+    fn on_line(&mut self, line: &[u8]) -> Option<Step<'static>> {
+        let command = match Command::parse(line) {
+            Ok(command) => command,
+            Err(CommandFault::Control) => return self.refused(&CONTROL),
+            Err(CommandFault::EightBit) => return self.refused(&EIGHT_BIT),
+        };
+        let takes_none = matches!(
+            command.verb,
+            Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls
+        );
+        if takes_none && !command.arguments.is_empty() {
+            return self.refused(&NO_ARGUMENTS);
+        }
+        match command.verb {
+            Verb::Mail => self.on_mail(command.arguments),
+            Verb::Rcpt => self.on_rcpt(command.arguments),
+            Verb::Data => self.on_data(),
+            Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.on_hello(command),
+            Verb::Rset => {
+                self.say(&OK);
+                self.reset()
+            }
+            Verb::Noop => {
+                self.say(&OK);
+                self.count_junk();
+                None
+            }
+            Verb::Vrfy if command.arguments.is_empty() => self.refused(&VRFY_SYNTAX),
+            Verb::Vrfy => {
+                self.say(&VRFY);
+                self.count_junk();
+                None
+            }
+            Verb::Quit => {
+                self.say(&BYE);
+                self.close(CloseReason::Quit);
+                None
+            }
+            Verb::StartTls => self.on_starttls(),
+            Verb::Unsupported => self.refused(&UNSUPPORTED),
+            Verb::Unknown => self.refused(&UNKNOWN),
+        }
+    }
+
+    fn on_hello(&mut self, command: Command<'_>) -> Option<Step<'static>> {
+        let is_ours = match self.config.mode {
+            Mode::Smtp => command.verb != Verb::Lhlo,
+            // RFC 2033 §4.1: HELO and EHLO must not succeed here.
+            Mode::Lmtp => command.verb == Verb::Lhlo,
+        };
+        if !is_ours {
+            return self.refused(&OTHER_PROTOCOL);
+        }
+        let name = match hello::parse_name(command.arguments) {
+            Ok(name) => name.to_owned(),
+            Err(reply) => return self.refused(&reply),
+        };
+        let extended = command.verb != Verb::Helo;
+        let reply = if extended {
+            hello::extensions(&self.config, &name, self.tls_active)
+        } else {
+            Reply::plain(250, self.config.hostname.clone().into())
+        };
+        self.say(&reply);
+        if self.client.replace(Client { name, extended }).is_some() {
+            self.count_junk();
+        }
+        // EHLO also works as RSET. RFC 5321 §4.1.4.
+        self.transaction.take().map(|_| Step::Reset)
+    }
+
+    fn on_mail(&mut self, arguments: &str) -> Option<Step<'static>> {
+        if self.client.is_none() {
+            return self.refused(&HELLO_FIRST);
+        }
+        if self.transaction.is_some() {
+            return self.refused(&NESTED_MAIL);
+        }
+        match Mail::parse(arguments, self.config.size_max_bytes) {
+            Ok(mail) => self.ask(Question::Mail, Step::Mail(mail)),
+            Err(reply) => self.refused(&reply),
+        }
+    }
+
+    fn on_rcpt(&mut self, arguments: &str) -> Option<Step<'static>> {
+        let Some(transaction) = &mut self.transaction else {
+            return self.refused(&MAIL_FIRST);
+        };
+        let path = match rcpt::parse(arguments) {
+            Ok(path) => path,
+            Err(reply) => return self.refused(&reply),
+        };
+        if transaction.asked_count >= self.config.recipients_max {
+            // Temporary, so the client sends the rest in a further
+            // transaction. RFC 5321 §4.5.3.1.10.
+            self.say(&TOO_MANY_RECIPIENTS);
+            self.count_junk();
+            return None;
+        }
+        transaction.asked_count += 1;
+        self.ask(Question::Recipient, Step::Recipient(path))
+    }
+
+    fn on_data(&mut self) -> Option<Step<'static>> {
+        match &self.transaction {
+            None => self.refused(&MAIL_FIRST),
+            Some(transaction) if transaction.accepted_count == 0 => {
+                let reply = data::no_recipients(self.config.mode);
+                self.refused(&reply)
+            }
+            Some(_) => self.ask(Question::BodyStart, Step::BodyStart),
+        }
+    }
+
+    fn on_starttls(&mut self) -> Option<Step<'static>> {
+        if !self.config.starttls {
+            return self.refused(&UNSUPPORTED);
+        }
+        if self.tls_active || self.client.is_none() || self.transaction.is_some() {
+            return self.refused(&BAD_SEQUENCE);
+        }
+        self.say(&TLS_READY);
+        self.state = State::AwaitTls { asked: false };
+        None
+    }
+
+    fn reset(&mut self) -> Option<Step<'static>> {
+        if self.transaction.take().is_some() {
+            return Some(Step::Reset);
+        }
+        self.count_junk();
+        None
+    }
+
+    fn ask(&mut self, question: Question, step: Step<'static>) -> Option<Step<'static>> {
+        self.state = State::AwaitAnswer(question);
+        Some(step)
+    }
+
+    fn refused(&mut self, reply: &Reply) -> Option<Step<'static>> {
+        self.say(reply);
+        None
+    }
+}
+
+fn line_fault(fault: LineFault) -> Reply {
+    let text = match fault {
+        LineFault::TooLong => "line too long",
+        LineFault::BareCr => "bare CR: lines end with CRLF",
+        LineFault::BareLf => "bare LF: lines end with CRLF",
+    };
+    Reply::new(500, (5, 5, 2), text)
+}
+
+const OK: Reply = Reply::new(250, (2, 0, 0), "ok");
+const BYE: Reply = Reply::new(221, (2, 0, 0), "bye");
+const SENDER_ACCEPTED: Reply = Reply::new(250, (2, 1, 0), "sender ok");
+const RECIPIENT_ACCEPTED: Reply = Reply::new(250, (2, 1, 5), "recipient ok");
+const TLS_READY: Reply = Reply::new(220, (2, 0, 0), "go ahead");
+/// RFC 5321 §3.5.3: it says neither yes nor no, so nobody can harvest names.
+const VRFY: Reply = Reply::new(252, (2, 0, 0), "send mail to find out");
+const VRFY_SYNTAX: Reply = Reply::new(501, (5, 5, 4), "syntax: VRFY address");
+const NO_ARGUMENTS: Reply = Reply::new(501, (5, 5, 4), "this command takes no argument");
+const CONTROL: Reply = Reply::new(500, (5, 5, 2), "control character in a command");
+const EIGHT_BIT: Reply = Reply::new(500, (5, 5, 2), "8-bit octet in a command");
+/// RFC 3463 §3.6: X.5.2 is for what is not recognised, X.5.1 for what is
+/// recognised and not available.
+const UNKNOWN: Reply = Reply::new(500, (5, 5, 2), "command not recognised");
+const UNSUPPORTED: Reply = Reply::new(502, (5, 5, 1), "command not implemented");
+const OTHER_PROTOCOL: Reply = Reply::new(
+    500,
+    (5, 5, 1),
+    "wrong protocol: HELO and EHLO are SMTP, LHLO is LMTP",
+);
+const HELLO_FIRST: Reply = Reply::new(503, (5, 5, 1), "name yourself first");
+const MAIL_FIRST: Reply = Reply::new(503, (5, 5, 1), "MAIL first");
+const NESTED_MAIL: Reply = Reply::new(503, (5, 5, 1), "a transaction is open already");
+const BAD_SEQUENCE: Reply = Reply::new(503, (5, 5, 1), "not now");
+const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, (4, 5, 3), "too many recipients");
+const TOO_MANY_ERRORS: Reply = Reply::new(421, (4, 7, 0), "too many errors");
+/// A shell that answers for too few recipients must not lose the others' mail.
+const NO_VERDICT: Reply = Reply::new(451, (4, 3, 0), "try again later");
