@@ -1,0 +1,242 @@
+//! Version 1 of the interface over HTTP: who may ask what, and the answers' form.
+//!
+//! Handlers check the caller's role first, then read the request; what they do is the engine's and
+//! [`login`](crate::login)'s.
+
+mod extract;
+mod reply;
+mod verbs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use daemon::clock::now_ms;
+use daemon::identity::{Peer, Role};
+use daemon::link::{Problem, require};
+use daemon::shutdown::Shutdown;
+use directory_api::grant::GrantSigner;
+use directory_api::wire::{
+    AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LoginReply,
+    LoginRequest, LookupReply, LookupRequest, Verdict, limit, path,
+};
+use tracing::info;
+
+use crate::engine::Engine;
+use crate::login::log_in;
+use crate::password::Passwords;
+use extract::{Body, Query};
+use reply::{refused, too_many};
+
+/// What every handler works with.
+pub(crate) struct App<E> {
+    pub(crate) engine: E,
+    pub(crate) passwords: Passwords,
+    pub(crate) signer: GrantSigner,
+    pub(crate) shutdown: Shutdown,
+}
+
+type Shared<E> = State<Arc<App<E>>>;
+type Reply<T> = Result<Json<T>, Problem>;
+
+/// Every path of version 1.
+pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
+    let item = |collection: &str| format!("{collection}/{{key}}");
+    Router::new()
+        .route(path::LOOKUP, post(lookup::<E>))
+        .route(path::LOGIN, post(login::<E>))
+        .route(path::KEYS, get(keys::<E>))
+        .route(path::ANNOUNCE, post(announce::<E>))
+        .route(path::CHANGES, get(changes::<E>))
+        .route(path::DOMAINS, get(verbs::list_domains::<E>))
+        .route(
+            &item(path::DOMAINS),
+            get(verbs::domain::<E>)
+                .put(verbs::put_domain::<E>)
+                .delete(verbs::delete_domain::<E>),
+        )
+        .route(path::ADDRESSES, get(verbs::list_addresses::<E>))
+        .route(
+            &item(path::ADDRESSES),
+            get(verbs::address::<E>)
+                .put(verbs::put_address::<E>)
+                .delete(verbs::delete_address::<E>),
+        )
+        .route(
+            path::ACCOUNTS,
+            get(verbs::list_accounts::<E>).post(verbs::create_account::<E>),
+        )
+        .route(path::ACCOUNTS_BATCH, post(verbs::create_accounts::<E>))
+        .route(
+            &item(path::ACCOUNTS),
+            get(verbs::account::<E>)
+                .put(verbs::change_account::<E>)
+                .delete(verbs::delete_account::<E>),
+        )
+        .route(path::BACKENDS, get(verbs::list_backends::<E>))
+        .route(
+            &item(path::BACKENDS),
+            get(verbs::backend::<E>)
+                .put(verbs::put_backend::<E>)
+                .delete(verbs::delete_backend::<E>),
+        )
+        .route(path::HOMES, get(verbs::list_homes::<E>))
+        .route(&item(path::HOMES), get(verbs::home::<E>))
+        .route(
+            &format!("{}/compare-and-set", item(path::HOMES)),
+            post(verbs::compare_and_set::<E>),
+        )
+        .route(path::MOVES, get(verbs::list_moves::<E>))
+        .route(
+            &item(path::MOVES),
+            get(verbs::move_of::<E>)
+                .put(verbs::put_move::<E>)
+                .delete(verbs::delete_move::<E>),
+        )
+        .fallback(async || Problem::not_found("no such path in version 1 of this interface"))
+        .with_state(app)
+}
+
+/// Back-ends ask too: they take mail by LMTP from other MTAs.
+async fn lookup<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(request): Body<LookupRequest>,
+) -> Reply<LookupReply> {
+    require(
+        &peer,
+        &[Role::MxFrontend, Role::StoreBackend, Role::Operator],
+    )?;
+    if request.addresses.len() > limit::LOOKUP_ADDRESSES_MAX {
+        return Err(too_many(
+            "addresses in one lookup",
+            limit::LOOKUP_ADDRESSES_MAX,
+        ));
+    }
+    let reply = app
+        .engine
+        .lookup(request.addresses)
+        .await
+        .map_err(refused)?;
+    for result in &reply.results {
+        let verdict = match result.verdict {
+            Verdict::Accounts(_) => "accounts",
+            Verdict::UnknownAddress => "unknown_address",
+            Verdict::UnknownDomain => "unknown_domain",
+        };
+        metrics::counter!("posthouse_directory_lookups_total", "verdict" => verdict).increment(1);
+    }
+    Ok(Json(reply))
+}
+
+/// A back-end gets grants for itself alone: one that is taken over opens no other's mail (P8).
+async fn login<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(request): Body<LoginRequest>,
+) -> Reply<LoginReply> {
+    require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
+    if peer.role == Role::StoreBackend {
+        require_node(
+            &peer,
+            request
+                .backend
+                .as_ref()
+                .map_or("", |backend| backend.as_str()),
+        )?;
+    }
+    log_in(&app.engine, &app.passwords, &app.signer, &request)
+        .await
+        .map(Json)
+        .map_err(reply::login_refused)
+}
+
+/// Public keys are for everyone inside.
+async fn keys<E: Engine>(State(app): Shared<E>) -> Json<KeysReply> {
+    Json(KeysReply {
+        keys: vec![app.signer.public_key()],
+    })
+}
+
+async fn announce<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(request): Body<AnnounceRequest>,
+) -> Reply<AnnounceReply> {
+    require(&peer, &[Role::StoreBackend])?;
+    require_node(&peer, request.backend.as_str())?;
+    verbs::check_address(&request.address)?;
+    app.engine
+        .announce(request, now_ms())
+        .await
+        .map(Json)
+        .map_err(refused)
+}
+
+/// Waits for news in short rounds of the engine; ends early when the process does.
+async fn changes<E: Engine>(
+    State(app): Shared<E>,
+    Query(query): Query<ChangesQuery>,
+) -> Reply<ChangesReply> {
+    let limit = query
+        .limit
+        .unwrap_or(limit::CHANGES_MAX)
+        .min(limit::CHANGES_MAX);
+    let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(limit::CHANGES_WAIT_MAX_MS));
+    let until = tokio::time::Instant::now() + wait;
+    let mut wakes = app.engine.wakes();
+    loop {
+        wakes.mark_unchanged();
+        let reply = app
+            .engine
+            .changes(query.after, limit)
+            .await
+            .map_err(refused)?;
+        if !reply.changes.is_empty() || wait.is_zero() || reply.last < query.after {
+            return Ok(Json(reply));
+        }
+        tokio::select! {
+            Ok(()) = wakes.changed() => {}
+            () = tokio::time::sleep_until(until) => return Ok(Json(reply)),
+            () = app.shutdown.requested() => return Ok(Json(reply)),
+        }
+    }
+}
+
+/// Only the node itself, as its certificate says.
+fn require_node(peer: &Peer, node: &str) -> Result<(), Problem> {
+    if peer.node == node {
+        return Ok(());
+    }
+    Err(reply::role_forbidden(format!(
+        "{peer} may speak for itself only, not for {node:?}"
+    )))
+}
+
+/// One line for each change that was asked for.
+fn report(peer: &Peer, change: directory_api::ChangeNumber, verb: &'static str, key: &str) {
+    metrics::counter!("posthouse_directory_writes_total", "verb" => verb).increment(1);
+    info!(%change, verb, key, by = %peer, "changed");
+}
+
+/// Says what each metric counts.
+pub(crate) fn describe_metrics() {
+    metrics::describe_counter!(
+        "posthouse_directory_logins_total",
+        "Logins decided, by service and outcome (ok, or the code of the refusal)."
+    );
+    metrics::describe_histogram!(
+        "posthouse_directory_login_seconds",
+        "Time from a login's arrival to its decision, waiting for a turn to hash included."
+    );
+    metrics::describe_counter!(
+        "posthouse_directory_lookups_total",
+        "Addresses looked up, by verdict."
+    );
+    metrics::describe_counter!(
+        "posthouse_directory_writes_total",
+        "Writes asked for by operators and migrators, by verb."
+    );
+}

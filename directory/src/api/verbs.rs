@@ -1,0 +1,450 @@
+//! The collections: list, read, write and remove. Operators write; who else may read stands at each.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use daemon::clock::now_ms;
+use daemon::identity::{Peer, Role};
+use daemon::link::{Problem, require};
+use directory_api::wire::{
+    Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEntry,
+    AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Credential,
+    Domain, DomainPut, ListQuery, MoveRecord, Page, limit,
+};
+use directory_api::{AccountId, AccountStatus, Address, BackendName, DomainName, Service};
+
+use super::extract::{Body, Key, Query};
+use super::reply::{hash_refused, refused, too_many};
+use super::{App, Reply, Shared, report};
+use crate::engine::{AccountDraft, AccountEdit, Engine};
+
+/// Clear passwords of one batch: each costs an Argon2id, and the caller waits for all of them.
+const BATCH_PASSWORDS_MAX: usize = 100;
+
+const OPERATORS: &[Role] = &[Role::Operator];
+const MOVERS: &[Role] = &[Role::Operator, Role::Migrator];
+/// Back-ends are needed by everyone who routes to them; it is no secret where they are.
+const EVERYONE: &[Role] = &Role::ALL;
+
+pub(super) async fn list_domains<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<Domain>> {
+    require(&peer, OPERATORS)?;
+    app.engine.domains(query).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn domain<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<DomainName>,
+) -> Reply<Domain> {
+    require(&peer, OPERATORS)?;
+    app.engine.domain(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn put_domain<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<DomainName>,
+    Body(DomainPut {}): Body<DomainPut>,
+) -> Reply<Changed<Domain>> {
+    require(&peer, OPERATORS)?;
+    let changed = app
+        .engine
+        .put_domain(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        changed.change,
+        "put_domain",
+        changed.now.name.as_str(),
+    );
+    Ok(Json(changed))
+}
+
+pub(super) async fn delete_domain<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<DomainName>,
+) -> Reply<Changed<Domain>> {
+    require(&peer, OPERATORS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .delete_domain(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "delete_domain", &text);
+    Ok(Json(changed))
+}
+
+pub(super) async fn list_addresses<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<AddressEntry>> {
+    require(&peer, OPERATORS)?;
+    app.engine.addresses(query).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn address<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<Address>,
+) -> Reply<AddressEntry> {
+    require(&peer, OPERATORS)?;
+    app.engine.address(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn put_address<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<Address>,
+    Body(put): Body<AddressPut>,
+) -> Reply<Changed<AddressEntry>> {
+    require(&peer, OPERATORS)?;
+    let changed = app
+        .engine
+        .put_address(key, put, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        changed.change,
+        "put_address",
+        changed.now.address.as_str(),
+    );
+    Ok(Json(changed))
+}
+
+pub(super) async fn delete_address<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<Address>,
+) -> Reply<Changed<AddressEntry>> {
+    require(&peer, OPERATORS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .delete_address(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "delete_address", &text);
+    Ok(Json(changed))
+}
+
+pub(super) async fn list_accounts<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<Account>> {
+    require(&peer, MOVERS)?;
+    app.engine.accounts(query).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn account<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<Account> {
+    require(&peer, MOVERS)?;
+    app.engine.account(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn create_account<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(account): Body<AccountNew>,
+) -> Reply<Changed<Account>> {
+    require(&peer, OPERATORS)?;
+    let draft = draft(&app, account).await?;
+    let changed = app
+        .engine
+        .create_account(draft, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        changed.change,
+        "create_account",
+        changed.now.login_name.as_str(),
+    );
+    Ok(Json(changed))
+}
+
+pub(super) async fn create_accounts<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(batch): Body<AccountBatch>,
+) -> Reply<AccountBatchReply> {
+    require(&peer, OPERATORS)?;
+    if batch.accounts.len() > limit::BATCH_ACCOUNTS_MAX {
+        return Err(too_many("accounts in one batch", limit::BATCH_ACCOUNTS_MAX));
+    }
+    let clear = |account: &&AccountNew| matches!(account.credential, Some(Credential::Password(_)));
+    if batch.accounts.iter().filter(clear).count() > BATCH_PASSWORDS_MAX {
+        return Err(too_many(
+            "clear passwords in one batch",
+            BATCH_PASSWORDS_MAX,
+        ));
+    }
+    let mut drafts = Vec::with_capacity(batch.accounts.len());
+    for account in batch.accounts {
+        drafts.push(draft(&app, account).await?);
+    }
+    let reply = app
+        .engine
+        .create_accounts(drafts, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        reply.change,
+        "create_accounts",
+        &reply.created.to_string(),
+    );
+    Ok(Json(reply))
+}
+
+pub(super) async fn change_account<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+    Body(change): Body<AccountChange>,
+) -> Reply<Changed<Account>> {
+    require(&peer, OPERATORS)?;
+    let credential = match change.credential {
+        Some(credential) => Some(
+            app.passwords
+                .store(credential)
+                .await
+                .map_err(hash_refused)?,
+        ),
+        None => None,
+    };
+    let edit = AccountEdit {
+        login_name: change.login_name,
+        credential,
+        status: change.status,
+        services: change.services,
+        quota_octets: change.quota_octets,
+    };
+    let changed = app
+        .engine
+        .change_account(key, edit, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        changed.change,
+        "change_account",
+        changed.now.login_name.as_str(),
+    );
+    Ok(Json(changed))
+}
+
+pub(super) async fn delete_account<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<Changed<Account>> {
+    require(&peer, OPERATORS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .delete_account(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "delete_account", &text);
+    Ok(Json(changed))
+}
+
+pub(super) async fn list_backends<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<Backend>> {
+    require(&peer, EVERYONE)?;
+    app.engine.backends(query).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn backend<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<BackendName>,
+) -> Reply<Backend> {
+    require(&peer, EVERYONE)?;
+    app.engine.backend(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn put_backend<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<BackendName>,
+    Body(put): Body<BackendPut>,
+) -> Reply<Changed<Backend>> {
+    require(&peer, OPERATORS)?;
+    if let Some(address) = &put.address {
+        check_address(address)?;
+    }
+    let changed = app
+        .engine
+        .put_backend(key, put, now_ms())
+        .await
+        .map_err(refused)?;
+    report(
+        &peer,
+        changed.change,
+        "put_backend",
+        changed.now.name.as_str(),
+    );
+    Ok(Json(changed))
+}
+
+pub(super) async fn delete_backend<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<BackendName>,
+) -> Reply<Changed<Backend>> {
+    require(&peer, OPERATORS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .delete_backend(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "delete_backend", &text);
+    Ok(Json(changed))
+}
+
+pub(super) async fn list_homes<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<AccountHome>> {
+    require(&peer, MOVERS)?;
+    app.engine.homes(query).await.map(Json).map_err(refused)
+}
+
+/// A back-end asks to name the new home in a refusal.
+pub(super) async fn home<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<AccountHome> {
+    require(&peer, &[Role::Operator, Role::Migrator, Role::StoreBackend])?;
+    app.engine.home(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn compare_and_set<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+    Body(request): Body<CompareAndSet>,
+) -> Reply<CompareAndSetReply> {
+    require(&peer, MOVERS)?;
+    let reply = app
+        .engine
+        .compare_and_set(key, request, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, reply.change, "compare_and_set", &key.to_string());
+    Ok(Json(reply))
+}
+
+pub(super) async fn list_moves<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<ListQuery>,
+) -> Reply<Page<MoveRecord>> {
+    require(&peer, MOVERS)?;
+    app.engine.moves(query).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn move_of<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<MoveRecord> {
+    require(&peer, MOVERS)?;
+    app.engine.move_of(key).await.map(Json).map_err(refused)
+}
+
+pub(super) async fn put_move<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+    Body(record): Body<MoveRecord>,
+) -> Reply<Changed<MoveRecord>> {
+    require(&peer, MOVERS)?;
+    if record.account != key {
+        return Err(Problem::bad_request(
+            "the record is of another account than the path",
+        ));
+    }
+    let changed = app
+        .engine
+        .put_move(record, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "put_move", &key.to_string());
+    Ok(Json(changed))
+}
+
+pub(super) async fn delete_move<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<Changed<MoveRecord>> {
+    require(&peer, MOVERS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .delete_move(key, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "delete_move", &text);
+    Ok(Json(changed))
+}
+
+/// What others connect to must have the form of `host:port`; otherwise nobody can, and nobody says why.
+pub(super) fn check_address(address: &str) -> Result<(), Problem> {
+    let formed = address.len() <= 300
+        && address.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && !host.contains(|c: char| c.is_whitespace() || c == '/')
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+    if formed {
+        return Ok(());
+    }
+    Err(Problem::bad_request(format!(
+        "address {address:?} is not of the form host:port"
+    )))
+}
+
+async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDraft, Problem> {
+    let credential = match account.credential {
+        Some(credential) => Some(
+            app.passwords
+                .store(credential)
+                .await
+                .map_err(hash_refused)?,
+        ),
+        None => None,
+    };
+    Ok(AccountDraft {
+        login_name: account.login_name,
+        credential,
+        addresses: account.addresses,
+        status: account.status.unwrap_or(AccountStatus::Active),
+        services: account
+            .services
+            .unwrap_or_else(|| vec![Service::Pop3, Service::Imap]),
+        quota_octets: account.quota_octets,
+        backend: account.backend,
+        volume: account.volume,
+    })
+}

@@ -1,0 +1,187 @@
+//! What the directory asks of a database.
+//!
+//! One method is one transaction: it sees one state and leaves one. Every write is at least one
+//! numbered change, committed with what it describes; a write that finds everything as wanted is
+//! none. The rules of the model (what must exist, what may not be removed, epochs) are the
+//! engine's, because only it can check them in the transaction; the conformance suite in
+//! `tests/conformance.rs` runs on every engine.
+
+mod lmdb;
+mod record;
+
+use directory_api::wire::{
+    Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
+    AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
+    Domain, ListQuery, LookupReply, MoveRecord, Page,
+};
+use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
+use tokio::sync::watch;
+
+pub use lmdb::{Lmdb, LmdbError};
+pub use record::{AccountDraft, AccountEdit, LoginRecord, StoredCredential};
+
+/// What an engine answers.
+pub type Answer<T> = Result<T, EngineError>;
+
+/// Why an engine refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The thing named is not there.
+    #[error("nothing is there under that name")]
+    NotFound,
+    /// Another thing bears that name.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// Something else still needs it.
+    #[error("{0}")]
+    InUse(&'static str),
+    /// The domain of an address is not ours.
+    #[error("domain {0} is not one of ours")]
+    UnknownDomain(DomainName),
+    /// An account named as target is not there.
+    #[error("account {0} does not exist")]
+    UnknownAccount(AccountId),
+    /// A back-end or volume named is not there.
+    #[error("back-end {0} does not exist, or has no such volume")]
+    UnknownPlace(BackendName),
+    /// No active back-end has a volume: nobody can live anywhere.
+    #[error("no active back-end with a volume has announced itself")]
+    NoBackend,
+    /// The home's epoch is another one.
+    #[error("home is at epoch {}", .0.epoch)]
+    StaleEpoch(Home),
+    /// Another move is not finished, or the one that asks is not where it must be.
+    #[error("move {} of this account is {:?}", .0.id, .0.state)]
+    MoveInProgress(Box<MoveRecord>),
+    /// The changes asked for are no longer kept.
+    #[error("changes before {0} are no longer kept")]
+    ChangesGone(ChangeNumber),
+    /// The request contradicts itself.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The database failed: the disk is full, or worse. For the log.
+    #[error("storage failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Rows that one page looks at before it is answered short: a filter that finds nothing in
+/// 600,000 addresses must not hold a snapshot for seconds.
+pub const ROWS_SCANNED_MAX: usize = 20_000;
+
+/// A database that holds the directory. Times are given in Unix milliseconds.
+#[expect(
+    missing_docs,
+    reason = "each method is the request of the same name in directory_api::wire"
+)]
+pub trait Engine: Send + Sync + 'static {
+    fn lookup(&self, addresses: Vec<Address>) -> impl Future<Output = Answer<LookupReply>> + Send;
+    /// Everything that decides a login, read at once. `None`: no such login name.
+    fn login_record(
+        &self,
+        name: LoginName,
+    ) -> impl Future<Output = Answer<Option<LoginRecord>>> + Send;
+
+    fn domains(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Domain>>> + Send;
+    fn domain(&self, name: DomainName) -> impl Future<Output = Answer<Domain>> + Send;
+    fn put_domain(
+        &self,
+        name: DomainName,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Domain>>> + Send;
+    fn delete_domain(
+        &self,
+        name: DomainName,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Domain>>> + Send;
+
+    fn addresses(
+        &self,
+        query: ListQuery,
+    ) -> impl Future<Output = Answer<Page<AddressEntry>>> + Send;
+    fn address(&self, address: Address) -> impl Future<Output = Answer<AddressEntry>> + Send;
+    fn put_address(
+        &self,
+        address: Address,
+        put: AddressPut,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<AddressEntry>>> + Send;
+    fn delete_address(
+        &self,
+        address: Address,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<AddressEntry>>> + Send;
+
+    fn accounts(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Account>>> + Send;
+    fn account(&self, account: AccountId) -> impl Future<Output = Answer<Account>> + Send;
+    fn create_account(
+        &self,
+        draft: AccountDraft,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
+    fn create_accounts(
+        &self,
+        drafts: Vec<AccountDraft>,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<AccountBatchReply>> + Send;
+    fn change_account(
+        &self,
+        account: AccountId,
+        edit: AccountEdit,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
+    fn delete_account(
+        &self,
+        account: AccountId,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
+
+    fn backends(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Backend>>> + Send;
+    fn backend(&self, name: BackendName) -> impl Future<Output = Answer<Backend>> + Send;
+    fn put_backend(
+        &self,
+        name: BackendName,
+        put: BackendPut,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Backend>>> + Send;
+    fn delete_backend(
+        &self,
+        name: BackendName,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Backend>>> + Send;
+    fn announce(
+        &self,
+        request: AnnounceRequest,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<AnnounceReply>> + Send;
+
+    fn homes(&self, query: ListQuery) -> impl Future<Output = Answer<Page<AccountHome>>> + Send;
+    fn home(&self, account: AccountId) -> impl Future<Output = Answer<AccountHome>> + Send;
+    fn compare_and_set(
+        &self,
+        account: AccountId,
+        request: CompareAndSet,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<CompareAndSetReply>> + Send;
+
+    fn moves(&self, query: ListQuery) -> impl Future<Output = Answer<Page<MoveRecord>>> + Send;
+    fn move_of(&self, account: AccountId) -> impl Future<Output = Answer<MoveRecord>> + Send;
+    fn put_move(
+        &self,
+        record: MoveRecord,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<MoveRecord>>> + Send;
+    fn delete_move(
+        &self,
+        account: AccountId,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<MoveRecord>>> + Send;
+
+    /// Changes after one, at most `limit`; does not wait.
+    fn changes(
+        &self,
+        after: ChangeNumber,
+        limit: usize,
+    ) -> impl Future<Output = Answer<ChangesReply>> + Send;
+    /// Wakes whenever a change was committed. The number is a hint; [`Engine::changes`] tells.
+    fn wakes(&self) -> watch::Receiver<ChangeNumber>;
+}

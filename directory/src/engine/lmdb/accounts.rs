@@ -1,0 +1,340 @@
+//! Accounts, their names, and the choice of a home for a new one.
+
+use std::collections::BTreeMap;
+
+use directory_api::wire::{
+    Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
+};
+use directory_api::{AccountId, BackendName, BackendState, DomainName, Epoch, Home, LoginName};
+
+use super::addresses::address_key;
+use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
+use crate::engine::record::{AccountRow, BackendRow};
+use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
+
+fn login_key(name: &LoginName) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        name.as_str().to_lowercase().as_bytes(),
+    );
+    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
+}
+
+impl Tables {
+    fn account_of(
+        &self,
+        txn: &Reader<'_>,
+        name: &LoginName,
+    ) -> Answer<Option<(AccountId, AccountRow)>> {
+        let Some(id) = self.logins.get(txn, &login_key(name))?.map(number) else {
+            return Ok(None);
+        };
+        let row = get(self.accounts, txn, &id.to_be_bytes())?;
+        Ok(row.map(|row| (AccountId(id), row)))
+    }
+
+    pub(super) fn login_record(
+        &self,
+        txn: &Reader<'_>,
+        name: &LoginName,
+    ) -> Answer<Option<LoginRecord>> {
+        let Some((id, row)) = self.account_of(txn, name)? else {
+            return Ok(None);
+        };
+        let home: Option<BackendRow> =
+            get(self.backends, txn, row.home.backend.as_str().as_bytes())?;
+        let moving: Option<MoveRecord> = get(self.moves, txn, &account_key(id))?;
+        Ok(Some(LoginRecord {
+            account: row.shown(id),
+            credentials: row.credentials,
+            backend: home
+                .filter(|backend| !backend.address.is_empty())
+                .map(|backend| (backend.address, backend.state)),
+            held_by_move: moving.is_some_and(|moving| moving.state.holds_logins()),
+        }))
+    }
+
+    pub(super) fn account(&self, txn: &Reader<'_>, id: AccountId) -> Answer<Account> {
+        let row: Option<AccountRow> = get(self.accounts, txn, &account_key(id))?;
+        row.map(|row| row.shown(id)).ok_or(EngineError::NotFound)
+    }
+
+    pub(super) fn list_accounts(
+        &self,
+        txn: &Reader<'_>,
+        query: &ListQuery,
+    ) -> Answer<Page<Account>> {
+        if let Some(name) = &query.login_name {
+            let found = match LoginName::new(name.as_str()) {
+                Ok(name) => self.account_of(txn, &name)?,
+                Err(_) => None,
+            };
+            let items = found.map(|(id, row)| row.shown(id)).into_iter().collect();
+            return Ok(Page { items, next: None });
+        }
+        let after = account_after(query)?;
+        scan::page(
+            self.accounts,
+            txn,
+            query,
+            after.as_deref(),
+            account_name,
+            |key, row| {
+                let row: AccountRow = decode(row)?;
+                let shown = scan::passes(query, row.login_name.as_str());
+                Ok(shown.then(|| row.shown(AccountId(number(key)))))
+            },
+        )
+    }
+}
+
+/// The key behind which a page of a table keyed by account begins.
+pub(super) fn account_after(query: &ListQuery) -> Answer<Option<Vec<u8>>> {
+    query
+        .after
+        .as_ref()
+        .map(|text| match text.parse::<AccountId>() {
+            Ok(account) => Ok(account_key(account).to_vec()),
+            Err(_) => Err(EngineError::Invalid("after is not an account's number")),
+        })
+        .transpose()
+}
+
+/// A key of such a table as text.
+pub(super) fn account_name(key: &[u8]) -> String {
+    number(key).to_string()
+}
+
+impl Write<'_, '_> {
+    pub(super) fn create_account(&mut self, draft: AccountDraft) -> Answer<Changed<Account>> {
+        if self
+            .tables
+            .account_of(self.txn, &draft.login_name)?
+            .is_some()
+        {
+            return Err(EngineError::Exists(format!("account {}", draft.login_name)));
+        }
+        let mut backends = Backends::read(self)?;
+        let account = self.create_one(draft, &mut backends)?;
+        backends.write(self)?;
+        Ok(self.reply(account))
+    }
+
+    pub(super) fn create_accounts(
+        &mut self,
+        drafts: Vec<AccountDraft>,
+    ) -> Answer<AccountBatchReply> {
+        let mut backends = Backends::read(self)?;
+        let (mut created, mut existing) = (0, 0);
+        for draft in drafts {
+            if self
+                .tables
+                .logins
+                .get(self.txn, &login_key(&draft.login_name))?
+                .is_some()
+            {
+                existing += 1;
+            } else {
+                self.create_one(draft, &mut backends)?;
+                created += 1;
+            }
+        }
+        backends.write(self)?;
+        Ok(AccountBatchReply {
+            change: self.last,
+            created,
+            existing,
+        })
+    }
+
+    fn create_one(&mut self, draft: AccountDraft, backends: &mut Backends) -> Answer<Account> {
+        let home = backends.place(&draft)?;
+        let id = self.next_account()?;
+        for address in &draft.addresses {
+            let domain = DomainName::new(address.domain())
+                .map_err(|_| EngineError::Invalid("the address's domain is no name"))?;
+            if self
+                .tables
+                .domains
+                .get(self.txn, domain.as_str().as_bytes())?
+                .is_none()
+            {
+                return Err(EngineError::UnknownDomain(domain));
+            }
+            if self
+                .tables
+                .addresses
+                .get(self.txn, &address_key(address))?
+                .is_some()
+            {
+                return Err(EngineError::Exists(format!("address {address}")));
+            }
+            self.set_targets(address, &[Target::Account(id)])?;
+        }
+        let row = AccountRow {
+            login_name: draft.login_name,
+            status: draft.status,
+            services: draft.services,
+            quota_octets: draft.quota_octets.filter(|octets| *octets > 0),
+            home,
+            created_ms: self.now_ms,
+            credentials: draft.credential.into_iter().collect(),
+        };
+        self.put(self.tables.accounts, &account_key(id), &row)?;
+        self.tables
+            .logins
+            .put(self.txn, &login_key(&row.login_name), &account_key(id))?;
+        self.changed(ChangeKind::Account, &id.to_string())?;
+        Ok(row.shown(id))
+    }
+
+    /// Numbers are given once, also those of accounts that were removed.
+    fn next_account(&mut self) -> Answer<AccountId> {
+        let id = self
+            .tables
+            .meta
+            .get(self.txn, b"next_account")?
+            .map_or(1, number);
+        self.tables
+            .meta
+            .put(self.txn, b"next_account", &(id + 1).to_be_bytes())?;
+        Ok(AccountId(id))
+    }
+
+    pub(super) fn change_account(
+        &mut self,
+        id: AccountId,
+        edit: AccountEdit,
+    ) -> Answer<Changed<Account>> {
+        let mut row: AccountRow = self
+            .get(self.tables.accounts, &account_key(id))?
+            .ok_or(EngineError::NotFound)?;
+        if let Some(name) = edit.login_name
+            && name != row.login_name
+        {
+            if self
+                .tables
+                .account_of(self.txn, &name)?
+                .is_some_and(|(other, _)| other != id)
+            {
+                return Err(EngineError::Exists(format!("account {name}")));
+            }
+            self.tables
+                .logins
+                .delete(self.txn, &login_key(&row.login_name))?;
+            self.tables
+                .logins
+                .put(self.txn, &login_key(&name), &account_key(id))?;
+            row.login_name = name;
+        }
+        if let Some(credential) = edit.credential {
+            row.credentials = vec![credential];
+        }
+        row.status = edit.status.unwrap_or(row.status);
+        row.services = edit.services.unwrap_or(row.services);
+        row.quota_octets = match edit.quota_octets {
+            Some(0) => None,
+            Some(octets) => Some(octets),
+            None => row.quota_octets,
+        };
+        self.put(self.tables.accounts, &account_key(id), &row)?;
+        self.changed(ChangeKind::Account, &id.to_string())?;
+        Ok(self.reply(row.shown(id)))
+    }
+
+    pub(super) fn delete_account(&mut self, id: AccountId) -> Answer<Changed<Account>> {
+        let key = account_key(id);
+        let row: AccountRow = self
+            .get(self.tables.accounts, &key)?
+            .ok_or(EngineError::NotFound)?;
+        let moving: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
+        if moving.is_some_and(|moving| !moving.state.is_final()) {
+            return Err(EngineError::InUse("the account is being moved"));
+        }
+        self.forget_deliveries(id)?;
+        self.tables.moves.delete(self.txn, &key)?;
+        self.tables
+            .logins
+            .delete(self.txn, &login_key(&row.login_name))?;
+        self.tables.accounts.delete(self.txn, &key)?;
+        self.count_account(&row.home.backend, -1)?;
+        self.changed(ChangeKind::Account, &id.to_string())?;
+        Ok(self.reply(row.shown(id)))
+    }
+
+    /// Keeps the number of accounts of a back-end.
+    pub(super) fn count_account(&mut self, backend: &BackendName, difference: i64) -> Answer<()> {
+        let key = backend.as_str().as_bytes();
+        let Some(mut row) = self.get::<BackendRow>(self.tables.backends, key)? else {
+            return Ok(());
+        };
+        row.accounts = row.accounts.saturating_add_signed(difference);
+        self.put(self.tables.backends, key, &row)
+    }
+}
+
+/// Every back-end, in memory while accounts are placed.
+struct Backends {
+    rows: BTreeMap<BackendName, BackendRow>,
+    before: BTreeMap<BackendName, u64>,
+}
+
+impl Backends {
+    fn read(write: &Write<'_, '_>) -> Answer<Self> {
+        let mut rows = BTreeMap::new();
+        for row in write.tables.backends.iter(write.txn)? {
+            let (key, row) = row?;
+            rows.insert(super::backends::name_of(key)?, decode::<BackendRow>(row)?);
+        }
+        let before = rows
+            .iter()
+            .map(|(name, row)| (name.clone(), row.accounts))
+            .collect();
+        Ok(Self { rows, before })
+    }
+
+    fn write(&self, write: &mut Write<'_, '_>) -> Answer<()> {
+        for (name, row) in &self.rows {
+            if self.before.get(name) != Some(&row.accounts) {
+                write.put(write.tables.backends, name.as_str().as_bytes(), row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a new account its home: where it is demanded to be, or on the active back-end with
+    /// the fewest accounts for its weight. Volumes of a back-end take turns.
+    fn place(&mut self, draft: &AccountDraft) -> Answer<Home> {
+        let name = match &draft.backend {
+            Some(name) => name.clone(),
+            None => self
+                .rows
+                .iter()
+                .filter(|(_, row)| row.state == BackendState::Active && !row.volumes.is_empty())
+                .min_by(|(_, a), (_, b)| {
+                    let a_load = u128::from(a.accounts) * u128::from(b.weight);
+                    let b_load = u128::from(b.accounts) * u128::from(a.weight);
+                    a_load.cmp(&b_load)
+                })
+                .map(|(name, _)| name.clone())
+                .ok_or(EngineError::NoBackend)?,
+        };
+        let unknown = || EngineError::UnknownPlace(name.clone());
+        let row = self.rows.get_mut(&name).ok_or_else(unknown)?;
+        let volume = match &draft.volume {
+            Some(wanted) => row.volumes.iter().find(|volume| volume.name == *wanted),
+            None if row.volumes.is_empty() => None,
+            None => {
+                let turn = row.accounts % row.volumes.len() as u64;
+                row.volumes.get(usize::try_from(turn).unwrap_or(0))
+            }
+        };
+        let volume = volume.ok_or_else(unknown)?.name.clone();
+        row.accounts += 1;
+        Ok(Home {
+            backend: name,
+            volume,
+            epoch: Epoch::FIRST,
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Back-ends and what they announce.
+
+use directory_api::BackendName;
+use directory_api::BackendState;
+use directory_api::wire::{
+    AnnounceReply, AnnounceRequest, Backend, BackendPut, ChangeKind, Changed, ListQuery, Page,
+    Volume, VolumePosition, limit,
+};
+use tracing::warn;
+
+use super::{Answer, EngineError, Reader, Tables, Write, decode, get, scan};
+use crate::engine::record::{BackendRow, VolumeRow};
+
+pub(super) fn name_of(key: &[u8]) -> Answer<BackendName> {
+    std::str::from_utf8(key)
+        .ok()
+        .and_then(|name| BackendName::new(name).ok())
+        .ok_or_else(|| EngineError::Storage("a key of the table of back-ends is damaged".into()))
+}
+
+fn shown(name: BackendName, row: &BackendRow) -> Backend {
+    Backend {
+        name,
+        address: row.address.clone(),
+        state: row.state,
+        weight: row.weight,
+        accounts: row.accounts,
+        volumes: row
+            .volumes
+            .iter()
+            .map(|volume| Volume {
+                name: volume.name.clone(),
+                incarnation: volume.incarnation,
+                position: volume.position,
+            })
+            .collect(),
+    }
+}
+
+impl Tables {
+    pub(super) fn backend(&self, txn: &Reader<'_>, name: &BackendName) -> Answer<Backend> {
+        let row: Option<BackendRow> = get(self.backends, txn, name.as_str().as_bytes())?;
+        Ok(shown(name.clone(), &row.ok_or(EngineError::NotFound)?))
+    }
+
+    pub(super) fn list_backends(
+        &self,
+        txn: &Reader<'_>,
+        query: &ListQuery,
+    ) -> Answer<Page<Backend>> {
+        let after = query
+            .after
+            .as_ref()
+            .map(|name| name.to_lowercase().into_bytes());
+        let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        scan::page(
+            self.backends,
+            txn,
+            query,
+            after.as_deref(),
+            text,
+            |key, row| {
+                let name = name_of(key)?;
+                if !scan::passes(query, name.as_str()) {
+                    return Ok(None);
+                }
+                Ok(Some(shown(name, &decode(row)?)))
+            },
+        )
+    }
+}
+
+impl Write<'_, '_> {
+    pub(super) fn put_backend(
+        &mut self,
+        name: &BackendName,
+        put: BackendPut,
+    ) -> Answer<Changed<Backend>> {
+        let key = name.as_str().as_bytes();
+        let before: Option<BackendRow> = self.get(self.tables.backends, key)?;
+        let mut row = match (&before, &put.address) {
+            (Some(row), _) => row.clone(),
+            (None, Some(address)) => new_row(address),
+            (None, None) => {
+                return Err(EngineError::Invalid(
+                    "a new back-end needs an address (host:port)",
+                ));
+            }
+        };
+        if let Some(address) = put.address {
+            row.address = address;
+        }
+        row.state = put.state.unwrap_or(row.state);
+        row.weight = put.weight.unwrap_or(row.weight);
+        if row.weight == 0 {
+            return Err(EngineError::Invalid(
+                "a weight is at least 1; drain the back-end instead",
+            ));
+        }
+        if let Some(adopted) = put.adopt_volume {
+            let volume = row.volumes.iter_mut().find(|volume| volume.name == adopted);
+            let volume = volume.ok_or_else(|| EngineError::UnknownPlace(name.clone()))?;
+            volume.incarnation = None;
+            volume.position = 0;
+        }
+        if before.as_ref() != Some(&row) {
+            self.put(self.tables.backends, key, &row)?;
+            self.changed(ChangeKind::Backend, name.as_str())?;
+        }
+        Ok(self.reply(shown(name.clone(), &row)))
+    }
+
+    pub(super) fn delete_backend(&mut self, name: &BackendName) -> Answer<Changed<Backend>> {
+        let key = name.as_str().as_bytes();
+        let row: BackendRow = self
+            .get(self.tables.backends, key)?
+            .ok_or(EngineError::NotFound)?;
+        if row.accounts > 0 {
+            return Err(EngineError::InUse("accounts still live on the back-end"));
+        }
+        self.tables.backends.delete(self.txn, key)?;
+        self.changed(ChangeKind::Backend, name.as_str())?;
+        Ok(self.reply(shown(name.clone(), &row)))
+    }
+
+    /// Takes over address, new volumes and later positions. Positions alone are no change: nobody
+    /// caches them, and every back-end sends them every few seconds.
+    pub(super) fn announce(&mut self, request: AnnounceRequest) -> Answer<AnnounceReply> {
+        if request.volumes.len() > limit::VOLUMES_MAX {
+            return Err(EngineError::Invalid("a back-end has at most 256 volumes"));
+        }
+        let key = request.backend.as_str().as_bytes();
+        let before: Option<BackendRow> = self.get(self.tables.backends, key)?;
+        let mut row = before.clone().unwrap_or_else(|| new_row(&request.address));
+        let mut news = before.is_none() || row.address != request.address;
+        row.address = request.address;
+        let known = row.volumes.iter().filter_map(known).collect();
+        for announced in request.volumes {
+            let Some(volume) = row
+                .volumes
+                .iter_mut()
+                .find(|volume| volume.name == announced.name)
+            else {
+                news = true;
+                row.volumes.push(VolumeRow {
+                    name: announced.name,
+                    incarnation: Some(announced.incarnation),
+                    position: announced.position,
+                });
+                continue;
+            };
+            match volume.incarnation {
+                None => {
+                    news = true;
+                    volume.incarnation = Some(announced.incarnation);
+                    volume.position = announced.position;
+                }
+                Some(life)
+                    if life == announced.incarnation && volume.position <= announced.position =>
+                {
+                    volume.position = announced.position;
+                }
+                Some(life) => warn!(
+                    backend = %request.backend,
+                    volume = %volume.name,
+                    known_incarnation = %life,
+                    known_position = volume.position,
+                    incarnation = %announced.incarnation,
+                    position = announced.position,
+                    "volume was restored from an old copy; it refuses writes until it is adopted"
+                ),
+            }
+        }
+        if before.as_ref() != Some(&row) {
+            self.put(self.tables.backends, key, &row)?;
+        }
+        if news {
+            self.changed(ChangeKind::Backend, request.backend.as_str())?;
+        }
+        Ok(AnnounceReply {
+            change: self.last,
+            state: row.state,
+            known,
+        })
+    }
+}
+
+fn new_row(address: &str) -> BackendRow {
+    BackendRow {
+        address: address.to_owned(),
+        state: BackendState::Active,
+        weight: 1,
+        volumes: Vec::new(),
+        accounts: 0,
+    }
+}
+
+fn known(volume: &VolumeRow) -> Option<VolumePosition> {
+    Some(VolumePosition {
+        name: volume.name.clone(),
+        incarnation: volume.incarnation?,
+        position: volume.position,
+    })
+}

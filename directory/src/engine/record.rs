@@ -1,0 +1,125 @@
+//! What is stored of an account, and the forms in which it is written.
+
+use std::fmt;
+
+use directory_api::wire::{Account, Incarnation, Secret};
+use directory_api::{
+    AccountId, AccountStatus, Address, BackendName, BackendState, Home, LoginName, Service,
+    VolumeName,
+};
+use serde::{Deserialize, Serialize};
+
+/// One stored credential: a scheme in braces and its text, for example `{ARGON2ID}$argon2id$…`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCredential {
+    /// Checked by `password::verify`.
+    pub secret: Secret,
+}
+
+impl fmt::Debug for StoredCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredCredential(hidden)")
+    }
+}
+
+/// A new account, its password hashed.
+#[derive(Clone, Debug)]
+pub struct AccountDraft {
+    /// What the user logs in with.
+    pub login_name: LoginName,
+    /// None: nobody can log in.
+    pub credential: Option<StoredCredential>,
+    /// Addresses that deliver to it.
+    pub addresses: Vec<Address>,
+    /// What it may do.
+    pub status: AccountStatus,
+    /// What may be opened.
+    pub services: Vec<Service>,
+    /// Most octets kept.
+    pub quota_octets: Option<u64>,
+    /// None: the engine chooses.
+    pub backend: Option<BackendName>,
+    /// None: the engine chooses.
+    pub volume: Option<VolumeName>,
+}
+
+/// Changes to an account, its password hashed. What is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct AccountEdit {
+    /// A new name.
+    pub login_name: Option<LoginName>,
+    /// Replaces every credential.
+    pub credential: Option<StoredCredential>,
+    /// A new status.
+    pub status: Option<AccountStatus>,
+    /// The services from now on.
+    pub services: Option<Vec<Service>>,
+    /// A new quota; 0 takes the limit away.
+    pub quota_octets: Option<u64>,
+}
+
+/// Everything that decides a login.
+#[derive(Clone, Debug)]
+pub struct LoginRecord {
+    /// The account, with its home.
+    pub account: Account,
+    /// Any of them lets the user in.
+    pub credentials: Vec<StoredCredential>,
+    /// Where the home's back-end listens and how it takes part; none when it never announced itself.
+    pub backend: Option<(String, BackendState)>,
+    /// A move holds logins back.
+    pub held_by_move: bool,
+}
+
+/// The row of an account. The home stands in it, so that a lookup reads one row.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AccountRow {
+    pub(super) login_name: LoginName,
+    pub(super) status: AccountStatus,
+    pub(super) services: Vec<Service>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) quota_octets: Option<u64>,
+    pub(super) home: Home,
+    pub(super) created_ms: i64,
+    pub(super) credentials: Vec<StoredCredential>,
+}
+
+impl AccountRow {
+    pub(super) fn shown(&self, id: AccountId) -> Account {
+        Account {
+            id,
+            login_name: self.login_name.clone(),
+            status: self.status,
+            services: self.services.clone(),
+            quota_octets: self.quota_octets,
+            home: self.home.clone(),
+            created_ms: self.created_ms,
+        }
+    }
+}
+
+/// The part of an account's row that a lookup needs; the rest is skipped unread.
+#[derive(Deserialize)]
+pub(super) struct HomeOnly {
+    pub(super) home: Home,
+}
+
+/// The row of a back-end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BackendRow {
+    pub(super) address: String,
+    pub(super) state: BackendState,
+    pub(super) weight: u32,
+    pub(super) volumes: Vec<VolumeRow>,
+    /// Accounts whose home is here, kept up with every home that is made, moved or removed.
+    pub(super) accounts: u64,
+}
+
+/// A volume of a back-end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VolumeRow {
+    pub(super) name: VolumeName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) position: u64,
+}

@@ -1,0 +1,17 @@
+//! The directory: knows domains, addresses, accounts, back-ends and homes, and checks passwords.
+//!
+//! [`run`] opens the data folder and serves version 1 of the interface defined in `directory-api`.
+//! What is stored stands behind [`engine::Engine`]; the embedded engine is LMDB. The directory
+//! never sees a message and never talks to another tier by itself.
+
+mod api;
+pub mod config;
+pub mod engine;
+mod folder;
+mod login;
+mod password;
+mod server;
+
+pub use config::Config;
+pub use folder::FolderError;
+pub use server::{RunError, run};

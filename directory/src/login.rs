@@ -1,0 +1,161 @@
+//! One login: from a user and a password to a signed grant, or to one reason why not.
+
+use std::time::Instant;
+
+use daemon::clock::now_ms;
+use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
+use directory_api::wire::{LoginReply, LoginRequest, code, limit};
+use directory_api::{AccountStatus, BackendState, LoginName};
+use tracing::info;
+
+use crate::engine::{Engine, EngineError, LoginRecord};
+use crate::password::{Passwords, Throttled};
+
+/// Why a login is refused. Everything behind `BadCredentials` is told only to who knows the password.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("unknown user or wrong password")]
+    BadCredentials,
+    #[error("too many logins at once, try again later")]
+    Throttled,
+    #[error("the account is suspended")]
+    Suspended,
+    #[error("the account may not use this service")]
+    ServiceForbidden,
+    #[error("the account is being moved, try again in a moment")]
+    Moving,
+    #[error("the account lives on another back-end")]
+    ForeignBackend,
+    #[error("the account's home is out of service, try again later")]
+    HomeDown,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Refused {
+    /// The code on the wire, in logs and in metrics.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::BadCredentials => code::BAD_CREDENTIALS,
+            Self::Throttled => code::THROTTLED,
+            Self::Suspended => code::SUSPENDED,
+            Self::ServiceForbidden => code::SERVICE_FORBIDDEN,
+            Self::Moving => code::MOVING,
+            Self::ForeignBackend => code::FOREIGN_BACKEND,
+            Self::HomeDown => code::HOME_DOWN,
+            Self::Engine(_) => code::STORAGE,
+        }
+    }
+}
+
+/// Decides a login and reports it: one line, one count.
+pub(crate) async fn log_in<E: Engine>(
+    engine: &E,
+    passwords: &Passwords,
+    signer: &GrantSigner,
+    request: &LoginRequest,
+) -> Result<LoginReply, Refused> {
+    let start = Instant::now();
+    let decided = decide(engine, passwords, signer, request).await;
+    let outcome = decided.as_ref().map_or_else(Refused::code, |_| "ok");
+    let service = request.service.as_str();
+    metrics::counter!("posthouse_directory_logins_total", "service" => service, "outcome" => outcome)
+        .increment(1);
+    metrics::histogram!("posthouse_directory_login_seconds").record(start.elapsed().as_secs_f64());
+    info!(
+        user = ?shortened(&request.user),
+        service,
+        outcome,
+        account = decided.as_ref().ok().map(|reply| reply.account.0),
+        client = %request.client_address,
+        secured = request.secured,
+        ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "login"
+    );
+    decided
+}
+
+async fn decide<E: Engine>(
+    engine: &E,
+    passwords: &Passwords,
+    signer: &GrantSigner,
+    request: &LoginRequest,
+) -> Result<LoginReply, Refused> {
+    // A name or password that cannot be anyone's goes the same way as one that is not.
+    let record = match LoginName::new(request.user.as_str()) {
+        Ok(name) if request.user.len() <= limit::USER_MAX_OCTETS => {
+            engine.login_record(name).await?
+        }
+        _ => None,
+    };
+    let sensible = (1..=limit::PASSWORD_MAX_OCTETS).contains(&request.password.reveal().len());
+    let credentials = match &record {
+        Some(record) if sensible => record.credentials.clone(),
+        _ => Vec::new(),
+    };
+    let right = passwords
+        .verify(credentials, &request.password)
+        .await
+        .map_err(|Throttled| Refused::Throttled)?;
+    match record {
+        Some(record) if right => allow(record, signer, request),
+        _ => Err(Refused::BadCredentials),
+    }
+}
+
+/// The user is who they say; may they, and where?
+fn allow(
+    record: LoginRecord,
+    signer: &GrantSigner,
+    request: &LoginRequest,
+) -> Result<LoginReply, Refused> {
+    let account = record.account;
+    match account.status {
+        AccountStatus::Active => {}
+        AccountStatus::Suspended => return Err(Refused::Suspended),
+    }
+    if !account.services.contains(&request.service) {
+        return Err(Refused::ServiceForbidden);
+    }
+    if record.held_by_move {
+        return Err(Refused::Moving);
+    }
+    if request
+        .backend
+        .as_ref()
+        .is_some_and(|only| *only != account.home.backend)
+    {
+        return Err(Refused::ForeignBackend);
+    }
+    let backend_address = match record.backend {
+        Some((address, BackendState::Active | BackendState::Draining)) => address,
+        Some((_, BackendState::Down)) | None => return Err(Refused::HomeDown),
+    };
+    let issued_at_ms = now_ms();
+    let grant = signer.sign(&Grant {
+        account: account.id,
+        backend: account.home.backend.clone(),
+        epoch: account.home.epoch,
+        service: request.service,
+        login_name: account.login_name.clone(),
+        issued_at_ms,
+        expires_at_ms: issued_at_ms + LIFE_MS,
+        nonce: daemon::random::token128(),
+    });
+    Ok(LoginReply {
+        account: account.id,
+        login_name: account.login_name,
+        home: account.home,
+        backend_address,
+        grant,
+    })
+}
+
+/// What of a user name goes into the log: a name is short, an attack may be long.
+fn shortened(user: &str) -> &str {
+    let end = (0..=80.min(user.len()))
+        .rev()
+        .find(|at| user.is_char_boundary(*at))
+        .unwrap_or(0);
+    &user[..end]
+}

@@ -1,0 +1,104 @@
+//! Starts the directory, serves, and ends in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::health::{Health, serve_observability};
+use daemon::identity::{Identity, IdentityError, Role};
+use daemon::link::serve;
+use daemon::listener::{BindError, bind};
+use daemon::shutdown::Shutdown;
+use tracing::info;
+
+use crate::Config;
+use crate::api::{App, describe_metrics, router};
+use crate::folder::{Folder, FolderError};
+use crate::password::Passwords;
+
+/// Why the directory could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its certificate cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its certificate is another tier's.
+    #[error("the certificate in [identity] is for {role}, not for the directory: issue one for it")]
+    WrongRole {
+        /// The role in the certificate.
+        role: Role,
+    },
+    /// Its data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A port cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No randomness, or no thread to open the folder on.
+    #[error("cannot prepare: {0}")]
+    Prepare(&'static str),
+}
+
+/// Requests under way get so long to end. Logins are the longest.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Serves until the shutdown is requested. When it returns, the data folder is closed.
+///
+/// # Errors
+/// [`RunError`]: it could not start.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let identity = Identity::load(&config.identity)?;
+    let role = identity.peer().role;
+    if role != Role::Directory {
+        return Err(RunError::WrongRole { role });
+    }
+    describe_metrics();
+    let health = Health::new();
+    let observed = bind(config.metrics_listen, "directory metrics")?;
+    let listener = bind(config.listen, "directory")?;
+    let kept = Duration::from_secs(config.verified_passwords_kept_s);
+    let threads = config.password_threads;
+    let data = config.data.clone();
+    let (folder, passwords) = tokio::task::spawn_blocking(move || {
+        let folder = Folder::open(&data)?;
+        let passwords =
+            Passwords::new(threads, kept).map_err(|_| RunError::Prepare("no randomness"))?;
+        Ok::<_, RunError>((folder, passwords))
+    })
+    .await
+    .map_err(|_| RunError::Prepare("no thread"))??;
+    let Folder {
+        engine,
+        signer,
+        lock,
+    } = folder;
+
+    // A child, so that the database is closed when our own requests have ended, whoever else runs
+    // in this process.
+    let ours = shutdown.child();
+    let observability = ours.spawn(serve_observability(observed, health.clone(), ours.clone()));
+    let app = App {
+        engine: engine.clone(),
+        passwords,
+        signer,
+        shutdown: ours.clone(),
+    };
+    info!(listen = %config.listen, data = %config.data.display(), "directory serves");
+    health.set_ready();
+    serve(
+        listener,
+        Arc::new(identity),
+        router(Arc::new(app)),
+        ours.clone(),
+    )
+    .await;
+    ours.begin();
+    let _ = observability.await;
+    ours.drained(DRAIN_MAX).await;
+    let _ = tokio::task::spawn_blocking(move || {
+        engine.close();
+        drop(lock);
+    })
+    .await;
+    info!("directory has ended");
+    Ok(())
+}

@@ -1,0 +1,689 @@
+//! What every engine must do, whatever database it is.
+#![allow(clippy::unwrap_used)]
+
+use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
+use directory_api::wire::{
+    Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, Incarnation,
+    ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
+};
+use directory_api::{
+    AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Service,
+};
+
+/// Runs each claim on a fresh database of each engine.
+macro_rules! claims {
+    ($($name:ident),* $(,)?) => {
+        mod lmdb {
+            $(#[tokio::test]
+            async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$name(super::Lmdb::open(dir.path()).unwrap()).await;
+            })*
+        }
+    };
+}
+
+claims! {
+    an_address_resolves_to_accounts_through_aliases_and_loops,
+    a_lookup_is_bounded,
+    unknown_address_and_unknown_domain_differ,
+    every_write_is_one_change_and_a_write_of_nothing_is_none,
+    new_accounts_are_spread_by_weight_over_active_back_ends,
+    an_account_number_is_never_given_again,
+    a_batch_made_twice_is_made_once,
+    a_batch_with_one_bad_row_leaves_nothing,
+    a_home_changes_only_from_the_epoch_it_has,
+    a_removed_account_leaves_its_addresses,
+    what_is_in_use_is_not_removed,
+    a_move_is_not_taken_over_by_another,
+    a_move_commits_its_home_only_when_verified,
+    a_restored_volume_is_told_what_was_known_until_it_is_adopted,
+    lists_come_in_pages_and_filtered,
+    a_login_name_finds_everything_that_decides_a_login,
+}
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn backend(name: &str) -> BackendName {
+    name.parse().unwrap()
+}
+
+fn draft(name: &str) -> AccountDraft {
+    AccountDraft {
+        login_name: name.parse().unwrap(),
+        credential: None,
+        addresses: Vec::new(),
+        status: AccountStatus::Active,
+        services: vec![Service::Pop3],
+        quota_octets: None,
+        backend: None,
+        volume: None,
+    }
+}
+
+fn announcement(name: &str, incarnation: u128, position: u64) -> AnnounceRequest {
+    AnnounceRequest {
+        backend: backend(name),
+        address: format!("{name}.test:4300"),
+        volumes: vec![VolumePosition {
+            name: "v1".parse().unwrap(),
+            incarnation: Incarnation(incarnation),
+            position,
+        }],
+    }
+}
+
+fn place(name: &str) -> Place {
+    Place {
+        backend: backend(name),
+        volume: "v1".parse().unwrap(),
+    }
+}
+
+async fn prepare<E: Engine>(engine: &E) {
+    engine
+        .put_domain("x.test".parse().unwrap(), 1)
+        .await
+        .unwrap();
+    for name in ["b1", "b2"] {
+        engine.announce(announcement(name, 7, 1), 1).await.unwrap();
+    }
+}
+
+async fn create<E: Engine>(engine: &E, name: &str) -> Account {
+    let mut draft = draft(name);
+    draft.addresses = vec![address(name)];
+    engine.create_account(draft, 1).await.unwrap().now
+}
+
+async fn point<E: Engine>(engine: &E, from: &str, targets: Vec<Target>) {
+    engine
+        .put_address(address(from), AddressPut { targets }, 1)
+        .await
+        .unwrap();
+}
+
+async fn verdict<E: Engine>(engine: &E, text: &str) -> Verdict {
+    engine
+        .lookup(vec![address(text)])
+        .await
+        .unwrap()
+        .results
+        .remove(0)
+        .verdict
+}
+
+async fn accounts_of<E: Engine>(engine: &E, text: &str) -> Vec<u64> {
+    match verdict(engine, text).await {
+        Verdict::Accounts(located) => located.iter().map(|one| one.account.0).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn last<E: Engine>(engine: &E) -> ChangeNumber {
+    engine.changes(ChangeNumber(0), 0).await.unwrap().last
+}
+
+async fn an_address_resolves_to_accounts_through_aliases_and_loops<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let bob = create(&engine, "bob@x.test").await;
+    let alias = |text| Target::Address(address(text));
+    point(
+        &engine,
+        "a@x.test",
+        vec![alias("b@x.test"), alias("ann@x.test")],
+    )
+    .await;
+    point(
+        &engine,
+        "b@x.test",
+        vec![alias("a@x.test"), Target::Account(bob.id)],
+    )
+    .await;
+    point(&engine, "self@x.test", vec![alias("self@x.test")]).await;
+    let mut found = accounts_of(&engine, "a@x.test").await;
+    found.sort_unstable();
+    assert_eq!(found, [ann.id.0, bob.id.0]);
+    let result = engine
+        .lookup(vec![address("A@X.test")])
+        .await
+        .unwrap()
+        .results
+        .remove(0);
+    assert_eq!(result.via.len(), 2, "{result:?}");
+    assert_eq!(
+        verdict(&engine, "self@x.test").await,
+        Verdict::UnknownAddress
+    );
+    let Verdict::Accounts(located) = verdict(&engine, "ann@x.test").await else {
+        panic!()
+    };
+    assert_eq!(located[0].home, ann.home);
+    assert_eq!(ann.home.epoch, Epoch::FIRST);
+}
+
+async fn a_lookup_is_bounded<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    // A thousand aliases in a row: the last one inside the limit still delivers, one more does not.
+    for step in 0..1_000 {
+        let target = if step == 0 {
+            Target::Account(ann.id)
+        } else {
+            Target::Address(address(&format!("s{}@x.test", step - 1)))
+        };
+        point(&engine, &format!("s{step}@x.test"), vec![target]).await;
+    }
+    assert_eq!(accounts_of(&engine, "s998@x.test").await, [ann.id.0]);
+    assert_eq!(accounts_of(&engine, "s999@x.test").await, [ann.id.0]);
+    point(
+        &engine,
+        "s1000@x.test",
+        vec![Target::Address(address("s999@x.test"))],
+    )
+    .await;
+    assert_eq!(
+        verdict(&engine, "s1000@x.test").await,
+        Verdict::UnknownAddress
+    );
+    let many = (0..1_001)
+        .map(|n| Target::Address(address(&format!("n{n}@x.test"))))
+        .collect();
+    let refused = engine
+        .put_address(address("m@x.test"), AddressPut { targets: many }, 1)
+        .await;
+    assert!(matches!(refused, Err(EngineError::Invalid(_))));
+}
+
+async fn unknown_address_and_unknown_domain_differ<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    assert_eq!(
+        verdict(&engine, "nobody@x.test").await,
+        Verdict::UnknownAddress
+    );
+    assert_eq!(
+        verdict(&engine, "nobody@y.test").await,
+        Verdict::UnknownDomain
+    );
+    let put = AddressPut {
+        targets: vec![Target::Address(address("a@x.test"))],
+    };
+    let refused = engine.put_address(address("a@y.test"), put, 1).await;
+    assert!(matches!(refused, Err(EngineError::UnknownDomain(_))));
+    let put = AddressPut {
+        targets: vec![Target::Account(AccountId(99))],
+    };
+    let refused = engine.put_address(address("a@x.test"), put, 1).await;
+    assert!(matches!(
+        refused,
+        Err(EngineError::UnknownAccount(AccountId(99)))
+    ));
+}
+
+async fn every_write_is_one_change_and_a_write_of_nothing_is_none<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let before = last(&engine).await;
+    let wakes = engine.wakes();
+    engine
+        .put_domain("y.test".parse().unwrap(), 5)
+        .await
+        .unwrap();
+    assert_eq!(*wakes.borrow(), ChangeNumber(before.0 + 1));
+    engine
+        .put_domain("y.test".parse().unwrap(), 6)
+        .await
+        .unwrap();
+    engine.announce(announcement("b1", 7, 9), 6).await.unwrap();
+    let ann = create(&engine, "ann@x.test").await;
+    let reply = engine.changes(before, 100).await.unwrap();
+    let seen: Vec<_> = reply
+        .changes
+        .iter()
+        .map(|change| (change.kind, change.key.as_str()))
+        .collect();
+    let id = ann.id.to_string();
+    assert_eq!(
+        seen,
+        [
+            (ChangeKind::Domain, "y.test"),
+            (ChangeKind::Address, "ann@x.test"),
+            (ChangeKind::Account, id.as_str()),
+        ]
+    );
+    let numbers: Vec<u64> = reply.changes.iter().map(|change| change.number.0).collect();
+    assert_eq!(numbers, [before.0 + 1, before.0 + 2, before.0 + 3]);
+    assert_eq!(reply.changes[0].at_ms, 5);
+    assert_eq!(engine.changes(before, 1).await.unwrap().changes.len(), 1);
+    assert!(
+        engine
+            .changes(reply.last, 100)
+            .await
+            .unwrap()
+            .changes
+            .is_empty()
+    );
+    assert!(
+        engine
+            .changes(ChangeNumber(u64::MAX), 100)
+            .await
+            .unwrap()
+            .changes
+            .is_empty()
+    );
+}
+
+async fn new_accounts_are_spread_by_weight_over_active_back_ends<E: Engine>(engine: E) {
+    engine
+        .put_domain("x.test".parse().unwrap(), 1)
+        .await
+        .unwrap();
+    assert!(matches!(
+        engine.create_account(draft("a"), 1).await,
+        Err(EngineError::NoBackend)
+    ));
+    for name in ["b1", "b2", "b3"] {
+        engine.announce(announcement(name, 7, 1), 1).await.unwrap();
+    }
+    let weight = BackendPut {
+        weight: Some(3),
+        ..BackendPut::default()
+    };
+    engine.put_backend(backend("b2"), weight, 1).await.unwrap();
+    let drain = BackendPut {
+        state: Some(BackendState::Draining),
+        ..BackendPut::default()
+    };
+    engine.put_backend(backend("b3"), drain, 1).await.unwrap();
+    let drafts = (0..40).map(|n| draft(&format!("u{n}"))).collect();
+    engine.create_accounts(drafts, 1).await.unwrap();
+    let page = engine.backends(ListQuery::default()).await.unwrap();
+    let counts: Vec<u64> = page.items.iter().map(|one| one.accounts).collect();
+    assert_eq!(counts, [10, 30, 0]);
+    let demanded = AccountDraft {
+        backend: Some(backend("b3")),
+        ..draft("here")
+    };
+    assert_eq!(
+        engine
+            .create_account(demanded, 1)
+            .await
+            .unwrap()
+            .now
+            .home
+            .backend,
+        backend("b3")
+    );
+    let nowhere = AccountDraft {
+        backend: Some(backend("b9")),
+        ..draft("there")
+    };
+    let refused = engine.create_account(nowhere, 1).await;
+    assert!(matches!(refused, Err(EngineError::UnknownPlace(_))));
+}
+
+async fn an_account_number_is_never_given_again<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let first = create(&engine, "ann@x.test").await;
+    engine.delete_account(first.id, 1).await.unwrap();
+    let second = create(&engine, "ann@x.test").await;
+    assert_eq!((first.id.0, second.id.0), (1, 2));
+    assert!(matches!(
+        engine.account(first.id).await,
+        Err(EngineError::NotFound)
+    ));
+}
+
+async fn a_batch_made_twice_is_made_once<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let batch = || {
+        (0..100)
+            .map(|n| draft(&format!("u{n}")))
+            .collect::<Vec<_>>()
+    };
+    let reply = engine.create_accounts(batch(), 1).await.unwrap();
+    assert_eq!((reply.created, reply.existing), (100, 0));
+    let again = engine.create_accounts(batch(), 1).await.unwrap();
+    assert_eq!(
+        (again.created, again.existing, again.change),
+        (0, 100, reply.change)
+    );
+    let refused = engine.create_account(draft("U7"), 1).await;
+    assert!(matches!(refused, Err(EngineError::Exists(_))));
+}
+
+async fn a_batch_with_one_bad_row_leaves_nothing<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let before = last(&engine).await;
+    let bad = AccountDraft {
+        addresses: vec![address("a@y.test")],
+        ..draft("bad")
+    };
+    let refused = engine.create_accounts(vec![draft("good"), bad], 1).await;
+    assert!(matches!(refused, Err(EngineError::UnknownDomain(_))));
+    assert_eq!(last(&engine).await, before);
+    assert!(
+        engine
+            .accounts(ListQuery::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    let page = engine.backends(ListQuery::default()).await.unwrap();
+    assert!(page.items.iter().all(|one| one.accounts == 0));
+}
+
+async fn a_home_changes_only_from_the_epoch_it_has<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    assert_eq!(ann.home.backend, backend("b1"));
+    let set = |epoch, to| CompareAndSet {
+        from_epoch: Epoch(epoch),
+        to: place(to),
+        move_id: None,
+    };
+    let moved = engine
+        .compare_and_set(ann.id, set(1, "b2"), 1)
+        .await
+        .unwrap();
+    assert_eq!(
+        (moved.home.backend.as_str(), moved.home.epoch),
+        ("b2", Epoch(2))
+    );
+    for epoch in [0, 1, 3] {
+        match engine.compare_and_set(ann.id, set(epoch, "b1"), 1).await {
+            Err(EngineError::StaleEpoch(home)) => assert_eq!(home, moved.home),
+            other => panic!("{other:?}"),
+        }
+    }
+    let refused = engine.compare_and_set(ann.id, set(2, "b9"), 1).await;
+    assert!(matches!(refused, Err(EngineError::UnknownPlace(_))));
+    let refused = engine.compare_and_set(AccountId(99), set(1, "b2"), 1).await;
+    assert!(matches!(refused, Err(EngineError::NotFound)));
+    let Verdict::Accounts(located) = verdict(&engine, "ann@x.test").await else {
+        panic!()
+    };
+    assert_eq!(located[0].home, moved.home);
+    let counts: Vec<u64> = engine
+        .backends(ListQuery::default())
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|one| one.accounts)
+        .collect();
+    assert_eq!(counts, [0, 1]);
+    let kinds: Vec<_> = engine
+        .changes(ChangeNumber(moved.change.0 - 1), 9)
+        .await
+        .unwrap()
+        .changes;
+    assert_eq!(
+        (kinds[0].kind, kinds[0].key.as_str()),
+        (ChangeKind::Home, "1")
+    );
+}
+
+async fn a_removed_account_leaves_its_addresses<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let bob = create(&engine, "bob@x.test").await;
+    let both = vec![Target::Account(ann.id), Target::Account(bob.id)];
+    point(&engine, "both@x.test", both).await;
+    engine.delete_account(ann.id, 1).await.unwrap();
+    assert_eq!(
+        verdict(&engine, "ann@x.test").await,
+        Verdict::UnknownAddress
+    );
+    assert_eq!(accounts_of(&engine, "both@x.test").await, [bob.id.0]);
+    assert!(matches!(
+        engine.address(address("ann@x.test")).await,
+        Err(EngineError::NotFound)
+    ));
+}
+
+async fn what_is_in_use_is_not_removed<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let domain = || "x.test".parse().unwrap();
+    assert!(matches!(
+        engine.delete_domain(domain(), 1).await,
+        Err(EngineError::InUse(_))
+    ));
+    let home = ann.home.backend;
+    assert!(matches!(
+        engine.delete_backend(home.clone(), 1).await,
+        Err(EngineError::InUse(_))
+    ));
+    engine.delete_account(ann.id, 1).await.unwrap();
+    engine.delete_domain(domain(), 1).await.unwrap();
+    engine.delete_backend(home, 1).await.unwrap();
+    assert!(matches!(
+        engine.delete_domain(domain(), 1).await,
+        Err(EngineError::NotFound)
+    ));
+    assert_eq!(verdict(&engine, "ann@x.test").await, Verdict::UnknownDomain);
+}
+
+async fn a_move_is_not_taken_over_by_another<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let record = |id: u8, state| MoveRecord {
+        account: ann.id,
+        id: MoveId::from_octets([id; 16]),
+        from: ann.home.clone(),
+        to: place("b2"),
+        state,
+        started_ms: 1,
+        updated_ms: 2,
+    };
+    engine
+        .put_move(record(1, MoveState::Planned), 1)
+        .await
+        .unwrap();
+    engine
+        .put_move(record(1, MoveState::Copying), 1)
+        .await
+        .unwrap();
+    match engine.put_move(record(2, MoveState::Planned), 1).await {
+        Err(EngineError::MoveInProgress(other)) => {
+            assert_eq!(*other, record(1, MoveState::Copying))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        engine.delete_move(ann.id, 1).await,
+        Err(EngineError::InUse(_))
+    ));
+    assert!(matches!(
+        engine.delete_account(ann.id, 1).await,
+        Err(EngineError::InUse(_))
+    ));
+    let held = async |state| {
+        engine.put_move(record(1, state), 1).await.unwrap();
+        let record = engine
+            .login_record("ann@x.test".parse().unwrap())
+            .await
+            .unwrap();
+        record.unwrap().held_by_move
+    };
+    assert!(held(MoveState::Frozen).await);
+    assert!(held(MoveState::Verified).await);
+    assert!(held(MoveState::Aborting).await);
+    assert!(!held(MoveState::Aborted).await);
+    engine
+        .put_move(record(2, MoveState::Planned), 1)
+        .await
+        .unwrap();
+    let query = ListQuery {
+        filter: Some("planned".into()),
+        ..ListQuery::default()
+    };
+    assert_eq!(engine.moves(query).await.unwrap().items.len(), 1);
+}
+
+async fn a_move_commits_its_home_only_when_verified<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let id = MoveId::from_octets([1; 16]);
+    let set = async |id| {
+        let request = CompareAndSet {
+            from_epoch: Epoch::FIRST,
+            to: place("b2"),
+            move_id: Some(id),
+        };
+        engine.compare_and_set(ann.id, request, 1).await
+    };
+    assert!(matches!(set(id).await, Err(EngineError::Invalid(_))));
+    let put = async |id, state| {
+        let record = MoveRecord {
+            account: ann.id,
+            id,
+            from: ann.home.clone(),
+            to: place("b2"),
+            state,
+            started_ms: 1,
+            updated_ms: 2,
+        };
+        engine.put_move(record, 1).await.map(drop)
+    };
+    assert!(matches!(
+        put(id, MoveState::Frozen).await,
+        Err(EngineError::Invalid(_))
+    ));
+    for state in [MoveState::Planned, MoveState::Frozen] {
+        put(id, state).await.unwrap();
+        assert!(matches!(set(id).await, Err(EngineError::MoveInProgress(_))));
+    }
+    put(id, MoveState::Verified).await.unwrap();
+    let early = put(id, MoveState::Switched).await;
+    assert!(
+        matches!(early, Err(EngineError::StaleEpoch(_))),
+        "the home has not changed yet"
+    );
+
+    // Given up: the compare-and-set that was already on its way comes too late, and so does
+    // whatever else the move still says.
+    put(id, MoveState::Aborting).await.unwrap();
+    assert!(matches!(set(id).await, Err(EngineError::MoveInProgress(_))));
+    for late in [MoveState::Frozen, MoveState::Verified, MoveState::Switched] {
+        assert!(matches!(
+            put(id, late).await,
+            Err(EngineError::MoveInProgress(_))
+        ));
+    }
+    put(id, MoveState::Aborted).await.unwrap();
+
+    let id = MoveId::from_octets([3; 16]);
+    for state in [MoveState::Planned, MoveState::Frozen, MoveState::Verified] {
+        put(id, state).await.unwrap();
+    }
+    let other = set(MoveId::from_octets([2; 16])).await;
+    assert!(matches!(other, Err(EngineError::MoveInProgress(_))));
+    assert_eq!(set(id).await.unwrap().home.epoch, Epoch(2));
+    let late = put(id, MoveState::Aborting).await;
+    assert!(
+        matches!(late, Err(EngineError::StaleEpoch(_))),
+        "the commit point has passed"
+    );
+    put(id, MoveState::Switched).await.unwrap();
+    put(id, MoveState::Released).await.unwrap();
+}
+
+async fn a_restored_volume_is_told_what_was_known_until_it_is_adopted<E: Engine>(engine: E) {
+    let known = async |incarnation, position| {
+        let reply = engine
+            .announce(announcement("b1", incarnation, position), 1)
+            .await
+            .unwrap();
+        reply
+            .known
+            .first()
+            .map(|one| (one.incarnation.0, one.position))
+    };
+    assert_eq!(known(7, 100).await, None);
+    assert_eq!(known(7, 150).await, Some((7, 100)));
+    assert_eq!(known(7, 120).await, Some((7, 150)));
+    assert_eq!(known(8, 500).await, Some((7, 150)));
+    assert_eq!(known(8, 500).await, Some((7, 150)));
+    let adopt = BackendPut {
+        adopt_volume: Some("v1".parse().unwrap()),
+        ..BackendPut::default()
+    };
+    engine.put_backend(backend("b1"), adopt, 1).await.unwrap();
+    assert_eq!(known(8, 500).await, None);
+    assert_eq!(known(8, 501).await, Some((8, 500)));
+}
+
+async fn lists_come_in_pages_and_filtered<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    for name in ["ann@x.test", "bob@x.test", "cid@x.test"] {
+        create(&engine, name).await;
+    }
+    let query = |after: Option<String>, filter: Option<&str>| ListQuery {
+        after,
+        filter: filter.map(str::to_owned),
+        limit: Some(2),
+        ..ListQuery::default()
+    };
+    let first = engine.addresses(query(None, None)).await.unwrap();
+    assert_eq!(
+        (first.items.len(), first.next.as_deref()),
+        (2, Some("bob@x.test"))
+    );
+    let second = engine.addresses(query(first.next, None)).await.unwrap();
+    assert_eq!(
+        (second.items[0].address.as_str(), second.next),
+        ("cid@x.test", None)
+    );
+    let first = engine.accounts(query(None, None)).await.unwrap();
+    assert_eq!(first.next.as_deref(), Some("2"));
+    assert_eq!(
+        engine
+            .accounts(query(first.next, None))
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+    let found = engine.accounts(query(None, Some("BO"))).await.unwrap();
+    assert_eq!(found.items[0].login_name.as_str(), "bob@x.test");
+    let homes = engine.homes(query(None, Some("b1"))).await.unwrap();
+    assert_eq!(homes.items.len(), 2);
+    let refused = engine.accounts(query(Some("x".into()), None)).await;
+    assert!(matches!(refused, Err(EngineError::Invalid(_))));
+}
+
+async fn a_login_name_finds_everything_that_decides_a_login<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let record = async |name: &str| engine.login_record(name.parse().unwrap()).await.unwrap();
+    assert!(record("nobody").await.is_none());
+    let found = record("ANN@x.test").await.unwrap();
+    assert_eq!(found.account, ann);
+    assert_eq!(
+        found.backend,
+        Some(("b1.test:4300".to_owned(), BackendState::Active))
+    );
+    let edit = AccountEdit {
+        login_name: Some("ann2".parse().unwrap()),
+        status: Some(AccountStatus::Suspended),
+        quota_octets: Some(5),
+        ..AccountEdit::default()
+    };
+    engine.change_account(ann.id, edit, 1).await.unwrap();
+    assert!(record("ann@x.test").await.is_none());
+    let found = record("ann2").await.unwrap().account;
+    assert_eq!(
+        (found.status, found.quota_octets),
+        (AccountStatus::Suspended, Some(5))
+    );
+    let longest = "n".repeat(512);
+    engine.create_account(draft(&longest), 1).await.unwrap();
+    assert!(record(&longest).await.is_some());
+    assert!(record(&longest[1..]).await.is_none());
+}

@@ -1,0 +1,239 @@
+//! The dialogue before login, over real sockets, in front of a real directory.
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use daemon::identity::Role;
+use daemon::public_tls::PublicTls;
+use daemon::shutdown::Shutdown;
+use daemon::stream::UserStream;
+use directory_api::Service;
+use directory_api::front::{Ended, FrontOptions, LoggedIn, OpenError, log_in};
+use mail_proto::login::Refusal;
+use mail_proto::{imap, pop3};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use site::Site;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+type Outcome = Result<LoggedIn<u64>, Ended>;
+
+/// What the session's opener answers, call by call; behind the end it opens.
+type Script = &'static [OpenError];
+
+struct Front {
+    site: Site,
+    options: FrontOptions,
+    shutdown: Shutdown,
+}
+
+impl Front {
+    async fn start(service: Service) -> Self {
+        let site = Site::start().await;
+        site.settle().await;
+        let file = |name: &str| site.dir.path().join(name);
+        site.authority
+            .issue_public(&["localhost"], &file("public.pem"), &file("public.key"))
+            .unwrap();
+        let options = FrontOptions {
+            service,
+            hostname: "mail.x.test".to_owned(),
+            tls: Some(PublicTls::load(&file("public.pem"), &file("public.key")).unwrap()),
+            plaintext_on_loopback: true,
+            login_timeout: Duration::from_secs(10),
+            backend: None,
+        };
+        Self {
+            site,
+            options,
+            shutdown: Shutdown::new(),
+        }
+    }
+
+    /// One connection: the user's end, and what became of ours.
+    async fn connect(&self, script: Script) -> (User<TcpStream>, JoinHandle<Outcome>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let user = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (socket, client) = listener.accept().await.unwrap();
+        let directory = self.site.client(Role::PopImapProxy, "p1");
+        let (options, shutdown) = (self.options.clone(), self.shutdown.clone());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let task = tokio::spawn(async move {
+            let stream = UserStream::plain(socket);
+            let config = options.dialogue(&stream, client);
+            let open = move |login: directory_api::wire::LoginReply, _| {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    match script.get(call) {
+                        Some(error) => Err(*error),
+                        None => Ok(login.account.0),
+                    }
+                }
+            };
+            match options.service {
+                Service::Pop3 => {
+                    let core = pop3::Login::new(config);
+                    log_in(stream, core, client, &directory, &options, &shutdown, open).await
+                }
+                Service::Imap => {
+                    let core = imap::Login::new(config);
+                    log_in(stream, core, client, &directory, &options, &shutdown, open).await
+                }
+            }
+        });
+        (User(BufStream::new(user)), task)
+    }
+}
+
+struct User<S: AsyncRead + AsyncWrite>(BufStream<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> User<S> {
+    async fn says(&mut self, line: &str) {
+        self.0.write_all(line.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    async fn hears(&mut self, start: &str) {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        assert!(line.starts_with(start), "{line:?} instead of {start:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pop3_user_gets_in_and_what_came_behind_the_password_is_kept() {
+    let front = Front::start(Service::Pop3).await;
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    user.says("USER ann@x.test\r\n").await;
+    user.hears("+OK").await;
+    user.says("PASS wrong\r\n").await;
+    user.hears("-ERR [AUTH]").await;
+    user.says("USER ann@x.test\r\nPASS right\r\nSTAT\r\n").await;
+    user.hears("+OK").await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(
+        (logged_in.session, logged_in.leftover.as_slice()),
+        (1, &b"STAT\r\n"[..])
+    );
+    assert_eq!(logged_in.facts.tls, None);
+    assert_eq!(logged_in.login.home.backend.as_str(), "b1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imap_user_gets_in_with_a_tag_still_to_be_answered() {
+    let front = Front::start(Service::Imap).await;
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("* OK").await;
+    user.says("a7 LOGIN ann@x.test right\r\na8 SELECT INBOX\r\n")
+        .await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(logged_in.facts.tag.as_deref(), Some("a7"));
+    assert_eq!(logged_in.leftover, b"a8 SELECT INBOX\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sent_behind_stls_in_plain_text_are_never_read() {
+    let front = Front::start(Service::Pop3).await;
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    // One segment: the core takes the whole of it before it asks for TLS.
+    user.says("STLS\r\nUSER ann@x.test\r\nPASS right\r\n").await;
+    user.hears("+OK").await;
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(front.site.authority.certificate_pem().as_bytes());
+    roots.add(ca.unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let plain = user.0.into_inner();
+    let tls = TlsConnector::from(Arc::new(config))
+        .connect(name, plain)
+        .await
+        .unwrap();
+    let mut user = User(BufStream::new(tls));
+    user.says("NOOP\r\n").await;
+    user.hears("-ERR").await;
+    user.says("USER ann@x.test\r\n").await;
+    user.hears("+OK").await;
+    user.says("PASS right\r\n").await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert!(logged_in.facts.tls.is_some());
+    assert!(logged_in.leftover.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_tls_is_refused_where_it_is_not_allowed() {
+    let mut front = Front::start(Service::Pop3).await;
+    front.options.plaintext_on_loopback = false;
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    user.says("USER ann@x.test\r\n").await;
+    user.hears("-ERR").await;
+    user.says("QUIT\r\n").await;
+    user.hears("+OK").await;
+    assert!(matches!(ours.await.unwrap(), Err(Ended::Closed(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_moved_is_looked_up_again_three_times_at_most() {
+    use OpenError::LookAgain;
+    let front = Front::start(Service::Pop3).await;
+    let enter = async |script| {
+        let (mut user, ours) = front.connect(script).await;
+        user.hears("+OK").await;
+        user.says("USER ann@x.test\r\nPASS right\r\n").await;
+        user.hears("+OK").await;
+        (user, ours)
+    };
+    let (_user, ours) = enter(&[LookAgain, LookAgain]).await;
+    assert_eq!(ours.await.unwrap().unwrap().session, 1);
+    let (mut user, ours) = enter(&[LookAgain, LookAgain, LookAgain]).await;
+    user.hears("-ERR [SYS/TEMP]").await;
+    user.says("USER ann@x.test\r\nPASS right\r\n").await;
+    user.hears("+OK").await;
+    assert!(ours.await.unwrap().is_ok());
+    let (mut user, ours) = enter(&[OpenError::Refused(Refusal::InUse)]).await;
+    user.hears("-ERR [IN-USE]").await;
+    drop(user);
+    assert!(matches!(
+        ours.await.unwrap(),
+        Err(Ended::Disconnected | Ended::Failed(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_directory_gone_the_user_hears_that_it_is_temporary() {
+    let mut front = Front::start(Service::Pop3).await;
+    front.site.down().await;
+    let (mut user, _ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    user.says("USER ann@x.test\r\nPASS right\r\n").await;
+    user.hears("+OK").await;
+    user.hears("-ERR [SYS/TEMP]").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_user_and_a_draining_process_end_the_dialogue() {
+    let mut front = Front::start(Service::Pop3).await;
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    front.shutdown.begin();
+    assert!(matches!(ours.await.unwrap(), Err(Ended::GoingDown)));
+    front.shutdown = Shutdown::new();
+    front.options.login_timeout = Duration::from_millis(50);
+    let (mut user, ours) = front.connect(&[]).await;
+    user.hears("+OK").await;
+    assert!(matches!(ours.await.unwrap(), Err(Ended::TimedOut)));
+    user.hears("-ERR").await;
+}

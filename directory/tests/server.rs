@@ -1,0 +1,542 @@
+//! A real directory on loopback: roles, logins, grants, the client's cache, restarts.
+#![allow(clippy::unwrap_used)]
+
+mod site;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use daemon::clock::now_ms;
+use daemon::identity::Role;
+use daemon::shutdown::Shutdown;
+use directory::{Config, RunError};
+use directory_api::grant::{GrantError, GrantVerifier};
+use directory_api::wire::{
+    AccountBatch, AccountChange, AccountNew, AddressPut, BackendPut, CompareAndSet, Credential,
+    ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict, code,
+};
+use directory_api::{
+    AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryError, Epoch,
+    LoginError, Service,
+};
+use site::{Site, address, announcement, backend, free, login, secret};
+
+fn to_b2(epoch: u64) -> CompareAndSet {
+    CompareAndSet {
+        from_epoch: Epoch(epoch),
+        to: Place {
+            backend: backend("b2"),
+            volume: "v1".parse().unwrap(),
+        },
+        move_id: None,
+    }
+}
+
+fn is_forbidden<T>(answer: &Result<T, DirectoryError>) -> bool {
+    matches!(answer, Err(DirectoryError::Refused(problem)) if problem.code == code::ROLE_FORBIDDEN)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_may_do_its_own_work_and_no_other() {
+    let site = Site::start().await;
+    let ann = site.settle().await;
+    let of = |role| site.client(role, "n1");
+    let ask = address("ann@x.test");
+    for (role, may_look_up, may_log_in, may_move, may_write) in [
+        (Role::MxFrontend, true, false, false, false),
+        (Role::PopImapProxy, false, true, false, false),
+        (Role::StoreBackend, true, false, false, false),
+        (Role::Migrator, false, false, true, false),
+        (Role::Operator, true, false, true, true),
+        (Role::Directory, false, false, false, false),
+    ] {
+        let client = of(role);
+        assert_eq!(
+            is_forbidden(&client.lookup(&ask).await),
+            !may_look_up,
+            "{role} lookup"
+        );
+        let logged_in = client.login(&login("ann@x.test", "right")).await;
+        assert_eq!(logged_in.is_ok(), may_log_in, "{role} login");
+        let moved = client.compare_and_set(ann, &to_b2(99)).await;
+        assert_eq!(is_forbidden(&moved), !may_move, "{role} compare-and-set");
+        let written = client.put_domain(&"y.test".parse().unwrap()).await;
+        assert_eq!(is_forbidden(&written), !may_write, "{role} put domain");
+        let listed = client.addresses(&ListQuery::default()).await;
+        assert_eq!(is_forbidden(&listed), !may_write, "{role} list addresses");
+        assert!(
+            client.backend(&backend("b1")).await.is_ok(),
+            "{role} back-end"
+        );
+        assert!(client.keys().await.is_ok(), "{role} keys");
+    }
+    assert!(is_forbidden(
+        &of(Role::Operator).announce(&announcement("b1")).await
+    ));
+    let b2 = site.client(Role::StoreBackend, "b2");
+    assert!(is_forbidden(&b2.announce(&announcement("b1")).await));
+    let own = |name| LoginRequest {
+        backend: Some(backend(name)),
+        ..login("ann@x.test", "right")
+    };
+    assert!(b2.login(&own("b1")).await.is_err());
+    assert!(matches!(
+        b2.login(&own("b2")).await,
+        Err(LoginError::ForeignBackend)
+    ));
+    assert!(
+        site.client(Role::StoreBackend, "b1")
+            .login(&own("b1"))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_gives_a_grant_or_one_reason() {
+    let site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let refused = async |request: &LoginRequest| proxy.login(request).await.unwrap_err().code();
+
+    let reply = proxy.login(&login("ANN@x.test", "right")).await.unwrap();
+    assert_eq!(
+        (reply.account, reply.login_name.as_str()),
+        (ann, "ann@x.test")
+    );
+    assert_eq!(
+        (reply.home.backend.as_str(), reply.backend_address.as_str()),
+        ("b1", "b1.test:4300")
+    );
+
+    let long = "x".repeat(2_000);
+    for (user, password) in [
+        ("ann@x.test", "wrong"),
+        ("nobody@x.test", "right"),
+        ("ann@x.test", ""),
+        ("", "right"),
+        ("ann@x.test\0", "right"),
+        ("../ann@x.test", "right"),
+        (&*long, "right"),
+        ("ann@x.test", &*long),
+    ] {
+        let code = refused(&login(user, password)).await;
+        assert_eq!(code, code::BAD_CREDENTIALS, "{user:.20?} {password:.20?}");
+    }
+
+    let right = login("ann@x.test", "right");
+    let change = async |change: AccountChange| operator.change_account(ann, &change).await.unwrap();
+    change(AccountChange {
+        status: Some(AccountStatus::Suspended),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(refused(&right).await, code::SUSPENDED);
+    assert_eq!(
+        refused(&login("ann@x.test", "wrong")).await,
+        code::BAD_CREDENTIALS
+    );
+    let imap_only = AccountChange {
+        status: Some(AccountStatus::Active),
+        services: Some(vec![Service::Imap]),
+        ..Default::default()
+    };
+    change(imap_only).await;
+    assert_eq!(refused(&right).await, code::SERVICE_FORBIDDEN);
+    change(AccountChange {
+        services: Some(vec![Service::Pop3]),
+        ..Default::default()
+    })
+    .await;
+
+    let mut record = MoveRecord {
+        account: ann,
+        id: MoveId::from_octets([1; 16]),
+        from: reply.home.clone(),
+        to: to_b2(1).to,
+        state: MoveState::Planned,
+        started_ms: 1,
+        updated_ms: 1,
+    };
+    operator.put_move(&record).await.unwrap();
+    record.state = MoveState::Frozen;
+    operator.put_move(&record).await.unwrap();
+    assert_eq!(refused(&right).await, code::MOVING);
+    for state in [MoveState::Aborting, MoveState::Aborted] {
+        record.state = state;
+        operator.put_move(&record).await.unwrap();
+    }
+
+    let down = BackendPut {
+        state: Some(BackendState::Down),
+        ..BackendPut::default()
+    };
+    operator.put_backend(&backend("b1"), &down).await.unwrap();
+    assert_eq!(refused(&right).await, code::HOME_DOWN);
+    let up = BackendPut {
+        state: Some(BackendState::Draining),
+        ..BackendPut::default()
+    };
+    operator.put_backend(&backend("b1"), &up).await.unwrap();
+
+    let moved = operator.compare_and_set(ann, &to_b2(1)).await.unwrap();
+    let reply = proxy.login(&right).await.unwrap();
+    assert_eq!(
+        (reply.home, reply.backend_address.as_str()),
+        (moved.home, "b2.test:4300")
+    );
+    let stale = operator.compare_and_set(ann, &to_b2(1)).await.unwrap_err();
+    assert_eq!(stale.stale_home().unwrap().epoch, Epoch(2));
+
+    change(AccountChange {
+        credential: Some(Credential::Password(secret("new"))),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(refused(&right).await, code::BAD_CREDENTIALS);
+    assert!(proxy.login(&login("ann@x.test", "new")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_of_the_directory_opens_one_back_end_once() {
+    let mut site = Site::start().await;
+    site.settle().await;
+    let verifier = GrantVerifier::new(now_ms());
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let right = login("ann@x.test", "right");
+    let grant = proxy.login(&right).await.unwrap().grant;
+    let check = |text: &str, name| verifier.verify(text, now_ms(), &backend(name));
+    assert_eq!(check(&grant, "b1"), Err(GrantError::UnknownKey));
+    verifier.set_keys(&proxy.keys().await.unwrap());
+    assert_eq!(check(&grant, "b2"), Err(GrantError::ForeignBackend));
+    let opened = check(&grant, "b1").unwrap();
+    assert_eq!(
+        (opened.service, opened.epoch),
+        (Service::Pop3, Epoch::FIRST)
+    );
+    assert_eq!(check(&grant, "b1"), Err(GrantError::Replayed));
+    // The key outlives the directory's process.
+    site.down().await;
+    site.up().await;
+    let grant = proxy.login(&right).await.unwrap().grant;
+    assert!(check(&grant, "b1").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_reaches_the_caches_of_clients_that_follow() {
+    let site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    // Answers that live for an hour: only the feed can make these go.
+    let hour = Duration::from_secs(3_600);
+    let options = ClientOptions {
+        positive_ttl: hour,
+        negative_ttl: hour,
+        ..ClientOptions::default()
+    };
+    let client = site.client_with(Role::MxFrontend, "mx1", &options);
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let alias = address("alias@x.test");
+    assert_eq!(
+        client.lookup(&alias).await.unwrap(),
+        Verdict::UnknownAddress
+    );
+    let other = address("a@y.test");
+    assert_eq!(client.lookup(&other).await.unwrap(), Verdict::UnknownDomain);
+
+    let put = AddressPut {
+        targets: vec![Target::Address(address("ann@x.test"))],
+    };
+    operator.put_address(&alias, &put).await.unwrap();
+    let on = async |address: &Address| match client.lookup(address).await.unwrap() {
+        Verdict::Accounts(located) => Some(located[0].home.backend.to_string()),
+        _ => None,
+    };
+    eventually(async || on(&alias).await.as_deref() == Some("b1")).await;
+    operator.compare_and_set(ann, &to_b2(1)).await.unwrap();
+    eventually(async || on(&alias).await.as_deref() == Some("b2")).await;
+    operator
+        .delete_address(&address("ann@x.test"))
+        .await
+        .unwrap();
+    eventually(async || client.lookup(&alias).await.unwrap() == Verdict::UnknownAddress).await;
+    operator
+        .put_domain(&"y.test".parse().unwrap())
+        .await
+        .unwrap();
+    eventually(async || client.lookup(&other).await.unwrap() == Verdict::UnknownAddress).await;
+
+    assert_eq!(
+        client.backend(&backend("b1")).await.unwrap().state,
+        BackendState::Active
+    );
+    let drain = BackendPut {
+        state: Some(BackendState::Draining),
+        ..BackendPut::default()
+    };
+    operator.put_backend(&backend("b1"), &drain).await.unwrap();
+    eventually(async || {
+        client.backend(&backend("b1")).await.unwrap().state == BackendState::Draining
+    })
+    .await;
+    shutdown.begin();
+    assert!(shutdown.drained(Duration::from_secs(5)).await);
+}
+
+async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it never came to hold"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_directory_gone_known_answers_go_on_and_nobody_becomes_unknown() {
+    let mut site = Site::start().await;
+    site.settle().await;
+    let options = ClientOptions {
+        positive_ttl: Duration::from_millis(50),
+        negative_ttl: Duration::from_millis(50),
+        ..ClientOptions::default()
+    };
+    let client = site.client_with(Role::MxFrontend, "mx1", &options);
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let (known, unknown) = (address("ann@x.test"), address("nobody@x.test"));
+    let answer = client.lookup(&known).await.unwrap();
+    assert!(matches!(answer, Verdict::Accounts(_)));
+    assert_eq!(
+        client.lookup(&unknown).await.unwrap(),
+        Verdict::UnknownAddress
+    );
+    client.backend(&backend("b1")).await.unwrap();
+
+    site.down().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    assert_eq!(client.lookup(&known).await.unwrap(), answer);
+    assert!(client.lookup(&unknown).await.unwrap_err().is_away());
+    assert!(client.backend(&backend("b1")).await.is_ok());
+    assert!(client.backend(&backend("b9")).await.unwrap_err().is_away());
+    let refused = proxy
+        .login(&login("ann@x.test", "right"))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, LoginError::Away(_)), "{refused:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+
+    site.up().await;
+    eventually(async || {
+        client
+            .lookup(&unknown)
+            .await
+            .is_ok_and(|verdict| verdict == Verdict::UnknownAddress)
+    })
+    .await;
+    eventually(async || proxy.login(&login("ann@x.test", "right")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_start_before_its_directory() {
+    let mut site = Site::prepare();
+    let client = site.client(Role::MxFrontend, "mx1");
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let start = Instant::now();
+    assert!(
+        client
+            .lookup(&address("a@x.test"))
+            .await
+            .unwrap_err()
+            .is_away()
+    );
+    assert!(start.elapsed() < Duration::from_secs(2));
+    site.up().await;
+    eventually(async || {
+        client
+            .lookup(&address("a@x.test"))
+            .await
+            .is_ok_and(|it| it == Verdict::UnknownDomain)
+    })
+    .await;
+    shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_everything() {
+    let mut site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    operator.compare_and_set(ann, &to_b2(1)).await.unwrap();
+    let before = (
+        operator.account(ann).await.unwrap(),
+        operator.backends(&ListQuery::default()).await.unwrap(),
+        operator.keys().await.unwrap(),
+        operator
+            .changes(ChangeNumber(0), 1000, Duration::ZERO)
+            .await
+            .unwrap(),
+    );
+    site.down().await;
+    site.up().await;
+    let after = (
+        operator.account(ann).await.unwrap(),
+        operator.backends(&ListQuery::default()).await.unwrap(),
+        operator.keys().await.unwrap(),
+        operator
+            .changes(ChangeNumber(0), 1000, Duration::ZERO)
+            .await
+            .unwrap(),
+    );
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_accounts_are_made_in_seconds_and_twice_is_once() {
+    let site = Site::start().await;
+    site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let credential = Credential::salted_sha256("pass", b"saltsalt");
+    let accounts: Vec<_> = (0..10_000)
+        .map(|number| {
+            let name = format!("user{number:05}@x.test");
+            AccountNew {
+                addresses: vec![address(&name)],
+                ..AccountNew::new(name.parse().unwrap(), Some(credential.clone()))
+            }
+        })
+        .collect();
+    let batch = AccountBatch { accounts };
+    let start = Instant::now();
+    let reply = operator.create_accounts(&batch).await.unwrap();
+    assert_eq!((reply.created, reply.existing), (10_000, 0));
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    let again = operator.create_accounts(&batch).await.unwrap();
+    assert_eq!((again.created, again.existing), (0, 10_000));
+    let counts: Vec<u64> = operator
+        .backends(&ListQuery::default())
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|one| one.accounts)
+        .collect();
+    assert!(counts[0].abs_diff(counts[1]) <= 1, "{counts:?}");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    assert!(
+        proxy
+            .login(&login("user09999@x.test", "pass"))
+            .await
+            .is_ok()
+    );
+    let one = operator
+        .account_of(&"user00000@x.test".parse().unwrap())
+        .await
+        .unwrap();
+    operator.delete_account(one.id).await.unwrap();
+    let gone = operator
+        .account_of(&"user00000@x.test".parse().unwrap())
+        .await;
+    assert!(matches!(gone, Err(DirectoryError::Unknown)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_makes_no_sense_is_refused_with_its_reason() {
+    let site = Site::start().await;
+    site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let code_of = |error: DirectoryError| match error {
+        DirectoryError::Refused(problem) => problem.code.into_owned(),
+        other => panic!("{other:?}"),
+    };
+    let weightless = BackendPut {
+        weight: Some(0),
+        ..BackendPut::default()
+    };
+    let refused = operator
+        .put_backend(&backend("b1"), &weightless)
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(refused), code::BAD_REQUEST);
+    let nowhere = BackendPut {
+        address: Some("b3".into()),
+        ..BackendPut::default()
+    };
+    let refused = operator
+        .put_backend(&backend("b3"), &nowhere)
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(refused), code::BAD_REQUEST);
+    let strange = AccountNew::new(
+        "s@x.test".parse().unwrap(),
+        Some(Credential::Hashed(secret("{ROT13}cnff"))),
+    );
+    let refused = operator.create_account(&strange).await.unwrap_err();
+    assert_eq!(code_of(refused), code::BAD_REQUEST);
+    let again = AccountNew::new("ann@x.test".parse().unwrap(), None);
+    let refused = operator.create_account(&again).await.unwrap_err();
+    assert_eq!(code_of(refused), code::EXISTS);
+    let odd = address("a/b?c%d@x.test");
+    let put = AddressPut {
+        targets: vec![Target::Address(address("ann@x.test"))],
+    };
+    operator.put_address(&odd, &put).await.unwrap();
+    assert_eq!(operator.address(&odd).await.unwrap().address, odd);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_start_says_why() {
+    let mut site = Site::start().await;
+    let busy = directory::run(site.config(), Shutdown::new())
+        .await
+        .unwrap_err();
+    assert!(matches!(busy, RunError::Bind(_)), "{busy}");
+    let elsewhere = Config {
+        listen: free(),
+        metrics_listen: free(),
+        ..site.config()
+    };
+    let locked = directory::run(elsewhere, Shutdown::new())
+        .await
+        .unwrap_err();
+    assert!(
+        locked
+            .to_string()
+            .contains("another directory serves this folder"),
+        "{locked}"
+    );
+    site.down().await;
+    let config = Config {
+        identity: site.files(Role::Migrator, "m1"),
+        ..site.config()
+    };
+    let wrong = directory::run(config, Shutdown::new()).await.unwrap_err();
+    assert!(
+        matches!(
+            wrong,
+            RunError::WrongRole {
+                role: Role::Migrator
+            }
+        ),
+        "{wrong}"
+    );
+    let config = Config {
+        data: Path::new("/proc/nowhere").into(),
+        ..site.config()
+    };
+    let wrong = directory::run(config, Shutdown::new()).await.unwrap_err();
+    assert!(wrong.to_string().starts_with("/proc/nowhere: "), "{wrong}");
+}

@@ -1,0 +1,172 @@
+//! A directory on loopback for the tests.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use daemon::identity::{Authority, Identity, IdentityFiles, Role};
+use daemon::shutdown::Shutdown;
+use directory::{Config, RunError};
+use directory_api::wire::{
+    AccountNew, AnnounceRequest, Credential, Incarnation, LoginRequest, Secret, VolumePosition,
+};
+use directory_api::{AccountId, Address, BackendName, ClientOptions, DirectoryClient, Service};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+/// A private authority and one directory that can be stopped and started again.
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    pub(crate) authority: Authority,
+    listen: SocketAddr,
+    metrics: SocketAddr,
+    running: Option<(Shutdown, JoinHandle<Result<(), RunError>>)>,
+}
+
+impl Site {
+    pub(crate) fn prepare() -> Self {
+        daemon::tier::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca");
+        std::fs::create_dir(&ca).unwrap();
+        let authority = Authority::create(&ca).unwrap();
+        Self {
+            dir,
+            authority,
+            listen: free(),
+            metrics: free(),
+            running: None,
+        }
+    }
+
+    pub(crate) async fn start() -> Self {
+        let mut site = Self::prepare();
+        site.up().await;
+        site
+    }
+
+    pub(crate) async fn up(&mut self) {
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(directory::run(self.config(), shutdown.clone()));
+        self.running = Some((shutdown, task));
+        let client = self.client(Role::Operator, "probe");
+        let start = Instant::now();
+        while client.keys().await.is_err() {
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "directory does not come up"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn down(&mut self) {
+        let (shutdown, task) = self.running.take().unwrap();
+        shutdown.begin();
+        task.await.unwrap().unwrap();
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            listen: self.listen,
+            metrics_listen: self.metrics,
+            data: self.dir.path().join("data"),
+            identity: self.files(Role::Directory, "d1"),
+            ..Config::default()
+        }
+    }
+
+    pub(crate) fn files(&self, role: Role, node: &str) -> IdentityFiles {
+        let file = |name: &str| self.dir.path().join(format!("{role}-{node}.{name}"));
+        let files = IdentityFiles {
+            ca: self.dir.path().join("ca.pem"),
+            certificate: file("pem"),
+            key: file("key"),
+        };
+        self.authority.issue(role, node, &files).unwrap();
+        files
+    }
+
+    pub(crate) fn client(&self, role: Role, node: &str) -> DirectoryClient {
+        let options = ClientOptions {
+            positive_ttl: Duration::from_millis(300),
+            ..ClientOptions::default()
+        };
+        self.client_with(role, node, &options)
+    }
+
+    pub(crate) fn client_with(
+        &self,
+        role: Role,
+        node: &str,
+        options: &ClientOptions,
+    ) -> DirectoryClient {
+        let identity = Identity::load(&self.files(role, node)).unwrap();
+        DirectoryClient::new(&self.listen.to_string(), &identity, options)
+    }
+
+    /// Two back-ends, a domain, and ann on b1.
+    pub(crate) async fn settle(&self) -> AccountId {
+        for name in ["b1", "b2"] {
+            self.client(Role::StoreBackend, name)
+                .announce(&announcement(name))
+                .await
+                .unwrap();
+        }
+        let operator = self.client(Role::Operator, "op");
+        operator
+            .put_domain(&"x.test".parse().unwrap())
+            .await
+            .unwrap();
+        let ann = AccountNew {
+            addresses: vec![address("ann@x.test")],
+            ..AccountNew::new(
+                "ann@x.test".parse().unwrap(),
+                Some(Credential::Password(secret("right"))),
+            )
+        };
+        operator.create_account(&ann).await.unwrap().now.id
+    }
+}
+
+pub(crate) fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+pub(crate) fn secret(text: &str) -> Secret {
+    Secret::new(text.to_owned())
+}
+
+pub(crate) fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+pub(crate) fn backend(name: &str) -> BackendName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn announcement(name: &str) -> AnnounceRequest {
+    AnnounceRequest {
+        backend: backend(name),
+        address: format!("{name}.test:4300"),
+        volumes: vec![VolumePosition {
+            name: "v1".parse().unwrap(),
+            incarnation: Incarnation(1),
+            position: 1,
+        }],
+    }
+}
+
+pub(crate) fn login(user: &str, password: &str) -> LoginRequest {
+    LoginRequest {
+        user: user.to_owned(),
+        password: secret(password),
+        service: Service::Pop3,
+        client_address: [192, 0, 2, 1].into(),
+        secured: true,
+        backend: None,
+    }
+}

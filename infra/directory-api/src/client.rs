@@ -1,0 +1,227 @@
+//! The client every other tier asks the directory with.
+//!
+//! Answers about addresses and back-ends are kept: fresh for a short time, and, should the
+//! directory be away, stale for a longer one. Many askers of one thing cause one request. The
+//! client follows the directory's changes ([`DirectoryClient::follow`]) and drops what they touch.
+//!
+//! **Away is never unknown** (P6): whatever keeps an answer from arriving is
+//! [`DirectoryError::Away`], and a kept "unknown" is never served once it is stale. With the
+//! directory missing, every call answers within two seconds.
+
+mod cached;
+mod error;
+mod feed;
+mod verbs;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::identity::{Identity, Role, role_name};
+use daemon::link::{CallError, Link, LinkOptions, LinkTarget};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::types::{Address, BackendName};
+use crate::wire::{
+    AnnounceReply, AnnounceRequest, Backend, KeysReply, LoginReply, LoginRequest, LookupReply,
+    LookupRequest, LookupResult, PublicKey, Verdict, encode_path_segment, path,
+};
+use cached::{Cached, Seen, Stamped};
+pub use error::{DirectoryError, LoginError};
+
+/// How a client keeps answers.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// How long an answer is used without asking again. The change feed usually is faster.
+    pub positive_ttl: Duration,
+    /// How long "unknown" is believed: short, because a new user's first mail follows at once.
+    pub negative_ttl: Duration,
+    /// How long a good answer is served while the directory is away.
+    pub stale_max: Duration,
+    /// How many answers are kept.
+    pub entries_max: u64,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            positive_ttl: Duration::from_secs(300),
+            negative_ttl: Duration::from_secs(10),
+            // DESIGN §8: with the directory gone for 30 minutes mail for known recipients flows.
+            stale_max: Duration::from_secs(2 * 3600),
+            // About 60 MB when full of ordinary addresses.
+            entries_max: 200_000,
+        }
+    }
+}
+
+/// A client of the directory. Clones share connections and cache.
+#[derive(Clone)]
+pub struct DirectoryClient {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for DirectoryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DirectoryClient({})", self.inner.link.target())
+    }
+}
+
+struct Inner {
+    link: Link,
+    seen: Seen,
+    lookups: Cached<Address, LookupResult>,
+    backends: Cached<BackendName, Backend>,
+}
+
+const STALE_ANSWERS: &str = "posthouse_directory_client_stale_answers_total";
+
+/// Deadline of everything but a login: reading a page takes the server a millisecond.
+const CALL_DEADLINE: Duration = Duration::from_secs(2);
+/// Deadline of a login: it may wait behind many others for its turn to hash a password.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline of a large write: 10,000 accounts in one transaction.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+impl DirectoryClient {
+    /// A client of the directory at `address` (`host:port`). Nothing is connected yet.
+    #[must_use]
+    pub fn new(address: &str, identity: &Identity, options: &ClientOptions) -> Self {
+        let target = LinkTarget {
+            address: address.to_owned(),
+            server_name: role_name(Role::Directory),
+        };
+        metrics::describe_counter!(
+            STALE_ANSWERS,
+            "Answers served from the cache past their time because the directory was away."
+        );
+        let seen = Seen::default();
+        Self {
+            inner: Arc::new(Inner {
+                link: Link::new(target, identity, LinkOptions::default()),
+                lookups: Cached::new(options, &seen),
+                backends: Cached::new(options, &seen),
+                seen,
+            }),
+        }
+    }
+
+    /// Where mail for an address goes, from the cache when it is known there.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`]; nothing else happens in practice.
+    pub async fn lookup(&self, address: &Address) -> Result<Verdict, DirectoryError> {
+        let ask = async {
+            let request = LookupRequest {
+                addresses: vec![address.clone()],
+            };
+            let reply: LookupReply = self
+                .call(Method::POST, path::LOOKUP, &request, CALL_DEADLINE)
+                .await?;
+            let result = reply
+                .results
+                .into_iter()
+                .next()
+                .filter(|result| result.address == *address)
+                .ok_or(DirectoryError::nonsense(
+                    "lookup answered for another address",
+                ))?;
+            let known = matches!(result.verdict, Verdict::Accounts(_));
+            Ok(Stamped {
+                value: result,
+                change: reply.change,
+                known,
+            })
+        };
+        self.inner
+            .lookups
+            .get(address, ask)
+            .await
+            .map(|result| result.verdict)
+    }
+
+    /// Forgets what is kept about an address, because a back-end has shown it to be wrong.
+    pub async fn forget(&self, address: &Address) {
+        self.inner.lookups.drop_key(address).await;
+    }
+
+    /// One back-end: where it listens and how it takes part, from the cache when it is known there.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`], or [`DirectoryError::Unknown`] when there is none of that name.
+    pub async fn backend(&self, name: &BackendName) -> Result<Backend, DirectoryError> {
+        let ask = async {
+            // Backends carry no change number of their own: whatever change was seen before
+            // asking is surely contained in the answer.
+            let change = self.inner.seen.number();
+            let value: Backend = self.one(path::BACKENDS, name.as_str()).await?;
+            Ok(Stamped {
+                value,
+                change,
+                known: true,
+            })
+        };
+        self.inner.backends.get(name, ask).await
+    }
+
+    /// Checks a password and asks for a grant. Never cached.
+    ///
+    /// # Errors
+    /// [`LoginError`]: each variant is another answer to the user.
+    pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
+        self.call(Method::POST, path::LOGIN, request, LOGIN_DEADLINE)
+            .await
+            .map_err(LoginError::from)
+    }
+
+    /// The keys by which grants are checked.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`].
+    pub async fn keys(&self) -> Result<Vec<PublicKey>, DirectoryError> {
+        let reply: KeysReply = self.get(path::KEYS).await?;
+        Ok(reply.keys)
+    }
+
+    /// Announces a back-end, with its own certificate.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`], or `Refused` when the certificate is not that back-end's.
+    pub async fn announce(
+        &self,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceReply, DirectoryError> {
+        self.call(Method::POST, path::ANNOUNCE, request, CALL_DEADLINE)
+            .await
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        request: &Q,
+        deadline: Duration,
+    ) -> Result<A, DirectoryError> {
+        let answer: Result<A, CallError> =
+            self.inner.link.json(method, path, request, deadline).await;
+        answer.map_err(DirectoryError::from)
+    }
+
+    async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, DirectoryError> {
+        self.call(Method::GET, path, &(), CALL_DEADLINE).await
+    }
+
+    async fn one<A: DeserializeOwned>(
+        &self,
+        collection: &str,
+        key: &str,
+    ) -> Result<A, DirectoryError> {
+        self.get(&item(collection, key)).await
+    }
+}
+
+fn item(collection: &str, key: &str) -> String {
+    format!("{collection}/{}", encode_path_segment(key))
+}

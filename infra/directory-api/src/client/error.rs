@@ -1,0 +1,157 @@
+//! What may come back instead of an answer, sorted by what the asker does then.
+
+use std::sync::Arc;
+
+use daemon::link::{CallError, Problem};
+use http::StatusCode;
+
+use crate::types::Home;
+use crate::wire::{MoveRecord, code};
+
+/// Why the directory gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It cannot be reached, is too slow, is in trouble itself or answers nonsense: answer
+    /// temporarily and try again. Never to be taken for "unknown" (P6).
+    #[error("directory is away")]
+    Away(#[source] Arc<AwayCause>),
+    /// It has nothing under that name.
+    #[error("directory has nothing under that name")]
+    Unknown,
+    /// It refuses, and would again.
+    #[error("directory refuses: {}", .0.message)]
+    Refused(Problem),
+}
+
+/// Why the directory counts as away.
+#[derive(Debug, thiserror::Error)]
+pub enum AwayCause {
+    /// No answer came, or it could not be read.
+    #[error("call failed")]
+    Call(#[source] CallError),
+    /// The directory says that it cannot answer now.
+    #[error("directory is in trouble: {}: {}", .0.code, .0.message)]
+    Trouble(Problem),
+    /// The answer contradicts the question.
+    #[error("{0}")]
+    Nonsense(&'static str),
+}
+
+impl DirectoryError {
+    /// Whether trying again later may help.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+
+    /// The present home, when a compare-and-set came too late.
+    #[must_use]
+    pub fn stale_home(&self) -> Option<Home> {
+        self.detail(code::STALE_EPOCH)
+    }
+
+    /// The move that is in the way of another.
+    #[must_use]
+    pub fn move_in_progress(&self) -> Option<MoveRecord> {
+        self.detail(code::MOVE_IN_PROGRESS)
+    }
+
+    pub(super) fn nonsense(what: &'static str) -> Self {
+        Self::Away(Arc::new(AwayCause::Nonsense(what)))
+    }
+
+    fn detail<T: serde::de::DeserializeOwned>(&self, code: &str) -> Option<T> {
+        match self {
+            Self::Refused(problem) if problem.code == code => {
+                serde_json::from_value(problem.detail.clone()?).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<CallError> for DirectoryError {
+    fn from(error: CallError) -> Self {
+        let CallError::Refused(problem) = error else {
+            return Self::Away(Arc::new(AwayCause::Call(error)));
+        };
+        if problem.code == code::NOT_FOUND {
+            Self::Unknown
+        } else if problem.status.is_server_error()
+            || problem.status == StatusCode::TOO_MANY_REQUESTS
+        {
+            Self::Away(Arc::new(AwayCause::Trouble(problem)))
+        } else {
+            Self::Refused(problem)
+        }
+    }
+}
+
+/// Why a login brought no grant.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoginError {
+    /// No such user, or not this password.
+    #[error("unknown user or wrong password")]
+    BadCredentials,
+    /// The account may not use this service.
+    #[error("account may not use this service")]
+    ServiceForbidden,
+    /// The account is suspended.
+    #[error("account is suspended")]
+    Suspended,
+    /// The account is being moved: try again in a moment.
+    #[error("account is being moved")]
+    Moving,
+    /// The account's home is out of service for now.
+    #[error("home is down")]
+    HomeDown,
+    /// The account lives elsewhere than on the back-end demanded.
+    #[error("account lives on another back-end")]
+    ForeignBackend,
+    /// Too many logins at once.
+    #[error("too many logins at once")]
+    Throttled,
+    /// The directory gave no verdict.
+    #[error(transparent)]
+    Away(DirectoryError),
+}
+
+impl From<DirectoryError> for LoginError {
+    fn from(error: DirectoryError) -> Self {
+        let problem = match &error {
+            DirectoryError::Refused(problem) => problem,
+            DirectoryError::Away(cause) => match cause.as_ref() {
+                AwayCause::Trouble(problem) => problem,
+                _ => return Self::Away(error),
+            },
+            DirectoryError::Unknown => return Self::Away(error),
+        };
+        match problem.code.as_ref() {
+            code::BAD_CREDENTIALS => Self::BadCredentials,
+            code::SERVICE_FORBIDDEN => Self::ServiceForbidden,
+            code::SUSPENDED => Self::Suspended,
+            code::MOVING => Self::Moving,
+            code::HOME_DOWN => Self::HomeDown,
+            code::FOREIGN_BACKEND => Self::ForeignBackend,
+            code::THROTTLED => Self::Throttled,
+            _ => Self::Away(error),
+        }
+    }
+}
+
+impl LoginError {
+    /// The reason in logs and metrics: the code of the refusal, or `directory_away`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadCredentials => code::BAD_CREDENTIALS,
+            Self::ServiceForbidden => code::SERVICE_FORBIDDEN,
+            Self::Suspended => code::SUSPENDED,
+            Self::Moving => code::MOVING,
+            Self::HomeDown => code::HOME_DOWN,
+            Self::ForeignBackend => code::FOREIGN_BACKEND,
+            Self::Throttled => code::THROTTLED,
+            Self::Away(_) => "directory_away",
+        }
+    }
+}

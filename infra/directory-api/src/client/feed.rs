@@ -1,0 +1,149 @@
+//! Follows the directory's changes and drops the kept answers they touch.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use daemon::shutdown::Shutdown;
+use http::Method;
+use tracing::{debug, warn};
+
+use super::{DirectoryClient, DirectoryError};
+use crate::types::ChangeNumber;
+use crate::wire::{Change, ChangeKind, ChangesReply, Verdict, code, path};
+
+/// How long one poll waits at the server.
+const WAIT: Duration = Duration::from_secs(25);
+/// Pause after a failed poll. The answers kept stay usable meanwhile, within their times.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl DirectoryClient {
+    /// Follows the directory's changes in the background until shutdown. Call it once; without it
+    /// kept answers are as old as their time to live at most.
+    pub fn follow(&self, shutdown: &Shutdown) {
+        let client = self.clone();
+        let until = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = until.requested() => {}
+                () = client.follow_for_ever() => {}
+            }
+        });
+    }
+
+    async fn follow_for_ever(&self) {
+        let mut known = false;
+        loop {
+            let polled = if known {
+                self.poll().await
+            } else {
+                self.start_following().await
+            };
+            match polled {
+                Ok(()) => known = true,
+                Err(DirectoryError::Refused(problem)) if problem.code == code::CHANGES_GONE => {
+                    warn!("was away for more changes than the directory keeps, starting anew");
+                    known = false;
+                }
+                Err(error) => {
+                    debug!(%error, "cannot follow the directory's changes");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn start_following(&self) -> Result<(), DirectoryError> {
+        let reply = self
+            .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO)
+            .await?;
+        self.inner.seen.set(reply.last);
+        self.drop_everything();
+        Ok(())
+    }
+
+    async fn poll(&self) -> Result<(), DirectoryError> {
+        let after = self.inner.seen.number();
+        let reply = self
+            .changes(after, crate::wire::limit::CHANGES_MAX, WAIT)
+            .await?;
+        if reply.last < after {
+            warn!(had = %after, has = %reply.last, "the directory went back in time, dropping all kept answers");
+            self.inner.seen.set(reply.last);
+            self.drop_everything();
+        } else if let Some(newest) = reply.changes.last() {
+            self.inner.seen.set(newest.number);
+            self.apply(&reply.changes).await;
+        }
+        Ok(())
+    }
+
+    /// The changes after one; waits for the first of them as long as told.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`], or `Refused` with [`code::CHANGES_GONE`].
+    pub async fn changes(
+        &self,
+        after: ChangeNumber,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<ChangesReply, DirectoryError> {
+        let query = format!(
+            "{}?after={after}&limit={limit}&wait_ms={}",
+            path::CHANGES,
+            wait.as_millis()
+        );
+        self.call(Method::GET, &query, &(), wait + super::CALL_DEADLINE)
+            .await
+    }
+
+    fn drop_everything(&self) {
+        self.inner.lookups.drop_all();
+        self.inner.backends.drop_all();
+    }
+
+    async fn apply(&self, changes: &[Change]) {
+        let mut addresses = HashSet::new();
+        let mut domains = HashSet::new();
+        let mut accounts = HashSet::new();
+        for change in changes {
+            match change.kind {
+                ChangeKind::Address => {
+                    addresses.insert(change.key.as_str());
+                }
+                ChangeKind::Domain => {
+                    domains.insert(change.key.as_str());
+                }
+                ChangeKind::Home => {
+                    if let Ok(number) = change.key.parse::<u64>() {
+                        accounts.insert(number);
+                    }
+                }
+                ChangeKind::Backend => {
+                    if let Ok(name) = change.key.parse() {
+                        self.inner.backends.drop_key(&name).await;
+                    }
+                }
+                ChangeKind::Account | ChangeKind::Move | ChangeKind::Key | ChangeKind::Other => {}
+            }
+        }
+        if addresses.is_empty() && domains.is_empty() && accounts.is_empty() {
+            return;
+        }
+        self.inner
+            .lookups
+            .drop_where(|address, result| {
+                addresses.contains(address.as_str())
+                    || domains.contains(address.domain())
+                    || result.via.iter().any(|step| {
+                        addresses.contains(step.as_str()) || domains.contains(step.domain())
+                    })
+                    || match &result.verdict {
+                        Verdict::Accounts(located) => {
+                            located.iter().any(|one| accounts.contains(&one.account.0))
+                        }
+                        Verdict::UnknownAddress | Verdict::UnknownDomain => false,
+                    }
+            })
+            .await;
+    }
+}

@@ -1,0 +1,339 @@
+//! The shell of the dialogue before login, shared by the proxy and by back-ends that users reach
+//! directly.
+//!
+//! A pure core of `mail-proto` reads and answers the commands; this file meets the socket, the
+//! clock, TLS and the directory. What becomes of a login is the caller's: `open` gets the
+//! directory's answer, opens the session wherever it has to be opened, and may refuse:
+//!
+//! ```text
+//! bytes ─▶ core ─ credentials ─▶ directory ─ grant ─▶ open ─ session ─▶ LoggedIn
+//!            ▲         refused ◀──────┘  ▲               │
+//!            ├───────────────────────────┼──── refused ◀─┤
+//!            │                           └─ look again ◀─┘  (at most 3 times: the home has moved)
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Once;
+use std::time::Duration;
+
+use daemon::public_tls::PublicTls;
+use daemon::shutdown::Shutdown;
+use daemon::stream::{TlsFacts, UserStream};
+use mail_proto::login::{
+    CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
+    Shut, Tls,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, info};
+
+use crate::client::{DirectoryClient, LoginError};
+use crate::types::{BackendName, Service};
+use crate::wire::{LoginReply, LoginRequest, Secret};
+
+/// How a front lets users in. One for each service and process.
+#[derive(Clone)]
+pub struct FrontOptions {
+    /// What a login opens.
+    pub service: Service,
+    /// The name in the greeting.
+    pub hostname: String,
+    /// Certificates for STARTTLS and STLS; none when there are none.
+    pub tls: Option<PublicTls>,
+    /// Whether a client on loopback may log in without TLS. Others never may.
+    pub plaintext_on_loopback: bool,
+    /// Time from the connection to the login (DESIGN §13: 60 s).
+    pub login_timeout: Duration,
+    /// Only accounts of this back-end may log in here; none on a proxy.
+    pub backend: Option<BackendName>,
+}
+
+impl FrontOptions {
+    /// The set-up of the core for one connection.
+    #[must_use]
+    pub fn dialogue(&self, stream: &UserStream, client: SocketAddr) -> Config {
+        let tls = match (stream.tls_facts(), &self.tls) {
+            (Some(_), _) => Tls::Active,
+            (None, Some(_)) => Tls::Offered,
+            (None, None) => Tls::Absent,
+        };
+        let mut config = Config::new(self.hostname.clone(), tls);
+        config.plaintext_login =
+            self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
+        config
+    }
+}
+
+/// What is known of a connection when its user has proved who they are.
+#[derive(Clone, Debug)]
+pub struct LoginFacts {
+    /// What is opened.
+    pub service: Service,
+    /// The user's end of the connection.
+    pub client: SocketAddr,
+    /// The connection's TLS, if any.
+    pub tls: Option<TlsFacts>,
+    /// The IMAP command that is still to be answered; none in POP3.
+    pub tag: Option<String>,
+    /// How the credentials came.
+    pub mechanism: Mechanism,
+}
+
+/// A user who is in. Nothing has been said to them about it yet: the session says it.
+#[derive(Debug)]
+pub struct LoggedIn<T> {
+    /// The user's connection.
+    pub stream: UserStream,
+    /// What `open` made.
+    pub session: T,
+    /// What the directory said.
+    pub login: LoginReply,
+    /// The connection.
+    pub facts: LoginFacts,
+    /// What the user sent behind the login command: the session's first input.
+    pub leftover: Vec<u8>,
+}
+
+/// Why a session could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The account is not there any more: ask the directory again, the home has moved.
+    LookAgain,
+    /// Say this to the user.
+    Refused(Refusal),
+}
+
+/// How a connection ended without a login. All but `Failed` are everyday events.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The core closed it.
+    #[error("closed before login: {0:?}")]
+    Closed(CloseReason),
+    /// The user went away.
+    #[error("disconnected before login")]
+    Disconnected,
+    /// No login within the time allowed.
+    #[error("no login within the time allowed")]
+    TimedOut,
+    /// This process is going down.
+    #[error("going down")]
+    GoingDown,
+    /// The connection or its TLS handshake broke.
+    #[error("connection failed before login")]
+    Failed(#[source] std::io::Error),
+}
+
+/// Directory answers one login may take: the home may move while it is opened (DESIGN: at most 3 hops).
+const LOOKS_MAX: usize = 3;
+/// Time for saying good-bye to a client that may not read.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// Read at once before login: one command line is rarely longer, and thousands may wait here.
+const READ_OCTETS: usize = 1024;
+
+/// Leads the dialogue until the user is in or gone.
+///
+/// `open` is called with a fresh grant for each look and must not answer the user.
+///
+/// # Errors
+/// [`Ended`]: the connection is closed, and the user was told why where the protocol has words for it.
+pub async fn log_in<D, T, F, Fut>(
+    mut stream: UserStream,
+    mut dialogue: D,
+    client: SocketAddr,
+    directory: &DirectoryClient,
+    options: &FrontOptions,
+    shutdown: &Shutdown,
+    open: F,
+) -> Result<LoggedIn<T>, Ended>
+where
+    D: LoginDialogue,
+    F: Fn(LoginReply, LoginFacts) -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
+    let deadline = Instant::now() + options.login_timeout;
+    loop {
+        let spoken = tokio::select! {
+            // A login under way is answered before the process goes down.
+            biased;
+            spoken = timeout_at(deadline, speak(&mut stream, &mut dialogue)) => spoken,
+            () = shutdown.requested() => {
+                say_goodbye(&mut stream, &mut dialogue, Shut::GoingDown).await;
+                return Err(Ended::GoingDown);
+            }
+        };
+        let Ok(event) = spoken else {
+            say_goodbye(&mut stream, &mut dialogue, Shut::TimedOut).await;
+            return Err(Ended::TimedOut);
+        };
+        match event? {
+            LoginEvent::StartTls => {
+                stream = start_tls(stream, options, deadline).await?;
+                dialogue.tls_started();
+            }
+            LoginEvent::Login(credentials) => {
+                let facts = LoginFacts {
+                    service: options.service,
+                    client,
+                    tls: stream.tls_facts(),
+                    tag: credentials.tag.clone(),
+                    mechanism: credentials.mechanism,
+                };
+                match try_login(&credentials, &facts, directory, options, &open).await {
+                    Ok((login, session)) => {
+                        let leftover = dialogue.take_leftover();
+                        return Ok(LoggedIn {
+                            stream,
+                            session,
+                            login,
+                            facts,
+                            leftover,
+                        });
+                    }
+                    Err(refusal) => dialogue.refuse(refusal),
+                }
+            }
+        }
+    }
+}
+
+/// Moves octets until the core asks something.
+async fn speak<D: LoginDialogue>(
+    stream: &mut UserStream,
+    dialogue: &mut D,
+) -> Result<LoginEvent, Ended> {
+    loop {
+        match dialogue.next() {
+            LoginStep::Send(octets) => {
+                stream.write_all(octets).await.map_err(Ended::Failed)?;
+                stream.flush().await.map_err(Ended::Failed)?;
+            }
+            LoginStep::NeedInput => {
+                let mut buffer = [0; READ_OCTETS];
+                let room = dialogue.room().min(READ_OCTETS);
+                let count = stream
+                    .read(&mut buffer[..room])
+                    .await
+                    .map_err(Ended::Failed)?;
+                if count == 0 {
+                    return Err(Ended::Disconnected);
+                }
+                let taken = dialogue.receive(&buffer[..count]);
+                debug_assert_eq!(taken, count, "the core takes what it has room for");
+            }
+            LoginStep::Ask(event) => return Ok(event),
+            LoginStep::Close(reason) => {
+                let _ = stream.shutdown().await;
+                return Err(Ended::Closed(reason));
+            }
+            LoginStep::AwaitAnswer => {
+                unreachable!("every question is answered before the core is asked again")
+            }
+        }
+    }
+}
+
+async fn start_tls(
+    stream: UserStream,
+    options: &FrontOptions,
+    deadline: Instant,
+) -> Result<UserStream, Ended> {
+    let Some(tls) = &options.tls else {
+        return Err(Ended::Failed(std::io::Error::other(
+            "TLS was asked for but there is no certificate",
+        )));
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    stream
+        .starttls(tls, left)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => Ended::TimedOut,
+            _ => Ended::Failed(error),
+        })
+}
+
+/// Asks the directory and opens the session; again while the home moves under us.
+async fn try_login<T, F, Fut>(
+    credentials: &Credentials,
+    facts: &LoginFacts,
+    directory: &DirectoryClient,
+    options: &FrontOptions,
+    open: &F,
+) -> Result<(LoginReply, T), Refusal>
+where
+    F: Fn(LoginReply, LoginFacts) -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
+    // What is no UTF-8 can be nobody's password: the directory only stores text.
+    let password = std::str::from_utf8(credentials.password.as_bytes())
+        .map_err(|_| Refusal::BadCredentials)?;
+    let request = LoginRequest {
+        user: credentials.user.clone(),
+        password: Secret::new(password.to_owned()),
+        service: facts.service,
+        client_address: facts.client.ip().to_canonical(),
+        secured: facts.tls.is_some(),
+        backend: options.backend.clone(),
+    };
+    for _ in 0..LOOKS_MAX {
+        let login = directory.login(&request).await.map_err(|error| {
+            report(credentials, facts, error.code());
+            refusal(&error)
+        })?;
+        match open(login.clone(), facts.clone()).await {
+            Ok(session) => {
+                report(credentials, facts, "ok");
+                return Ok((login, session));
+            }
+            Err(OpenError::LookAgain) => {
+                debug!(account = %login.account, home = %login.home.backend, "home has moved, asking again");
+            }
+            Err(OpenError::Refused(refusal)) => {
+                report(credentials, facts, "session_refused");
+                return Err(refusal);
+            }
+        }
+    }
+    report(credentials, facts, "home_keeps_moving");
+    Err(Refusal::Temporary)
+}
+
+fn report(credentials: &Credentials, facts: &LoginFacts, outcome: &'static str) {
+    static DESCRIBED: Once = Once::new();
+    DESCRIBED.call_once(|| {
+        metrics::describe_counter!(
+            "posthouse_front_logins_total",
+            "Logins tried here, by service and outcome (ok, or why not)."
+        );
+    });
+    let service = facts.service.as_str();
+    metrics::counter!("posthouse_front_logins_total", "service" => service, "outcome" => outcome)
+        .increment(1);
+    info!(
+        service,
+        user = ?credentials.user,
+        client = %facts.client,
+        tls = facts.tls.is_some(),
+        mechanism = credentials.mechanism.name(),
+        outcome,
+        "login"
+    );
+}
+
+fn refusal(error: &LoginError) -> Refusal {
+    match error {
+        LoginError::BadCredentials => Refusal::BadCredentials,
+        LoginError::ServiceForbidden | LoginError::Suspended | LoginError::ForeignBackend => {
+            Refusal::NotAllowed
+        }
+        LoginError::Moving | LoginError::HomeDown | LoginError::Throttled | LoginError::Away(_) => {
+            Refusal::Temporary
+        }
+    }
+}
+
+/// Lets the core say why, to a client that reads; others are just closed.
+async fn say_goodbye<D: LoginDialogue>(stream: &mut UserStream, dialogue: &mut D, why: Shut) {
+    dialogue.shut(why);
+    let _ = timeout(GOODBYE_MAX, speak(stream, dialogue)).await;
+}

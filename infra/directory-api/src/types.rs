@@ -1,0 +1,384 @@
+//! The words of the directory as types: accounts, addresses, back-ends, homes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = std::num::ParseIntError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+number! {
+    /// One user's whole mail store. Given once by the directory, from 1; never reused, never renamed.
+    AccountId
+}
+number! {
+    /// Grows by one at every move of an account. A writer with an older epoch is refused (P4). From 1.
+    Epoch
+}
+number! {
+    /// The position of one change of the directory. From 1; 0 means "before the first change".
+    ChangeNumber
+}
+
+impl Epoch {
+    /// The epoch of an account that has never moved.
+    pub const FIRST: Self = Self(1);
+
+    /// The epoch after one more move.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name has no character.
+    #[error("name is empty")]
+    Empty,
+    /// The name has more octets than its kind allows.
+    #[error("name is longer than {octets_max} octets")]
+    TooLong {
+        /// The most octets allowed.
+        octets_max: usize,
+    },
+    /// The name holds a character outside its kind's set.
+    #[error("name holds the character {0:?}, which is not allowed there")]
+    Character(char),
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the length and every character.
+            ///
+            /// # Errors
+            /// [`NameError`] says what is wrong; nothing is repaired but ASCII case.
+            pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
+                let mut text = text.into();
+                if text.is_empty() {
+                    return Err(NameError::Empty);
+                }
+                if text.len() > $max {
+                    return Err(NameError::TooLong { octets_max: $max });
+                }
+                let allowed: fn(char) -> bool = $allowed;
+                if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+                    return Err(NameError::Character(bad));
+                }
+                text.make_ascii_lowercase();
+                Ok(Self(text))
+            }
+
+            /// The name as text, ASCII lower case.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                Self::new(text)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A back-end's name: one DNS label, because it stands in the back-end's certificate.
+    BackendName, 63, |c| c.is_ascii_alphanumeric() || c == '-'
+}
+name! {
+    /// The name of a volume on its back-end.
+    VolumeName, 63, |c| c.is_ascii_alphanumeric() || c == '-'
+}
+name! {
+    /// A mail domain, lower case. U-labels are kept as UTF-8 (RFC 6531). RFC 1035 §2.3.4 limits it.
+    DomainName, 255, |c| c.is_alphanumeric() || c == '-' || c == '.' || c == '_'
+}
+name! {
+    /// What a user logs in with: usually the address. DESIGN §13 limits it to 512 octets.
+    LoginName, 512, |c| !c.is_control() && !c.is_whitespace()
+}
+
+/// Why an address was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// There is no `@` with text on both sides.
+    #[error("address lacks a local part or a domain")]
+    Incomplete,
+    /// The local part is longer than RFC 5321 §4.5.3.1.1 allows (64 octets).
+    #[error("local part is longer than 64 octets")]
+    LocalPartTooLong,
+    /// The local part holds a control character.
+    #[error("local part holds a control character")]
+    LocalPartCharacter,
+    /// The domain is not a name.
+    #[error("domain of the address is not valid")]
+    Domain(#[source] NameError),
+}
+
+/// `local@domain` as the directory keys it: unquoted local part, lower case throughout.
+///
+/// RFC 5321 §2.4 leaves the case of the local part to its owner; providers treat it as one name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    text: String,
+    at: usize,
+}
+
+impl Address {
+    /// Builds the key from an unquoted local part and a domain.
+    ///
+    /// # Errors
+    /// [`AddressError`] names the part that is not valid.
+    pub fn new(local: &str, domain: &str) -> Result<Self, AddressError> {
+        if local.is_empty() || domain.is_empty() {
+            return Err(AddressError::Incomplete);
+        }
+        // Some characters grow in lower case: the key itself must be an address again.
+        let local = local.to_lowercase();
+        if local.len() > 64 {
+            return Err(AddressError::LocalPartTooLong);
+        }
+        if local.chars().any(char::is_control) {
+            return Err(AddressError::LocalPartCharacter);
+        }
+        let domain = DomainName::new(domain).map_err(AddressError::Domain)?;
+        Ok(Self {
+            at: local.len(),
+            text: format!("{local}@{domain}"),
+        })
+    }
+
+    /// The part before the last `@`.
+    #[must_use]
+    pub fn local(&self) -> &str {
+        &self.text[..self.at]
+    }
+
+    /// The part after the last `@`.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.text[self.at + 1..]
+    }
+
+    /// The whole address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Incomplete)?;
+        Self::new(local, domain)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.text
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+/// What a user may open: one grant opens one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// RFC 1939.
+    Pop3,
+    /// RFC 3501 and 9051.
+    Imap,
+}
+
+impl Service {
+    /// The name in logs, metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pop3 => "pop3",
+            Self::Imap => "imap",
+        }
+    }
+}
+
+/// Where an account lives. The epoch fences every writer (P4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// The back-end that owns the account.
+    pub backend: BackendName,
+    /// The volume on that back-end.
+    pub volume: VolumeName,
+    /// Grows at every move.
+    pub epoch: Epoch,
+}
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountStatus {
+    /// Receives mail and logs in.
+    Active,
+    /// Receives mail, cannot log in.
+    Suspended,
+}
+
+/// How a back-end takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// Serves its accounts and takes new ones.
+    Active,
+    /// Serves its accounts, takes no new ones.
+    Draining,
+    /// Known to be out of service.
+    Down,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_name_whatever_its_case() {
+        let address: Address = "Ann.Lee@Example.TEST".parse().unwrap();
+        assert_eq!(address.as_str(), "ann.lee@example.test");
+        assert_eq!(
+            (address.local(), address.domain()),
+            ("ann.lee", "example.test")
+        );
+        let quoted: Address = "a@b@example.test".parse().unwrap();
+        assert_eq!(quoted.local(), "a@b");
+    }
+
+    #[test]
+    fn an_address_over_a_limit_or_with_control_characters_is_refused() {
+        assert_eq!("@x".parse::<Address>(), Err(AddressError::Incomplete));
+        assert_eq!("x".parse::<Address>(), Err(AddressError::Incomplete));
+        let local = "a".repeat(64);
+        assert!(format!("{local}@x").parse::<Address>().is_ok());
+        assert_eq!(
+            format!("{local}a@x").parse::<Address>(),
+            Err(AddressError::LocalPartTooLong)
+        );
+        assert_eq!(
+            "a\0@x".parse::<Address>(),
+            Err(AddressError::LocalPartCharacter)
+        );
+        assert!(matches!(
+            "a@x/../y".parse::<Address>(),
+            Err(AddressError::Domain(_))
+        ));
+    }
+
+    #[test]
+    fn a_key_is_an_address_again_even_where_lower_case_is_longer() {
+        for count in [20, 21, 22, 32] {
+            let Ok(address) = Address::new(&"İ".repeat(count), "x.test") else {
+                assert!(count > 21, "{count}");
+                continue;
+            };
+            assert_eq!(address.as_str().parse::<Address>().as_ref(), Ok(&address));
+        }
+    }
+
+    #[test]
+    fn a_back_end_is_named_by_one_dns_label() {
+        assert!(BackendName::new("b1").is_ok());
+        assert_eq!(BackendName::new(""), Err(NameError::Empty));
+        assert_eq!(BackendName::new("a.b"), Err(NameError::Character('.')));
+        assert!(BackendName::new("a".repeat(63)).is_ok());
+        assert_eq!(
+            BackendName::new("a".repeat(64)),
+            Err(NameError::TooLong { octets_max: 63 })
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! Accounts and their credentials.
+
+use aws_lc_rs::digest;
+use daemon::config::Secret;
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{
+    AccountId, AccountStatus, Address, BackendName, ChangeNumber, Home, LoginName, Service,
+    VolumeName,
+};
+
+/// What proves that a user is who they say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// A password in clear; the directory keeps only its Argon2id hash.
+    Password(Secret),
+    /// A stored form with its scheme in front, as other servers export it: `{ARGON2ID}…` or
+    /// `{SSHA256}` with base64 of SHA-256(password, salt) and salt.
+    Hashed(Secret),
+}
+
+impl Credential {
+    /// The stored form `{SSHA256}` of a password: a fast scheme, for accounts that are made by the
+    /// ten thousand for tests. A stolen database gives such passwords away within hours.
+    #[must_use]
+    pub fn salted_sha256(password: &str, salt: &[u8]) -> Self {
+        let mut octets = salted_sha256(password.as_bytes(), salt).to_vec();
+        octets.extend_from_slice(salt);
+        Self::Hashed(Secret::new(format!(
+            "{{SSHA256}}{}",
+            BASE64.encode(&octets)
+        )))
+    }
+}
+
+/// The hash inside `{SSHA256}`: SHA-256 over the password and then the salt.
+#[must_use]
+pub fn salted_sha256(password: &[u8], salt: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, &[password, salt].concat());
+    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
+}
+
+/// One account as the directory shows it. Credentials are never shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Given by the directory.
+    pub id: AccountId,
+    /// What the user logs in with.
+    pub login_name: LoginName,
+    /// What the account may do.
+    pub status: AccountStatus,
+    /// What the user may open.
+    pub services: Vec<Service>,
+    /// Most octets kept; none when there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_octets: Option<u64>,
+    /// Where it lives.
+    pub home: Home,
+    /// When it was created, Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// Creates an account: POST to [`super::path::ACCOUNTS`], answered with [`super::Changed`]`<`[`Account`]`>`.
+///
+/// Creating again under the same login name is [`super::code::EXISTS`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountNew {
+    /// What the user logs in with.
+    pub login_name: LoginName,
+    /// None: nobody can log in until one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+    /// Addresses that shall deliver to the account, made in the same transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// Active when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<AccountStatus>,
+    /// Every service when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+    /// No limit when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_octets: Option<u64>,
+    /// When not given, the active back-end with the fewest accounts for its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendName>,
+    /// When not given, the back-end's first volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeName>,
+}
+
+impl AccountNew {
+    /// An account with nothing but a name and a credential.
+    #[must_use]
+    pub fn new(login_name: LoginName, credential: Option<Credential>) -> Self {
+        Self {
+            login_name,
+            credential,
+            addresses: Vec::new(),
+            status: None,
+            services: None,
+            quota_octets: None,
+            backend: None,
+            volume: None,
+        }
+    }
+}
+
+/// Changes an account: PUT to its path. What is not given stays. The home changes only by
+/// compare-and-set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountChange {
+    /// A new name to log in with; addresses are not touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_name: Option<LoginName>,
+    /// Replaces every credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+    /// A new status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<AccountStatus>,
+    /// The services allowed from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+    /// A new quota; 0 takes the limit away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_octets: Option<u64>,
+}
+
+/// Creates many accounts in one transaction. Repeating it changes nothing: accounts whose login
+/// name exists are left as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountBatch {
+    /// At most [`super::limit::BATCH_ACCOUNTS_MAX`]. Without a back-end they are spread evenly.
+    pub accounts: Vec<AccountNew>,
+}
+
+/// What a batch did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountBatchReply {
+    /// The newest change after the batch.
+    pub change: ChangeNumber,
+    /// Accounts made.
+    pub created: usize,
+    /// Accounts that were there already.
+    pub existing: usize,
+}

@@ -1,0 +1,74 @@
+//! The octets of version 1: every later build must read and write these.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Debug;
+
+use directory_api::wire::{
+    AccountNew, AddressPut, AnnounceRequest, Change, ChangeKind, CompareAndSet, Credential,
+    LoginRequest, LookupReply, LookupRequest, MoveRecord, Target,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Reads the text, and writes the same text again.
+fn golden<T: Serialize + DeserializeOwned + Debug>(text: &str) -> T {
+    let value: T = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&value).unwrap(), text);
+    value
+}
+
+#[test]
+fn version_1_is_written_as_it_was_agreed() {
+    golden::<LookupRequest>(r#"{"addresses":["ann@x.test"]}"#);
+    golden::<LookupReply>(concat!(
+        r#"{"change":9,"results":["#,
+        r#"{"address":"a@x.test","verdict":{"accounts":[{"account":7,"home":{"backend":"b1","volume":"v1","epoch":3}}]},"via":["b@x.test"]},"#,
+        r#"{"address":"c@x.test","verdict":"unknown_address"},"#,
+        r#"{"address":"c@y.test","verdict":"unknown_domain"}]}"#,
+    ));
+    golden::<LoginRequest>(
+        r#"{"user":"ann","password":"p","service":"imap","client_address":"::1","secured":true,"backend":"b1"}"#,
+    );
+    golden::<AddressPut>(r#"{"targets":[{"account":7},{"address":"b@x.test"}]}"#);
+    golden::<AnnounceRequest>(
+        r#"{"backend":"b1","address":"h:1","volumes":[{"name":"v1","incarnation":"000000000000000000000000000000ff","position":5}]}"#,
+    );
+    golden::<CompareAndSet>(r#"{"from_epoch":1,"to":{"backend":"b2","volume":"v1"}}"#);
+    golden::<AccountNew>(r#"{"login_name":"ann","credential":{"password":"p"}}"#);
+    golden::<MoveRecord>(concat!(
+        r#"{"account":7,"id":"01010101010101010101010101010101","from":{"backend":"b1","volume":"v1","epoch":1},"#,
+        r#""to":{"backend":"b2","volume":"v1"},"state":"frozen","started_ms":1,"updated_ms":2}"#,
+    ));
+    golden::<Change>(r#"{"number":1,"kind":"home","key":"7","at_ms":3}"#);
+}
+
+#[test]
+fn a_request_with_an_unknown_field_is_refused_and_a_reply_with_one_is_read() {
+    assert!(serde_json::from_str::<LookupRequest>(r#"{"addresses":[],"adresses":[]}"#).is_err());
+    let reply = r#"{"change":1,"results":[],"novelty":true}"#;
+    assert!(serde_json::from_str::<LookupReply>(reply).is_ok());
+    let change = r#"{"number":1,"kind":"group","key":"g","at_ms":3}"#;
+    assert_eq!(
+        serde_json::from_str::<Change>(change).unwrap().kind,
+        ChangeKind::Other
+    );
+    let verdict = r#"{"change":1,"results":[{"address":"a@x","verdict":{"relay":"y"}}]}"#;
+    assert!(
+        serde_json::from_str::<LookupReply>(verdict).is_err(),
+        "an unknown verdict is no answer"
+    );
+    assert!(serde_json::from_str::<Target>(r#"{"pipe":"/bin/sh"}"#).is_err());
+}
+
+#[test]
+fn no_password_is_ever_printed() {
+    let login: LoginRequest = serde_json::from_str(
+        r#"{"user":"ann","password":"hunter2","service":"imap","client_address":"::1","secured":true}"#,
+    )
+    .unwrap();
+    let account = AccountNew::new(
+        "ann".parse().unwrap(),
+        Some(Credential::Hashed(login.password.clone())),
+    );
+    assert!(!format!("{login:?} {account:?}").contains("hunter2"));
+}

@@ -1,0 +1,113 @@
+//! One transaction to many back-ends at once, as the body arrives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use daemon::link::Link;
+use directory_api::BackendName;
+use tokio::task::JoinSet;
+
+use super::{DeliverClient, DeliverCommit, DeliverError, DeliverOpen, DeliverReply};
+
+/// How long a fan-out waits for its targets.
+#[derive(Clone, Copy, Debug)]
+pub struct FanoutLimits {
+    /// A target that takes no octets for this long is dropped.
+    pub stall_max: Duration,
+    /// From the commit to the last result.
+    pub deadline: Duration,
+}
+
+impl Default for FanoutLimits {
+    /// 10 s without progress; 30 s for the commit (DESIGN §6).
+    fn default() -> Self {
+        Self {
+            stall_max: Duration::from_secs(10),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Streams of one transaction. A target that fails or stalls is dropped and never awaited (P7);
+/// its error is told at the commit.
+#[derive(Debug)]
+pub struct Fanout {
+    targets: Vec<(BackendName, State)>,
+    limits: FanoutLimits,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(DeliverClient),
+    Failed(DeliverError),
+}
+
+impl Fanout {
+    /// Opens one stream to each back-end; each name once.
+    pub async fn open(
+        targets: impl IntoIterator<Item = (BackendName, Link, DeliverOpen)>,
+        limits: FanoutLimits,
+    ) -> Self {
+        let mut open = Vec::new();
+        for (name, link, first) in targets {
+            open.push((name, State::Open(DeliverClient::open(&link, &first).await)));
+        }
+        Self {
+            targets: open,
+            limits,
+        }
+    }
+
+    /// Sends octets to every target that still takes them. The slowest live target sets the pace,
+    /// for at most `stall_max`.
+    pub async fn write(&mut self, octets: Bytes) {
+        let stall_max = self.limits.stall_max;
+        // Nearly always every target has room and this ends without waiting; where one has not,
+        // the others already hold the octets in their own windows.
+        for (_, state) in &mut self.targets {
+            let State::Open(client) = state else { continue };
+            let failed = match tokio::time::timeout(stall_max, client.write(octets.clone())).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                Err(_) => DeliverError::Stalled(stall_max),
+            };
+            *state = State::Failed(failed);
+        }
+    }
+
+    /// How many targets still take octets. One that has answered already, before its commit, has refused.
+    #[must_use]
+    pub fn live_targets(&self) -> usize {
+        let live = |state: &State| matches!(state, State::Open(client) if !client.is_over());
+        self.targets.iter().filter(|(_, state)| live(state)).count()
+    }
+
+    /// Commits on all targets in parallel and gives what each answered, in the order of `open`.
+    pub async fn commit(
+        self,
+        commit: impl Fn(&BackendName) -> DeliverCommit,
+    ) -> Vec<(BackendName, Result<DeliverReply, DeliverError>)> {
+        let deadline = self.limits.deadline;
+        let mut answers = Vec::with_capacity(self.targets.len());
+        let mut waiting = JoinSet::new();
+        for (position, (name, state)) in self.targets.into_iter().enumerate() {
+            match state {
+                State::Failed(error) => answers.push((position, name, Err(error))),
+                State::Open(client) => {
+                    let commit = commit(&name);
+                    waiting.spawn(async move {
+                        (position, name, client.commit(&commit, deadline).await)
+                    });
+                }
+            }
+        }
+        while let Some(answer) = waiting.join_next().await {
+            answers.push(answer.expect("a commit neither panics nor is cancelled while awaited"));
+        }
+        answers.sort_by_key(|(position, ..)| *position);
+        answers
+            .into_iter()
+            .map(|(_, name, answer)| (name, answer))
+            .collect()
+    }
+}

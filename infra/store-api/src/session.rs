@@ -1,0 +1,81 @@
+//! One user's session: `POST /v1/session`, one stream per logged-in user.
+//!
+//! ```text
+//! proxy                                      back-end
+//!   Open {grant, client, tls, tag}   ──▶     verifies the grant itself (P8)
+//!                                    ◀──     200, or a typed problem: `moved` names the new home
+//!   Data, End                        ──▶
+//!                                    ◀──     Data (the reply to the login first), End
+//! ```
+//! The back-end speaks first: the answer to PASS, AUTH or LOGIN is its own, because only it knows
+//! whether the mailbox opens. `End` closes a direction in order; a stream that stops without it was
+//! cut, and the proxy cuts the user's connection likewise. `Pause` and `Resume` carry octet offsets
+//! of both directions so that a session can later be handed to another back-end at a command's edge.
+
+mod client;
+mod relay;
+
+use directory_api::{BackendName, Epoch, Service};
+use serde::{Deserialize, Serialize};
+
+pub use client::{OpenError, Session, SessionReceiver, SessionSender};
+pub use relay::{RelayEnd, Relayed, relay};
+
+/// The path of version 1.
+pub const PATH: &str = "/v1/session";
+
+/// The first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionOpen {
+    /// The directory's signed grant, as text.
+    pub grant: String,
+    /// What the grant must be for.
+    pub service: Service,
+    /// The user's own address, `host:port`.
+    pub client: String,
+    /// TLS towards the user: version and cipher suite; absent for plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
+    /// IMAP: the tag of the login command, which the back-end answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Tells this session apart in the logs of every tier.
+    pub trace_id: String,
+}
+
+/// Offsets of both directions at a command's edge, in octets since the session's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offsets {
+    /// Octets from the user that the sender of this frame has taken or sent.
+    pub from_user: u64,
+    /// Octets to the user that the sender of this frame has sent or passed on.
+    pub to_user: u64,
+}
+
+/// The detail of the problem `moved`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovedTo {
+    /// The back-end that has the account now.
+    pub backend: BackendName,
+    /// Its epoch there.
+    pub epoch: Epoch,
+}
+
+/// Problem codes of `/v1/session` and, where they fit, of the other paths.
+pub mod problem {
+    /// The grant is missing, malformed, forged, expired, used, or for another back-end or service.
+    pub const GRANT_REFUSED: &str = "grant_refused";
+    /// The account lives elsewhere; the detail is a [`MovedTo`](super::MovedTo).
+    pub const MOVED: &str = "moved";
+    /// The grant's epoch is not the account's here.
+    pub const STALE_EPOCH: &str = "stale_epoch";
+    /// The account is being moved right now.
+    pub const FROZEN: &str = "frozen";
+    /// The back-end is starting, stopping, or its volume is out of service.
+    pub const UNAVAILABLE: &str = "unavailable";
+    /// The request is not of this version's form.
+    pub const MALFORMED: &str = "malformed";
+}
