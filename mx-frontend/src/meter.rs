@@ -1,0 +1,78 @@
+//! The metrics of this tier, each described where it is counted.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+/// Says what each metric means. Call once the recorder is installed.
+pub(crate) fn describe() {
+    describe_counter!("posthouse_mx_connections_total", "SMTP connections taken.");
+    describe_gauge!(
+        "posthouse_mx_connections_open",
+        "SMTP connections open now."
+    );
+    describe_counter!(
+        "posthouse_mx_connection_ends_total",
+        "SMTP connections ended, by reason."
+    );
+    describe_counter!(
+        "posthouse_mx_refusals_total",
+        "Recipients, bodies and connections refused, by stage and reason."
+    );
+    describe_counter!(
+        "posthouse_mx_deliveries_total",
+        "Messages that reached their final dot, by outcome: kept, or why not."
+    );
+    describe_counter!(
+        "posthouse_mx_recipients_kept_total",
+        "Accounts for which a message was kept."
+    );
+    describe_histogram!("posthouse_mx_message_size_bytes", "Size of messages kept.");
+    describe_histogram!(
+        "posthouse_mx_commit_seconds",
+        "Time from the final dot to the verdict."
+    );
+    describe_counter!(
+        "posthouse_mx_asked_again_total",
+        "Deliveries committed a second time, because a home had moved or its answer was lost."
+    );
+    describe_counter!(
+        "posthouse_mx_bodies_cut_total",
+        "Bodies that the client did not finish."
+    );
+}
+
+pub(crate) fn connection() -> Gauge {
+    counter!("posthouse_mx_connections_total").increment(1);
+    gauge!("posthouse_mx_connections_open")
+}
+
+pub(crate) fn connection_ended(reason: &'static str) {
+    counter!("posthouse_mx_connection_ends_total", "reason" => reason).increment(1);
+}
+
+pub(crate) fn refused(stage: &'static str, reason: &'static str) {
+    counter!("posthouse_mx_refusals_total", "stage" => stage, "reason" => reason).increment(1);
+}
+
+pub(crate) fn delivery(outcome: &'static str, octets: u64, recipients: usize) {
+    counter!("posthouse_mx_deliveries_total", "outcome" => outcome).increment(1);
+    if outcome == "kept" {
+        counter!("posthouse_mx_recipients_kept_total").increment(recipients as u64);
+        histogram!("posthouse_mx_message_size_bytes").record(octets as f64);
+    }
+}
+
+pub(crate) fn committed(took: Duration) {
+    histogram!("posthouse_mx_commit_seconds").record(took);
+}
+
+pub(crate) fn asked_again() {
+    counter!("posthouse_mx_asked_again_total").increment(1);
+}
+
+pub(crate) fn cut_bodies() -> Counter {
+    counter!("posthouse_mx_bodies_cut_total")
+}

@@ -1,0 +1,164 @@
+//! What the sender is told: one fixed text for each outcome. Causes go to the log only.
+
+use mail_proto::smtp::Reply;
+
+use crate::settlement::{Kept, Short};
+
+/// Why a recipient is refused at RCPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecipientRefusal {
+    /// The domain is ours, the address is not there.
+    UnknownUser,
+    /// The domain is not ours.
+    RelayDenied,
+    /// No address the directory could know.
+    BadAddress,
+    /// The directory gave no answer (P6: never "no such user").
+    DirectoryAway,
+    /// The address of a home could not be found.
+    BackendAway,
+    /// The transaction reaches as many accounts as it may.
+    TooManyAccounts,
+}
+
+impl RecipientRefusal {
+    /// The reason code in logs and metrics.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown_user",
+            Self::RelayDenied => "relay_denied",
+            Self::BadAddress => "bad_address",
+            Self::DirectoryAway => "directory_away",
+            Self::BackendAway => "backend_away",
+            Self::TooManyAccounts => "too_many_accounts",
+        }
+    }
+
+    /// The reply to RCPT. RFC 5321 §4.2.3, RFC 3463.
+    pub(crate) fn reply(self) -> Reply {
+        match self {
+            Self::UnknownUser => Reply::new(550, (5, 1, 1), "no such user here"),
+            Self::RelayDenied => Reply::new(550, (5, 7, 1), "no relaying: the domain is not ours"),
+            Self::BadAddress => Reply::new(553, (5, 1, 3), "not an address we could have"),
+            Self::DirectoryAway => Reply::new(
+                451,
+                (4, 3, 0),
+                "cannot look up recipients now, try again later",
+            ),
+            Self::BackendAway => Reply::new(
+                451,
+                (4, 3, 2),
+                "recipient's store is not available now, try again later",
+            ),
+            // RFC 5321 §4.5.3.1.10: the sender sends the rest in another transaction.
+            Self::TooManyAccounts => {
+                Reply::new(452, (4, 5, 3), "too many recipients in one transaction")
+            }
+        }
+    }
+}
+
+/// The reply to the final dot when every recipient is durable. Demands the proof.
+#[allow(clippy::needless_pass_by_value, reason = "a proof is used once")]
+pub(crate) fn kept(_proof: Kept, trace_id: &str) -> Reply {
+    Reply::with_text(250, (2, 0, 0), format!("kept, {trace_id}"))
+}
+
+/// The reply to DATA or the final dot when some recipient is not durable.
+pub(crate) fn short(short: Short, trace_id: &str) -> Reply {
+    let (code, enhanced, text) = match short {
+        Short::Away | Short::Unavailable => {
+            (451, (4, 3, 2), "a recipient's store is not available now")
+        }
+        Short::Unknown => (451, (4, 4, 2), "a recipient's store did not answer"),
+        Short::Moved | Short::Frozen => (451, (4, 3, 2), "a recipient's mailbox is being moved"),
+        Short::Full => (452, (4, 3, 1), "a recipient's store is full"),
+        Short::Deadline => (451, (4, 4, 7), "a recipient's store took too long"),
+    };
+    Reply::with_text(
+        code,
+        enhanced,
+        format!("{text}, try again later, {trace_id}"),
+    )
+}
+
+/// Why a connection is closed from our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The process drains.
+    Draining,
+    /// Nothing came within the time for a command.
+    Idle,
+    /// The body came slower than the slowest sender served.
+    TooSlow,
+    /// As many connections as one client, or all clients together, may have.
+    TooManyConnections,
+}
+
+impl Closing {
+    /// The reason code in logs and metrics.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Idle => "idle",
+            Self::TooSlow => "too_slow",
+            Self::TooManyConnections => "too_many_connections",
+        }
+    }
+
+    /// The last words. RFC 5321 §3.8.
+    pub(crate) fn reply(self) -> Reply {
+        match self {
+            Self::Draining => Reply::new(421, (4, 3, 2), "going down for a moment, come back"),
+            Self::Idle => Reply::new(421, (4, 4, 2), "waited too long for a command"),
+            Self::TooSlow => Reply::new(421, (4, 4, 2), "message comes too slowly"),
+            Self::TooManyConnections => Reply::new(421, (4, 7, 0), "too many connections"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_of_ours_is_temporary_and_only_the_senders_mistakes_are_final() {
+        use RecipientRefusal::*;
+        for refusal in [UnknownUser, RelayDenied, BadAddress] {
+            assert_eq!(refusal.reply().code / 100, 5, "{}", refusal.code());
+        }
+        for refusal in [DirectoryAway, BackendAway, TooManyAccounts] {
+            assert_eq!(refusal.reply().code / 100, 4, "{}", refusal.code());
+        }
+        use Short::*;
+        for why in [Away, Unknown, Moved, Frozen, Unavailable, Full, Deadline] {
+            let reply = short(why, "t1");
+            assert_eq!(reply.code / 100, 4, "{}", why.code());
+            assert!(reply.text.ends_with("t1"));
+        }
+    }
+
+    #[test]
+    fn the_enhanced_class_is_that_of_the_code() {
+        use RecipientRefusal::*;
+        let recipients = [
+            UnknownUser,
+            RelayDenied,
+            BadAddress,
+            DirectoryAway,
+            BackendAway,
+            TooManyAccounts,
+        ];
+        use Closing::*;
+        let closings = [Draining, Idle, TooSlow, TooManyConnections];
+        let replies = recipients.map(RecipientRefusal::reply);
+        for reply in replies.into_iter().chain(closings.map(Closing::reply)) {
+            assert_eq!(
+                u16::from(reply.enhanced.unwrap().0),
+                reply.code / 100,
+                "{}",
+                reply.text
+            );
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! DATA: the body on its way to every home at once, as it arrives. Nothing is spooled.
+
+use bytes::Bytes;
+use daemon::link::Link;
+use directory_api::BackendName;
+use mail_proto::smtp::BodyFault;
+use store_api::deliver::{
+    DeliverCommit, DeliverError, DeliverOpen, DeliverRecipient, DeliverReply, Fanout, FanoutLimits,
+};
+use tokio::time::Instant;
+
+use super::envelope::Envelope;
+use crate::body::{Body, Passed};
+use crate::frontend::Shared;
+use crate::pace::Pace;
+use crate::recipients::{Recipient, by_backend};
+use crate::settlement::Short;
+use crate::timeline::Stage;
+
+/// A transaction whose body is passing. Dropped, every stream of it ends without a commit.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) envelope: Envelope,
+    pub(super) pace: Pace,
+    body: Body,
+    streams: Streams,
+}
+
+/// The streams to all back-ends of one transaction.
+#[derive(Debug)]
+pub(super) struct Streams {
+    fanout: Fanout,
+    targets: usize,
+}
+
+/// Opens the streams. They connect while the client reads our 354.
+pub(super) async fn start(shared: &Shared, mut envelope: Envelope) -> Box<Delivery> {
+    envelope.timeline.charge(Stage::Recipients, Instant::now());
+    let mut targets = Vec::new();
+    for (backend, here) in by_backend(envelope.recipients.list()) {
+        let link = envelope
+            .link(&backend)
+            .expect("RCPT found a link to every home")
+            .clone();
+        targets.push((backend, link, open(&envelope, &here)));
+    }
+    let streams = Streams::open(shared, targets).await;
+    Box::new(Delivery {
+        pace: Pace::new(
+            shared.limits.sender_octets_per_s_min,
+            shared.limits.sender_window(),
+        ),
+        body: Body::new(shared.limits.retry_body_max_bytes),
+        streams,
+        envelope,
+    })
+}
+
+impl Delivery {
+    /// Sends on what came. Waits while the homes are slower than the client, which is then
+    /// slowed by TCP; a home that stalls is given up by the fan-out and not awaited.
+    pub(super) async fn chunk(&mut self, octets: &[u8]) {
+        if let Some(piece) = self.body.take(octets) {
+            self.streams.write(piece).await;
+        }
+    }
+
+    pub(super) fn trace_id(&self) -> &str {
+        &self.envelope.trace_id
+    }
+
+    /// The body has come to its end: the rest of it, the streams, and what is known of the whole.
+    pub(super) fn finish(self) -> (Envelope, Streams, Option<Bytes>, Passed) {
+        let (last, passed) = self.body.finish();
+        (self.envelope, self.streams, last, passed)
+    }
+}
+
+impl Streams {
+    pub(super) async fn open(
+        shared: &Shared,
+        targets: Vec<(BackendName, Link, DeliverOpen)>,
+    ) -> Self {
+        let limits = FanoutLimits {
+            stall_max: shared.limits.stall_timeout(),
+            deadline: shared.limits.commit_timeout(),
+        };
+        Self {
+            targets: targets.len(),
+            fanout: Fanout::open(targets, limits).await,
+        }
+    }
+
+    pub(super) async fn write(&mut self, piece: Bytes) {
+        self.fanout.write(piece).await;
+    }
+
+    /// Asks every back-end to commit, all at once, and gives its answers.
+    ///
+    /// # Errors
+    /// `Away` when a stream is lost already. Then nobody is asked: the sender will send the whole
+    /// message again, and whoever had committed it would have it twice.
+    pub(super) async fn commit(
+        self,
+        of: impl Fn(&BackendName) -> DeliverCommit,
+    ) -> Result<Vec<(BackendName, Result<DeliverReply, DeliverError>)>, Short> {
+        if self.fanout.live_targets() < self.targets {
+            return Err(Short::Away);
+        }
+        Ok(self.fanout.commit(of).await)
+    }
+}
+
+/// The reason code of a body that was refused.
+pub(super) fn fault_code(fault: BodyFault) -> &'static str {
+    match fault {
+        BodyFault::BareCr => "bare_cr",
+        BodyFault::BareLf => "bare_lf",
+        BodyFault::LineTooLong => "line_too_long",
+        BodyFault::TooLarge => "too_large",
+    }
+}
+
+/// The first frame of the stream to one back-end.
+pub(super) fn open(envelope: &Envelope, here: &[&Recipient]) -> DeliverOpen {
+    let reverse_path = envelope.mail.reverse_path.address();
+    DeliverOpen {
+        txn: envelope.txn,
+        trace_id: envelope.trace_id.clone(),
+        reverse_path: reverse_path.map(ToString::to_string).unwrap_or_default(),
+        declared_octets: envelope.mail.size,
+        recipients: here
+            .iter()
+            .map(|one| DeliverRecipient {
+                account: one.account,
+                epoch: one.epoch,
+            })
+            .collect(),
+    }
+}

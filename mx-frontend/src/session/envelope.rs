@@ -1,0 +1,30 @@
+//! A transaction between MAIL and DATA.
+
+use daemon::link::Link;
+use directory_api::BackendName;
+use mail_proto::smtp::Mail;
+use store_api::TxnId;
+
+use crate::recipients::Recipients;
+use crate::timeline::Timeline;
+
+/// Who the message is from and who receives it.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    pub(super) mail: Mail,
+    pub(super) txn: TxnId,
+    pub(super) trace_id: String,
+    pub(super) recipients: Recipients,
+    /// A link to each back-end, found at RCPT so that DATA need not wait. Few: a scan finds one.
+    pub(super) links: Vec<(BackendName, Link)>,
+    pub(super) timeline: Timeline,
+}
+
+impl Envelope {
+    pub(super) fn link(&self, backend: &BackendName) -> Option<&Link> {
+        self.links
+            .iter()
+            .find(|(name, _)| name == backend)
+            .map(|(_, link)| link)
+    }
+}

@@ -1,0 +1,99 @@
+//! RCPT: whose mail this is and where it lives.
+
+use directory_api::wire::{Located, Verdict};
+use directory_api::{Address as Key, DirectoryError};
+use mail_proto::Address;
+use mail_proto::smtp::ForwardPath;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::envelope::Envelope;
+use crate::frontend::Shared;
+use crate::reply::RecipientRefusal;
+use crate::timeline::Stage;
+
+/// Resolves one recipient and adds its accounts to the envelope, or says why not.
+pub(super) async fn add(
+    shared: &Shared,
+    envelope: &mut Envelope,
+    path: ForwardPath,
+) -> Result<(), RecipientRefusal> {
+    let address = match path {
+        ForwardPath::Mailbox(address) => address,
+        ForwardPath::Postmaster => shared.postmaster.clone(),
+    };
+    let verdict = shared.directory.lookup(&key(&address)?).await;
+    if let Err(error) = &verdict {
+        warn!(trace = envelope.trace_id, %error, "recipient could not be looked up");
+    }
+    let located = judge(verdict)?;
+    envelope.timeline.charge(Stage::Recipients, Instant::now());
+    for place in &located {
+        let backend = &place.home.backend;
+        if envelope.link(backend).is_some() {
+            continue;
+        }
+        let link = shared.backends.link(backend).await.map_err(|error| {
+            warn!(trace = envelope.trace_id, %backend, %error, "home could not be found");
+            RecipientRefusal::BackendAway
+        })?;
+        // Connected now, so that DATA need not wait, and so that a home that is down is known
+        // before the sender spends its octets.
+        link.ready().await.map_err(|error| {
+            warn!(trace = envelope.trace_id, %backend, %error, "home cannot be reached");
+            RecipientRefusal::BackendAway
+        })?;
+        envelope.links.push((backend.clone(), link));
+    }
+    envelope.timeline.charge(Stage::Connect, Instant::now());
+    let added = envelope.recipients.add(address, located);
+    added.map_err(|_| RecipientRefusal::TooManyAccounts)
+}
+
+/// The address as the directory knows addresses.
+pub(super) fn key(address: &Address) -> Result<Key, RecipientRefusal> {
+    // An address literal names a host, not one of our domains.
+    if address.domain().starts_with('[') {
+        return Err(RecipientRefusal::RelayDenied);
+    }
+    Key::new(address.local(), address.domain()).map_err(|_| RecipientRefusal::BadAddress)
+}
+
+/// What the directory's answer means for the sender. Whatever is not a clear verdict is temporary (P6).
+fn judge(verdict: Result<Verdict, DirectoryError>) -> Result<Vec<Located>, RecipientRefusal> {
+    match verdict {
+        Ok(Verdict::Accounts(located)) if !located.is_empty() => Ok(located),
+        Ok(Verdict::UnknownAddress) => Err(RecipientRefusal::UnknownUser),
+        Ok(Verdict::UnknownDomain) => Err(RecipientRefusal::RelayDenied),
+        Ok(Verdict::Accounts(_)) | Err(_) => Err(RecipientRefusal::DirectoryAway),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::made_up::{address, located};
+
+    #[test]
+    fn only_a_clear_verdict_is_final() {
+        use RecipientRefusal::{DirectoryAway, RelayDenied, UnknownUser};
+        let one = vec![located(1, "b1", 1)];
+        assert_eq!(judge(Ok(Verdict::Accounts(one.clone()))), Ok(one));
+        assert_eq!(judge(Ok(Verdict::UnknownAddress)), Err(UnknownUser));
+        assert_eq!(judge(Ok(Verdict::UnknownDomain)), Err(RelayDenied));
+        assert_eq!(judge(Ok(Verdict::Accounts(vec![]))), Err(DirectoryAway));
+        assert_eq!(judge(Err(DirectoryError::Unknown)), Err(DirectoryAway));
+    }
+
+    #[test]
+    fn an_address_literal_is_not_one_of_our_domains() {
+        assert_eq!(
+            key(&address("ann@[127.0.0.1]")),
+            Err(RecipientRefusal::RelayDenied)
+        );
+        assert_eq!(
+            key(&address("Ann@Example.TEST")).unwrap().as_str(),
+            "ann@example.test"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! A front-end between a real sender and played neighbours, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod delivery;
+mod dialogue;
+mod played;
+mod trouble;

@@ -1,0 +1,247 @@
+//! Neighbours that fail: never a false `250`, never a false "no such user", never a long wait.
+
+use std::time::{Duration, Instant};
+
+use directory_api::{BackendName, Epoch};
+use mx_frontend::Limits;
+use store_api::deliver::Outcome;
+
+use crate::client::Client;
+use crate::played::{Play, World, free_address};
+
+#[tokio::test]
+async fn unknown_users_and_foreign_domains_are_refused_and_the_session_goes_on() {
+    let world = World::start(Limits::default()).await;
+    let _b1 = world.backend("b1").await;
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.command("EHLO client.test").await;
+    client.command("MAIL FROM:<bob@sender.test>").await;
+    for (recipient, reply) in [
+        ("nobody@example.test", "550 5.1.1"),
+        ("ann@elsewhere.test", "550 5.7.1"),
+        ("ann@[127.0.0.1]", "550 5.7.1"),
+        ("ann@example.test", "250 2.1.5"),
+    ] {
+        let said = client.command(&format!("RCPT TO:<{recipient}>")).await;
+        assert!(said.starts_with(reply), "{recipient}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_away_defers_and_health_says_what_is_waited_for() {
+    let world = World::without_directory(Limits::default()).await;
+    let mut client = Client::connect(world.smtp).await;
+    client.command("EHLO client.test").await;
+    client.command("MAIL FROM:<bob@sender.test>").await;
+    let said = client.command("RCPT TO:<ann@example.test>").await;
+    assert!(said.starts_with("451 4.3.0"), "{said}");
+    let health = get(&world, "/health").await;
+    assert!(
+        health.starts_with("HTTP/1.1 503") && health.contains("directory at 127.0.0.1:"),
+        "{health}"
+    );
+
+    let _b1 = world.backend("b1").await;
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    world.start_directory().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !get(&world, "/health").await.starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "never ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let said = client.command("RCPT TO:<ann@example.test>").await;
+    assert!(said.starts_with("250"), "{said}");
+}
+
+#[tokio::test]
+async fn a_home_that_is_down_is_known_at_rcpt() {
+    let world = World::start(Limits::default()).await;
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    world.directory.add_backend("b1", free_address().await);
+    world
+        .directory
+        .add("ben@example.test", &[(2, "unheard-of", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.command("EHLO client.test").await;
+    client.command("MAIL FROM:<bob@sender.test>").await;
+    for recipient in ["ann@example.test", "ben@example.test"] {
+        let said = client.command(&format!("RCPT TO:<{recipient}>")).await;
+        assert!(said.starts_with("451 4.3.2"), "{said}");
+    }
+    assert!(client.command("DATA").await.starts_with("554"));
+}
+
+#[tokio::test]
+async fn a_home_that_fails_before_the_commit_keeps_the_others_from_committing() {
+    let world = World::start(Limits::default()).await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    world.directory.add("ben@example.test", &[(2, "b2", 1)]);
+    b2.play(Play::Refuse);
+    let mut client = Client::connect(world.smtp).await;
+    client
+        .begin(&["ann@example.test", "ben@example.test"])
+        .await;
+    b2.opened().await;
+    b2.cut().await;
+    // Enough that the refusal is noticed while the body still passes.
+    client
+        .send(format!("{}\r\n", "x".repeat(70)).repeat(60_000))
+        .await;
+    client.send(".\r\n").await;
+    client.expect(&["451 4.3.2"]).await;
+    b1.opened().await;
+    assert!(b1.cut().await > 0);
+    assert!(client.command("NOOP").await.starts_with("250"));
+}
+
+#[tokio::test]
+async fn a_home_that_fails_at_the_commit_leaves_no_250() {
+    let world = World::start(Limits::default()).await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    world.directory.add("ben@example.test", &[(2, "b2", 1)]);
+    b2.play(Play::Mumble);
+    b2.play(Play::Mumble);
+    let mut client = Client::connect(world.smtp).await;
+    client
+        .begin(&["ann@example.test", "ben@example.test"])
+        .await;
+    client.send("hello\r\n.\r\n").await;
+    client.expect(&["451 4.4.2"]).await;
+    b1.opened().await;
+    b1.committed().await;
+    let txn = b2.opened().await.txn;
+    b2.committed().await;
+    assert_eq!(
+        b2.opened().await.txn,
+        txn,
+        "asked again once, about the same transaction"
+    );
+    b2.committed().await;
+    assert!(b2.saw_nothing_more() && b1.saw_nothing_more());
+}
+
+#[tokio::test]
+async fn every_outcome_but_kept_is_temporary() {
+    let world = World::start(Limits::default()).await;
+    let b1 = world.backend("b1").await;
+    world.directory.add("ann@example.test", &[(1, "b1", 5)]);
+    let behind = Outcome::Moved {
+        backend: BackendName::new("b2").unwrap(),
+        epoch: Epoch(4),
+    };
+    let outcomes = [
+        (Outcome::Frozen, "451 4.3.2"),
+        (Outcome::Unavailable, "451 4.3.2"),
+        (Outcome::Full, "452 4.3.1"),
+        (Outcome::StaleEpoch { epoch: Epoch(4) }, "451 4.3.2"),
+        (behind, "451 4.3.2"),
+    ];
+    let mut client = Client::connect(world.smtp).await;
+    for (outcome, reply) in outcomes {
+        b1.play(Play::Answer(outcome));
+        client.begin(&["ann@example.test"]).await;
+        client.send("hello\r\n.\r\n").await;
+        client.expect(&[reply]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_large_to_keep_is_not_sent_again() {
+    let world = World::start(Limits {
+        retry_body_max_bytes: 1000,
+        ..Limits::default()
+    })
+    .await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    b1.play(Play::Answer(Outcome::Moved {
+        backend: BackendName::new("b2").unwrap(),
+        epoch: Epoch(2),
+    }));
+    let mut client = Client::connect(world.smtp).await;
+    client.begin(&["ann@example.test"]).await;
+    client
+        .send(format!("{}\r\n", "x".repeat(98)).repeat(11))
+        .await;
+    client.send(".\r\n").await;
+    client.expect(&["451 4.3.2"]).await;
+    b1.opened().await;
+    b1.committed().await;
+    assert!(b2.saw_nothing_more());
+}
+
+#[tokio::test]
+async fn a_home_that_never_answers_the_commit_costs_the_deadline_and_no_more() {
+    let world = World::start(Limits {
+        commit_timeout_s: 1,
+        ..Limits::default()
+    })
+    .await;
+    let b1 = world.backend("b1").await;
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    b1.play(Play::Hang);
+    let mut client = Client::connect(world.smtp).await;
+    client.begin(&["ann@example.test"]).await;
+    let dot = Instant::now();
+    client.send("hello\r\n.\r\n").await;
+    client.expect(&["451 4.4.7"]).await;
+    assert!(
+        dot.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        dot.elapsed()
+    );
+    assert!(client.command("NOOP").await.starts_with("250"));
+}
+
+#[tokio::test]
+async fn a_home_that_stalls_is_given_up_and_other_sessions_never_wait_for_it() {
+    let world = World::start(Limits {
+        stall_timeout_s: 3,
+        ..Limits::default()
+    })
+    .await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    world.directory.add("ben@example.test", &[(2, "b2", 1)]);
+    b2.play(Play::Stall);
+    let mut client = Client::connect(world.smtp).await;
+    client
+        .begin(&["ann@example.test", "ben@example.test"])
+        .await;
+    b2.opened().await;
+    let large = format!("{}\r\n", "x".repeat(70)).repeat(60_000);
+    let stalled = tokio::spawn(async move {
+        let began = Instant::now();
+        client.send(large + ".\r\n").await;
+        client.expect(&["451 4.3.2"]).await;
+        began.elapsed()
+    });
+    b1.opened().await;
+    b1.data(1).await;
+    let mut other = Client::connect(world.smtp).await;
+    other.begin(&["ann@example.test"]).await;
+    let dot = Instant::now();
+    other.send("hello\r\n.\r\n").await;
+    other.expect(&["250 2.0.0"]).await;
+    assert!(
+        dot.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        dot.elapsed()
+    );
+    let took = stalled.await.unwrap();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+/// One plain HTTP exchange with the observability listener.
+pub(crate) async fn get(world: &World, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(world.metrics).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
