@@ -1,0 +1,259 @@
+//! The settings of a proxy: each documented where it is declared.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::config::{Problem, Settings};
+use daemon::identity::IdentityFiles;
+use daemon::log::LogSettings;
+use directory_api::Service;
+
+daemon::settings! {
+    /// Settings of a POP3 and IMAP proxy.
+    pub struct Config {
+        /// Where POP3 is listened for. Leave a listener out to go without it.
+        pub pop3: Option<SocketAddr> = None,
+        /// Where POP3 in TLS from the first octet is listened for.
+        pub pop3s: Option<SocketAddr> = None,
+        /// Where IMAP is listened for.
+        pub imap: Option<SocketAddr> = None,
+        /// Where IMAP in TLS from the first octet is listened for.
+        pub imaps: Option<SocketAddr> = None,
+        /// Our name in greetings.
+        pub hostname: String = "localhost".into(),
+        /// Where the directory listens, `host:port`.
+        pub directory: String = "127.0.0.1:4205".into(),
+        /// Where `GET /health` and `GET /metrics` are answered, without TLS.
+        pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9143)),
+        /// Whether a client on loopback may log in without TLS. Others never may.
+        pub plaintext_login_on_loopback: bool = false,
+        /// The certificate of this process inside.
+        pub identity: IdentityFiles = IdentityFiles::default(),
+        /// The certificate shown to users.
+        pub tls: Tls = Tls::default(),
+        /// What one client and one session may take.
+        pub limits: Limits = Limits::default(),
+        /// The log.
+        pub log: LogSettings = LogSettings::default(),
+    }
+}
+
+daemon::settings! {
+    /// The certificate shown to users; without one neither STLS nor STARTTLS is offered.
+    pub struct Tls {
+        /// Certificate chain (PEM).
+        pub certificate: Option<PathBuf> = None,
+        /// Private key of that certificate (PEM).
+        pub key: Option<PathBuf> = None,
+    }
+}
+
+daemon::settings! {
+    /// What one client and one session may take.
+    pub struct Limits {
+        /// Connections open at once on each listener; those beyond are told so.
+        pub connections_max: usize = 20_000,
+        /// Connections open at once from one client, all listeners together: an IPv4 address or an IPv6 /64.
+        pub client_connections_max: usize = 50,
+        /// Whether that limit holds for clients on loopback too. A webmail on this machine speaks for many users.
+        pub client_limit_on_loopback: bool = false,
+        /// Seconds from the connection to the login, the TLS handshake included.
+        pub login_timeout_s: u64 = 60,
+        /// Seconds that a back-end may take to open a session.
+        pub open_timeout_s: u64 = 10,
+        /// Seconds without an octet either way before an IMAP session is cut. More than the back-end's
+        /// own 1800, so that the back-end ends it in words.
+        pub imap_idle_timeout_s: u64 = 1860,
+        /// The same for POP3, where the back-end has 600.
+        pub pop3_idle_timeout_s: u64 = 660,
+    }
+}
+
+impl Limits {
+    pub(crate) fn login_timeout(&self) -> Duration {
+        Duration::from_secs(self.login_timeout_s)
+    }
+
+    pub(crate) fn open_timeout(&self) -> Duration {
+        Duration::from_secs(self.open_timeout_s)
+    }
+
+    pub(crate) fn idle_timeout(&self, service: Service) -> Duration {
+        Duration::from_secs(match service {
+            Service::Imap => self.imap_idle_timeout_s,
+            Service::Pop3 => self.pop3_idle_timeout_s,
+        })
+    }
+}
+
+impl Settings for Config {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if [self.pop3, self.pop3s, self.imap, self.imaps]
+            .iter()
+            .all(Option::is_none)
+        {
+            problems.push(Problem::new(
+                "imap",
+                "",
+                "no listener is set",
+                "set one of pop3, pop3s, imap, imaps",
+            ));
+        }
+        let has_certificate = self.tls.certificate.is_some();
+        for (key, listener) in [("pop3s", self.pop3s), ("imaps", self.imaps)] {
+            if let Some(address) = listener
+                && !has_certificate
+            {
+                let remedy = "set tls.certificate and tls.key, or leave the listener out";
+                problems.push(Problem::new(
+                    key,
+                    address,
+                    "TLS needs a certificate",
+                    remedy,
+                ));
+            }
+        }
+        if self.hostname.is_empty()
+            || self
+                .hostname
+                .contains(|c: char| c.is_control() || c.is_whitespace())
+        {
+            problems.push(Problem::new(
+                "hostname",
+                &self.hostname,
+                "not a host name",
+                "write it like mail.example.test",
+            ));
+        }
+        if !self.directory.contains(':') {
+            problems.push(Problem::new(
+                "directory",
+                &self.directory,
+                "has no port",
+                "write it like 127.0.0.1:4205",
+            ));
+        }
+        problems
+    }
+
+    fn log(&self) -> LogSettings {
+        self.log.clone()
+    }
+}
+
+impl Settings for Tls {
+    fn problems(&self) -> Vec<Problem> {
+        let missing = |key, other| {
+            Problem::new(
+                key,
+                "",
+                format!("missing, though {other} is given"),
+                "give both or none",
+            )
+        };
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => vec![missing("key", "certificate")],
+            (None, Some(_)) => vec![missing("certificate", "key")],
+            (Some(_), Some(_)) | (None, None) => Vec::new(),
+        }
+    }
+}
+
+impl Settings for Limits {
+    fn problems(&self) -> Vec<Problem> {
+        let outside = [
+            Problem::outside("connections_max", &self.connections_max, 1..=1_000_000),
+            Problem::outside(
+                "client_connections_max",
+                &self.client_connections_max,
+                1..=1_000_000,
+            ),
+            Problem::outside("login_timeout_s", &self.login_timeout_s, 1..=600),
+            Problem::outside("open_timeout_s", &self.open_timeout_s, 1..=60),
+            // RFC 9051 §5.4: at least 30 minutes. RFC 1939 §3: at least 10.
+            Problem::outside(
+                "imap_idle_timeout_s",
+                &self.imap_idle_timeout_s,
+                1800..=86_400,
+            ),
+            Problem::outside(
+                "pop3_idle_timeout_s",
+                &self.pop3_idle_timeout_s,
+                600..=86_400,
+            ),
+        ];
+        outside.into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(problems: Vec<Problem>) -> Vec<String> {
+        problems.into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn every_wrong_value_is_named() {
+        assert_eq!(keys(Config::default().problems()), ["imap"]);
+        let imap = Some(SocketAddr::from(([127, 0, 0, 1], 143)));
+        assert_eq!(
+            keys(
+                Config {
+                    imap,
+                    ..Config::default()
+                }
+                .problems()
+            ),
+            [""; 0]
+        );
+        let config = Config {
+            imaps: imap,
+            directory: "here".into(),
+            ..Config::default()
+        };
+        assert_eq!(keys(config.problems()), ["imaps", "directory"]);
+        assert_eq!(keys(Limits::default().problems()), [""; 0]);
+        let limits = Limits {
+            imap_idle_timeout_s: 1799,
+            ..Limits::default()
+        };
+        assert_eq!(keys(limits.problems()), ["imap_idle_timeout_s"]);
+        let tls = Tls {
+            certificate: None,
+            key: Some("k".into()),
+        };
+        assert_eq!(keys(tls.problems()), ["certificate"]);
+    }
+
+    #[test]
+    fn the_sample_is_a_valid_file_and_a_bad_file_is_told_in_one_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("settings.toml");
+        let sample = Config::sample();
+        // Without a listener there is nothing to do; the sample leaves the choice open.
+        let sample = format!("imap = \"127.0.0.1:143\"\n{sample}");
+        std::fs::write(&file, sample).unwrap();
+        daemon::config::load::<Config>(&file, "POP_IMAP_PROXY_TEST").unwrap();
+
+        let bad = "imap = \"127.0.0.1:143\"\nimap4 = \"127.0.0.1:144\"\n[limits]\nlogin_timeout_s = 0\nopen_timeout_s = \"ten\"\n[tls]\nkey = \"a.key\"\n";
+        std::fs::write(&file, bad).unwrap();
+        let error = daemon::config::load::<Config>(&file, "POP_IMAP_PROXY_TEST")
+            .unwrap_err()
+            .to_string();
+        for key in [
+            "imap4",
+            "limits.login_timeout_s",
+            "limits.open_timeout_s",
+            "tls.certificate",
+        ] {
+            let said = error
+                .lines()
+                .any(|line| line.contains("settings.toml") && line.contains(key));
+            assert!(said, "{key} is missing: {error}");
+        }
+    }
+}

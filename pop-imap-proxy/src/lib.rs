@@ -1,0 +1,17 @@
+//! The POP3 and IMAP proxy: users log in here, wherever they live.
+//!
+//! It leads the dialogue up to the login, asks the directory, opens a session at the user's home
+//! with the grant, and from then on only copies octets. Keeps nothing (P5). Begin reading at
+//! `session.rs`.
+//!
+//! This package never parses anything after the login, never verifies a password, never decides
+//! where an account lives.
+
+mod config;
+mod door;
+mod meter;
+mod proxy;
+mod session;
+
+pub use config::{Config, Limits, Tls};
+pub use proxy::{Proxy, RunError, run};

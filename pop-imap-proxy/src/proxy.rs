@@ -1,0 +1,232 @@
+//! The process around the sessions: listeners, links, health, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::health::{self, Health};
+use daemon::identity::{Identity, IdentityError};
+use daemon::listener::{self, BindError, accept_each_or};
+use daemon::public_tls::PublicTls;
+use daemon::shutdown::Shutdown;
+use directory_api::front::FrontOptions;
+use directory_api::{ChangeNumber, ClientOptions, DirectoryClient, Service};
+use store_api::Backends;
+use tokio::net::TcpListener;
+use tracing::{debug, info};
+
+use daemon::clients::Clients;
+use crate::config::{Config, Limits};
+use crate::door::Door;
+use crate::{meter, session};
+
+/// Why a proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] IdentityError),
+    /// A listener speaks TLS and there is no certificate; the check of the settings says the same earlier.
+    #[error(
+        "{0}: TLS needs a certificate; set tls.certificate and tls.key, or leave the listener out"
+    )]
+    NoCertificate(&'static str),
+}
+
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub(crate) directory: DirectoryClient,
+    pub(crate) backends: Backends,
+    pub(crate) tls: Option<PublicTls>,
+    pub(crate) clients: Clients,
+    pub(crate) limits: Limits,
+    pop3: FrontOptions,
+    imap: FrontOptions,
+}
+
+impl Shared {
+    pub(crate) fn front(&self, service: Service) -> &FrontOptions {
+        match service {
+            Service::Pop3 => &self.pop3,
+            Service::Imap => &self.imap,
+        }
+    }
+}
+
+/// A proxy that listens already and serves nobody yet.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    doors: Vec<(Door, TcpListener)>,
+    observability: TcpListener,
+    directory_address: String,
+}
+
+impl Proxy {
+    /// Reads the certificates and listens. Nothing is connected yet: the directory may start later.
+    ///
+    /// # Errors
+    /// [`RunError`] names the address or the file.
+    pub fn bind(config: Config) -> Result<Self, RunError> {
+        let identity = Arc::new(Identity::load(&config.identity)?);
+        let tls = match (&config.tls.certificate, &config.tls.key) {
+            (Some(certificate), Some(key)) => Some(PublicTls::load(certificate, key)?),
+            _ => None,
+        };
+        let mut doors = Vec::new();
+        let wanted = [
+            (Door::POP3, config.pop3),
+            (Door::POP3S, config.pop3s),
+            (Door::IMAP, config.imap),
+            (Door::IMAPS, config.imaps),
+        ];
+        for (door, address) in wanted {
+            let Some(address) = address else { continue };
+            if door.implicit_tls && tls.is_none() {
+                return Err(RunError::NoCertificate(door.name()));
+            }
+            doors.push((
+                door,
+                listener::bind(address, &format!("proxy {}", door.name()))?,
+            ));
+        }
+        let front = |service| FrontOptions {
+            service,
+            hostname: config.hostname.clone(),
+            tls: tls.clone(),
+            plaintext_on_loopback: config.plaintext_login_on_loopback,
+            login_timeout: config.limits.login_timeout(),
+            backend: None,
+        };
+        let (pop3, imap) = (front(Service::Pop3), front(Service::Imap));
+        let limits = config.limits;
+        let directory =
+            DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
+        Ok(Self {
+            doors,
+            observability: listener::bind(config.metrics_listen, "proxy metrics")?,
+            directory_address: config.directory,
+            shared: Arc::new(Shared {
+                backends: Backends::new(identity, directory.clone()),
+                directory,
+                tls,
+                clients: Clients::new(
+                    limits.client_connections_max,
+                    limits.client_limit_on_loopback,
+                ),
+                limits,
+                pop3,
+                imap,
+            }),
+        })
+    }
+
+    /// Where a listener listens, by its name in the settings; the port that was taken when port 0 was asked for.
+    #[must_use]
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let (_, socket) = self
+            .doors
+            .iter()
+            .find(|(door, _)| door.name() == listener)?;
+        socket.local_addr().ok()
+    }
+
+    /// Where health and metrics are answered.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn metrics_address(&self) -> std::io::Result<SocketAddr> {
+        self.observability.local_addr()
+    }
+
+    /// Serves until the shutdown begins; sessions go on as tasks that the drain waits for.
+    pub async fn serve(self, shutdown: Shutdown) {
+        let Self {
+            shared,
+            doors,
+            observability,
+            directory_address,
+        } = self;
+        meter::describe();
+        let health = Health::new();
+        shutdown.spawn(health::serve_observability(
+            observability,
+            health.clone(),
+            shutdown.clone(),
+        ));
+        for (door, socket) in doors {
+            shutdown.spawn(attend(Arc::clone(&shared), door, socket, shutdown.clone()));
+        }
+        watch(&shared.directory, &directory_address, &health, &shutdown).await;
+    }
+}
+
+/// Accepts at one listener.
+async fn attend(shared: Arc<Shared>, door: Door, socket: TcpListener, shutdown: Shutdown) {
+    let sessions = shutdown.clone();
+    let full = Arc::clone(&shared);
+    accept_each_or(
+        socket,
+        shared.limits.connections_max,
+        shutdown,
+        move |socket, client| {
+            let (shared, sessions) = (Arc::clone(&shared), sessions.clone());
+            async move { session::serve(&shared, door, socket, client, &sessions).await }
+        },
+        move |socket, client| {
+            let shared = Arc::clone(&full);
+            async move {
+                meter::refused(door, "connections_max");
+                session::refuse(&shared, door, socket, client).await;
+            }
+        },
+    )
+    .await;
+}
+
+/// Tells in health whether the directory answers: without it nobody can log in, open sessions go on.
+async fn watch(directory: &DirectoryClient, address: &str, health: &Health, shutdown: &Shutdown) {
+    let what = format!("directory at {address}");
+    loop {
+        let pause = match directory
+            .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO)
+            .await
+        {
+            Ok(_) => {
+                health.set_ready();
+                WATCH_INTERVAL
+            }
+            Err(error) => {
+                debug!(%error, "directory does not answer");
+                health.set_waiting(what.clone());
+                RETRY_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// How often a directory that answers is asked whether it still does.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon one that does not is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Runs a proxy until the shutdown begins.
+///
+/// # Errors
+/// [`RunError`]: it could not begin. Once it serves, nothing ends it but the shutdown.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let proxy = Proxy::bind(config)?;
+    for (door, socket) in &proxy.doors {
+        if let Ok(address) = socket.local_addr() {
+            info!(%address, service = door.name(), "listening");
+        }
+    }
+    proxy.serve(shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Who gets in, how, and what the others are told.
+
+use std::time::{Duration, Instant};
+
+use directory_api::Service;
+use pop_imap_proxy::Limits;
+
+use crate::played::{Play, Seen, World, free_address};
+use crate::user::User;
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_the_right_one_opens_the_home() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK proxy.test").await;
+    user.command("USER ann").await;
+    assert!(user.command("PASS wrong").await.starts_with("-ERR [AUTH]"));
+    user.command("USER nobody").await;
+    assert!(user.command("PASS right").await.starts_with("-ERR [AUTH]"));
+    user.command("USER ann").await;
+    assert_eq!(user.command("PASS right").await, "+OK welcome");
+    let open = b1.opened().await;
+    assert_eq!(
+        (open.service, open.tls, open.tag),
+        (Service::Pop3, None, None)
+    );
+    assert_eq!(open.client, user.stream.local_addr().unwrap().to_string());
+    let asked = world.directory.asked();
+    assert_eq!(asked.len(), 3);
+    assert!(!asked[2].secured && asked[2].backend.is_none());
+}
+
+#[tokio::test]
+async fn imap_hands_the_tag_and_the_tls_facts_to_the_home() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let user = User::connect(world.imaps).await;
+    let mut user = user.handshake(world.authority_pem()).await;
+    user.expect("* OK").await;
+    assert!(
+        user.command("a1 LOGIN ann wrong")
+            .await
+            .starts_with("a1 NO [AUTHENTICATIONFAILED]")
+    );
+    user.send("a2 LOGIN ann {5+}\r\nright\r\na3 NOOP\r\n").await;
+    user.expect("+OK welcome").await;
+    let open = b1.opened().await;
+    assert_eq!(
+        (open.service, open.tag.as_deref()),
+        (Service::Imap, Some("a2"))
+    );
+    assert!(open.tls.unwrap().starts_with("TLSv1.3 TLS13_"));
+    // What was sent behind the login goes on, first and once.
+    assert_eq!(user.line().await, "a3 NOOP");
+    assert!(world.directory.asked()[1].secured);
+}
+
+#[tokio::test]
+async fn without_tls_nobody_logs_in_and_what_was_injected_before_tls_is_gone() {
+    let world = World::without_directory(Limits::default(), false).await;
+    world.start_directory().await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    assert!(user.command("USER ann").await.starts_with("-ERR"));
+    user.send("STLS\r\nUSER evil\r\nPASS evil\r\n").await;
+    user.expect("+OK").await;
+    let mut user = user.handshake(world.authority_pem()).await;
+    assert!(user.command("PASS right").await.starts_with("-ERR"));
+    user.command("USER ann").await;
+    assert_eq!(user.command("PASS right").await, "+OK welcome");
+    b1.opened().await;
+
+    let mut user = User::connect(world.imap).await;
+    assert!(user.line().await.contains("LOGINDISABLED"));
+    assert!(
+        user.command("a1 LOGIN ann right")
+            .await
+            .starts_with("a1 NO [PRIVACYREQUIRED]")
+    );
+    user.send("a2 STARTTLS\r\na3 LOGIN evil evil\r\n").await;
+    user.expect("a2 OK").await;
+    let mut user = user.handshake(world.authority_pem()).await;
+    assert_eq!(user.command("a4 LOGIN ann right").await, "+OK welcome");
+    assert_eq!(b1.opened().await.tag.as_deref(), Some("a4"));
+    assert!(
+        world
+            .directory
+            .asked()
+            .iter()
+            .all(|login| login.user == "ann")
+    );
+}
+
+#[tokio::test]
+async fn a_moved_home_is_followed_with_a_fresh_grant() {
+    let world = World::start(Limits::default()).await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    let mut users = Vec::new();
+    for play in [Play::Moved, Play::StaleEpoch] {
+        world
+            .directory
+            .live_at(&[("b1", b1.address), ("b2", b2.address)]);
+        b1.play(play);
+        let mut user = User::connect(world.pop3).await;
+        user.pop3_login().await;
+        let (first, second) = (b1.opened().await, b2.opened().await);
+        assert_ne!(first.grant, second.grant);
+        assert_eq!(first.trace_id, second.trace_id);
+        users.push(user);
+    }
+}
+
+#[tokio::test]
+async fn a_home_that_keeps_moving_ends_in_a_temporary_answer() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    for _ in 0..10 {
+        b1.play(Play::Moved);
+    }
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    user.command("USER ann").await;
+    assert!(
+        user.command("PASS right")
+            .await
+            .starts_with("-ERR [SYS/TEMP]")
+    );
+    assert_eq!(world.directory.asked().len(), 3);
+    for _ in 0..3 {
+        b1.opened().await;
+    }
+}
+
+#[tokio::test]
+async fn a_home_that_is_gone_is_said_at_once_and_the_connection_goes_on() {
+    let world = World::start(Limits::default()).await;
+    let mut b2 = world.backend("b2").await;
+    let dead = free_address().await;
+    world
+        .directory
+        .live_at(&[("b1", dead), ("b1", dead), ("b2", b2.address)]);
+    let began = Instant::now();
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    user.command("USER ann").await;
+    assert!(
+        user.command("PASS right")
+            .await
+            .starts_with("-ERR [SYS/TEMP]")
+    );
+    let mut imap = User::connect(world.imap).await;
+    imap.expect("* OK").await;
+    assert!(
+        imap.command("a1 LOGIN ann right")
+            .await
+            .starts_with("a1 NO [UNAVAILABLE]")
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+
+    b2.play(Play::Unavailable);
+    user.command("USER ann").await;
+    assert!(
+        user.command("PASS right")
+            .await
+            .starts_with("-ERR [SYS/TEMP]")
+    );
+    user.command("USER ann").await;
+    assert_eq!(user.command("PASS right").await, "+OK welcome");
+    assert!(matches!(b2.next().await, Seen::Open(_)));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_away_is_never_a_wrong_password_and_health_says_so() {
+    let world = World::without_directory(Limits::default(), true).await;
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    user.command("USER ann").await;
+    assert!(
+        user.command("PASS right")
+            .await
+            .starts_with("-ERR [SYS/TEMP]")
+    );
+    let health = get(&world, "/health").await;
+    assert!(
+        health.starts_with("HTTP/1.1 503") && health.contains("directory at 127.0.0.1:"),
+        "{health}"
+    );
+
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    world.start_directory().await;
+    let deadline = Instant::now() + crate::played::LONG;
+    while !get(&world, "/health").await.starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "never ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    user.command("USER ann").await;
+    assert_eq!(user.command("PASS right").await, "+OK welcome");
+}
+
+#[tokio::test]
+async fn who_does_not_log_in_in_time_is_told_and_closed() {
+    let world = World::start(Limits {
+        login_timeout_s: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut pop3 = User::connect(world.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.expect("-ERR").await;
+    assert_eq!(pop3.line().await, "");
+    let mut imap = User::connect(world.imap).await;
+    imap.expect("* OK").await;
+    imap.expect("* BYE").await;
+    assert_eq!(imap.line().await, "");
+    // One that never begins its handshake is closed as well.
+    let mut imaps = User::connect(world.imaps).await;
+    assert_eq!(imaps.line().await, "");
+}
+
+#[tokio::test]
+async fn one_client_has_only_so_many_connections_over_all_listeners() {
+    let limits = Limits {
+        client_connections_max: 2,
+        client_limit_on_loopback: true,
+        ..Limits::default()
+    };
+    let world = World::start(limits).await;
+    let mut pop3 = User::connect(world.pop3).await;
+    pop3.expect("+OK").await;
+    let mut imap = User::connect(world.imap).await;
+    imap.expect("* OK").await;
+    let mut third = User::connect(world.imap).await;
+    third.expect("* OK").await;
+    third.expect("* BYE").await;
+    assert_eq!(third.line().await, "");
+    assert!(pop3.command("QUIT").await.starts_with("+OK"));
+    assert_eq!(pop3.line().await, "");
+    let mut fourth = User::connect(world.imap).await;
+    fourth.expect("* OK").await;
+    assert!(fourth.command("a1 NOOP").await.starts_with("a1 OK"));
+    let metrics = get(&world, "/metrics").await;
+    assert!(
+        metrics.contains("posthouse_proxy_connections_open"),
+        "{metrics}"
+    );
+}
+
+/// One plain HTTP exchange with the observability listener.
+async fn get(world: &World, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(world.metrics).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
