@@ -1,0 +1,51 @@
+//! The migrator's settings.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use daemon::config::{Problem, Settings};
+use daemon::identity::IdentityFiles;
+use daemon::log::LogSettings;
+
+daemon::settings! {
+    /// The migrator: finishes moves that others left, and moves accounts when told.
+    pub struct Config {
+        /// The directory, `host:port`.
+        pub directory: String = "127.0.0.1:4205".into(),
+        /// Health and metrics over plain HTTP/1.1.
+        pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 4392)),
+        /// Seconds between looks for moves to finish.
+        pub interval_s: u64 = 30,
+        /// A move is taken up when nobody has touched it for this many seconds: its migrator is gone.
+        pub abandoned_after_s: u64 = 300,
+        /// Certificate of this process, with the role migrator.
+        pub identity: IdentityFiles = IdentityFiles::default(),
+        /// What is logged, and in which form.
+        pub log: LogSettings = LogSettings::default(),
+    }
+}
+
+impl Settings for Config {
+    fn problems(&self) -> Vec<Problem> {
+        [
+            Problem::outside("interval_s", &self.interval_s, 1..=86_400),
+            // A copy of a large account may take long between two changes of its record.
+            Problem::outside("abandoned_after_s", &self.abandoned_after_s, 60..=604_800),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn log(&self) -> LogSettings {
+        self.log.clone()
+    }
+}
+
+impl Config {
+    /// Between looks for moves to finish.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        Duration::from_secs(self.interval_s)
+    }
+}

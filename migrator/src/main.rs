@@ -1,0 +1,5 @@
+//! The `migrator` command.
+
+fn main() -> std::process::ExitCode {
+    migrator::cli::main()
+}

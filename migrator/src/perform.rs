@@ -1,0 +1,393 @@
+//! Does the steps of a move, each durable before the next.
+
+use daemon::clock;
+use daemon::log::causes;
+use directory_api::client::{DirectoryClient, DirectoryError};
+use directory_api::wire::{CompareAndSet, ListQuery, MoveId, MoveRecord, MoveState, Place};
+use directory_api::{AccountId, BackendName, VolumeName};
+use store_api::Backends;
+use store_api::backends::BackendAway;
+use store_api::transfer::{
+    Activate, Freeze, Pull, PullProgress, Release, SummaryQuery, TransferClient, TransferError,
+    Undo,
+};
+
+use crate::step::{Different, Step, Verified, can_abort, compare, next};
+
+/// Why a move stopped. Its record tells how far it is; `migrator resume` goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveError {
+    /// The directory gave no answer or refused.
+    #[error("directory did not do it")]
+    Directory(#[from] DirectoryError),
+    /// A back-end's address is not known now.
+    #[error("back-end {0} has no known address")]
+    Backend(BackendName, #[source] BackendAway),
+    /// A back-end gave no answer or refused.
+    #[error("back-end {backend} did not {what}")]
+    Transfer {
+        /// Which one.
+        backend: BackendName,
+        /// What it was asked to do.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        cause: TransferError,
+    },
+    /// The copy is not what the source holds.
+    #[error("copy differs from its source")]
+    Different(#[from] Different),
+    /// The account lives there already.
+    #[error("account {account} already lives on {backend}")]
+    AlreadyThere {
+        /// The account.
+        account: AccountId,
+        /// Its home.
+        backend: BackendName,
+    },
+    /// Another move of the account is not finished.
+    #[error("account {} is already being moved to {} ({:?}); finish it with `migrator resume` or give it up with `migrator abort {}`", .0.account, .0.to.backend, .0.state, .0.account)]
+    InProgress(Box<MoveRecord>),
+    /// The commit point has passed: the move can only be finished.
+    #[error(
+        "account {0} has already switched to its new home; finish the move with `migrator resume`"
+    )]
+    TooLate(AccountId),
+    /// The back-end has no volume to move to.
+    #[error("back-end {0} has announced no volume; is it running?")]
+    NoVolume(BackendName),
+}
+
+/// Is told how a move goes.
+pub trait Watch: Send {
+    /// A step has begun.
+    fn step(&mut self, step: Step);
+    /// The copy has come this far.
+    fn copied(&mut self, progress: &PullProgress);
+}
+
+/// Performs moves.
+#[derive(Clone)]
+pub struct Mover {
+    directory: DirectoryClient,
+    backends: Backends,
+}
+
+impl Mover {
+    /// Works by these two.
+    #[must_use]
+    pub fn new(directory: DirectoryClient, backends: Backends) -> Self {
+        Self {
+            directory,
+            backends,
+        }
+    }
+
+    /// Writes down a new move. Nothing else is done yet.
+    ///
+    /// # Errors
+    /// [`MoveError`]; `InProgress` when another move of the account is not finished.
+    pub async fn plan(
+        &self,
+        account: AccountId,
+        backend: &BackendName,
+        volume: Option<VolumeName>,
+    ) -> Result<MoveRecord, MoveError> {
+        let from = self.directory.home(account).await?.home;
+        if from.backend == *backend {
+            return Err(MoveError::AlreadyThere {
+                account,
+                backend: backend.clone(),
+            });
+        }
+        let volume = match volume {
+            Some(volume) => volume,
+            None => {
+                let target = self.directory.backend(backend).await?;
+                let volume = target.volumes.into_iter().next();
+                volume
+                    .ok_or_else(|| MoveError::NoVolume(backend.clone()))?
+                    .name
+            }
+        };
+        let now = clock::now_ms();
+        let record = MoveRecord {
+            account,
+            id: MoveId::from_octets(daemon::random::token128()),
+            from,
+            to: Place {
+                backend: backend.clone(),
+                volume,
+            },
+            state: MoveState::Planned,
+            started_ms: now,
+            updated_ms: now,
+        };
+        match self.directory.put_move(&record).await {
+            Ok(_) => Ok(record),
+            Err(error) => Err(match error.move_in_progress() {
+                Some(other) => MoveError::InProgress(Box::new(other)),
+                None => error.into(),
+            }),
+        }
+    }
+
+    /// Takes a move from wherever it is to its end, or to the state `until`. May be repeated after
+    /// any failure or kill.
+    ///
+    /// A failure before the commit point undoes the move as far as the back-ends answer; what
+    /// cannot be undone now is left as `Aborting` for a later call.
+    ///
+    /// # Errors
+    /// [`MoveError`], the first one met; the record passed in tells the state reached.
+    pub async fn finish(
+        &self,
+        record: &mut MoveRecord,
+        until: Option<MoveState>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), MoveError> {
+        while until != Some(record.state) {
+            let step = next(record.state);
+            watch.step(step);
+            let done = match step {
+                Step::Freeze => self.freeze(record).await,
+                Step::CopyAndVerify => self.copy_and_verify(record, watch).await,
+                Step::Switch => self.switch(record).await,
+                Step::Release => self.release(record).await,
+                Step::Undo => self.undo(record).await,
+                Step::Done => return Ok(()),
+            };
+            if let Err(error) = done {
+                if step != Step::Undo && can_abort(record.state) {
+                    tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move failed, giving it up");
+                    if let Err(undo) = self.abort(record, watch).await {
+                        tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&undo), "move is not undone yet");
+                    }
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a move up, if its commit point has not passed.
+    ///
+    /// # Errors
+    /// `TooLate` past the commit point; else [`MoveError`], and the call may be repeated.
+    pub async fn abort(
+        &self,
+        record: &mut MoveRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<(), MoveError> {
+        if !can_abort(record.state) {
+            return Err(MoveError::TooLate(record.account));
+        }
+        if record.state != MoveState::Aborting {
+            // From here on the directory refuses the change of home, even one already on its way.
+            self.save(record, MoveState::Aborting)
+                .await
+                .map_err(|error| match error {
+                    MoveError::Directory(refused) if refused.stale_home().is_some() => {
+                        MoveError::TooLate(record.account)
+                    }
+                    error => error,
+                })?;
+        }
+        watch.step(Step::Undo);
+        self.undo(record).await
+    }
+
+    /// The moves that are not finished, every one.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn unfinished(&self) -> Result<Vec<MoveRecord>, DirectoryError> {
+        let mut found = Vec::new();
+        let mut query = ListQuery::default();
+        loop {
+            let page = self.directory.moves(&query).await?;
+            found.extend(
+                page.items
+                    .into_iter()
+                    .filter(|record| !record.state.is_final()),
+            );
+            match page.next {
+                Some(after) => query.after = Some(after),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    async fn freeze(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        let request = Freeze {
+            account: record.account,
+            epoch: record.from.epoch,
+            move_id: record.id,
+        };
+        let source = self.backend(&record.from.backend).await?;
+        let frozen = source.freeze(&request).await;
+        frozen.map_err(|cause| failed(&record.from.backend, "freeze the account", cause))?;
+        self.save(record, MoveState::Frozen).await
+    }
+
+    async fn copy_and_verify(
+        &self,
+        record: &mut MoveRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<(), MoveError> {
+        let what = "copy the account";
+        let source = self.directory.backend(&record.from.backend).await?;
+        let target = self.backend(&record.to.backend).await?;
+        let request = Pull {
+            account: record.account,
+            move_id: record.id,
+            source: record.from.backend.clone(),
+            source_address: source.address,
+            source_epoch: record.from.epoch,
+        };
+        let to = record.to.backend.clone();
+        let mut events = target
+            .pull(&request)
+            .await
+            .map_err(|cause| failed(&to, what, cause))?;
+        let mut done = false;
+        while let Some(progress) = events
+            .next()
+            .await
+            .map_err(|cause| failed(&to, what, cause))?
+        {
+            done = progress.done;
+            watch.copied(&progress);
+        }
+        if !done {
+            return Err(failed(&to, what, TransferError::Cut));
+        }
+        let _verified: Verified = self.verify(record).await?;
+        self.save(record, MoveState::Verified).await
+    }
+
+    async fn verify(&self, record: &MoveRecord) -> Result<Verified, MoveError> {
+        let query = SummaryQuery {
+            account: record.account,
+        };
+        let what = "sum up the account";
+        let source = self
+            .backend(&record.from.backend)
+            .await?
+            .summary(&query)
+            .await;
+        let source = source.map_err(|cause| failed(&record.from.backend, what, cause))?;
+        let target = self
+            .backend(&record.to.backend)
+            .await?
+            .summary(&query)
+            .await;
+        let target = target.map_err(|cause| failed(&record.to.backend, what, cause))?;
+        Ok(compare(&source, &target)?)
+    }
+
+    /// The commit point. Where an earlier attempt may have got through, the home tells.
+    async fn switch(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        let home = self.directory.home(record.account).await?.home;
+        if !is_switched(record, &home) {
+            let verified = self.verify(record).await?;
+            if let Err(error) = self.compare_and_set(record, verified).await {
+                let home = self.directory.home(record.account).await?.home;
+                if !is_switched(record, &home) {
+                    return Err(error.into());
+                }
+            }
+        }
+        self.save(record, MoveState::Switched).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        record: &MoveRecord,
+        _verified: Verified,
+    ) -> Result<(), DirectoryError> {
+        let request = CompareAndSet {
+            from_epoch: record.from.epoch,
+            to: record.to.clone(),
+            move_id: Some(record.id),
+        };
+        self.directory
+            .compare_and_set(record.account, &request)
+            .await
+            .map(|_| ())
+    }
+
+    async fn release(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        let epoch = record.from.epoch.next();
+        let activate = Activate {
+            account: record.account,
+            move_id: record.id,
+            epoch,
+        };
+        let target = self
+            .backend(&record.to.backend)
+            .await?
+            .activate(&activate)
+            .await;
+        target.map_err(|cause| failed(&record.to.backend, "open the account", cause))?;
+        let release = Release {
+            account: record.account,
+            move_id: record.id,
+            backend: record.to.backend.clone(),
+            epoch,
+        };
+        let source = self
+            .backend(&record.from.backend)
+            .await?
+            .release(&release)
+            .await;
+        source.map_err(|cause| failed(&record.from.backend, "release the account", cause))?;
+        self.save(record, MoveState::Released).await
+    }
+
+    /// The copy goes first: a source that serves again must not meet a target that still imports.
+    async fn undo(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        let undo = Undo {
+            account: record.account,
+            move_id: record.id,
+        };
+        let target = self.backend(&record.to.backend).await?.discard(&undo).await;
+        target.map_err(|cause| failed(&record.to.backend, "discard the copy", cause))?;
+        let source = self.backend(&record.from.backend).await?.thaw(&undo).await;
+        source.map_err(|cause| failed(&record.from.backend, "thaw the account", cause))?;
+        self.save(record, MoveState::Aborted).await
+    }
+
+    async fn save(&self, record: &mut MoveRecord, state: MoveState) -> Result<(), MoveError> {
+        let saved = MoveRecord {
+            state,
+            updated_ms: clock::now_ms(),
+            ..record.clone()
+        };
+        self.directory.put_move(&saved).await?;
+        *record = saved;
+        tracing::info!(
+            account = %record.account, move_id = %record.id, from = %record.from.backend,
+            to = %record.to.backend, state = ?state, "move",
+        );
+        Ok(())
+    }
+
+    async fn backend(&self, name: &BackendName) -> Result<TransferClient, MoveError> {
+        let link = self.backends.link(name).await;
+        link.map(TransferClient::new)
+            .map_err(|cause| MoveError::Backend(name.clone(), cause))
+    }
+}
+
+fn is_switched(record: &MoveRecord, home: &directory_api::Home) -> bool {
+    home.backend == record.to.backend && home.epoch == record.from.epoch.next()
+}
+
+fn failed(backend: &BackendName, what: &'static str, cause: TransferError) -> MoveError {
+    MoveError::Transfer {
+        backend: backend.clone(),
+        what,
+        cause,
+    }
+}
