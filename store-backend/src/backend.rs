@@ -1,0 +1,73 @@
+//! What all shells of one back-end share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use daemon::public_tls::PublicTls;
+use daemon::shutdown::Shutdown;
+use directory_api::BackendName;
+use directory_api::client::DirectoryClient;
+use directory_api::grant::GrantVerifier;
+use store_api::Backends;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::config::Config;
+use crate::sessions::Sessions;
+use crate::volume::Volume;
+
+/// One running back-end.
+pub(crate) struct Backend {
+    pub(crate) name: BackendName,
+    pub(crate) config: Config,
+    pub(crate) volume: Volume,
+    pub(crate) directory: DirectoryClient,
+    pub(crate) backends: Backends,
+    pub(crate) grants: GrantVerifier,
+    pub(crate) sessions: Sessions,
+    pub(crate) public_tls: Option<PublicTls>,
+    pub(crate) shutdown: Shutdown,
+    /// When the grant keys were last asked for outside an announcement.
+    pub(crate) keys_asked: Mutex<Option<Instant>>,
+    /// Whether the directory knows a newer state of the volume than it has: no writes then.
+    pub(crate) restored: AtomicBool,
+}
+
+/// A forged grant names an unknown key too: it must not make us ask each time.
+const KEYS_ASKED_EVERY: Duration = Duration::from_secs(1);
+
+impl Backend {
+    /// Whether mail and deletions may be written. A volume restored from an old copy would give UIDs
+    /// again that were given to other messages (P3).
+    pub(crate) fn may_write(&self) -> bool {
+        !self.restored.load(Ordering::Relaxed)
+    }
+
+    /// Asks the directory for the grant keys; false when it was asked a moment ago or is away.
+    /// Callers that come while one asks wait for its answer.
+    pub(crate) async fn renew_keys(&self) -> bool {
+        let came = Instant::now();
+        let mut asked = self.keys_asked.lock().await;
+        if let Some(asked) = *asked {
+            if asked >= came {
+                return true;
+            }
+            if came - asked < KEYS_ASKED_EVERY {
+                return false;
+            }
+        }
+        let keys = self.directory.keys().await;
+        *asked = Some(Instant::now());
+        match keys {
+            Ok(keys) => {
+                self.grants.set_keys(&keys);
+                true
+            }
+            Err(error) => {
+                warn!(%error, "grant keys cannot be asked for");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The settings of one back-end.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::config::{Problem, Settings};
+use daemon::identity::IdentityFiles;
+use daemon::log::LogSettings;
+use directory_api::{BackendName, VolumeName};
+
+daemon::settings! {
+    /// One store back-end.
+    pub struct Config {
+        /// The name of this back-end: one DNS label, the same as in its certificate.
+        pub name: String = "b1".into(),
+        /// The folder of its volume. Made when it is missing. Not on NFS.
+        pub data: PathBuf = PathBuf::from("store-data"),
+        /// The volume's name in the directory.
+        pub volume: String = "main".into(),
+        /// The name shown in greetings and in Received fields.
+        pub hostname: String = "localhost".into(),
+        /// Where the other tiers reach it (HTTP/2 over mutual TLS).
+        pub link_listen: SocketAddr = loopback(4301),
+        /// `host:port` told to the other tiers, when they cannot use the address of `link_listen`.
+        pub link_advertise: Option<String> = None,
+        /// The directory, `host:port`.
+        pub directory: String = "127.0.0.1:4205".into(),
+        /// Health and metrics over plain HTTP/1.1.
+        pub metrics_listen: SocketAddr = loopback(4391),
+        /// Certificates of this process for the link.
+        pub identity: IdentityFiles = IdentityFiles::default(),
+        /// Listeners for users and for other mail servers. Leave one out and it is not opened.
+        pub listen: Listeners = Listeners::default(),
+        /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
+        pub tls: PublicTlsFiles = PublicTlsFiles::default(),
+        /// How much of everything.
+        pub limits: Limits = Limits::default(),
+        /// What is logged, and in which form.
+        pub log: LogSettings = LogSettings::default(),
+    }
+}
+
+daemon::settings! {
+    /// Listeners for users and for other mail servers.
+    pub struct Listeners {
+        /// LMTP (RFC 2033) from other mail servers. It knows no login, so it is for loopback and networks of your own.
+        pub lmtp: Option<SocketAddr> = None,
+        /// Whether LMTP may be opened to addresses other than loopback.
+        pub lmtp_beyond_loopback: bool = false,
+        /// POP3 for users who come here directly.
+        pub pop3: Option<SocketAddr> = None,
+        /// POP3 with TLS from the first octet.
+        pub pop3s: Option<SocketAddr> = None,
+        /// IMAP for users who come here directly.
+        pub imap: Option<SocketAddr> = None,
+        /// IMAP with TLS from the first octet.
+        pub imaps: Option<SocketAddr> = None,
+        /// Whether users may log in without TLS. Loopback only.
+        pub plaintext_login: bool = false,
+    }
+}
+
+daemon::settings! {
+    /// Certificate towards users.
+    pub struct PublicTlsFiles {
+        /// PEM file with the certificate and its chain.
+        pub certificate: Option<PathBuf> = None,
+        /// PEM file with the private key.
+        pub key: Option<PathBuf> = None,
+    }
+}
+
+daemon::settings! {
+    /// Limits. Each bounds memory or time of one peer, so that it cannot slow the others.
+    pub struct Limits {
+        /// Largest message taken, in octets.
+        pub message_size_max_bytes: u64 = 50 * 1024 * 1024,
+        /// Recipients of one transaction.
+        pub recipients_max: usize = 1000,
+        /// Connections of LMTP at once.
+        pub lmtp_connections_max: usize = 1000,
+        /// Connections of users at once, each listener for itself.
+        pub user_connections_max: usize = 20_000,
+        /// Seconds without a command after which an LMTP connection is closed.
+        pub lmtp_idle_s: u64 = 300,
+        /// Seconds a user has for logging in.
+        pub login_s: u64 = 60,
+        /// Seconds without a command after which a POP3 session ends. RFC 1939 demands 600 at least.
+        pub pop3_idle_s: u64 = 600,
+        /// Seconds without a command after which an IMAP session ends. RFC 9051 demands 1800 at least.
+        pub imap_idle_s: u64 = 1800,
+        /// Seconds within which a peer must take 64 KiB that we have for it, or send more of the body it began.
+        pub stall_s: u64 = 60,
+        /// Seconds a delivery has from its final dot to its answer.
+        pub commit_s: u64 = 30,
+    }
+}
+
+impl Settings for Config {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if BackendName::new(self.name.as_str()).is_err() {
+            problems.push(Problem::new(
+                "name",
+                &self.name,
+                "not one DNS label",
+                "use letters, digits and `-`, 63 at most",
+            ));
+        }
+        if VolumeName::new(self.volume.as_str()).is_err() {
+            problems.push(Problem::new(
+                "volume",
+                &self.volume,
+                "not one DNS label",
+                "use letters, digits and `-`, 63 at most",
+            ));
+        }
+        if self.link_listen.ip().is_unspecified() && self.link_advertise.is_none() {
+            problems.push(Problem::new(
+                "link_advertise",
+                "",
+                "missing, while `link_listen` is every address of this machine",
+                "set it to the `host:port` by which the other tiers reach this back-end",
+            ));
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            problems.push(Problem::new(
+                "tls",
+                "",
+                "one of `certificate` and `key` is missing",
+                "set both or none",
+            ));
+        }
+        self.listen
+            .check(self.tls.certificate.is_some(), &mut problems);
+        self.limits.check(&mut problems);
+        problems
+    }
+
+    fn log(&self) -> LogSettings {
+        self.log.clone()
+    }
+}
+
+impl Settings for Listeners {}
+impl Settings for PublicTlsFiles {}
+impl Settings for Limits {}
+
+impl Listeners {
+    fn check(&self, certificate: bool, problems: &mut Vec<Problem>) {
+        let implicit = [("listen.pop3s", self.pop3s), ("listen.imaps", self.imaps)];
+        for (key, address) in implicit {
+            if let Some(address) = address.filter(|_| !certificate) {
+                problems.push(Problem::new(
+                    key,
+                    address,
+                    "needs a certificate",
+                    "set `tls.certificate` and `tls.key`, or leave this listener out",
+                ));
+            }
+        }
+        if let Some(address) = self
+            .lmtp
+            .filter(|a| !a.ip().is_loopback() && !self.lmtp_beyond_loopback)
+        {
+            problems.push(Problem::new(
+                "listen.lmtp",
+                address,
+                "not loopback, and LMTP asks nobody who they are",
+                "use a loopback address, or set `listen.lmtp_beyond_loopback` on a network of your own",
+            ));
+        }
+        if self.plaintext_login {
+            for (key, address) in [("listen.pop3", self.pop3), ("listen.imap", self.imap)] {
+                if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                    problems.push(Problem::new(
+                        key,
+                        address,
+                        "not loopback, while `listen.plaintext_login` is set: passwords could be read on the way",
+                        "use a loopback address, or leave `listen.plaintext_login` out",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        problems.extend(
+            [
+                Problem::outside(
+                    "limits.message_size_max_bytes",
+                    &self.message_size_max_bytes,
+                    65_536..=1 << 40,
+                ),
+                // RFC 5321 §4.5.3.1.8: never under 100. The deliver stream carries 1,000.
+                Problem::outside("limits.recipients_max", &self.recipients_max, 100..=1000),
+                Problem::outside(
+                    "limits.lmtp_connections_max",
+                    &self.lmtp_connections_max,
+                    1..=1_000_000,
+                ),
+                Problem::outside(
+                    "limits.user_connections_max",
+                    &self.user_connections_max,
+                    1..=1_000_000,
+                ),
+                Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
+                Problem::outside("limits.login_s", &self.login_s, 1..=3600),
+                Problem::outside("limits.pop3_idle_s", &self.pop3_idle_s, 1..=86_400),
+                Problem::outside("limits.imap_idle_s", &self.imap_idle_s, 1..=86_400),
+                Problem::outside("limits.stall_s", &self.stall_s, 1..=3600),
+                Problem::outside("limits.commit_s", &self.commit_s, 1..=600),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+    }
+
+    /// How long a peer may leave us standing in the middle of something.
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall_s)
+    }
+}
+
+impl Config {
+    /// `host:port` told to the directory.
+    pub(crate) fn advertised(&self) -> String {
+        self.link_advertise
+            .clone()
+            .unwrap_or_else(|| self.link_listen.to_string())
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn keys(config: &Config) -> Vec<String> {
+        config
+            .problems()
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect()
+    }
+
+    #[test]
+    fn the_defaults_have_no_problem() {
+        assert_eq!(keys(&Config::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn plaintext_login_and_lmtp_are_for_loopback() {
+        let mut config = Config::default();
+        config.listen.plaintext_login = true;
+        config.listen.pop3 = Some("127.0.0.1:110".parse().unwrap());
+        config.listen.lmtp = Some("[::1]:24".parse().unwrap());
+        assert_eq!(keys(&config), Vec::<String>::new());
+        config.listen.pop3 = Some("192.0.2.1:110".parse().unwrap());
+        config.listen.lmtp = Some("0.0.0.0:24".parse().unwrap());
+        assert_eq!(keys(&config), ["listen.lmtp", "listen.pop3"]);
+        config.listen.lmtp_beyond_loopback = true;
+        config.listen.plaintext_login = false;
+        assert_eq!(keys(&config), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_wrong_setting_is_listed_at_once() {
+        let mut config = Config {
+            name: "a.b".into(),
+            link_listen: "0.0.0.0:4301".parse().unwrap(),
+            ..Config::default()
+        };
+        config.listen.imaps = Some("127.0.0.1:993".parse().unwrap());
+        config.limits.recipients_max = 99;
+        assert_eq!(
+            keys(&config),
+            [
+                "name",
+                "link_advertise",
+                "listen.imaps",
+                "limits.recipients_max"
+            ]
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! `POST /v1/deliver`: one message for accounts of this back-end, from a front-end or a sibling.
+//!
+//! ```text
+//! AwaitOpen ──Open──▶ AwaitData ──Data──▶ AwaitData ──Commit──▶ volume ──▶ reply
+//!                        └──── end, cut, stall, too large ────▶ the blob is dropped: nothing stays
+//! ```
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::{Extension, Json};
+use daemon::identity::{Peer, Role};
+use daemon::link::{Problem, require};
+use directory_api::AccountId;
+use http::StatusCode;
+use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult};
+use store_api::frame::{Decoder, Event, Kind};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::backend::Backend;
+use crate::delivered::Delivered;
+use crate::link::{first_frame, json, next_event};
+use crate::outcome::to_wire;
+use crate::refusal::malformed;
+use crate::volume::{
+    BlobWriter, Delivery, FinishedBlob, MailboxId, RECIPIENTS_MAX, Recipient, WriteError,
+};
+
+/// The front-end's id in logs; RFC 5321 paths bound the rest of `Open`.
+const TRACE_ID_MAX_OCTETS: usize = 64;
+
+/// Serves `POST /v1/deliver`. The request ends before or with the commit; what is answered after it is durable (P1).
+pub(crate) async fn serve(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    mut body: Body,
+) -> Result<Json<DeliverReply>, Problem> {
+    require(&peer, &[Role::MxFrontend, Role::StoreBackend])?;
+    let began = Instant::now();
+    let mut decoder = Decoder::default();
+    let open: DeliverOpen = first_frame(&mut body, &mut decoder).await?;
+    check_open(&backend, &open)?;
+    let (blob, commit) = match receive(&backend, &mut body, &mut decoder).await {
+        Ok(received) => received,
+        Err(problem) => {
+            warn!(trace_id = open.trace_id, txn = %open.txn, peer = %peer, why = %problem, "delivery not taken");
+            return Err(problem);
+        }
+    };
+    check_commit(&open, &commit, &blob)?;
+    let received = Instant::now();
+    let octets = commit.octets;
+    let accounts: Vec<AccountId> = commit
+        .recipients
+        .iter()
+        .map(|recipient| recipient.account)
+        .collect();
+    let sender = open.reverse_path.clone();
+    let outcomes = backend.volume.deliver(delivery(&open, commit, blob)).await;
+    let results: Vec<_> = accounts
+        .into_iter()
+        .zip(outcomes)
+        .map(|(account, outcome)| DeliverResult {
+            account,
+            outcome: to_wire(outcome),
+        })
+        .collect();
+    Delivered {
+        via: "deliver",
+        trace_id: &open.trace_id,
+        txn: open.txn,
+        sender: &sender,
+        octets,
+        receive: received - began,
+        commit: received.elapsed(),
+        reply: None,
+    }
+    .report(&results);
+    Ok(Json(DeliverReply { results }))
+}
+
+fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<(), Problem> {
+    if open.trace_id.len() > TRACE_ID_MAX_OCTETS {
+        return Err(malformed("the trace id is longer than 64 octets"));
+    }
+    if open.recipients.is_empty() || open.recipients.len() > RECIPIENTS_MAX {
+        return Err(malformed("there are no recipients, or more than 1,000"));
+    }
+    if !backend.may_write() {
+        return Err(Problem::unavailable(
+            "the volume takes no writes until an operator has adopted it",
+        ));
+    }
+    match open.declared_octets {
+        Some(octets) if octets > backend.config.limits.message_size_max_bytes => Err(too_large()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the octets as they come and returns them with the commit. Any error drops the blob.
+async fn receive(
+    backend: &Backend,
+    body: &mut Body,
+    decoder: &mut Decoder,
+) -> Result<(FinishedBlob, DeliverCommit), Problem> {
+    let mut blob = backend.volume.begin_blob();
+    let mut octets = 0u64;
+    loop {
+        let event = timeout(backend.config.limits.stall(), next_event(body, decoder));
+        match event.await.map_err(|_| {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "stalled", "the stream stalled")
+        })?? {
+            Some(Event::Data(piece)) => {
+                octets += piece.len() as u64;
+                if octets > backend.config.limits.message_size_max_bytes {
+                    return Err(too_large());
+                }
+                write(&mut blob, &piece).await?;
+            }
+            Some(Event::Control(Kind::Commit, payload)) => {
+                let commit: DeliverCommit = json(&payload)?;
+                // What is cut after the commit was still committed; what follows it in order is an error.
+                if let Ok(Some(_)) =
+                    timeout(backend.config.limits.stall(), next_event(body, decoder))
+                        .await
+                        .unwrap_or(Ok(None))
+                {
+                    return Err(malformed("the stream goes on after its commit"));
+                }
+                let blob = blob.finish().await.map_err(|error| unwritten(&error))?;
+                return Ok((blob, commit));
+            }
+            Some(Event::Control(..)) => {
+                return Err(malformed("a delivery has data and one commit"));
+            }
+            None => return Err(malformed("the stream ended without its commit")),
+        }
+    }
+}
+
+async fn write(blob: &mut BlobWriter, piece: &[u8]) -> Result<(), Problem> {
+    blob.write(piece).await.map_err(|error| unwritten(&error))
+}
+
+/// The hash is that of the octets that really are here (P9), and everything named was announced.
+fn check_commit(
+    open: &DeliverOpen,
+    commit: &DeliverCommit,
+    blob: &FinishedBlob,
+) -> Result<(), Problem> {
+    if blob.size() != commit.octets || blob.hash() != commit.blob_hash.0 {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "hash_mismatch",
+            "the octets that came are not those that were committed",
+        ));
+    }
+    let mut left: HashSet<AccountId> = open
+        .recipients
+        .iter()
+        .map(|recipient| recipient.account)
+        .collect();
+    if !commit
+        .recipients
+        .iter()
+        .all(|recipient| left.remove(&recipient.account))
+    {
+        return Err(malformed(
+            "the commit names a recipient twice, or one that was not announced",
+        ));
+    }
+    Ok(())
+}
+
+fn delivery(open: &DeliverOpen, commit: DeliverCommit, blob: FinishedBlob) -> Delivery {
+    Delivery {
+        txn: open.txn.0,
+        sender: open.reverse_path.clone().into_bytes(),
+        content_key: commit.content_key.0,
+        blob,
+        trace: open.trace_id.clone(),
+        received_ms: commit.received_ms,
+        recipients: commit
+            .recipients
+            .into_iter()
+            .map(|recipient| Recipient {
+                account: recipient.account,
+                epoch: recipient.epoch,
+                mailbox: MailboxId::INBOX,
+                prologue: recipient.prologue.0,
+            })
+            .collect(),
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the message is larger than this back-end takes",
+    )
+}
+
+fn unwritten(error: &WriteError) -> Problem {
+    error!(%error, "message cannot be written");
+    Problem::unavailable("the message cannot be written now")
+}

@@ -1,0 +1,33 @@
+//! The store back-end: keeps mailboxes on its volume and serves them.
+//!
+//! Mail comes in by the deliver stream ([`mod@deliver`], from the front-ends) and by LMTP (from other mail
+//! servers); it is read by POP3 and IMAP, through the proxy's session stream or over sockets of its
+//! own; accounts come and go by the transfer paths (driven by the migrator). All of it meets in
+//! [`volume::Volume`], which alone touches the disk.
+//!
+//! The shells here do the I/O around pure protocol cores of `mail_proto`. They never decide where
+//! an account lives: the directory says so, and a grant or an epoch proves it.
+
+pub mod volume;
+
+mod announce;
+mod backend;
+mod config;
+mod deliver;
+mod delivered;
+mod imap;
+mod link;
+mod listen;
+mod lmtp;
+mod metrics;
+mod outcome;
+mod pop3;
+mod refusal;
+mod run;
+mod session;
+mod sessions;
+mod transfer;
+mod user;
+
+pub use config::{Config, Limits, Listeners, PublicTlsFiles};
+pub use run::{RunError, run};

@@ -1,0 +1,251 @@
+//! The listeners of this back-end's own: users by POP3 and IMAP, other mail servers by LMTP.
+//!
+//! Any back-end may be asked for any user: a user who lives here is served here, one who lives on a
+//! sibling is relayed to it, as the proxy would do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::listener::{BindError, accept_each, bind};
+use daemon::public_tls::PublicTls;
+use daemon::stream::UserStream;
+use directory_api::Service;
+use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
+use directory_api::wire::LoginReply;
+use mail_proto::login::{LoginDialogue, Refusal};
+use mail_proto::{imap, pop3};
+use store_api::session::{self, Session, SessionOpen, relay};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, info, warn};
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::lmtp;
+use crate::session::{Opened, SessionRefusal};
+use crate::user::User;
+use crate::volume::Refusal as AccountRefusal;
+
+/// Everything bound, nothing accepted yet: a busy port stops the start before anything else happens.
+pub(crate) struct Bound {
+    lmtp: Option<TcpListener>,
+    users: Vec<UserListener>,
+}
+
+struct UserListener {
+    listener: TcpListener,
+    service: Service,
+    implicit_tls: bool,
+}
+
+/// A session that opened, here or on the sibling where the user lives.
+enum Home {
+    Here(Box<Opened>, SessionOpen),
+    There(Session),
+}
+
+impl Bound {
+    /// Binds what is configured.
+    pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
+        let listen = &config.listen;
+        let wanted = [
+            (listen.pop3, "store pop3", Service::Pop3, false),
+            (listen.pop3s, "store pop3s", Service::Pop3, true),
+            (listen.imap, "store imap", Service::Imap, false),
+            (listen.imaps, "store imaps", Service::Imap, true),
+        ];
+        let mut users = Vec::new();
+        for (address, what, service, implicit_tls) in wanted {
+            if let Some(address) = address {
+                users.push(UserListener {
+                    listener: bind(address, what)?,
+                    service,
+                    implicit_tls,
+                });
+            }
+        }
+        let lmtp = listen
+            .lmtp
+            .map(|address| bind(address, "store lmtp"))
+            .transpose()?;
+        Ok(Self { lmtp, users })
+    }
+
+    /// Serves all of them until the shutdown.
+    pub(crate) fn serve(self, backend: &Arc<Backend>) {
+        let limits = &backend.config.limits;
+        if let Some(listener) = self.lmtp {
+            let serving = Arc::clone(backend);
+            let accepting = accept_each(
+                listener,
+                limits.lmtp_connections_max,
+                backend.shutdown.clone(),
+                move |stream, client| lmtp::serve(Arc::clone(&serving), stream, client),
+            );
+            backend.shutdown.spawn(accepting);
+        }
+        for UserListener {
+            listener,
+            service,
+            implicit_tls,
+        } in self.users
+        {
+            let front = Arc::new(Front {
+                options: FrontOptions {
+                    service,
+                    hostname: backend.config.hostname.clone(),
+                    tls: backend.public_tls.clone(),
+                    plaintext_on_loopback: backend.config.listen.plaintext_login,
+                    login_timeout: Duration::from_secs(limits.login_s),
+                    // A user who lives on a sibling is relayed there.
+                    backend: None,
+                },
+                implicit_tls: backend.public_tls.clone().filter(|_| implicit_tls),
+                backend: Arc::clone(backend),
+            });
+            let accepting = accept_each(
+                listener,
+                limits.user_connections_max,
+                backend.shutdown.clone(),
+                move |stream, client| Arc::clone(&front).serve(stream, client),
+            );
+            backend.shutdown.spawn(accepting);
+        }
+    }
+}
+
+/// One listener for users.
+struct Front {
+    backend: Arc<Backend>,
+    options: FrontOptions,
+    implicit_tls: Option<PublicTls>,
+}
+
+impl Front {
+    async fn serve(self: Arc<Self>, socket: TcpStream, client: SocketAddr) {
+        let stream = match &self.implicit_tls {
+            Some(tls) => {
+                match UserStream::implicit_tls(socket, tls, self.options.login_timeout).await {
+                    Ok(stream) => stream,
+                    Err(error) => return debug!(%client, %error, "tls handshake failed"),
+                }
+            }
+            None => UserStream::plain(socket),
+        };
+        let dialogue = self.options.dialogue(&stream, client);
+        let logged_in = match self.options.service {
+            Service::Pop3 => {
+                self.log_in(stream, pop3::Login::new(dialogue), client)
+                    .await
+            }
+            Service::Imap => {
+                self.log_in(stream, imap::Login::new(dialogue), client)
+                    .await
+            }
+        };
+        let LoggedIn {
+            stream,
+            session,
+            leftover,
+            facts,
+            login,
+        } = match logged_in {
+            Ok(logged_in) => logged_in,
+            Err(ended) => {
+                return debug!(%client, service = self.options.service.as_str(), %ended, "no login");
+            }
+        };
+        let limits = &self.backend.config.limits;
+        match session {
+            Home::Here(opened, open) => {
+                let user = User::direct(stream, leftover, limits.stall());
+                self.backend.run_session(*opened, user, &open).await;
+            }
+            Home::There(session) => {
+                // The session's own idle limit is shorter and comes with a word to the user.
+                let idle_max = Duration::from_secs(
+                    limits.pop3_idle_s.max(limits.imap_idle_s) + limits.stall_s,
+                );
+                let relayed =
+                    relay(stream, leftover, session, idle_max, &self.backend.shutdown).await;
+                info!(
+                    service = facts.service.as_str(),
+                    account = %login.account,
+                    home = %login.home.backend,
+                    client = %facts.client,
+                    from_user = relayed.from_user,
+                    to_user = relayed.to_user,
+                    end = relayed.end.as_str(),
+                    "relayed session ended"
+                );
+            }
+        }
+    }
+
+    async fn log_in<D: LoginDialogue>(
+        &self,
+        stream: UserStream,
+        dialogue: D,
+        client: SocketAddr,
+    ) -> Result<LoggedIn<Home>, Ended> {
+        let Backend {
+            directory,
+            shutdown,
+            ..
+        } = &*self.backend;
+        log_in(
+            stream,
+            dialogue,
+            client,
+            directory,
+            &self.options,
+            shutdown,
+            |login, facts| self.open(login, facts),
+        )
+        .await
+    }
+
+    /// Opens the session where the directory says that the user lives.
+    async fn open(&self, login: LoginReply, facts: LoginFacts) -> Result<Home, OpenError> {
+        let open = SessionOpen {
+            grant: login.grant,
+            service: facts.service,
+            client: facts.client.to_string(),
+            tls: facts
+                .tls
+                .map(|tls| format!("{} {}", tls.version, tls.cipher)),
+            tag: facts.tag,
+            trace_id: trace_id(),
+        };
+        if login.home.backend == self.backend.name {
+            return match self.backend.open_session(&open).await {
+                Ok(opened) => Ok(Home::Here(Box::new(opened), open)),
+                Err(SessionRefusal::Account(
+                    AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
+                )) => Err(OpenError::LookAgain),
+                Err(_) => Err(OpenError::Refused(Refusal::Temporary)),
+            };
+        }
+        let link = self
+            .backend
+            .backends
+            .link_at(&login.home.backend, &login.backend_address);
+        match Session::open(&link, &open, OPEN_WITHIN).await {
+            Ok(session) => Ok(Home::There(session)),
+            Err(session::OpenError::Moved(_) | session::OpenError::StaleEpoch) => {
+                Err(OpenError::LookAgain)
+            }
+            Err(error) => {
+                warn!(home = %login.home.backend, %error, trace_id = open.trace_id, "session at the user's home did not open");
+                Err(OpenError::Refused(Refusal::Temporary))
+            }
+        }
+    }
+}
+
+fn trace_id() -> String {
+    data_encoding::HEXLOWER.encode(&daemon::random::token128()[..8])
+}
+
+/// Opening takes a snapshot of the maildrop: milliseconds, seconds for a very large one.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,111 @@
+//! The figures of this tier, each described beside where it is counted.
+
+use std::time::Duration;
+
+use daemon::metrics::{
+    counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use directory_api::{BackendName, Service};
+
+use crate::volume::VolumeStatus;
+
+/// Tells the recorder what each figure means.
+pub(crate) fn describe() {
+    // What is described before anybody collects is lost. Once a process; later calls change nothing.
+    daemon::metrics::install();
+    describe_counter!(
+        DELIVERIES,
+        "Deliveries to one account, by the way they came and by outcome."
+    );
+    describe_histogram!(
+        COMMIT,
+        "Seconds from the end of a message's octets to its durable commit."
+    );
+    describe_histogram!(MESSAGE, "Octets of accepted messages, without trace lines.");
+    describe_gauge!(SESSIONS_OPEN, "Sessions of users open now.");
+    describe_counter!(SESSIONS, "Sessions of users that ended, by how.");
+    describe_counter!(
+        SESSIONS_REFUSED,
+        "Sessions of users that were not opened, by why."
+    );
+    describe_counter!(TRANSFERS, "Steps of moves, by step and outcome.");
+    describe_gauge!(
+        ANNOUNCED,
+        "Whether the directory took the last announcement."
+    );
+    describe_gauge!(JOURNAL, "Journal octets that a restart would replay.");
+    describe_gauge!(READ_ONLY, "Whether the volume refuses writes.");
+    describe_gauge!(ACCOUNTS, "Accounts in the volume's index.");
+}
+
+/// One delivery to one account.
+pub(crate) fn delivered(via: &'static str, outcome: &'static str) {
+    counter!(DELIVERIES, "via" => via, "outcome" => outcome).increment(1);
+}
+
+/// One message, however many accounts got it.
+pub(crate) fn committed(octets: u64, commit: Duration) {
+    histogram!(COMMIT).record(commit);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a histogram's buckets are far coarser"
+    )]
+    histogram!(MESSAGE).record(octets as f64);
+}
+
+/// One session that was not opened.
+pub(crate) fn session_refused(service: Service, why: &'static str) {
+    counter!(SESSIONS_REFUSED, "service" => service.as_str(), "why" => why).increment(1);
+}
+
+/// One session that ended.
+pub(crate) fn session_ended(service: Service, end: &'static str) {
+    counter!(SESSIONS, "service" => service.as_str(), "end" => end).increment(1);
+}
+
+/// One step of a move.
+pub(crate) fn transfer(step: &'static str, outcome: &'static str) {
+    counter!(TRANSFERS, "step" => step, "outcome" => outcome).increment(1);
+}
+
+/// Whether the directory took the announcement.
+pub(crate) fn announced(backend: &BackendName, taken: bool) {
+    gauge!(ANNOUNCED, "backend" => backend.to_string()).set(f64::from(u8::from(taken)));
+}
+
+/// How the volume is. Several back-ends may share a process, therefore the label.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+pub(crate) fn volume(backend: &BackendName, status: &VolumeStatus) {
+    let label = || backend.to_string();
+    gauge!(JOURNAL, "backend" => label()).set(status.unreleased_bytes as f64);
+    gauge!(ACCOUNTS, "backend" => label()).set(status.account_count as f64);
+    gauge!(READ_ONLY, "backend" => label()).set(f64::from(u8::from(status.read_only.is_some())));
+}
+
+/// Counts a session as open for as long as it lives.
+pub(crate) struct SessionGauge(Service);
+
+impl SessionGauge {
+    pub(crate) fn enter(service: Service) -> Self {
+        gauge!(SESSIONS_OPEN, "service" => service.as_str()).increment(1.0);
+        Self(service)
+    }
+}
+
+impl Drop for SessionGauge {
+    fn drop(&mut self) {
+        gauge!(SESSIONS_OPEN, "service" => self.0.as_str()).decrement(1.0);
+    }
+}
+
+const DELIVERIES: &str = "posthouse_store_deliveries_total";
+const COMMIT: &str = "posthouse_store_delivery_commit_seconds";
+const MESSAGE: &str = "posthouse_store_message_bytes";
+const SESSIONS_OPEN: &str = "posthouse_store_sessions_open";
+const SESSIONS: &str = "posthouse_store_sessions_total";
+const SESSIONS_REFUSED: &str = "posthouse_store_sessions_refused_total";
+const TRANSFERS: &str = "posthouse_store_transfer_steps_total";
+const ANNOUNCED: &str = "posthouse_store_announced";
+const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";
+const READ_ONLY: &str = "posthouse_store_volume_read_only";
+const ACCOUNTS: &str = "posthouse_store_volume_accounts";

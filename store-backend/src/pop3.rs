@@ -1,0 +1,110 @@
+//! A POP3 session after its login: the maildrop's snapshot, its messages, and the deletions at QUIT.
+//!
+//! The states and texts are `mail_proto`'s; here is what they ask of the volume. No lock is held:
+//! the snapshot is a list of UIDs, a message that went meanwhile is answered as gone, and DELE
+//! takes effect at QUIT alone, so that an abrupt close deletes nothing (RFC 1939 §6).
+
+mod retrieve;
+mod update;
+
+use std::time::Duration;
+
+use directory_api::{AccountId, Epoch};
+use mail_proto::login::{CloseReason, Shut};
+use mail_proto::pop3::{Entry, Maildrop, Step, Transaction};
+use tokio::time::timeout;
+
+use crate::session::SessionEnd;
+use crate::sessions::Registration;
+use crate::user::{Cut, Input, User};
+use crate::volume::{MailboxId, ReadError, Volume};
+
+/// One open maildrop.
+pub(crate) struct Pop3<'a> {
+    pub(crate) volume: &'a Volume,
+    pub(crate) account: AccountId,
+    pub(crate) epoch: Epoch,
+    pub(crate) idle: Duration,
+    pub(crate) may_write: bool,
+}
+
+impl Pop3<'_> {
+    /// Takes the snapshot: every message of the INBOX as it is now.
+    pub(crate) async fn snapshot(&self) -> Result<Maildrop, ReadError> {
+        let Some(inbox) = self.volume.mailbox(self.account, "INBOX").await? else {
+            // Nothing was ever delivered: UIDVALIDITY shows in no UIDL then.
+            return Ok(Maildrop::new(1, Vec::new()));
+        };
+        let messages = self.volume.messages(self.account, MailboxId::INBOX).await?;
+        let entries = messages.iter().map(|message| Entry {
+            uid: message.uid,
+            size: message.size_octets,
+            deleted: false,
+        });
+        Ok(Maildrop::new(inbox.uidvalidity, entries.collect()))
+    }
+
+    /// Runs the session to its end. Nothing of it stands on the call stack but the place of a
+    /// message under way: between two commands the state is `transaction.maildrop()` alone.
+    pub(crate) async fn run(
+        &self,
+        user: &mut User,
+        maildrop: Maildrop,
+        registration: &mut Registration,
+    ) -> SessionEnd {
+        let mut transaction = Transaction::new(maildrop, b"");
+        match self.drive(user, &mut transaction, registration).await {
+            Ok(end) => end,
+            Err(cut) => SessionEnd::Cut(cut),
+        }
+    }
+
+    async fn drive(
+        &self,
+        user: &mut User,
+        transaction: &mut Transaction,
+        registration: &mut Registration,
+    ) -> Result<SessionEnd, Cut> {
+        let mut why = SessionEnd::Quit;
+        loop {
+            match transaction.next() {
+                Step::NeedInput => {
+                    let arrived = tokio::select! {
+                        // First, or a client that never stops sending would never be told.
+                        biased;
+                        () = registration.ending() => {
+                            why = SessionEnd::Ended;
+                            transaction.shut(Shut::GoingDown);
+                            continue;
+                        }
+                        arrived = timeout(self.idle, user.fill()) => arrived,
+                    };
+                    match arrived {
+                        Ok(Ok(Input::Octets)) => {
+                            let took = transaction.receive(user.pending());
+                            user.took(took);
+                        }
+                        // Closed without QUIT: the UPDATE state is never entered.
+                        Ok(Ok(Input::End)) => return Ok(SessionEnd::Closed),
+                        Ok(Err(cut)) => return Err(cut),
+                        Err(_) => {
+                            why = SessionEnd::Idle;
+                            transaction.shut(Shut::TimedOut);
+                        }
+                    }
+                }
+                Step::Send(octets) => user.write(octets).await?,
+                Step::SendMessage(wanted) => self.retrieve(user, transaction, wanted).await?,
+                Step::Commit { deleted } => {
+                    let done = self.update(deleted).await;
+                    transaction.committed(done);
+                }
+                Step::Close(CloseReason::TooManyErrors) => return Ok(SessionEnd::Errors),
+                Step::Close(CloseReason::Quit | CloseReason::Shut) => return Ok(why),
+                Step::AwaitAnswer => {
+                    unreachable!("every question is answered before the next step is asked for")
+                }
+            }
+        }
+    }
+}

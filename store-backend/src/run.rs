@@ -1,0 +1,178 @@
+//! Starts everything a back-end is made of, and stops it in the right order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use daemon::clock::now_ms;
+use daemon::config::Settings as _;
+use daemon::health::{Health, serve_observability};
+use daemon::identity::{Identity, IdentityError};
+use daemon::link;
+use daemon::listener::{BindError, bind};
+use daemon::public_tls::PublicTls;
+use daemon::shutdown::Shutdown;
+use directory_api::client::{ClientOptions, DirectoryClient};
+use directory_api::grant::GrantVerifier;
+use directory_api::{BackendName, NameError, VolumeName};
+use durable::RealDisk;
+use store_api::Backends;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use crate::announce;
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::link::router;
+use crate::listen::Bound;
+use crate::metrics;
+use crate::sessions::Sessions;
+use crate::volume::{OpenError, Volume, VolumeConfig};
+
+/// Why a back-end did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting has a value that cannot be used.
+    #[error("setting {key}: {problem}; {remedy}")]
+    Setting {
+        /// The dotted name.
+        key: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A name in the settings is not one.
+    #[error("a name in the settings cannot be used")]
+    Name(#[from] NameError),
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The certificate is another back-end's.
+    #[error(
+        "the certificate of `identity` is that of {certificate}, but `name` is {name}; correct one of them"
+    )]
+    ForeignIdentity {
+        /// Who the certificate says we are.
+        certificate: String,
+        /// Who the settings say we are.
+        name: BackendName,
+    },
+    /// A port cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The volume cannot be used; it is untouched.
+    #[error(transparent)]
+    Volume(#[from] OpenError),
+    /// The process is too small to start.
+    #[error("a thread cannot be started")]
+    Thread,
+}
+
+/// How long a drain waits before the volume is closed under what still runs.
+const DRAIN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs one back-end until the shutdown begins, then drains it and closes its volume.
+///
+/// # Errors
+/// [`RunError`]: it did not start, and nothing was changed.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    // Its own, so that only what was started here is drained here, and ended when the start fails.
+    let shutdown = shutdown.child();
+    let ended = serve(config, shutdown.clone()).await;
+    shutdown.begin();
+    ended
+}
+
+async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    if let Some(problem) = config.problems().into_iter().next() {
+        return Err(RunError::Setting {
+            key: problem.key,
+            problem: problem.problem.into_owned(),
+            remedy: problem.remedy.into_owned(),
+        });
+    }
+    let name = BackendName::new(config.name.as_str())?;
+    let volume_name = VolumeName::new(config.volume.as_str())?;
+    let identity = Arc::new(Identity::load(&config.identity)?);
+    if identity.peer().node != name.as_str() {
+        return Err(RunError::ForeignIdentity {
+            certificate: identity.peer().to_string(),
+            name,
+        });
+    }
+    let public_tls = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => Some(PublicTls::load(certificate, key)?),
+        _ => None,
+    };
+    let link_listener = bind(config.link_listen, "store link")?;
+    let metrics_listener = bind(config.metrics_listen, "store metrics")?;
+    let bound = Bound::bind(&config)?;
+    warn_about_plaintext(&config);
+
+    metrics::describe();
+    let health = Health::new();
+    shutdown.spawn(serve_observability(
+        metrics_listener,
+        health.clone(),
+        shutdown.clone(),
+    ));
+    health.set_waiting(RECOVERY);
+    health.set_waiting(announce::waiting_for(&config));
+    let volume_config = VolumeConfig::new(&config.data, name.clone(), volume_name.clone());
+    let opening =
+        tokio::task::spawn_blocking(move || Volume::open(volume_config, Arc::new(RealDisk)));
+    let volume = opening.await.map_err(|_| RunError::Thread)??;
+    health.arrived(RECOVERY);
+
+    let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
+    directory.follow(&shutdown);
+    let backend = Arc::new(Backend {
+        backends: Backends::new(Arc::clone(&identity), directory.clone()),
+        grants: GrantVerifier::new(now_ms()),
+        sessions: Sessions::new(shutdown.clone()),
+        keys_asked: Mutex::default(),
+        restored: AtomicBool::new(false),
+        shutdown: shutdown.clone(),
+        name,
+        volume: volume.clone(),
+        directory,
+        public_tls,
+        config,
+    });
+    shutdown.spawn(link::serve(
+        link_listener,
+        identity,
+        router(Arc::clone(&backend)),
+        shutdown.clone(),
+    ));
+    bound.serve(&backend);
+    info!(name = %backend.name, link = %backend.config.link_listen, data = %backend.config.data.display(), "store back-end started");
+    shutdown.spawn(announce::run(backend, volume_name, health));
+
+    shutdown.requested().await;
+    if !shutdown.drained(DRAIN_WITHIN).await {
+        warn!(
+            tasks = shutdown.tasks_running(),
+            "closing the volume under sessions that still run"
+        );
+    }
+    tokio::task::spawn_blocking(move || volume.close())
+        .await
+        .map_err(|_| RunError::Thread)
+}
+
+fn warn_about_plaintext(config: &Config) {
+    if config.listen.plaintext_login {
+        warn!("users may log in without TLS from loopback");
+    }
+    if config
+        .listen
+        .lmtp
+        .is_some_and(|address| !address.ip().is_loopback())
+    {
+        warn!("LMTP is open beyond loopback, and asks nobody who they are");
+    }
+}
+
+const RECOVERY: &str = "recovery of the volume";

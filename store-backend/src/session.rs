@@ -1,0 +1,222 @@
+//! One user's session: `POST /v1/session` from the proxy, or a login at a listener of our own.
+//!
+//! Both come here with a grant and both are served by the same engine. The grant is verified by
+//! this back-end itself (P8), then the session is entered among the open ones, then the volume is
+//! asked whether the account may be opened at the grant's epoch (P4); the order matters to a
+//! freeze, see [`crate::sessions`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use daemon::clock::now_ms;
+use daemon::identity::{Peer, Role};
+use daemon::link::{LinkBody, Problem, require};
+use directory_api::Service;
+use directory_api::grant::{Grant, GrantError};
+use mail_proto::pop3::Maildrop;
+use store_api::frame::Decoder;
+use store_api::session::SessionOpen;
+use tracing::{info, warn};
+
+use crate::backend::Backend;
+use crate::imap::Imap;
+use crate::link::first_frame;
+use crate::metrics;
+use crate::pop3::Pop3;
+use crate::sessions::Registration;
+use crate::user::{Cut, User};
+use crate::volume::{ReadError, Refusal};
+
+/// Why a session was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionRefusal {
+    /// The grant does not open this service here.
+    #[error("grant was refused")]
+    Grant(#[source] GrantError),
+    /// The grant is for the other service.
+    #[error("grant is for another service")]
+    Service,
+    /// The volume does not open the account.
+    #[error("account is not open")]
+    Account(#[from] Refusal),
+    /// The volume cannot be read.
+    #[error("volume cannot be read")]
+    Read(#[from] ReadError),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// The user said good-bye.
+    Quit,
+    /// The user closed without a good-bye.
+    Closed,
+    /// No command for too long.
+    Idle,
+    /// We ended it: the account is being moved, or the process drains.
+    Ended,
+    /// Too many mistakes.
+    Errors,
+    /// The connection broke or stalled.
+    Cut(Cut),
+}
+
+/// A session that may begin: nothing has been said to the user yet.
+pub(crate) struct Opened {
+    grant: Grant,
+    registration: Registration,
+    start: Start,
+}
+
+enum Start {
+    Pop3(Maildrop),
+    Imap { tag: String },
+}
+
+/// Pieces that wait to be sent to the proxy: with pieces of 64 KiB this bounds what a user who
+/// reads slowly holds here.
+const WINDOW_PIECES: usize = 2;
+
+/// Serves `POST /v1/session`.
+pub(crate) async fn serve(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    mut body: Body,
+) -> Result<Response, Problem> {
+    // A sibling relays users who came to its own listeners.
+    require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
+    let mut decoder = Decoder::default();
+    let open: SessionOpen = first_frame(&mut body, &mut decoder).await?;
+    let opened = backend.open_session(&open).await.map_err(Problem::from)?;
+    let (sender, answer) = LinkBody::channel(WINDOW_PIECES);
+    let user = User::framed(body, decoder, sender, backend.config.limits.stall());
+    let serving = Arc::clone(&backend);
+    backend
+        .shutdown
+        .spawn(async move { serving.run_session(opened, user, &open).await });
+    Ok(Response::new(Body::new(answer)))
+}
+
+impl Backend {
+    /// Decides whether the session may begin. Nothing is said to the user here.
+    pub(crate) async fn open_session(&self, open: &SessionOpen) -> Result<Opened, SessionRefusal> {
+        let opened = self.admit(open).await;
+        if let Err(refusal) = &opened {
+            metrics::session_refused(open.service, refusal.code());
+            warn!(
+                trace_id = open.trace_id,
+                service = open.service.as_str(),
+                client = open.client,
+                why = refusal.code(),
+                "session refused"
+            );
+        }
+        opened
+    }
+
+    async fn admit(&self, open: &SessionOpen) -> Result<Opened, SessionRefusal> {
+        let grant = self.verify(&open.grant).await?;
+        if grant.service != open.service {
+            return Err(SessionRefusal::Service);
+        }
+        let registration = self.sessions.register(grant.account);
+        self.volume
+            .ensure_account(grant.account, grant.epoch)
+            .await?;
+        let start = match grant.service {
+            Service::Pop3 => Start::Pop3(self.pop3(&grant).snapshot().await?),
+            Service::Imap => Start::Imap {
+                tag: open.tag.clone().ok_or(SessionRefusal::Service)?,
+            },
+        };
+        Ok(Opened {
+            grant,
+            registration,
+            start,
+        })
+    }
+
+    /// A key that is not known may be newer than the last announcement: the directory is asked once.
+    async fn verify(&self, grant: &str) -> Result<Grant, SessionRefusal> {
+        let verdict = match self.grants.verify(grant, now_ms(), &self.name) {
+            Err(GrantError::UnknownKey) if self.renew_keys().await => {
+                self.grants.verify(grant, now_ms(), &self.name)
+            }
+            verdict => verdict,
+        };
+        verdict.map_err(SessionRefusal::Grant)
+    }
+
+    fn pop3<'a>(&'a self, grant: &Grant) -> Pop3<'a> {
+        Pop3 {
+            volume: &self.volume,
+            account: grant.account,
+            epoch: grant.epoch,
+            idle: Duration::from_secs(self.config.limits.pop3_idle_s),
+            may_write: self.may_write(),
+        }
+    }
+
+    /// Serves the session to its end and logs one line.
+    pub(crate) async fn run_session(&self, opened: Opened, mut user: User, open: &SessionOpen) {
+        let Opened {
+            grant,
+            mut registration,
+            start,
+        } = opened;
+        let began = Instant::now();
+        let _open = metrics::SessionGauge::enter(grant.service);
+        let end = match start {
+            Start::Pop3(maildrop) => {
+                self.pop3(&grant)
+                    .run(&mut user, maildrop, &mut registration)
+                    .await
+            }
+            Start::Imap { tag } => {
+                let idle = Duration::from_secs(self.config.limits.imap_idle_s);
+                let mut imap = Imap::new(&self.volume, grant.account, idle);
+                imap.run(&mut user, &tag, &mut registration).await
+            }
+        };
+        // Gone from the registry first: whoever froze the account waits for that, not for the peer.
+        drop(registration);
+        let (from_user, to_user) = user.offsets();
+        if !matches!(end, SessionEnd::Cut(_)) {
+            // A peer that is gone already does not hear the end; nothing follows from that.
+            let _ = user.finish().await;
+        }
+        metrics::session_ended(grant.service, end.label());
+        info!(
+            trace_id = open.trace_id,
+            service = grant.service.as_str(),
+            account = %grant.account,
+            login_name = %grant.login_name,
+            client = open.client,
+            tls = open.tls.as_deref().unwrap_or("none"),
+            from_user,
+            to_user,
+            seconds = began.elapsed().as_secs_f64(),
+            end = end.label(),
+            "session ended"
+        );
+    }
+}
+
+impl SessionEnd {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::Closed => "closed",
+            Self::Idle => "idle",
+            Self::Ended => "ended",
+            Self::Errors => "errors",
+            Self::Cut(Cut::Gone) => "cut",
+            Self::Cut(Cut::Stalled) => "stalled",
+            Self::Cut(Cut::Malformed) => "malformed",
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The paths under `/v1/transfer`: one account goes from one back-end to another.
+//!
+//! Every step is one command of the volume, durable when answered and harmless when repeated; what
+//! may follow what is decided there. Here are roles, the end of the account's sessions at a freeze,
+//! and the streams of items and blobs.
+
+mod pull;
+mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use daemon::identity::{Peer, Role};
+use daemon::link::{Problem, require};
+use directory_api::{AccountId, Epoch};
+use store_api::transfer::{
+    AccountState as WireState, Activate, Freeze, Release, Summary, SummaryQuery, Undo, path,
+};
+use store_api::{MoveId, SetHash};
+use tracing::{info, warn};
+
+use crate::backend::Backend;
+use crate::link::Asked;
+use crate::volume::{AccountState, Refusal};
+use crate::{metrics, refusal};
+
+/// The paths, each with its roles checked first.
+pub(crate) fn routes() -> Router<Arc<Backend>> {
+    Router::new()
+        .route(path::FREEZE, post(freeze))
+        .route(path::THAW, post(thaw))
+        .route(path::DISCARD, post(discard))
+        .route(path::SUMMARY, post(summary))
+        .route(path::ACTIVATE, post(activate))
+        .route(path::RELEASE, post(release))
+        .route(path::PULL, post(pull::serve))
+        .route(path::EXPORT, post(source::export))
+        .route(path::BLOB, post(source::blob))
+}
+
+/// Who drives a move.
+const DRIVERS: [Role; 2] = [Role::Migrator, Role::Operator];
+
+/// Sessions end at their next command's edge; one that is sending a message to a slow reader is
+/// not waited for longer, because it cannot write any more.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(2);
+
+type Answer = Result<Json<Summary>, Problem>;
+
+async fn freeze(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Freeze>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Freeze {
+        account,
+        epoch,
+        move_id,
+    } = request;
+    // Marked first, so that no session opens behind the back of those that are ended.
+    let frozen = backend.volume.freeze(account, epoch, octets(move_id)).await;
+    if frozen.is_ok() {
+        let (sessions, all_ended) = backend.sessions.end(account, SESSIONS_END_WITHIN).await;
+        if !all_ended {
+            warn!(%account, %move_id, sessions, "some sessions of a frozen account have not ended yet; they cannot write");
+        }
+    }
+    backend.done("freeze", account, move_id, frozen).await
+}
+
+async fn thaw(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Undo>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Undo { account, move_id } = request;
+    let thawed = backend.volume.thaw(account, octets(move_id)).await;
+    backend.done("thaw", account, move_id, thawed).await
+}
+
+async fn discard(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Undo>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Undo { account, move_id } = request;
+    let discarded = backend
+        .volume
+        .discard_import(account, octets(move_id))
+        .await;
+    backend.done("discard", account, move_id, discarded).await
+}
+
+async fn activate(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Activate>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Activate {
+        account,
+        move_id,
+        epoch,
+    } = request;
+    let activated = backend
+        .volume
+        .activate(account, epoch, octets(move_id))
+        .await;
+    backend.done("activate", account, move_id, activated).await
+}
+
+async fn release(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Release>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Release {
+        account,
+        move_id,
+        backend: new_home,
+        epoch,
+    } = request;
+    let released = backend
+        .volume
+        .release(account, octets(move_id), new_home, epoch)
+        .await;
+    backend.done("release", account, move_id, released).await
+}
+
+async fn summary(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<SummaryQuery>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    backend.summary(request.account).await.map(Json)
+}
+
+impl Backend {
+    /// Logs and counts one step and answers with what is here after it.
+    async fn done(
+        &self,
+        step: &'static str,
+        account: AccountId,
+        move_id: MoveId,
+        outcome: Result<(), Refusal>,
+    ) -> Answer {
+        if let Err(refused) = outcome {
+            metrics::transfer(step, "refused");
+            warn!(step, %account, %move_id, why = %refused, "transfer step refused");
+            return Err(refusal::account(refused));
+        }
+        let summary = self.summary(account).await?;
+        metrics::transfer(step, "done");
+        info!(step, %account, %move_id, state = ?summary.state, epoch = %summary.epoch, messages = summary.messages, "transfer step done");
+        Ok(Json(summary))
+    }
+
+    async fn summary(&self, account: AccountId) -> Result<Summary, Problem> {
+        let Some(info) = self
+            .volume
+            .account(account)
+            .await
+            .map_err(|error| refusal::read(&error))?
+        else {
+            return Ok(Summary {
+                state: WireState::Absent,
+                epoch: Epoch(0),
+                move_id: None,
+                messages: 0,
+                octets: 0,
+                set_hash: SetHash([0; 32]),
+            });
+        };
+        let set_hash = self
+            .volume
+            .set_hash(account)
+            .await
+            .map_err(|error| refusal::read(&error))?;
+        let (state, move_id) = match info.state {
+            AccountState::Active => (WireState::Active, None),
+            AccountState::Frozen { move_id } => {
+                (WireState::Frozen, Some(MoveId::from_octets(move_id)))
+            }
+            AccountState::Importing { move_id } => {
+                (WireState::Importing, Some(MoveId::from_octets(move_id)))
+            }
+            AccountState::Moved { .. } => (WireState::Moved, None),
+        };
+        Ok(Summary {
+            state,
+            epoch: info.epoch,
+            move_id,
+            messages: info.message_count,
+            octets: info.size_octets,
+            set_hash: SetHash(set_hash),
+        })
+    }
+}
+
+/// The form in which the volume keeps it.
+fn octets(move_id: MoveId) -> [u8; 16] {
+    u128::from_str_radix(&move_id.to_string(), 16)
+        .expect("a move's number prints as hexadecimal")
+        .to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moves_number_is_the_same_in_the_volume_and_on_the_wire() {
+        let number = [
+            0x00, 0x12, 0xff, 0x80, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        ];
+        assert_eq!(octets(MoveId::from_octets(number)), number);
+    }
+}

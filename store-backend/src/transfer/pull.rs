@@ -1,0 +1,236 @@
+//! `POST /v1/transfer/pull`: this back-end, the target, fetches an account from its source.
+//!
+//! ```text
+//! begin import ─▶ all items ─▶ of some hundred: blobs that are missing (several at once) ─▶ import ─▶ … ─▶ done
+//! ```
+//! Blobs come before the items that name them, because an item may only name a blob that is here.
+//! Asked again after a crash or a cut, what came before is still here and is not copied again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use daemon::identity::Peer;
+use daemon::link::{BodySender, LinkBody, Problem, require};
+use store_api::BlobHash;
+use store_api::frame::{Kind, frame, json_frame};
+use store_api::transfer::{Blob, Export, Pull, PullProgress, TransferClient, TransferError};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{DRIVERS, octets};
+use crate::backend::Backend;
+use crate::link::Asked;
+use crate::volume::{Hash, Item, ReadError, Refusal, WriteError};
+use crate::{metrics, refusal};
+
+/// Blobs on their way at once: hides the round trip, and bounds memory by a few windows.
+const BLOBS_IN_FLIGHT: usize = 8;
+/// Items of one import command, and their octets.
+const ITEMS_MAX: usize = 500;
+const ITEMS_MAX_OCTETS: usize = 1 << 20;
+/// The source sends nothing for this long: it is gone, and the migrator asks again.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Why a pull stopped. Everything that is here stays for the next.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error("source: {0}")]
+    Source(#[from] TransferError),
+    #[error("source sent nothing for too long")]
+    Stalled,
+    #[error("source sent other octets than those of blob {0}")]
+    WrongBlob(BlobHash),
+    #[error("blob cannot be written: {0}")]
+    Write(#[from] WriteError),
+    #[error("volume cannot be read: {0}")]
+    Read(#[from] ReadError),
+    #[error("volume refused: {0}")]
+    Refused(#[from] Refusal),
+    #[error("migrator is gone")]
+    Gone,
+    #[error("process is stopping")]
+    Stopped,
+}
+
+/// Serves the path. A refusal of the import itself is a problem; what fails later cuts the stream.
+pub(super) async fn serve(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Pull>,
+) -> Result<Response, Problem> {
+    require(&peer, &DRIVERS)?;
+    let Pull {
+        account,
+        move_id,
+        ref source,
+        ..
+    } = request;
+    let begun = backend
+        .volume
+        .begin_import(account, octets(move_id), source.clone())
+        .await;
+    if let Err(refused) = begun {
+        metrics::transfer("pull", "refused");
+        warn!(%account, %move_id, %source, why = %refused, "pull refused");
+        return Err(refusal::account(refused));
+    }
+    let (sender, body) = LinkBody::channel(2);
+    let pulling = Arc::clone(&backend);
+    backend.shutdown.spawn(async move {
+        let Pull { account, move_id, source, .. } = &request;
+        match run(&pulling, &request, &sender).await {
+            Ok(PullProgress { messages, octets, copied_octets, .. }) => {
+                metrics::transfer("pull", "done");
+                info!(%account, %move_id, %source, messages, octets, copied_octets, "account pulled");
+                sender.finish();
+            }
+            Err(why) => {
+                metrics::transfer("pull", "failed");
+                warn!(%account, %move_id, %source, %why, "pull stopped");
+            }
+        }
+    });
+    Ok(Response::new(Body::new(body)))
+}
+
+async fn run(
+    backend: &Arc<Backend>,
+    request: &Pull,
+    sender: &BodySender,
+) -> Result<PullProgress, PullError> {
+    let Pull {
+        account,
+        move_id,
+        ref source,
+        ref source_address,
+        ..
+    } = *request;
+    let client = TransferClient::new(backend.backends.link_at(source, source_address));
+    let items = items(&client, &Export { account, move_id }).await?;
+    let mut progress = PullProgress::default();
+    (progress.messages_total, progress.octets_total) = messages(&items);
+    report(sender, progress).await?;
+    for batch in batches(items) {
+        let mut missing = missing(backend, &batch).await?.into_iter();
+        let mut copying = JoinSet::new();
+        loop {
+            while copying.len() < BLOBS_IN_FLIGHT
+                && let Some(hash) = missing.next()
+            {
+                let (backend, client) = (Arc::clone(backend), client.clone());
+                let blob = Blob {
+                    account,
+                    move_id,
+                    hash: BlobHash(hash),
+                };
+                copying.spawn(async move { copy(&backend, &client, &blob).await });
+            }
+            let Some(copied) = copying.join_next().await else {
+                break;
+            };
+            progress.copied_octets += copied.map_err(|_| PullError::Stopped)??;
+            report(sender, progress).await?;
+        }
+        let (count, octets) = messages(&batch);
+        backend
+            .volume
+            .import_items(account, self::octets(move_id), batch)
+            .await?;
+        progress.messages += count;
+        progress.octets += octets;
+        report(sender, progress).await?;
+    }
+    progress.done = true;
+    report(sender, progress).await?;
+    within(sender.send(frame(Kind::End, b"")))
+        .await?
+        .map_err(|_| PullError::Gone)?;
+    Ok(progress)
+}
+
+/// All items. They hold no mail but trace lines: some hundred octets for each message.
+async fn items(client: &TransferClient, export: &Export) -> Result<Vec<Item>, PullError> {
+    let mut stream = within(client.export(export)).await??;
+    let mut items = Vec::new();
+    while let Some(item) = within(stream.next()).await?? {
+        items.push(Item(item));
+    }
+    Ok(items)
+}
+
+/// Copies one blob and verifies its hash (P9); answers its octets.
+async fn copy(backend: &Backend, client: &TransferClient, blob: &Blob) -> Result<u64, PullError> {
+    let mut stream = within(client.blob(blob)).await??;
+    let mut writer = backend.volume.begin_blob();
+    while let Some(octets) = within(stream.next()).await?? {
+        writer.write(&octets).await?;
+    }
+    let finished = writer.finish().await?;
+    if finished.hash() != blob.hash.0 {
+        return Err(PullError::WrongBlob(blob.hash));
+    }
+    let octets = finished.size();
+    backend.volume.put_blob(finished).await?;
+    Ok(octets)
+}
+
+/// How many messages, and the octets of their blobs.
+fn messages(items: &[Item]) -> (u64, u64) {
+    items
+        .iter()
+        .filter_map(Item::blob)
+        .fold((0, 0), |(count, sum), (_, octets)| {
+            (count + 1, sum + octets)
+        })
+}
+
+/// The blobs that these items name and that are not here, each once.
+async fn missing(backend: &Backend, items: &[Item]) -> Result<Vec<Hash>, PullError> {
+    let mut named: Vec<Hash> = items
+        .iter()
+        .filter_map(Item::blob)
+        .map(|(hash, _)| hash)
+        .collect();
+    named.sort_unstable();
+    named.dedup();
+    let here = backend.volume.has_blobs(named.clone()).await?;
+    Ok(named
+        .into_iter()
+        .zip(here)
+        .filter_map(|(hash, here)| (!here).then_some(hash))
+        .collect())
+}
+
+fn batches(items: Vec<Item>) -> Vec<Vec<Item>> {
+    let mut batches = Vec::new();
+    let (mut batch, mut octets) = (Vec::new(), 0);
+    for item in items {
+        octets += item.0.len();
+        batch.push(item);
+        if batch.len() >= ITEMS_MAX || octets >= ITEMS_MAX_OCTETS {
+            batches.push(std::mem::take(&mut batch));
+            octets = 0;
+        }
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+async fn report(sender: &BodySender, progress: PullProgress) -> Result<(), PullError> {
+    within(sender.send(json_frame(Kind::Progress, &progress)))
+        .await?
+        .map_err(|_| PullError::Gone)
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> Result<T, PullError> {
+    timeout(STALL_MAX, work)
+        .await
+        .map_err(|_| PullError::Stalled)
+}

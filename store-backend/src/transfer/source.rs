@@ -1,0 +1,150 @@
+//! What a source gives to the target that fetches an account: its items, then the blobs asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use daemon::identity::{Peer, Role};
+use daemon::link::{BodySender, Gone, LinkBody, Problem, require};
+use directory_api::AccountId;
+use http::header::CONTENT_LENGTH;
+use store_api::MoveId;
+use store_api::frame::{Kind, frame};
+use store_api::transfer::{Blob, Export};
+use tokio::time::timeout;
+use tracing::{error, info};
+
+use super::octets;
+use crate::backend::Backend;
+use crate::link::Asked;
+use crate::refusal;
+use crate::volume::{self, AccountState, BlobReader, Refusal};
+
+/// Pieces that wait for the target.
+const WINDOW_PIECES: usize = 4;
+/// Items are small: so many octets of them go in one piece.
+const PIECE_OCTETS: usize = 64 << 10;
+/// A target that takes nothing for this long is gone; it asks again.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Serves `POST /v1/transfer/export`.
+pub(super) async fn export(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Export>,
+) -> Result<Response, Problem> {
+    require(&peer, &[Role::StoreBackend])?;
+    let Export { account, move_id } = request;
+    check_frozen(&backend, account, move_id).await?;
+    let items = backend.volume.export(account);
+    let (sender, body) = LinkBody::channel(WINDOW_PIECES);
+    backend.shutdown.spawn(async move {
+        match send_items(items, sender).await {
+            Ok(count) => info!(%account, %move_id, peer = %peer, items = count, "account exported"),
+            Err(why) => error!(%account, %move_id, peer = %peer, %why, "export broke off"),
+        }
+    });
+    Ok(Response::new(Body::new(body)))
+}
+
+/// Why a stream to the target stopped. It asks again.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("target is gone")]
+    Gone,
+    #[error("target took nothing for too long")]
+    Stalled,
+    #[error("volume cannot be read: {0}")]
+    Read(#[from] volume::ReadError),
+}
+
+async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64, Stopped> {
+    let mut piece = BytesMut::with_capacity(PIECE_OCTETS);
+    let mut count = 0;
+    while let Some(page) = items.next().await? {
+        for item in page {
+            piece.extend_from_slice(&frame(Kind::Item, &item.0));
+            count += 1;
+            if piece.len() >= PIECE_OCTETS {
+                send(&sender, piece.split().freeze()).await?;
+            }
+        }
+    }
+    piece.extend_from_slice(&frame(Kind::End, b""));
+    send(&sender, piece.freeze()).await?;
+    sender.finish();
+    Ok(count)
+}
+
+/// Serves `POST /v1/transfer/blob`: the octets, read whole and therefore verified (P9). A blob that
+/// proves wrong is cut off before its end, so that the target never takes it. Whoever can name a
+/// blob by its hash has had its octets or its item before.
+pub(super) async fn blob(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Blob>,
+) -> Result<Response, Problem> {
+    require(&peer, &[Role::StoreBackend])?;
+    let Blob {
+        account,
+        move_id,
+        hash,
+    } = request;
+    check_frozen(&backend, account, move_id).await?;
+    let blob = backend
+        .volume
+        .read_blob(hash.0)
+        .await
+        .map_err(|error| refusal::read(&error))?
+        .ok_or_else(|| Problem::not_found("no such blob is here"))?;
+    let length = blob.size();
+    let (sender, body) = LinkBody::channel(WINDOW_PIECES);
+    backend.shutdown.spawn(async move {
+        if let Err(why) = send_blob(blob, sender).await {
+            error!(%account, %move_id, %hash, peer = %peer, %why, "blob broke off");
+        }
+    });
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    Ok(response)
+}
+
+async fn send_blob(mut blob: BlobReader, sender: BodySender) -> Result<(), Stopped> {
+    while let Some(chunk) = blob.next().await? {
+        send(&sender, chunk).await?;
+    }
+    sender.finish();
+    Ok(())
+}
+
+async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stopped> {
+    match timeout(STALL_MAX, sender.send(piece)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Gone)) => Err(Stopped::Gone),
+        Err(_) => Err(Stopped::Stalled),
+    }
+}
+
+/// Only an account that this very move has frozen is given away: nobody reads mail by asking for a
+/// transfer (P8), and nothing changes while it is read.
+async fn check_frozen(
+    backend: &Backend,
+    account: AccountId,
+    move_id: MoveId,
+) -> Result<(), Problem> {
+    let info = backend
+        .volume
+        .account(account)
+        .await
+        .map_err(|error| refusal::read(&error))?;
+    match info.map(|info| info.state) {
+        Some(AccountState::Frozen { move_id: frozen }) if frozen == octets(move_id) => Ok(()),
+        Some(AccountState::Frozen { .. }) => Err(refusal::account(Refusal::OtherMove)),
+        Some(_) => Err(refusal::account(Refusal::WrongState)),
+        None => Err(refusal::account(Refusal::NoAccount)),
+    }
+}

@@ -1,0 +1,278 @@
+//! One volume: a journal, an index and a file tree that together keep mail.
+//!
+//! The journal is the only thing a delivery waits for; index and files are views of it, brought up to date by
+//! two more threads ([`apply`], [`files`]). What a record says is decided before it is written ([`sequencer`]):
+//!
+//! ```text
+//! callers ─▶ intake ─▶ commit thread ─────▶ apply thread ────▶ files thread
+//!            (bounded)  sequencer, journal   index (LMDB)       blobs, links, checkpoint
+//!                       answers deliveries   answers commands   lets journal segments go
+//! ```
+//!
+//! The three follow each other in journal order, so that each may rely on the one before it.
+//! This module never speaks a mail protocol and never reads configuration files.
+//!
+//! Where the contract's words differ: reads answer `Result<Option<…>, ReadError>` because a volume can fail;
+//! rows are called [`MailboxInfo`] and [`MessageInfo`] and name their blob by identity of the message, not by hash
+//! (the hash is asked for with the message); [`Volume::release`] and [`Volume::thaw`] are repeatable, as is every
+//! step of a move.
+
+mod apply;
+mod blob;
+mod codec;
+mod commit;
+mod dump;
+mod error;
+mod files;
+mod index;
+mod intake;
+mod item;
+mod layout;
+mod pipe;
+mod read;
+mod record;
+mod recovery;
+mod rows;
+mod sequencer;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod types;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use directory_api::{AccountId, BackendName, Epoch, VolumeName};
+use durable::{Disk, Lsn};
+
+pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
+pub use error::{OpenError, ReadError, WriteError};
+pub use read::{BlobReader, MessageBytes};
+pub use transfer::Export;
+pub use types::{
+    AccountInfo, AccountState, Delivery, FlagChange, Flags, Hash, Item, MailboxId, MailboxInfo,
+    MessageInfo, MoveId, Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal,
+    StoredFlags, TransactionId,
+};
+
+use intake::{Command, Reply};
+use recovery::Inner;
+
+/// Where a volume lies and how it behaves.
+#[derive(Clone, Debug)]
+pub struct VolumeConfig {
+    /// The volume's folder; made when absent.
+    pub path: PathBuf,
+    /// The back-end it belongs to: written into a new volume, compared in an old one.
+    pub backend: BackendName,
+    /// Its name on that back-end: written into a new volume, compared in an old one.
+    pub name: VolumeName,
+    /// Size of one journal segment: a multiple of 4 KiB, at least 2 MiB, because a record must fit into one.
+    pub journal_segment_size_bytes: u64,
+    /// The files thread makes a checkpoint after this much journal …
+    pub checkpoint_bytes: u64,
+    /// … or after this long, whichever is first.
+    pub checkpoint_interval: Duration,
+    /// When this much journal waits for a checkpoint, writers wait (back-pressure).
+    pub unreleased_max_bytes: u64,
+    /// Messages that may share one inode.
+    pub links_max: u64,
+    /// How long the body of an expunged message is kept after its last reference went.
+    pub expunge_grace: Duration,
+    /// Address space reserved for the index.
+    pub index_map_size_bytes: usize,
+}
+
+impl VolumeConfig {
+    /// The usual settings for a volume at `path`.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, backend: BackendName, name: VolumeName) -> Self {
+        Self {
+            path: path.into(),
+            backend,
+            name,
+            journal_segment_size_bytes: 64 << 20,
+            // One segment's worth: a checkpoint then frees a segment each time.
+            checkpoint_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(10),
+            // Replay reads about 100 MiB/s with files to make: a start takes seconds, not minutes.
+            unreleased_max_bytes: 1 << 30,
+            // ext4 stops at 65,000.
+            links_max: 60_000,
+            expunge_grace: Duration::ZERO,
+            index_map_size_bytes: 256 << 30,
+        }
+    }
+}
+
+/// How a volume is.
+#[derive(Clone, Debug)]
+pub struct VolumeStatus {
+    /// Made at random when the volume was created, 32 hexadecimal digits.
+    pub incarnation: String,
+    /// The last record in the journal.
+    pub position: Lsn,
+    /// The last record in the index.
+    pub applied: Lsn,
+    /// The last record before which every file is known to be on disk.
+    pub checkpoint: Lsn,
+    /// Journal octets that a restart would replay.
+    pub unreleased_bytes: u64,
+    /// Why the volume takes no writes, if it does not.
+    pub read_only: Option<String>,
+    /// Accounts in the index.
+    pub account_count: u64,
+}
+
+/// An open volume; clones share it. [`Volume::close`] it, or drop every clone and leave the rest to recovery.
+#[derive(Clone)]
+pub struct Volume {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume")
+            .field("path", &self.inner.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Volume {
+    /// Opens the volume, made when its folder is absent or empty, and brings the index up to the journal's end.
+    ///
+    /// Blocking, and may take long after a crash.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a folder that is not a volume of this version was left untouched.
+    pub fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
+        Ok(Self {
+            inner: recovery::open(config, disk)?,
+        })
+    }
+
+    /// How the volume is. Reads the index: a blocking call of some microseconds.
+    #[must_use]
+    pub fn status(&self) -> VolumeStatus {
+        self.inner.status()
+    }
+
+    /// Refuses new work, finishes what was taken, makes a checkpoint and stops the threads. Blocking.
+    ///
+    /// Every later write is answered with `ReadOnly`. The lock on the folder goes with the last clone.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Begins a body. Dropped unused, nothing is left of it.
+    #[must_use]
+    pub fn begin_blob(&self) -> BlobWriter {
+        BlobWriter::new(&self.inner)
+    }
+
+    /// Commits one transaction: one outcome for each recipient, in order.
+    ///
+    /// Durable when it answers `Committed` (P1). A message is listed a moment later, when the index has it.
+    pub async fn deliver(&self, delivery: Delivery) -> Vec<Outcome> {
+        let count = delivery.recipients.len();
+        if count > RECIPIENTS_MAX {
+            return vec![Outcome::Full; count];
+        }
+        match self.inner.submit(Command::Deliver(delivery)).await {
+            Reply::Delivered(outcomes) => outcomes,
+            Reply::Refused(refusal) => vec![refusal.into(); count],
+            _ => vec![Outcome::ReadOnly; count],
+        }
+    }
+
+    /// Sees to it that the account has a row with this epoch: for a session whose grant names a new account.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the account is elsewhere, frozen, or at another epoch.
+    pub async fn ensure_account(&self, account: AccountId, epoch: Epoch) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::EnsureAccount { account, epoch })
+            .await
+            .done()
+    }
+
+    /// Removes messages; answers how many there were. UIDs that do not exist are passed over. In the index when it
+    /// returns.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was removed.
+    pub async fn expunge(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    ) -> Result<usize, Refusal> {
+        match self
+            .inner
+            .submit(Command::Expunge {
+                account,
+                epoch,
+                mailbox,
+                uids,
+            })
+            .await
+        {
+            Reply::Expunged(count) => Ok(count),
+            other => other.refused(),
+        }
+    }
+
+    /// Changes system flags; answers those that are in effect different from before. In the index when it returns.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was changed.
+    pub async fn store_flags(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        change: FlagChange,
+    ) -> Result<Vec<StoredFlags>, Refusal> {
+        match self
+            .inner
+            .submit(Command::StoreFlags {
+                account,
+                epoch,
+                mailbox,
+                uids,
+                change,
+            })
+            .await
+        {
+            Reply::Stored(stored) => Ok(stored),
+            other => other.refused(),
+        }
+    }
+
+    /// Makes a mailbox. In the index when it returns.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was made.
+    pub async fn create_mailbox(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        name: &str,
+    ) -> Result<MailboxId, Refusal> {
+        match self
+            .inner
+            .submit(Command::CreateMailbox {
+                account,
+                epoch,
+                name: name.to_owned(),
+            })
+            .await
+        {
+            Reply::Mailbox(mailbox) => Ok(mailbox),
+            other => other.refused(),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Taking a body in: in memory while it is small, in `incoming/` when it is not.
+
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use durable::{Disk, DiskFile, OpenMode};
+
+use super::error::WriteError;
+use super::recovery::{Inner, Shared};
+use super::types::Hash;
+
+/// Bodies up to this go into the journal record. Beyond it one file written once is cheaper than a record that is
+/// written and then copied to a file.
+pub const BLOB_INLINE_MAX_BYTES: usize = 128 << 10;
+
+/// Takes the octets of one body and hashes them. Uses at most [`BLOB_INLINE_MAX_BYTES`] of memory, whatever the size.
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    hasher: blake3::Hasher,
+    octets: u64,
+    buffer: BytesMut,
+    spill: Option<Spill>,
+}
+
+impl std::fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobWriter")
+            .field("octets", &self.octets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BlobWriter {
+    pub(super) fn new(inner: &Inner) -> Self {
+        Self {
+            shared: Arc::clone(inner.shared()),
+            hasher: blake3::Hasher::new(),
+            octets: 0,
+            buffer: BytesMut::new(),
+            spill: None,
+        }
+    }
+
+    /// Octets taken so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.octets
+    }
+
+    /// Takes the next octets.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the body is lost; drop the writer.
+    pub async fn write(&mut self, mut octets: &[u8]) -> Result<(), WriteError> {
+        self.hasher.update(octets);
+        self.octets += octets.len() as u64;
+        while self.buffer.len() + octets.len() > BLOB_INLINE_MAX_BYTES {
+            let (now, later) = octets.split_at(BLOB_INLINE_MAX_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(now);
+            octets = later;
+            self.flush(false).await?;
+        }
+        self.buffer.extend_from_slice(octets);
+        Ok(())
+    }
+
+    /// The whole body. A large one is synced, with its name, when this returns.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the body is lost.
+    pub async fn finish(mut self) -> Result<FinishedBlob, WriteError> {
+        let hash = *self.hasher.finalize().as_bytes();
+        let content = if self.spill.is_some() {
+            self.flush(true).await?;
+            let spill = self.spill.take().expect("it was there before the flush");
+            Content::Spilled(spill.name)
+        } else {
+            Content::Memory(self.buffer.split().freeze())
+        };
+        Ok(FinishedBlob {
+            hash,
+            octets: self.octets,
+            content,
+        })
+    }
+
+    async fn flush(&mut self, last: bool) -> Result<(), WriteError> {
+        let (shared, spill, chunk) = (
+            Arc::clone(&self.shared),
+            self.spill.take(),
+            self.buffer.split(),
+        );
+        let work = move || -> Result<(Spill, BytesMut), WriteError> {
+            let mut spill = match spill {
+                Some(spill) => spill,
+                None => Spill::create(&shared)?,
+            };
+            spill.append(&chunk, last)?;
+            Ok((spill, chunk))
+        };
+        let (spill, mut chunk) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| WriteError::Stopped)??;
+        chunk.clear();
+        self.buffer = chunk;
+        self.spill = Some(spill);
+        Ok(())
+    }
+}
+
+/// A complete body, not yet named by a record. Dropped unused, nothing is left of it.
+#[derive(Debug)]
+pub struct FinishedBlob {
+    hash: Hash,
+    octets: u64,
+    content: Content,
+}
+
+impl FinishedBlob {
+    /// BLAKE3 of the octets taken: compare it with the sender's before use (P9).
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Octets.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.octets
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.content {
+            Content::Memory(bytes) => bytes.len(),
+            Content::Spilled(_) => 0,
+        }
+    }
+
+    /// Gives the octets to a record that is about to be written. From here on recovery removes an unused file.
+    pub(super) fn into_body(self) -> super::record::Body {
+        match self.content {
+            Content::Memory(bytes) => super::record::Body::Inline(bytes),
+            Content::Spilled(mut name) => {
+                name.keep = true;
+                super::record::Body::Spilled(name.token)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Content {
+    Memory(Bytes),
+    Spilled(SpillName),
+}
+
+/// A file in `incoming/`.
+struct Spill {
+    file: Box<dyn DiskFile>,
+    name: SpillName,
+    written: u64,
+}
+
+impl Spill {
+    fn create(shared: &Arc<Shared>) -> Result<Self, WriteError> {
+        let token = shared.random_token();
+        let path = shared.layout.incoming(&token);
+        let opened = shared.disk.open(&path, OpenMode::CreateNew);
+        let file = opened.map_err(|source| WriteError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            file,
+            name: SpillName {
+                disk: Arc::clone(&shared.disk),
+                path,
+                token,
+                keep: false,
+            },
+            written: 0,
+        })
+    }
+
+    fn append(&mut self, chunk: &[u8], last: bool) -> Result<(), WriteError> {
+        let io = |source| WriteError::Io {
+            path: self.name.path.clone(),
+            source,
+        };
+        self.file
+            .write_all_at(&[IoSlice::new(chunk)], self.written)
+            .map_err(io)?;
+        self.written += chunk.len() as u64;
+        if last {
+            // The record will name this file: its octets and its name come first (P1).
+            self.file.sync_all().map_err(io)?;
+            let folder = self.name.path.parent().expect("it lies in incoming/");
+            self.name.disk.sync_dir(folder).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the file when nothing has come to need it.
+struct SpillName {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    token: [u8; 16],
+    keep: bool,
+}
+
+impl std::fmt::Debug for SpillName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpillName")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for SpillName {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What cannot be removed now is removed at the next start.
+            let _ = self.disk.remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The commit and apply threads: decide a batch, write and sync it, answer; bring the index after it.
+//!
+//! Self-clocking: while one batch is synced the next gathers in the intake, so that a busy volume writes large batches
+//! and an idle one waits for nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use durable::{Entry, Journal, JournalError, Lsn};
+
+use super::apply::{Placed, apply_run};
+use super::error::IndexError;
+use super::files::FilesItem;
+use super::intake::{Reply, Request, Taken, Waiter};
+use super::record::{Encoded, Record};
+use super::recovery::Shared;
+use super::sequencer::{Batch, Decided, Sequencer};
+use super::types::Refusal;
+
+/// What the apply thread is handed: one batch in the journal and who waits for it.
+pub(super) struct ApplyItem {
+    records: Vec<Arc<Placed>>,
+    waiters: Vec<(Waiter, Reply)>,
+}
+
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) journal: Journal,
+    pub(super) sequencer: Sequencer,
+    pub(super) released: Lsn,
+    pub(super) unlinked_checked: Instant,
+}
+
+impl Committer {
+    /// Runs until the intake is closed and empty.
+    pub(super) fn run(mut self) {
+        loop {
+            self.release();
+            if self.must_wait() {
+                continue;
+            }
+            match self.shared.intake.take(IDLE_INTERVAL) {
+                Taken::Batch(requests) => self.batch(requests),
+                Taken::Closed => break,
+            }
+        }
+        self.shared.apply_queue.close();
+    }
+
+    /// Lets the journal forget what index and files have.
+    fn release(&mut self) {
+        let checkpoint = self.shared.checkpoint();
+        if checkpoint > self.released {
+            self.journal.release(checkpoint);
+            self.released = checkpoint;
+        }
+        self.shared
+            .unreleased_bytes
+            .store(self.journal.unreleased_bytes(), Ordering::Relaxed);
+    }
+
+    /// Back-pressure: true after waiting a moment, when too much journal waits for a checkpoint.
+    fn must_wait(&self) -> bool {
+        let shared = &self.shared;
+        // Released are whole segments, and one is always in use: less than four could never be kept.
+        let max = shared
+            .config
+            .unreleased_max_bytes
+            .max(4 * shared.config.journal_segment_size_bytes);
+        if self.journal.unreleased_bytes() <= max
+            || shared.read_only().is_some()
+            || shared.aborted()
+        {
+            return false;
+        }
+        shared.wants_checkpoint.store(true, Ordering::Relaxed);
+        shared.files_queue.wake();
+        std::thread::sleep(BACK_PRESSURE_POLL);
+        true
+    }
+
+    fn batch(&mut self, requests: Vec<Request>) {
+        let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
+            || self.unlinked_checked.elapsed() >= UNLINKED_INTERVAL;
+        if requests.is_empty() && !check_unlinked {
+            return;
+        }
+        let (commands, waiters): (Vec<_>, Vec<_>) =
+            requests.into_iter().map(|r| (r.command, r.waiter)).unzip();
+        if self.shared.read_only().is_some() {
+            refuse(waiters);
+            return;
+        }
+        if check_unlinked {
+            self.unlinked_checked = Instant::now();
+        }
+        // In this order: what the sequencer forgets now is in the snapshot it decides on.
+        self.sequencer.begin(self.shared.applied());
+        let (shared, sequencer, first) =
+            (&self.shared, &mut self.sequencer, self.journal.next_lsn());
+        let decided = shared.index.read(|txn| {
+            let mut batch = Batch::new(txn, now_ms(), first);
+            let decided: Result<Vec<_>, IndexError> = commands
+                .into_iter()
+                .map(|command| sequencer.decide(&mut batch, command))
+                .collect();
+            let decided = decided?;
+            if check_unlinked && sequencer.drop_unlinked(&mut batch)? {
+                shared.unlinked_hint.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, IndexError>((batch.records, decided))
+        });
+        match decided {
+            Ok((records, decided)) => {
+                self.write(records, waiters.into_iter().zip(decided).collect());
+            }
+            Err(error) => {
+                self.shared.fail("decide", &error);
+                refuse(waiters);
+            }
+        }
+    }
+
+    /// One write, one sync; then and only then the answers (P1).
+    fn write(&mut self, records: Vec<Record>, decided: Vec<(Waiter, Decided)>) {
+        let encoded: Vec<Encoded> = records.iter().map(Record::encode).collect();
+        let parts: Vec<[&[u8]; 2]> = encoded
+            .iter()
+            .map(|one| [&one.head[..], &one.body[..]])
+            .collect();
+        let entries: Vec<Entry<'_>> = encoded
+            .iter()
+            .zip(&parts)
+            .map(|(one, parts)| Entry {
+                kind: one.kind,
+                parts,
+            })
+            .collect();
+        let appended = if entries.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.journal.append(&entries)
+        };
+        let places = match appended {
+            Ok(places) => places,
+            Err(error) => {
+                return self.not_written(&error, decided.into_iter().map(|(waiter, _)| waiter));
+            }
+        };
+        if let Some((last, _)) = places.last() {
+            self.shared.position.store(last.0, Ordering::Release);
+        }
+        let mut waiters = Vec::new();
+        for (waiter, decided) in decided {
+            match decided {
+                Decided::AfterSync(reply) => waiter.answer(reply),
+                Decided::AfterApply(reply) => waiters.push((waiter, reply)),
+            }
+        }
+        let cost = encoded.iter().map(|one| ITEM_BYTES + one.len()).sum();
+        let records: Vec<_> = records
+            .into_iter()
+            .zip(places)
+            .map(|(record, (lsn, place))| Arc::new(Placed { lsn, place, record }))
+            .collect();
+        if !records.is_empty() || !waiters.is_empty() {
+            self.shared
+                .apply_queue
+                .push(ApplyItem { records, waiters }, cost);
+        }
+    }
+
+    fn not_written(&mut self, error: &JournalError, waiters: impl Iterator<Item = Waiter>) {
+        // A failed write or sync leaves unknown octets behind and is never tried again: reads only, until a restart.
+        if self.journal.append(&[]).is_err() {
+            self.shared.fail("write the journal", error);
+            return refuse(waiters);
+        }
+        refuse(waiters);
+        // Otherwise nothing was written, and what was decided must be forgotten, once the index has what came before.
+        tracing::warn!(volume = %self.shared.config.name, error = chain(error), "journal: a batch was refused");
+        let last = Lsn(self.journal.next_lsn().0 - 1);
+        while self.shared.applied() < last {
+            if self.shared.read_only().is_some() || self.shared.aborted() {
+                return;
+            }
+            std::thread::sleep(BACK_PRESSURE_POLL);
+        }
+        if let Err(error) = self.sequencer.forget() {
+            self.shared.fail("read the index", &error);
+        }
+    }
+}
+
+/// The apply thread. Runs until its queue is closed and empty.
+pub(super) fn apply(shared: &Shared) {
+    while let Some(items) = shared.apply_queue.take(IDLE_INTERVAL) {
+        if items.is_empty() {
+            continue;
+        }
+        let run = items
+            .iter()
+            .flat_map(|item| &item.records)
+            .map(AsRef::as_ref);
+        match apply_run(&shared.index, run) {
+            Ok(last) => shared.applied.store(last.0, Ordering::Release),
+            Err(error) => {
+                shared.fail("write the index", &error);
+                shared.apply_queue.abort();
+                break;
+            }
+        }
+        for item in items {
+            for (waiter, reply) in item.waiters {
+                waiter.answer(reply);
+            }
+            for placed in item.records {
+                hand_to_files(shared, &placed);
+            }
+        }
+    }
+    shared.files_queue.close();
+}
+
+/// The files thread reads the record from the journal when memory is short.
+pub(super) fn hand_to_files(shared: &Shared, placed: &Arc<Placed>) {
+    if placed.record.may_unlink() && shared.config.expunge_grace.is_zero() {
+        shared.unlinked_hint.store(true, Ordering::Relaxed);
+        shared.intake.wake();
+    }
+    let roomy = shared.files_queue.is_roomy();
+    let cost = ITEM_BYTES + if roomy { placed.place.len as usize } else { 0 };
+    let record = roomy.then(|| Arc::clone(placed));
+    let item = FilesItem {
+        lsn: placed.lsn,
+        place: placed.place,
+        kind: placed.record.kind(),
+        record,
+    };
+    shared.files_queue.push(item, cost);
+}
+
+fn refuse(waiters: impl IntoIterator<Item = Waiter>) {
+    for waiter in waiters {
+        waiter.answer(Reply::Refused(Refusal::ReadOnly));
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// An error with its causes, for the log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// How long a thread sleeps when nothing comes; everything urgent wakes it.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+const BACK_PRESSURE_POLL: Duration = Duration::from_millis(5);
+/// Blobs past their grace period are looked for this often.
+const UNLINKED_INTERVAL: Duration = Duration::from_secs(60);
+/// What a queue's item takes besides its payload.
+pub(super) const ITEM_BYTES: usize = 128;

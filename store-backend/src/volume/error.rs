@@ -1,0 +1,192 @@
+//! What can go wrong with a volume, by who must do something about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use durable::JournalError;
+use lmdb::heed;
+
+use super::codec::Malformed;
+
+/// Why a volume could not be opened. It was left as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system answered an error.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The folder has files in it, but no marker of ours.
+    #[error(
+        "open the volume {path}: the folder is not empty and has no FORMAT file; give an empty folder"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The marker cannot be read, or names a version this build does not know.
+    #[error(
+        "open the volume {path}: its FORMAT file begins {found:?}, this build reads \"posthouse store 1\""
+    )]
+    Version {
+        /// The folder.
+        path: PathBuf,
+        /// The first line.
+        found: String,
+    },
+    /// It belongs to another back-end or has another name.
+    #[error(
+        "open the volume {path}: its FORMAT file says {key} {found}, the configuration says {wanted}"
+    )]
+    OtherOwner {
+        /// The folder.
+        path: PathBuf,
+        /// `backend` or `volume`.
+        key: &'static str,
+        /// What the marker says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Another process has it open.
+    #[error("open the volume {path}: another process has it open")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Locks and syncs cannot be trusted there.
+    #[error(
+        "open the volume {path}: it lies on {kind}, whose locks and syncs cannot be trusted; use a local disk"
+    )]
+    FileSystem {
+        /// The folder.
+        path: PathBuf,
+        /// The kind of file system.
+        kind: &'static str,
+    },
+    /// The journal is damaged or not ours.
+    #[error("open the journal")]
+    Journal(#[from] JournalError),
+    /// The index could not be opened.
+    #[error("open the index")]
+    Index(#[from] lmdb::OpenError),
+    /// The index is damaged, or a record does not fit it.
+    #[error("bring the index up to date")]
+    Replay(#[from] IndexError),
+    /// The index is gone or too old, and the records to rebuild it are released.
+    #[error(
+        "open the volume {path}: the index ends at record {applied}, but the journal begins at {oldest}; restore the index from its copy"
+    )]
+    IndexLost {
+        /// The folder.
+        path: PathBuf,
+        /// The last record in index and files.
+        applied: u64,
+        /// The oldest record in the journal.
+        oldest: u64,
+    },
+    /// The index holds records that the journal does not.
+    #[error(
+        "open the volume {path}: the index ends at record {applied}, but the journal ends before {next}; restore the journal from its copy"
+    )]
+    JournalLost {
+        /// The folder.
+        path: PathBuf,
+        /// The last record in the index.
+        applied: u64,
+        /// The next record of the journal.
+        next: u64,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+impl From<heed::Error> for OpenError {
+    fn from(error: heed::Error) -> Self {
+        Self::Replay(error.into())
+    }
+}
+
+/// The index cannot be read or written, or contradicts the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// LMDB answered an error.
+    #[error("use the index")]
+    Lmdb(#[from] heed::Error),
+    /// A row or record cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A record relies on a row that is not there.
+    #[error("record does not fit the index: {0} is missing")]
+    Contradiction(&'static str),
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The index cannot be read.
+    #[error("read the index")]
+    Index(#[from] IndexError),
+    /// The journal cannot be read.
+    #[error("read the journal")]
+    Journal(#[from] JournalError),
+    /// A file cannot be read.
+    #[error("read {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The octets of a blob do not have its hash (P9). What was read before must not be taken for the message.
+    #[error("read the blob {hash}: its octets have another hash")]
+    Corrupt {
+        /// The hash it should have.
+        hash: String,
+    },
+    /// The thread that read was stopped.
+    #[error("read the volume: the process is stopping")]
+    Stopped,
+}
+
+impl From<heed::Error> for ReadError {
+    fn from(error: heed::Error) -> Self {
+        Self::Index(error.into())
+    }
+}
+
+impl From<Malformed> for ReadError {
+    fn from(error: Malformed) -> Self {
+        Self::Index(error.into())
+    }
+}
+
+/// Why a body could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The file of a large body could not be written or synced.
+    #[error("write {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The thread that wrote was stopped.
+    #[error("write the body: the process is stopping")]
+    Stopped,
+}

@@ -1,0 +1,300 @@
+//! The index: tables in LMDB, all of them views of the journal.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | name | a number: `applied`, `checkpoint`, `blob_next`, `accounts` |
+//! | `mailboxes` | account, mailbox (0: the account itself) | [`AccountRow`], [`MailboxRow`] |
+//! | `messages` | account, mailbox, uid | [`MessageRow`] |
+//! | `prologues` | account, mailbox, uid | the prologue |
+//! | `transactions` | account, transaction | [`TransactionRow`] |
+//! | `blobs` | number | [`BlobRow`] |
+//! | `hashes` | hash | number of the blob that takes new links |
+//! | `unlinked` | keep-until, number | nothing |
+
+use std::path::Path;
+
+use directory_api::AccountId;
+use durable::Lsn;
+use lmdb::heed::types::Bytes;
+use lmdb::heed::{self, Database, RoTxn, RwTxn};
+use lmdb::{Env, Options};
+
+use super::error::{IndexError, OpenError};
+use super::rows::{
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, mailbox_key, message_key,
+    message_of, transaction_key,
+};
+use super::types::{Hash, MailboxId, TransactionId};
+
+pub(super) type Table = Database<'static, Bytes, Bytes>;
+
+#[derive(Clone)]
+pub(super) struct Index {
+    env: Env,
+    pub(super) meta: Table,
+    pub(super) mailboxes: Table,
+    pub(super) messages: Table,
+    pub(super) prologues: Table,
+    pub(super) transactions: Table,
+    pub(super) blobs: Table,
+    pub(super) hashes: Table,
+    pub(super) unlinked: Table,
+}
+
+impl Index {
+    pub(super) fn open(path: &Path, map_size_bytes: usize) -> Result<Self, OpenError> {
+        let env = lmdb::open(
+            path,
+            Options {
+                map_size_bytes,
+                ..Options::default()
+            },
+        )?;
+        let tables: [Table; TABLES.len()] = lmdb::create_databases(&env, |opener, txn| {
+            let mut tables = Vec::with_capacity(TABLES.len());
+            for name in TABLES {
+                tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+            }
+            let Ok(tables) = <[_; TABLES.len()]>::try_from(tables) else {
+                unreachable!("one table was made for each name")
+            };
+            Ok::<_, OpenError>(tables)
+        })?;
+        let [
+            meta,
+            mailboxes,
+            messages,
+            prologues,
+            transactions,
+            blobs,
+            hashes,
+            unlinked,
+        ] = tables;
+        Ok(Self {
+            env,
+            meta,
+            mailboxes,
+            messages,
+            prologues,
+            transactions,
+            blobs,
+            hashes,
+            unlinked,
+        })
+    }
+
+    /// Names and tables, for a dump.
+    pub(super) fn tables(&self) -> [(&'static str, Table); TABLES.len()] {
+        let tables = [
+            self.meta,
+            self.mailboxes,
+            self.messages,
+            self.prologues,
+            self.transactions,
+            self.blobs,
+            self.hashes,
+            self.unlinked,
+        ];
+        std::array::from_fn(|i| (TABLES[i], tables[i]))
+    }
+
+    pub(super) fn read<R, E: From<heed::Error>>(
+        &self,
+        read: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        lmdb::with_read(&self.env, |txn| read(txn))
+    }
+
+    pub(super) fn write<R, E: From<heed::Error>>(
+        &self,
+        write: impl FnOnce(&mut RwTxn<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        lmdb::with_write(&self.env, write)
+    }
+
+    /// A number of the table `meta`; 0 when it was never set.
+    pub(super) fn number(&self, txn: &RoTxn<'_>, name: Meta) -> Result<u64, IndexError> {
+        let bytes = self.meta.get(txn, name.key())?;
+        Ok(bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_le_bytes))
+    }
+
+    pub(super) fn set_number(
+        &self,
+        txn: &mut RwTxn<'_>,
+        name: Meta,
+        value: u64,
+    ) -> Result<(), IndexError> {
+        Ok(self.meta.put(txn, name.key(), &value.to_le_bytes())?)
+    }
+
+    pub(super) fn lsn(&self, txn: &RoTxn<'_>, name: Meta) -> Result<Lsn, IndexError> {
+        self.number(txn, name).map(Lsn)
+    }
+
+    pub(super) fn account(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+    ) -> Result<Option<AccountRow>, IndexError> {
+        let bytes = self
+            .mailboxes
+            .get(txn, &mailbox_key(account, MailboxId(0)))?;
+        Ok(bytes.map(AccountRow::decode).transpose()?)
+    }
+
+    pub(super) fn put_account(
+        &self,
+        txn: &mut RwTxn<'_>,
+        account: AccountId,
+        row: &AccountRow,
+    ) -> Result<(), IndexError> {
+        Ok(self
+            .mailboxes
+            .put(txn, &mailbox_key(account, MailboxId(0)), &row.encode())?)
+    }
+
+    pub(super) fn mailbox(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<Option<MailboxRow>, IndexError> {
+        let bytes = self.mailboxes.get(txn, &mailbox_key(account, mailbox))?;
+        Ok(bytes.map(MailboxRow::decode).transpose()?)
+    }
+
+    pub(super) fn put_mailbox(
+        &self,
+        txn: &mut RwTxn<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+        row: &MailboxRow,
+    ) -> Result<(), IndexError> {
+        Ok(self
+            .mailboxes
+            .put(txn, &mailbox_key(account, mailbox), &row.encode())?)
+    }
+
+    /// All mailboxes of an account, by number.
+    pub(super) fn mailboxes_of(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+    ) -> Result<Vec<(MailboxId, MailboxRow)>, IndexError> {
+        let mut found = Vec::new();
+        for row in self.mailboxes.prefix_iter(txn, &account.0.to_be_bytes())? {
+            let (key, bytes) = row?;
+            let id = key
+                .get(8..12)
+                .and_then(|id| id.try_into().ok())
+                .map_or(0, u32::from_be_bytes);
+            if id != 0 {
+                found.push((MailboxId(id), MailboxRow::decode(bytes)?));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn message(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+        uid: u32,
+    ) -> Result<Option<MessageRow>, IndexError> {
+        let bytes = self
+            .messages
+            .get(txn, &message_key(account, mailbox, uid))?;
+        Ok(bytes.map(MessageRow::decode).transpose()?)
+    }
+
+    /// Calls `each` for every message whose key begins with `prefix`, by mailbox and UID.
+    pub(super) fn each_message<E: From<IndexError> + From<heed::Error>>(
+        &self,
+        txn: &RoTxn<'_>,
+        prefix: &[u8],
+        mut each: impl FnMut(MailboxId, u32, MessageRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for row in self.messages.prefix_iter(txn, prefix)? {
+            let (key, bytes) = row?;
+            let (mailbox, uid) =
+                message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
+            let row = MessageRow::decode(bytes).map_err(IndexError::from)?;
+            each(mailbox, uid, row)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_transaction(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        transaction: &TransactionId,
+    ) -> Result<bool, IndexError> {
+        let bytes = self
+            .transactions
+            .get(txn, &transaction_key(account, transaction))?;
+        Ok(bytes.map(TransactionRow::decode).transpose()?.is_some())
+    }
+
+    pub(super) fn blob(&self, txn: &RoTxn<'_>, number: u64) -> Result<Option<BlobRow>, IndexError> {
+        let bytes = self.blobs.get(txn, &number.to_be_bytes())?;
+        Ok(bytes.map(BlobRow::decode).transpose()?)
+    }
+
+    /// The blob that takes new links for these octets.
+    pub(super) fn blob_of(
+        &self,
+        txn: &RoTxn<'_>,
+        hash: &Hash,
+    ) -> Result<Option<(u64, BlobRow)>, IndexError> {
+        let Some(bytes) = self.hashes.get(txn, hash)? else {
+            return Ok(None);
+        };
+        let number = bytes
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| IndexError::Contradiction("a number"))?;
+        let row = self
+            .blob(txn, number)?
+            .ok_or(IndexError::Contradiction("a blob"))?;
+        Ok(Some((number, row)))
+    }
+}
+
+/// Names in the table `meta`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meta {
+    /// The last record in the index.
+    Applied,
+    /// The last record before which every file is on disk.
+    Checkpoint,
+    /// The number the next blob gets.
+    BlobNext,
+    /// How many accounts there are.
+    Accounts,
+}
+
+impl Meta {
+    fn key(self) -> &'static [u8] {
+        match self {
+            Self::Applied => b"applied",
+            Self::Checkpoint => b"checkpoint",
+            Self::BlobNext => b"blob_next",
+            Self::Accounts => b"accounts",
+        }
+    }
+}
+
+const TABLES: [&str; 8] = [
+    "meta",
+    "mailboxes",
+    "messages",
+    "prologues",
+    "transactions",
+    "blobs",
+    "hashes",
+    "unlinked",
+];

@@ -1,0 +1,360 @@
+//! What callers ask, and the bounded queue in which it waits for the next batch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use directory_api::{AccountId, BackendName, Epoch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::blob::FinishedBlob;
+use super::types::{Delivery, FlagChange, Item, MailboxId, MoveId, Outcome, Refusal, StoredFlags};
+
+/// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
+#[derive(Debug)]
+pub(super) enum Command {
+    Deliver(Delivery),
+    EnsureAccount {
+        account: AccountId,
+        epoch: Epoch,
+    },
+    Expunge {
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    },
+    StoreFlags {
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        change: FlagChange,
+    },
+    CreateMailbox {
+        account: AccountId,
+        epoch: Epoch,
+        name: String,
+    },
+    Freeze {
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    },
+    Thaw {
+        account: AccountId,
+        move_id: MoveId,
+    },
+    Release {
+        account: AccountId,
+        move_id: MoveId,
+        backend: BackendName,
+        epoch: Epoch,
+    },
+    BeginImport {
+        account: AccountId,
+        move_id: MoveId,
+        source: BackendName,
+    },
+    ImportItems {
+        account: AccountId,
+        move_id: MoveId,
+        items: Vec<Item>,
+    },
+    PutBlob {
+        blob: FinishedBlob,
+    },
+    Activate {
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    },
+    DiscardImport {
+        account: AccountId,
+        move_id: MoveId,
+    },
+}
+
+impl Command {
+    /// Whose share of a batch it takes.
+    fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Deliver(delivery) => delivery
+                .recipients
+                .first()
+                .map(|recipient| recipient.account),
+            Self::EnsureAccount { account, .. }
+            | Self::Expunge { account, .. }
+            | Self::StoreFlags { account, .. }
+            | Self::CreateMailbox { account, .. }
+            | Self::Freeze { account, .. }
+            | Self::Thaw { account, .. }
+            | Self::Release { account, .. }
+            | Self::BeginImport { account, .. }
+            | Self::ImportItems { account, .. }
+            | Self::Activate { account, .. }
+            | Self::DiscardImport { account, .. } => Some(*account),
+            Self::PutBlob { .. } => None,
+        }
+    }
+
+    /// Memory it holds while it waits.
+    fn cost_bytes(&self) -> usize {
+        let variable = match self {
+            Self::Deliver(delivery) => {
+                let prologues: usize = delivery
+                    .recipients
+                    .iter()
+                    .map(|to| 128 + to.prologue.len())
+                    .sum();
+                delivery.blob.memory_bytes() + prologues
+            }
+            Self::Expunge { uids, .. } | Self::StoreFlags { uids, .. } => 4 * uids.len(),
+            Self::ImportItems { items, .. } => items.iter().map(|item| item.0.len()).sum(),
+            Self::PutBlob { blob } => blob.memory_bytes(),
+            _ => 0,
+        };
+        512 + variable
+    }
+}
+
+/// The answer to a command.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Done,
+    Delivered(Vec<Outcome>),
+    Expunged(usize),
+    Stored(Vec<StoredFlags>),
+    Mailbox(MailboxId),
+    Refused(Refusal),
+}
+
+impl Reply {
+    pub(super) fn done(self) -> Result<(), Refusal> {
+        match self {
+            Self::Done => Ok(()),
+            other => other.refused(),
+        }
+    }
+
+    /// The refusal in it. An answer of another verb cannot come; it would be a bug, and is answered as a failure.
+    pub(super) fn refused<T>(self) -> Result<T, Refusal> {
+        match self {
+            Self::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::ReadOnly),
+        }
+    }
+}
+
+/// A command with the way back.
+pub(super) struct Request {
+    pub(super) command: Command,
+    pub(super) waiter: Waiter,
+    cost_bytes: usize,
+}
+
+/// Who waits for an answer; holds its share of the intake's memory until then.
+pub(super) struct Waiter {
+    sender: oneshot::Sender<Reply>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Waiter {
+    pub(super) fn answer(self, reply: Reply) {
+        // A caller that has gone away does not need it.
+        let _ = self.sender.send(reply);
+    }
+}
+
+/// The queue before the commit thread.
+pub(super) struct Intake {
+    memory: Arc<Semaphore>,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    woken: bool,
+    closed: bool,
+}
+
+/// What the commit thread finds.
+pub(super) enum Taken {
+    /// Requests in a fair order; empty after a wake-up or the timeout.
+    Batch(Vec<Request>),
+    /// Closed, and nothing is left.
+    Closed,
+}
+
+impl Intake {
+    pub(super) fn new() -> Self {
+        Self {
+            memory: Arc::new(Semaphore::new(MEMORY_MAX_BYTES / PERMIT_BYTES)),
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    /// Queues a command; waits while the queue is full.
+    pub(super) async fn submit(&self, command: Command) -> Reply {
+        let cost_bytes = command.cost_bytes();
+        // One command never needs more than half, so that a huge one can go ahead at all.
+        let permits = cost_bytes
+            .div_ceil(PERMIT_BYTES)
+            .min(MEMORY_MAX_BYTES / PERMIT_BYTES / 2);
+        let permits = u32::try_from(permits).expect("it is capped");
+        let Ok(permit) = Arc::clone(&self.memory).acquire_many_owned(permits).await else {
+            return Reply::Refused(Refusal::ReadOnly);
+        };
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            sender,
+            _permit: Some(permit),
+        };
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            if queue.closed {
+                return Reply::Refused(Refusal::ReadOnly);
+            }
+            queue.requests.push_back(Request {
+                command,
+                waiter,
+                cost_bytes,
+            });
+        }
+        self.arrived.notify_one();
+        receiver.await.unwrap_or(Reply::Refused(Refusal::ReadOnly))
+    }
+
+    /// Everything queued, up to the limits of a batch, at most [`ACCOUNT_SHARE`] for one account; the rest stays in
+    /// order. Waits at most `timeout` for a first one.
+    pub(super) fn take(&self, timeout: Duration) -> Taken {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.requests.is_empty() && !queue.closed && !queue.woken {
+            let waited = self.arrived.wait_timeout(queue, timeout);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.woken = false;
+        if queue.requests.is_empty() && queue.closed {
+            return Taken::Closed;
+        }
+        Taken::Batch(fair_batch(&mut queue.requests))
+    }
+
+    /// Makes the next [`Intake::take`] return at once.
+    pub(super) fn wake(&self) {
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .woken = true;
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more; `drop_queued` also forgets what waits.
+    pub(super) fn close(&self, drop_queued: bool) {
+        self.memory.close();
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.closed = true;
+        if drop_queued {
+            queue.requests.clear();
+        }
+        drop(queue);
+        self.arrived.notify_one();
+    }
+}
+
+fn fair_batch(requests: &mut VecDeque<Request>) -> Vec<Request> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    let mut shares: HashMap<AccountId, usize> = HashMap::new();
+    let mut later = VecDeque::new();
+    while batch.len() < BATCH_COUNT_MAX && later.len() < BATCH_COUNT_MAX {
+        let Some(request) = requests.pop_front() else {
+            break;
+        };
+        if bytes > 0 && bytes + request.cost_bytes > BATCH_MAX_BYTES {
+            requests.push_front(request);
+            break;
+        }
+        if let Some(account) = request.command.account() {
+            let share = shares.entry(account).or_default();
+            *share += 1;
+            if *share > ACCOUNT_SHARE {
+                later.push_back(request);
+                continue;
+            }
+        }
+        bytes += request.cost_bytes;
+        batch.push(request);
+    }
+    while let Some(request) = later.pop_back() {
+        requests.push_front(request);
+    }
+    batch
+}
+
+/// What may wait and be in work at one time: a few batches, so that a stalled disk costs bounded memory (P7).
+const MEMORY_MAX_BYTES: usize = 64 << 20;
+const PERMIT_BYTES: usize = 512;
+/// A batch is written in some milliseconds even by a slow disk.
+const BATCH_MAX_BYTES: usize = 8 << 20;
+const BATCH_COUNT_MAX: usize = 1024;
+/// A flooded mailbox gets this much of a batch, so that the others' mail is in the same batch.
+const ACCOUNT_SHARE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn request(account: u64) -> Request {
+        let command = Command::EnsureAccount {
+            account: AccountId(account),
+            epoch: Epoch(1),
+        };
+        let waiter = Waiter {
+            sender: oneshot::channel().0,
+            _permit: None,
+        };
+        Request {
+            cost_bytes: command.cost_bytes(),
+            command,
+            waiter,
+        }
+    }
+
+    fn accounts(batch: &[Request]) -> Vec<u64> {
+        batch
+            .iter()
+            .map(|request| request.command.account().unwrap().0)
+            .collect()
+    }
+
+    #[test]
+    fn a_flooded_account_gets_its_share_of_a_batch_and_the_others_are_in_it() {
+        let mut queue: VecDeque<_> = (0..200)
+            .map(|_| request(1))
+            .chain([request(2), request(1), request(3)])
+            .collect();
+        let first = accounts(&fair_batch(&mut queue));
+        assert_eq!(first.len(), ACCOUNT_SHARE + 2);
+        assert_eq!(first[ACCOUNT_SHARE..], [2, 3]);
+        assert_eq!(queue.len(), 201 - ACCOUNT_SHARE);
+        assert_eq!(accounts(&fair_batch(&mut queue)).len(), ACCOUNT_SHARE);
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let mut queue: VecDeque<_> = (0..5000).map(request).collect();
+        assert_eq!(fair_batch(&mut queue).len(), BATCH_COUNT_MAX);
+        for request in &mut queue {
+            request.cost_bytes = BATCH_MAX_BYTES / 2 + 1;
+        }
+        assert_eq!(fair_batch(&mut queue).len(), 1);
+        queue[0].cost_bytes = 10 * BATCH_MAX_BYTES;
+        assert_eq!(fair_batch(&mut queue).len(), 1);
+    }
+}

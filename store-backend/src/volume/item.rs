@@ -1,0 +1,335 @@
+//! Canonical items: an account's identity and content as octets that are the same on every back-end.
+//!
+//! An export is a sequence of items; the set-hash is the wrapping 256-bit sum (little-endian) of the BLAKE3 of each.
+//! Each begins with its kind and its version (1); fields as in [`super::codec`]. What an item leaves out (epoch,
+//! state, blob numbers, places) belongs to a back-end and not to the account.
+
+use bytes::Bytes;
+use directory_api::AccountId;
+
+use super::codec::{Malformed, Put, Take};
+use super::rows::{AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow};
+use super::types::{Flags, Hash, Item, MailboxId, TransactionId};
+
+/// An item taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Kind 1.
+    Account {
+        account: AccountId,
+        mailbox_next: u32,
+        uidvalidity_last: u32,
+    },
+    /// Kind 2.
+    Mailbox {
+        mailbox: MailboxId,
+        uidvalidity: u32,
+        uidnext: u32,
+        highestmodseq: u64,
+        name: String,
+    },
+    /// Kind 3.
+    Message(MessageItem),
+    /// Kind 4: so that a retry after the move is still a duplicate (P2).
+    Transaction {
+        txn: TransactionId,
+        mailbox: MailboxId,
+        uid: u32,
+        received_ms: i64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MessageItem {
+    pub(super) mailbox: MailboxId,
+    pub(super) uid: u32,
+    pub(super) modseq: u64,
+    pub(super) flags: Flags,
+    pub(super) internal_date_ms: i64,
+    pub(super) save_date_ms: i64,
+    pub(super) thread: u64,
+    pub(super) identity: [u8; 16],
+    pub(super) hash: Hash,
+    pub(super) octets: u64,
+    pub(super) prologue: Bytes,
+}
+
+impl MessageItem {
+    pub(super) fn new(
+        mailbox: MailboxId,
+        uid: u32,
+        row: &MessageRow,
+        blob: &BlobRow,
+        prologue: Bytes,
+    ) -> Self {
+        Self {
+            mailbox,
+            uid,
+            modseq: row.modseq.get(),
+            flags: Flags(row.flags.get()),
+            internal_date_ms: row.internal_date_ms.get(),
+            save_date_ms: row.save_date_ms.get(),
+            thread: row.thread.get(),
+            identity: row.identity,
+            hash: blob.hash,
+            octets: blob.octets.get(),
+            prologue,
+        }
+    }
+
+    pub(super) fn row(&self, number: u64) -> MessageRow {
+        MessageRow {
+            version: 1,
+            reserved: [0; 3],
+            flags: self.flags.0.into(),
+            modseq: self.modseq.into(),
+            blob: number.into(),
+            blob_octets: self.octets.into(),
+            internal_date_ms: self.internal_date_ms.into(),
+            identity: self.identity,
+            prologue_octets: u32::try_from(self.prologue.len())
+                .expect("a prologue is limited")
+                .into(),
+            keyword_set: 0.into(),
+            save_date_ms: self.save_date_ms.into(),
+            thread: self.thread.into(),
+            header_octets: 0.into(),
+            reserved_later: [0; 12],
+        }
+    }
+}
+
+impl Content {
+    pub(super) fn account(account: AccountId, row: &AccountRow) -> Self {
+        Self::Account {
+            account,
+            mailbox_next: row.mailbox_next,
+            uidvalidity_last: row.uidvalidity_last,
+        }
+    }
+
+    pub(super) fn mailbox(mailbox: MailboxId, row: MailboxRow) -> Self {
+        Self::Mailbox {
+            mailbox,
+            uidvalidity: row.uidvalidity,
+            uidnext: row.uidnext,
+            highestmodseq: row.highestmodseq,
+            name: row.name,
+        }
+    }
+
+    pub(super) fn transaction(txn: TransactionId, row: &TransactionRow) -> Self {
+        Self::Transaction {
+            txn,
+            mailbox: MailboxId(row.mailbox.get()),
+            uid: row.uid.get(),
+            received_ms: row.received_ms.get(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> Item {
+        let mut out = Vec::with_capacity(160);
+        match self {
+            Self::Account {
+                account,
+                mailbox_next,
+                uidvalidity_last,
+            } => {
+                out.put_fixed(&[1, VERSION]);
+                out.put_u64(account.0);
+                out.put_u32(*mailbox_next);
+                out.put_u32(*uidvalidity_last);
+            }
+            Self::Mailbox {
+                mailbox,
+                uidvalidity,
+                uidnext,
+                highestmodseq,
+                name,
+            } => {
+                out.put_fixed(&[2, VERSION]);
+                out.put_u32(mailbox.0);
+                out.put_u32(*uidvalidity);
+                out.put_u32(*uidnext);
+                out.put_u64(*highestmodseq);
+                out.put_string(name.as_bytes());
+            }
+            Self::Message(message) => {
+                out.put_fixed(&[3, VERSION]);
+                out.put_u32(message.mailbox.0);
+                out.put_u32(message.uid);
+                out.put_u64(message.modseq);
+                out.put_u32(message.flags.0);
+                out.put_i64(message.internal_date_ms);
+                out.put_i64(message.save_date_ms);
+                out.put_u64(message.thread);
+                out.put_fixed(&message.identity);
+                out.put_fixed(&message.hash);
+                out.put_u64(message.octets);
+                out.put_string(&message.prologue);
+            }
+            Self::Transaction {
+                txn,
+                mailbox,
+                uid,
+                received_ms,
+            } => {
+                out.put_fixed(&[4, VERSION]);
+                out.put_fixed(txn);
+                out.put_u32(mailbox.0);
+                out.put_u32(*uid);
+                out.put_i64(*received_ms);
+            }
+        }
+        Item(out.into())
+    }
+
+    pub(super) fn decode(item: &Bytes) -> Result<Self, Malformed> {
+        let mut take = Take::new(item.clone(), "transfer item");
+        let content = match take.fixed()? {
+            [1, VERSION] => Self::Account {
+                account: AccountId(take.u64()?),
+                mailbox_next: take.u32()?,
+                uidvalidity_last: take.u32()?,
+            },
+            [2, VERSION] => Self::Mailbox {
+                mailbox: MailboxId(take.u32()?),
+                uidvalidity: take.u32()?,
+                uidnext: take.u32()?,
+                highestmodseq: take.u64()?,
+                name: take.text()?,
+            },
+            [3, VERSION] => Self::Message(MessageItem {
+                mailbox: MailboxId(take.u32()?),
+                uid: take.u32()?,
+                modseq: take.u64()?,
+                flags: Flags(take.u32()?),
+                internal_date_ms: take.i64()?,
+                save_date_ms: take.i64()?,
+                thread: take.u64()?,
+                identity: take.fixed()?,
+                hash: take.fixed()?,
+                octets: take.u64()?,
+                prologue: take.string()?,
+            }),
+            [4, VERSION] => Self::Transaction {
+                txn: take.fixed()?,
+                mailbox: MailboxId(take.u32()?),
+                uid: take.u32()?,
+                received_ms: take.i64()?,
+            },
+            _ => return Err(take.malformed()),
+        };
+        take.end()?;
+        Ok(content)
+    }
+}
+
+impl Item {
+    /// The blob a message item needs, with its size in octets; `None` for other items and for what is not an item.
+    #[must_use]
+    pub fn blob(&self) -> Option<(Hash, u64)> {
+        match Content::decode(&self.0) {
+            Ok(Content::Message(message)) => Some((message.hash, message.octets)),
+            _ => None,
+        }
+    }
+}
+
+/// The wrapping sum of the hashes of items, in any order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SetHash([u64; 4]);
+
+impl SetHash {
+    pub(super) fn add(&mut self, item: &Item) {
+        let hash = blake3::hash(&item.0);
+        let mut carry = false;
+        for (sum, limb) in self.0.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
+            let limb = u64::from_le_bytes(limb.try_into().expect("a chunk has 8 octets"));
+            (*sum, carry) = sum.carrying_add(limb, carry);
+        }
+    }
+
+    pub(super) fn bytes(self) -> Hash {
+        let mut out = [0; 32];
+        for (place, limb) in out.chunks_exact_mut(8).zip(self.0) {
+            place.copy_from_slice(&limb.to_le_bytes());
+        }
+        out
+    }
+}
+
+const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn items() -> Vec<Item> {
+        let message = MessageItem {
+            mailbox: MailboxId(1),
+            uid: 2,
+            modseq: 3,
+            flags: Flags::SEEN,
+            internal_date_ms: 4,
+            save_date_ms: 5,
+            thread: 6,
+            identity: [7; 16],
+            hash: [8; 32],
+            octets: 9,
+            prologue: Bytes::from_static(b"x: y\r\n"),
+        };
+        [
+            Content::Account {
+                account: AccountId(1),
+                mailbox_next: 2,
+                uidvalidity_last: 3,
+            },
+            Content::Mailbox {
+                mailbox: MailboxId(1),
+                uidvalidity: 2,
+                uidnext: 3,
+                highestmodseq: 4,
+                name: "a".into(),
+            },
+            Content::Message(message),
+            Content::Transaction {
+                txn: [1; 16],
+                mailbox: MailboxId(1),
+                uid: 2,
+                received_ms: 3,
+            },
+        ]
+        .iter()
+        .map(Content::encode)
+        .collect()
+    }
+
+    #[test]
+    fn an_item_reads_back_as_it_was_written_and_is_refused_when_cut() {
+        for item in items() {
+            assert_eq!(Content::decode(&item.0).unwrap().encode(), item);
+            for cut in 0..item.0.len() {
+                assert!(Content::decode(&item.0.slice(..cut)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn the_set_hash_does_not_depend_on_order_but_on_every_item() {
+        let sum = |items: &[Item]| {
+            let mut hash = SetHash::default();
+            items.iter().for_each(|item| hash.add(item));
+            hash.bytes()
+        };
+        let items = items();
+        let turned: Vec<_> = items.iter().rev().cloned().collect();
+        assert_eq!(sum(&items), sum(&turned));
+        assert_ne!(sum(&items), sum(&items[1..]));
+        let mut twice = items.clone();
+        twice.push(items[0].clone());
+        assert_ne!(sum(&items), sum(&twice));
+    }
+}

@@ -1,0 +1,637 @@
+//! Journal records: what was decided, with its results, so that replay needs no decisions.
+//!
+//! The kind stands in the journal's record header, the payload begins with the kind's version (1). Fields are as
+//! [`super::codec`] writes them, in the order of the structs below. A body, if any, comes last, without a length.
+//! A reader refuses a kind or version it does not know: the journal of a newer build is not replayed by an older one.
+
+use bytes::Bytes;
+use directory_api::{AccountId, BackendName, Epoch};
+
+use super::codec::{Malformed, Put, Take};
+use super::rows::State;
+use super::types::{Flags, Hash, MailboxId, MoveId, TransactionId};
+
+/// One decided change of the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Kind 1: one message for some accounts.
+    Deliver(Deliver),
+    /// Kind 2: messages removed from one mailbox.
+    Expunge(Expunge),
+    /// Kind 3: new flags of messages of one mailbox.
+    Flags(StoreFlags),
+    /// Kind 4: a new mailbox.
+    Mailbox(CreateMailbox),
+    /// Kind 5: an account's state; makes the account and its INBOX when there is none.
+    Account(SetAccount),
+    /// Kind 6: canonical items taken over from another back-end.
+    Import(Import),
+    /// Kind 7: a blob for items to come.
+    Blob(PutBlob),
+    /// Kind 8: blobs without links go for good.
+    Drop(DropBlobs),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Deliver {
+    pub(super) at_ms: i64,
+    pub(super) txn: TransactionId,
+    pub(super) content_key: Hash,
+    pub(super) received_ms: i64,
+    pub(super) sender: Bytes,
+    pub(super) trace: Bytes,
+    pub(super) recipients: Vec<DeliverTo>,
+    pub(super) blob: BlobRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeliverTo {
+    pub(super) account: AccountId,
+    /// The account's epoch from now on.
+    pub(super) epoch: Epoch,
+    /// UIDVALIDITY of the INBOX when this makes the account, else 0.
+    pub(super) inbox_uidvalidity: u32,
+    pub(super) mailbox: MailboxId,
+    pub(super) uid: u32,
+    pub(super) modseq: u64,
+    pub(super) identity: [u8; 16],
+    pub(super) prologue: Bytes,
+}
+
+/// The blob of a record and how its octets arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BlobRef {
+    pub(super) number: u64,
+    pub(super) hash: Hash,
+    pub(super) octets: u64,
+    pub(super) body: Body,
+}
+
+/// Where a blob's octets are when the record is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// 0: an earlier record brought it.
+    Known,
+    /// 1: at the end of this record.
+    Inline(Bytes),
+    /// 2: in `incoming/` under this name, synced.
+    Spilled([u8; 16]),
+    /// 3: a copy of the blob with this number, whose inode has all the links it may have.
+    Copied(u64),
+}
+
+impl Body {
+    pub(super) const KNOWN: u8 = 0;
+    pub(super) const INLINE: u8 = 1;
+    pub(super) const SPILLED: u8 = 2;
+    pub(super) const COPIED: u8 = 3;
+
+    /// The tag and the 16 octets that follow it.
+    pub(super) fn tag(&self) -> (u8, [u8; 16]) {
+        match self {
+            Self::Known => (Self::KNOWN, [0; 16]),
+            Self::Inline(_) => (Self::INLINE, [0; 16]),
+            Self::Spilled(token) => (Self::SPILLED, *token),
+            Self::Copied(from) => {
+                let mut token = [0; 16];
+                token[..8].copy_from_slice(&from.to_le_bytes());
+                (Self::COPIED, token)
+            }
+        }
+    }
+
+    pub(super) fn copied_from(token: &[u8; 16]) -> u64 {
+        let mut number = [0; 8];
+        number.copy_from_slice(&token[..8]);
+        u64::from_le_bytes(number)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expunge {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) modseq: u64,
+    /// How long bodies stay that lose their last link.
+    pub(super) keep_until_ms: i64,
+    pub(super) uids: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StoreFlags {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) modseq: u64,
+    /// UID and the flags from now on.
+    pub(super) changes: Vec<(u32, Flags)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CreateMailbox {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) uidvalidity: u32,
+    pub(super) name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetAccount {
+    pub(super) account: AccountId,
+    pub(super) state: State,
+    pub(super) epoch: Epoch,
+    pub(super) move_id: MoveId,
+    pub(super) elsewhere: Option<BackendName>,
+    /// UIDVALIDITY of the INBOX when this makes one, else 0.
+    pub(super) inbox_uidvalidity: u32,
+    /// Everything the account has goes first: mailboxes, messages, transactions.
+    pub(super) wipe: bool,
+    /// How long bodies stay that lose their last link by the wipe.
+    pub(super) keep_until_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Import {
+    pub(super) account: AccountId,
+    /// New inodes for blobs that have all the links they may have: always [`Body::Copied`].
+    pub(super) copies: Vec<BlobRef>,
+    /// The blob's number for each message item, in order.
+    pub(super) numbers: Vec<u64>,
+    pub(super) items: Vec<Bytes>,
+}
+
+impl Import {
+    pub(super) fn of(account: AccountId) -> Self {
+        Self {
+            account,
+            copies: Vec::new(),
+            numbers: Vec::new(),
+            items: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PutBlob {
+    /// How long it stays without a link.
+    pub(super) keep_until_ms: i64,
+    pub(super) blob: BlobRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DropBlobs {
+    pub(super) blobs: Vec<(u64, Hash)>,
+}
+
+/// A record's payload in two parts, so that a body is never copied into the head.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) kind: u8,
+    pub(super) head: Vec<u8>,
+    pub(super) body: Bytes,
+}
+
+impl Encoded {
+    pub(super) fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+const VERSION: u8 = 1;
+
+impl Record {
+    /// The kind in the journal's record header. Never renumber.
+    pub(super) fn kind(&self) -> u8 {
+        match self {
+            Self::Deliver(_) => 1,
+            Self::Expunge(_) => 2,
+            Self::Flags(_) => 3,
+            Self::Mailbox(_) => 4,
+            Self::Account(_) => 5,
+            Self::Import(_) => 6,
+            Self::Blob(_) => 7,
+            Self::Drop(_) => 8,
+        }
+    }
+
+    /// The name in `incoming/` of the body it brings.
+    pub(super) fn spilled(&self) -> Option<&[u8; 16]> {
+        match self {
+            Self::Deliver(Deliver { blob, .. }) | Self::Blob(PutBlob { blob, .. }) => {
+                match &blob.body {
+                    Body::Spilled(token) => Some(token),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it can take the last link of a blob away.
+    pub(super) fn may_unlink(&self) -> bool {
+        matches!(self, Self::Expunge(_)) || matches!(self, Self::Account(account) if account.wipe)
+    }
+
+    pub(super) fn encode(&self) -> Encoded {
+        let mut head = vec![VERSION];
+        let mut body = Bytes::new();
+        match self {
+            Self::Deliver(record) => {
+                head.reserve(
+                    256 + record
+                        .recipients
+                        .iter()
+                        .map(|to| 64 + to.prologue.len())
+                        .sum::<usize>(),
+                );
+                head.put_i64(record.at_ms);
+                head.put_fixed(&record.txn);
+                head.put_fixed(&record.content_key);
+                head.put_i64(record.received_ms);
+                head.put_string(&record.sender);
+                head.put_string(&record.trace);
+                head.put_count(record.recipients.len());
+                for to in &record.recipients {
+                    head.put_u64(to.account.0);
+                    head.put_u64(to.epoch.0);
+                    head.put_u32(to.inbox_uidvalidity);
+                    head.put_u32(to.mailbox.0);
+                    head.put_u32(to.uid);
+                    head.put_u64(to.modseq);
+                    head.put_fixed(&to.identity);
+                    head.put_string(&to.prologue);
+                }
+                body = put_blob(&mut head, &record.blob);
+            }
+            Self::Expunge(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u64(record.modseq);
+                head.put_i64(record.keep_until_ms);
+                head.put_count(record.uids.len());
+                record.uids.iter().for_each(|uid| head.put_u32(*uid));
+            }
+            Self::Flags(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u64(record.modseq);
+                head.put_count(record.changes.len());
+                for (uid, flags) in &record.changes {
+                    head.put_u32(*uid);
+                    head.put_u32(flags.0);
+                }
+            }
+            Self::Mailbox(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u32(record.uidvalidity);
+                head.put_string(record.name.as_bytes());
+            }
+            Self::Account(record) => {
+                head.put_u64(record.account.0);
+                head.put_u8(record.state as u8);
+                head.put_u64(record.epoch.0);
+                head.put_fixed(&record.move_id);
+                head.put_string(
+                    record
+                        .elsewhere
+                        .as_ref()
+                        .map_or("", BackendName::as_str)
+                        .as_bytes(),
+                );
+                head.put_u32(record.inbox_uidvalidity);
+                head.put_u8(u8::from(record.wipe));
+                head.put_i64(record.keep_until_ms);
+            }
+            Self::Import(record) => {
+                head.put_u64(record.account.0);
+                head.put_count(record.copies.len());
+                for copy in &record.copies {
+                    put_blob(&mut head, copy);
+                }
+                head.put_count(record.numbers.len());
+                record
+                    .numbers
+                    .iter()
+                    .for_each(|number| head.put_u64(*number));
+                head.put_count(record.items.len());
+                record.items.iter().for_each(|item| head.put_string(item));
+            }
+            Self::Blob(record) => {
+                head.put_i64(record.keep_until_ms);
+                body = put_blob(&mut head, &record.blob);
+            }
+            Self::Drop(record) => {
+                head.put_count(record.blobs.len());
+                for (number, hash) in &record.blobs {
+                    head.put_u64(*number);
+                    head.put_fixed(hash);
+                }
+            }
+        }
+        Encoded {
+            kind: self.kind(),
+            head,
+            body,
+        }
+    }
+
+    pub(super) fn decode(kind: u8, payload: Bytes) -> Result<Self, Malformed> {
+        let mut take = Take::new(payload, "journal record");
+        if take.u8()? != VERSION {
+            return Err(take.malformed());
+        }
+        match kind {
+            1 => {
+                let (at_ms, txn, content_key) = (take.i64()?, take.fixed()?, take.fixed()?);
+                let (received_ms, sender, trace) = (take.i64()?, take.string()?, take.string()?);
+                let recipients = take.list(56, |take| {
+                    Ok(DeliverTo {
+                        account: AccountId(take.u64()?),
+                        epoch: Epoch(take.u64()?),
+                        inbox_uidvalidity: take.u32()?,
+                        mailbox: MailboxId(take.u32()?),
+                        uid: take.u32()?,
+                        modseq: take.u64()?,
+                        identity: take.fixed()?,
+                        prologue: take.string()?,
+                    })
+                })?;
+                let blob = take_last_blob(take)?;
+                Ok(Self::Deliver(Deliver {
+                    at_ms,
+                    txn,
+                    content_key,
+                    received_ms,
+                    sender,
+                    trace,
+                    recipients,
+                    blob,
+                }))
+            }
+            2 => {
+                let record = Expunge {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    modseq: take.u64()?,
+                    keep_until_ms: take.i64()?,
+                    uids: take.list(4, Take::u32)?,
+                };
+                take.end()?;
+                Ok(Self::Expunge(record))
+            }
+            3 => {
+                let record = StoreFlags {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    modseq: take.u64()?,
+                    changes: take.list(8, |take| Ok((take.u32()?, Flags(take.u32()?))))?,
+                };
+                take.end()?;
+                Ok(Self::Flags(record))
+            }
+            4 => {
+                let record = CreateMailbox {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    uidvalidity: take.u32()?,
+                    name: take.text()?,
+                };
+                take.end()?;
+                Ok(Self::Mailbox(record))
+            }
+            5 => {
+                let bad = take.malformed();
+                let record = SetAccount {
+                    account: AccountId(take.u64()?),
+                    state: State::from_u8(take.u8()?).ok_or(bad)?,
+                    epoch: Epoch(take.u64()?),
+                    move_id: take.fixed()?,
+                    elsewhere: match take.text()? {
+                        name if name.is_empty() => None,
+                        name => Some(BackendName::new(name).map_err(|_| bad)?),
+                    },
+                    inbox_uidvalidity: take.u32()?,
+                    wipe: take.u8()? != 0,
+                    keep_until_ms: take.i64()?,
+                };
+                take.end()?;
+                Ok(Self::Account(record))
+            }
+            6 => {
+                let record = Import {
+                    account: AccountId(take.u64()?),
+                    copies: take.list(65, |take| take_blob(take).map(|(blob, _)| blob))?,
+                    numbers: take.list(8, Take::u64)?,
+                    items: take.list(4, Take::string)?,
+                };
+                take.end()?;
+                Ok(Self::Import(record))
+            }
+            7 => {
+                let keep_until_ms = take.i64()?;
+                Ok(Self::Blob(PutBlob {
+                    keep_until_ms,
+                    blob: take_last_blob(take)?,
+                }))
+            }
+            8 => {
+                let record = DropBlobs {
+                    blobs: take.list(40, |take| Ok((take.u64()?, take.fixed()?)))?,
+                };
+                take.end()?;
+                Ok(Self::Drop(record))
+            }
+            _ => Err(take.malformed()),
+        }
+    }
+}
+
+/// 65 octets; answers the body, which the caller puts last.
+fn put_blob(head: &mut Vec<u8>, blob: &BlobRef) -> Bytes {
+    let (tag, token) = blob.body.tag();
+    head.put_u64(blob.number);
+    head.put_fixed(&blob.hash);
+    head.put_u64(blob.octets);
+    head.put_u8(tag);
+    head.put_fixed(&token);
+    match &blob.body {
+        Body::Inline(bytes) => bytes.clone(),
+        _ => Bytes::new(),
+    }
+}
+
+/// The blob, and whether its octets are the rest of the record.
+fn take_blob(take: &mut Take) -> Result<(BlobRef, bool), Malformed> {
+    let (number, hash, octets) = (take.u64()?, take.fixed()?, take.u64()?);
+    let (tag, token) = (take.u8()?, take.fixed()?);
+    let body = match tag {
+        Body::KNOWN => Body::Known,
+        Body::INLINE => Body::Inline(Bytes::new()),
+        Body::SPILLED => Body::Spilled(token),
+        Body::COPIED => Body::Copied(Body::copied_from(&token)),
+        _ => return Err(take.malformed()),
+    };
+    Ok((
+        BlobRef {
+            number,
+            hash,
+            octets,
+            body,
+        },
+        tag == Body::INLINE,
+    ))
+}
+
+fn take_last_blob(mut take: Take) -> Result<BlobRef, Malformed> {
+    let bad = take.malformed();
+    let (mut blob, inline) = take_blob(&mut take)?;
+    if !inline {
+        take.end()?;
+        return Ok(blob);
+    }
+    let bytes = take.rest();
+    if bytes.len() as u64 != blob.octets {
+        return Err(bad);
+    }
+    blob.body = Body::Inline(bytes);
+    Ok(blob)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn samples() -> Vec<Record> {
+        let blob = |body, octets| BlobRef {
+            number: 7,
+            hash: [9; 32],
+            octets,
+            body,
+        };
+        let to = DeliverTo {
+            account: AccountId(3),
+            epoch: Epoch(2),
+            inbox_uidvalidity: 5,
+            mailbox: MailboxId::INBOX,
+            uid: 8,
+            modseq: 13,
+            identity: [21; 16],
+            prologue: Bytes::from_static(b"Received: x\r\n"),
+        };
+        let deliver = |body, octets| {
+            Record::Deliver(Deliver {
+                at_ms: -1,
+                txn: [1; 16],
+                content_key: [2; 32],
+                received_ms: 1 << 40,
+                sender: Bytes::from_static(b"a@b"),
+                trace: Bytes::new(),
+                recipients: vec![to.clone(), to.clone()],
+                blob: blob(body, octets),
+            })
+        };
+        let (account, mailbox) = (AccountId(3), MailboxId(4));
+        vec![
+            deliver(Body::Inline(Bytes::from_static(b"body")), 4),
+            deliver(Body::Known, 4),
+            deliver(Body::Spilled([4; 16]), 1 << 33),
+            deliver(Body::Copied(6), 1),
+            Record::Expunge(Expunge {
+                account,
+                mailbox,
+                modseq: 9,
+                keep_until_ms: 1,
+                uids: vec![1, 5],
+            }),
+            Record::Flags(StoreFlags {
+                account,
+                mailbox,
+                modseq: 9,
+                changes: vec![(1, Flags::SEEN)],
+            }),
+            Record::Mailbox(CreateMailbox {
+                account,
+                mailbox,
+                uidvalidity: 77,
+                name: "Ärger".into(),
+            }),
+            Record::Account(SetAccount {
+                account,
+                state: State::Moved,
+                epoch: Epoch(9),
+                move_id: [3; 16],
+                elsewhere: Some(BackendName::new("b2").unwrap()),
+                inbox_uidvalidity: 0,
+                wipe: true,
+                keep_until_ms: 4,
+            }),
+            Record::Import(Import {
+                account,
+                copies: vec![blob(Body::Copied(6), 3)],
+                numbers: vec![7, 7],
+                items: vec![Bytes::from_static(b"i"), Bytes::from_static(b"j")],
+            }),
+            Record::Blob(PutBlob {
+                keep_until_ms: 4,
+                blob: blob(Body::Inline(Bytes::from_static(b"b")), 1),
+            }),
+            Record::Drop(DropBlobs {
+                blobs: vec![(1, [2; 32])],
+            }),
+        ]
+    }
+
+    fn payload(record: &Record) -> (u8, Bytes) {
+        let encoded = record.encode();
+        (
+            encoded.kind,
+            [&encoded.head[..], &encoded.body[..]].concat().into(),
+        )
+    }
+
+    #[test]
+    fn every_record_reads_back_as_it_was_written() {
+        for record in samples() {
+            let (kind, payload) = payload(&record);
+            assert_eq!(Record::decode(kind, payload).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_or_with_more_behind_it_is_refused() {
+        for record in samples() {
+            let (kind, payload) = payload(&record);
+            for cut in 0..payload.len() {
+                assert!(
+                    Record::decode(kind, payload.slice(..cut)).is_err(),
+                    "{record:?} cut at {cut}"
+                );
+            }
+            let longer = [&payload[..], b"x"].concat();
+            assert!(Record::decode(kind, longer.into()).is_err(), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_or_version_is_refused() {
+        let (kind, payload) = payload(&samples()[0]);
+        assert!(Record::decode(99, payload.clone()).is_err());
+        let mut newer = payload.to_vec();
+        newer[0] = 2;
+        assert!(Record::decode(kind, newer.into()).is_err());
+    }
+
+    #[test]
+    fn the_bytes_of_version_1_stay() {
+        let all: Vec<u8> = samples()
+            .iter()
+            .flat_map(|record| payload(record).1)
+            .collect();
+        assert_eq!(
+            blake3::hash(&all).to_hex().as_str(),
+            include_str!("record.golden").trim_end()
+        );
+    }
+}

@@ -1,0 +1,589 @@
+//! Opening a volume: whose it is, what its journal says that index and files do not have yet, and its threads.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::fs::{File, TryLockError};
+use std::io::{self, IoSlice, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use durable::{
+    Disk, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery, create_dir_durable,
+};
+
+use super::apply::{Placed, apply_run};
+use super::commit::{ApplyItem, Committer, apply, chain, hand_to_files};
+use super::error::{IndexError, OpenError};
+use super::files::{self, FilesItem};
+use super::index::{Index, Meta};
+use super::intake::{Command, Intake, Reply};
+use super::layout::{
+    BLOBS_DIR, FORMAT_FILE, FORMAT_VERSION, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, LOCK_FILE,
+    Layout, MAIL_DIR,
+};
+use super::pipe::Pipe;
+use super::record::Record;
+use super::sequencer::{Rules, Sequencer};
+use super::{VolumeConfig, VolumeStatus};
+
+/// What the threads and the callers share.
+pub(super) struct Shared {
+    pub(super) config: VolumeConfig,
+    pub(super) layout: Layout,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) index: Index,
+    pub(super) journal: JournalReader,
+    pub(super) intake: Intake,
+    pub(super) apply_queue: Pipe<ApplyItem>,
+    pub(super) files_queue: Pipe<FilesItem>,
+    /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
+    pub(super) position: AtomicU64,
+    pub(super) applied: AtomicU64,
+    pub(super) materialised: AtomicU64,
+    pub(super) checkpoint: AtomicU64,
+    pub(super) unreleased_bytes: AtomicU64,
+    pub(super) wants_checkpoint: AtomicBool,
+    pub(super) unlinked_hint: AtomicBool,
+    read_only: OnceLock<String>,
+    aborted: AtomicBool,
+    incarnation: String,
+    token_seed: [u8; 32],
+    token_count: AtomicU64,
+    _lock: File,
+}
+
+impl Shared {
+    pub(super) fn applied(&self) -> Lsn {
+        Lsn(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(super) fn checkpoint(&self) -> Lsn {
+        Lsn(self.checkpoint.load(Ordering::Acquire))
+    }
+
+    pub(super) fn read_only(&self) -> Option<&String> {
+        self.read_only.get()
+    }
+
+    pub(super) fn aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Takes no more writes, for good, and says so once.
+    pub(super) fn fail(&self, action: &str, error: &dyn Error) {
+        let reason = format!("{action}: {}", chain(error));
+        if self.read_only.set(reason.clone()).is_ok() {
+            let (backend, volume) = (&self.config.backend, &self.config.name);
+            tracing::error!(%backend, %volume, reason, "the volume takes no more writes; mend the cause and restart");
+        }
+    }
+
+    /// A name that nobody else has.
+    pub(super) fn random_token(&self) -> [u8; 16] {
+        let count = self.token_count.fetch_add(1, Ordering::Relaxed);
+        let hash = blake3::keyed_hash(&self.token_seed, &count.to_le_bytes());
+        let mut token = [0; 16];
+        token.copy_from_slice(&hash.as_bytes()[..16]);
+        token
+    }
+
+    fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.intake.close(true);
+        self.apply_queue.abort();
+        self.files_queue.abort();
+    }
+}
+
+/// An open volume and its threads.
+pub(super) struct Inner {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Inner {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.shared.layout.root
+    }
+
+    pub(super) async fn submit(&self, command: Command) -> Reply {
+        self.shared.intake.submit(command).await
+    }
+
+    pub(super) fn status(&self) -> VolumeStatus {
+        let shared = &self.shared;
+        let count = shared
+            .index
+            .read(|txn| shared.index.number(txn, Meta::Accounts));
+        VolumeStatus {
+            incarnation: shared.incarnation.clone(),
+            position: Lsn(shared.position.load(Ordering::Acquire)),
+            applied: shared.applied(),
+            checkpoint: shared.checkpoint(),
+            unreleased_bytes: shared.unreleased_bytes.load(Ordering::Relaxed),
+            read_only: shared.read_only().cloned(),
+            account_count: count.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.intake.close(false);
+        self.join();
+    }
+
+    /// Stops at once, as a crash would, and waits until the threads are gone.
+    #[cfg(test)]
+    pub(super) fn crash(&self) {
+        self.shared.abort();
+        self.join();
+    }
+
+    fn join(&self) {
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic has been reported by the thread's guard.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.abort();
+    }
+}
+
+/// Turns a thread's panic into a read-only volume instead of one that never answers.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(
+                "go on",
+                &io::Error::other("a thread of the volume panicked"),
+            );
+            self.0.abort();
+        }
+    }
+}
+
+pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
+    let layout = Layout {
+        root: config.path.clone(),
+    };
+    let root = &layout.root;
+    create_dir_durable(&*disk, root).map_err(OpenError::io("create", root))?;
+    refuse_untrusted(root)?;
+    let is_new = look_at(&*disk, &layout)?;
+    let lock = lock(&layout)?;
+    let marker = if is_new {
+        None
+    } else {
+        Some(read_marker(&*disk, &config, &layout)?)
+    };
+    for folder in [INCOMING_DIR, BLOBS_DIR, MAIL_DIR] {
+        let folder = layout.file(folder);
+        create_dir_durable(&*disk, &folder).map_err(OpenError::io("create", &folder))?;
+    }
+    let index = Index::open(&layout.file(INDEX_DIR), config.index_map_size_bytes)?;
+    let (applied, checkpoint) = index.read(|txn| {
+        Ok::<_, IndexError>((
+            index.lsn(txn, Meta::Applied)?,
+            index.lsn(txn, Meta::Checkpoint)?,
+        ))
+    })?;
+    let journal_dir = layout.file(JOURNAL_DIR);
+    if !is_new
+        && !disk
+            .exists(&journal_dir)
+            .map_err(OpenError::io("look for", &journal_dir))?
+    {
+        return Err(OpenError::JournalLost {
+            path: root.clone(),
+            applied: applied.0,
+            next: 1,
+        });
+    }
+    let options = JournalOptions {
+        segment_size_bytes: u32::try_from(config.journal_segment_size_bytes).unwrap_or(u32::MAX),
+        ..JournalOptions::default()
+    };
+    let (journal, recovery) = Journal::open(Arc::clone(&disk), &journal_dir, options)?;
+    if applied >= recovery.next_lsn() {
+        let next = recovery.next_lsn().0;
+        return Err(OpenError::JournalLost {
+            path: root.clone(),
+            applied: applied.0,
+            next,
+        });
+    }
+    // Both views are behind the journal, each by its own distance; a lost index has position 0.
+    let done = applied.min(checkpoint);
+    if done.next() < recovery.first_lsn() {
+        let oldest = recovery.first_lsn().0;
+        return Err(OpenError::IndexLost {
+            path: root.clone(),
+            applied: done.0,
+            oldest,
+        });
+    }
+    let incarnation = match marker {
+        Some(incarnation) => incarnation,
+        // Last of all: a folder with a marker is a whole volume.
+        None => write_marker(&*disk, &config, &layout)?,
+    };
+    let shared = Arc::new(Shared {
+        layout,
+        disk,
+        index,
+        journal: journal.reader(),
+        intake: Intake::new(),
+        apply_queue: Pipe::new(QUEUE_MAX_BYTES),
+        files_queue: Pipe::new(QUEUE_MAX_BYTES),
+        position: AtomicU64::new(recovery.next_lsn().0 - 1),
+        applied: AtomicU64::new(applied.0),
+        materialised: AtomicU64::new(done.0),
+        checkpoint: AtomicU64::new(done.0),
+        unreleased_bytes: AtomicU64::new(journal.unreleased_bytes()),
+        wants_checkpoint: AtomicBool::new(false),
+        unlinked_hint: AtomicBool::new(true),
+        read_only: OnceLock::new(),
+        aborted: AtomicBool::new(false),
+        incarnation,
+        token_seed: random()?,
+        token_count: AtomicU64::new(0),
+        _lock: lock,
+        config,
+    });
+    let inner = Arc::new(Inner {
+        shared: Arc::clone(&shared),
+        threads: Mutex::default(),
+    });
+    if let Err(error) = start(&inner, journal, &recovery, done, applied) {
+        // The lock goes with the threads: whoever tries again must not find it held.
+        shared.abort();
+        inner.join();
+        return Err(error);
+    }
+    Ok(inner)
+}
+
+/// Brings the views up to the journal and starts the threads.
+fn start(
+    inner: &Inner,
+    journal: Journal,
+    recovery: &Recovery,
+    done: Lsn,
+    applied: Lsn,
+) -> Result<(), OpenError> {
+    let shared = &inner.shared;
+    let spawn = |name: &str, work: Box<dyn FnOnce(&Shared) + Send>| {
+        let guard = Guard(Arc::clone(shared));
+        let named = std::thread::Builder::new().name(format!("{name}-{}", shared.config.name));
+        let thread = named
+            .spawn(move || work(&guard.0))
+            .map_err(OpenError::io("start a thread for", inner.path()))?;
+        inner
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok::<_, OpenError>(())
+    };
+    // Before the replay, whose queue it empties.
+    spawn("files", Box::new(files::run))?;
+    replay(shared, recovery, done, applied)?;
+    let rules = Rules {
+        links_max: shared.config.links_max,
+        expunge_grace_ms: i64::try_from(shared.config.expunge_grace.as_millis())
+            .unwrap_or(i64::MAX / 2),
+    };
+    let sequencer = Sequencer::new(shared.index.clone(), rules, random()?)?;
+    spawn("apply", Box::new(apply))?;
+    let committer = Committer {
+        shared: Arc::clone(shared),
+        journal,
+        sequencer,
+        released: Lsn(0),
+        unlinked_checked: Instant::now(),
+    };
+    spawn("commit", Box::new(move |_| committer.run()))
+}
+
+/// Applies what the index lacks, and hands over to the files thread what the file tree may lack.
+fn replay(
+    shared: &Arc<Shared>,
+    recovery: &Recovery,
+    done: Lsn,
+    applied: Lsn,
+) -> Result<(), OpenError> {
+    if let Some(cut) = recovery.cut() {
+        let (path, offset) = (cut.path.display(), cut.offset);
+        tracing::info!(%path, offset, "journal: cut a batch that was never acknowledged");
+    }
+    let began = Instant::now();
+    // The index first and to the end: it then knows which files later records have removed.
+    let mut run = Run {
+        shared,
+        placed: Vec::new(),
+        bytes: 0,
+    };
+    recovery.replay(applied.next(), |record| run.push(record, Run::apply))?;
+    run.apply()?;
+    let mut spilled = HashSet::new();
+    recovery.replay(done.next(), |record| {
+        run.push(record, Run::hand_over)?;
+        spilled.extend(
+            run.placed
+                .last()
+                .and_then(|placed| placed.record.spilled())
+                .map(|t| shared.layout.incoming(t)),
+        );
+        Ok::<_, OpenError>(())
+    })?;
+    run.hand_over()?;
+    remove_orphans(shared, &spilled)?;
+    let records = recovery.next_lsn().0.saturating_sub(done.next().0);
+    if records > 0 {
+        tracing::info!(volume = %shared.config.name, records, seconds = began.elapsed().as_secs_f64(), "journal replayed");
+    }
+    Ok(())
+}
+
+/// Some records of a replay.
+struct Run<'s> {
+    shared: &'s Shared,
+    placed: Vec<Arc<Placed>>,
+    bytes: usize,
+}
+
+impl Run<'_> {
+    /// Adds a record, after doing the ones before it if they are enough.
+    fn push(
+        &mut self,
+        record: durable::Record<'_>,
+        work: fn(&mut Self) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        if self.placed.len() >= REPLAY_RUN_COUNT || self.bytes >= REPLAY_RUN_BYTES {
+            work(self)?;
+        }
+        let payload = Bytes::copy_from_slice(record.payload);
+        self.bytes += payload.len();
+        let decoded = Record::decode(record.kind, payload).map_err(IndexError::from)?;
+        self.placed.push(Arc::new(Placed {
+            lsn: record.lsn,
+            place: record.place,
+            record: decoded,
+        }));
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Result<(), OpenError> {
+        if !self.placed.is_empty() {
+            let last = apply_run(&self.shared.index, self.placed.iter().map(AsRef::as_ref))?;
+            self.shared.applied.store(last.0, Ordering::Release);
+        }
+        (self.placed, self.bytes) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), OpenError> {
+        self.placed
+            .drain(..)
+            .for_each(|placed| hand_to_files(self.shared, &placed));
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Bodies whose record was never written.
+fn remove_orphans(shared: &Shared, wanted: &HashSet<PathBuf>) -> Result<(), OpenError> {
+    let incoming = shared.layout.file(INCOMING_DIR);
+    for name in shared
+        .disk
+        .read_dir(&incoming)
+        .map_err(OpenError::io("list", &incoming))?
+    {
+        let path = incoming.join(name);
+        if !wanted.contains(&path) {
+            shared
+                .disk
+                .remove_file(&path)
+                .map_err(OpenError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the folder is to become a volume; refuses one that belongs to somebody else.
+fn look_at(disk: &dyn Disk, layout: &Layout) -> Result<bool, OpenError> {
+    let root = &layout.root;
+    let names = disk.read_dir(root).map_err(OpenError::io("list", root))?;
+    if names.iter().any(|name| name == FORMAT_FILE) {
+        return Ok(false);
+    }
+    // What a start leaves that was killed before it wrote the marker.
+    let ours = [
+        LOCK_FILE,
+        MARKER_NEW,
+        JOURNAL_DIR,
+        INDEX_DIR,
+        INCOMING_DIR,
+        BLOBS_DIR,
+        MAIL_DIR,
+        "lost+found",
+    ];
+    let mut unfinished = names.iter().all(|name| ours.iter().any(|our| name == our));
+    for folder in [BLOBS_DIR, MAIL_DIR].map(|folder| layout.file(folder)) {
+        if unfinished
+            && disk
+                .exists(&folder)
+                .map_err(OpenError::io("look for", &folder))?
+        {
+            unfinished = disk
+                .read_dir(&folder)
+                .map_err(OpenError::io("list", &folder))?
+                .is_empty();
+        }
+    }
+    if unfinished {
+        Ok(true)
+    } else {
+        Err(OpenError::Foreign { path: root.clone() })
+    }
+}
+
+/// Held until the volume is dropped; the system lets it go when the process dies.
+fn lock(layout: &Layout) -> Result<File, OpenError> {
+    let path = layout.file(LOCK_FILE);
+    let opened = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = opened.map_err(OpenError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: layout.root.clone(),
+        }),
+        Err(TryLockError::Error(source)) => Err(OpenError::io("lock", &path)(source)),
+    }
+}
+
+/// Checks version and owner; answers the incarnation.
+fn read_marker(
+    disk: &dyn Disk,
+    config: &VolumeConfig,
+    layout: &Layout,
+) -> Result<String, OpenError> {
+    let path = layout.file(FORMAT_FILE);
+    let mut bytes = vec![0; MARKER_MAX_BYTES];
+    let read = disk
+        .open(&path, OpenMode::Read)
+        .and_then(|file| file.read_at(&mut bytes, 0));
+    bytes.truncate(read.map_err(OpenError::io("read", &path))?);
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    if first != format!("{MARKER} {FORMAT_VERSION}") {
+        let found = first.chars().take(64).collect();
+        return Err(OpenError::Version {
+            path: layout.root.clone(),
+            found,
+        });
+    }
+    let value = |key: &str| {
+        let prefix = format!("{key} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    for (key, wanted) in [
+        ("backend", config.backend.as_str()),
+        ("volume", config.name.as_str()),
+    ] {
+        let found = value(key);
+        if found != wanted {
+            return Err(OpenError::OtherOwner {
+                path: layout.root.clone(),
+                key,
+                found,
+                wanted: wanted.into(),
+            });
+        }
+    }
+    Ok(value("incarnation"))
+}
+
+fn write_marker(
+    disk: &dyn Disk,
+    config: &VolumeConfig,
+    layout: &Layout,
+) -> Result<String, OpenError> {
+    let random: [u8; 16] = random()?;
+    let incarnation = data_encoding::HEXLOWER.encode(&random);
+    let (backend, volume) = (&config.backend, &config.name);
+    let text = format!(
+        "{MARKER} {FORMAT_VERSION}\nbackend {backend}\nvolume {volume}\nincarnation {incarnation}\n"
+    );
+    let (new, path) = (layout.file(MARKER_NEW), layout.file(FORMAT_FILE));
+    let write = || -> io::Result<()> {
+        let file = disk.open(&new, OpenMode::Create)?;
+        file.set_len(0)?;
+        file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+        file.sync_all()?;
+        disk.rename(&new, &path)?;
+        disk.sync_dir(&layout.root)
+    };
+    write().map_err(OpenError::io("write", &path))?;
+    Ok(incarnation)
+}
+
+/// Network and user-space file systems: their locks and syncs cannot be trusted. Magic numbers of statfs(2).
+fn refuse_untrusted(root: &Path) -> Result<(), OpenError> {
+    let found =
+        rustix::fs::statfs(root).map_err(|error| OpenError::io("look at", root)(error.into()))?;
+    let kind = match u32::try_from(found.f_type).unwrap_or_default() {
+        0x6969 => "NFS",
+        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => "SMB",
+        0x6573_5546 => "FUSE",
+        0x0102_1997 => "9p",
+        0x00C3_6400 => "CephFS",
+        0x5346_414F => "AFS",
+        0x0BD0_0BD0 => "Lustre",
+        _ => return Ok(()),
+    };
+    Err(OpenError::FileSystem {
+        path: root.to_owned(),
+        kind,
+    })
+}
+
+fn random<const N: usize>() -> Result<[u8; N], OpenError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0; N];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(OpenError::io("read", path))?;
+    Ok(bytes)
+}
+
+const MARKER: &str = "posthouse store";
+const MARKER_NEW: &str = "FORMAT.new";
+/// Four short lines.
+const MARKER_MAX_BYTES: usize = 4096;
+/// What each of the two queues between threads may hold in memory.
+const QUEUE_MAX_BYTES: usize = 32 << 20;
+const REPLAY_RUN_COUNT: usize = 512;
+const REPLAY_RUN_BYTES: usize = 8 << 20;

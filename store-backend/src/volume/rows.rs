@@ -1,0 +1,486 @@
+//! Rows of the index: fixed-size parts as structs, little-endian; keys big-endian so that they sort by number.
+//!
+//! Every value begins with its version (1). A reader refuses a version it does not know; new fields go into reserved
+//! octets (zero means "not known") or into a new version, and a row is rewritten when it is next changed.
+
+use directory_api::{AccountId, BackendName, Epoch};
+use durable::{Lsn, Place};
+use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::codec::Malformed;
+use super::types::{AccountInfo, AccountState, Hash, MailboxId, MailboxInfo, MessageInfo};
+
+/// Key of the tables `mailboxes`; mailbox 0 is the account's own row.
+pub(super) fn mailbox_key(account: AccountId, mailbox: MailboxId) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&account.0.to_be_bytes());
+    key[8..].copy_from_slice(&mailbox.0.to_be_bytes());
+    key
+}
+
+/// Key of the tables `messages` and `prologues`.
+pub(super) fn message_key(account: AccountId, mailbox: MailboxId, uid: u32) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..12].copy_from_slice(&mailbox_key(account, mailbox));
+    key[12..].copy_from_slice(&uid.to_be_bytes());
+    key
+}
+
+/// Mailbox and UID of a key of `messages`.
+pub(super) fn message_of(key: &[u8]) -> Option<(MailboxId, u32)> {
+    let (mailbox, uid) = (key.get(8..12)?, key.get(12..16)?);
+    Some((
+        MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+        u32::from_be_bytes(uid.try_into().ok()?),
+    ))
+}
+
+/// Key of the table `transactions`.
+pub(super) fn transaction_key(account: AccountId, txn: &[u8; 16]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&account.0.to_be_bytes());
+    key[8..].copy_from_slice(txn);
+    key
+}
+
+/// Key of the table `unlinked`: when the blob may go, then its number.
+pub(super) fn unlinked_key(keep_until_ms: i64, number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&u64::try_from(keep_until_ms).unwrap_or(0).to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// An account: the fixed part, followed by the name of the back-end in `moved_to_octets`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+struct AccountBytes {
+    version: u8,
+    state: u8,
+    moved_to_octets: U16,
+    mailbox_next: U32,
+    uidvalidity_last: U32,
+    reserved: U32,
+    epoch: U64,
+    message_count: U64,
+    size_octets: U64,
+    move_id: [u8; 16],
+    /// For an incremental set-hash or quota limits.
+    reserved_later: [u8; 32],
+}
+
+/// What an account is doing, as stored. Never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum State {
+    Active = 1,
+    Frozen = 2,
+    Importing = 3,
+    Moved = 4,
+}
+
+impl State {
+    pub(super) fn from_u8(value: u8) -> Option<Self> {
+        [Self::Active, Self::Frozen, Self::Importing, Self::Moved]
+            .into_iter()
+            .find(|state| *state as u8 == value)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AccountRow {
+    pub(super) state: State,
+    pub(super) epoch: Epoch,
+    /// Of the move under way, or of the last one.
+    pub(super) move_id: [u8; 16],
+    /// Where it lives (`Moved`), or comes from (`Importing`).
+    pub(super) elsewhere: Option<BackendName>,
+    pub(super) mailbox_next: u32,
+    /// The last UIDVALIDITY given: the next is greater.
+    pub(super) uidvalidity_last: u32,
+    pub(super) message_count: u64,
+    pub(super) size_octets: u64,
+}
+
+impl AccountRow {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            state: State::Active,
+            epoch,
+            move_id: [0; 16],
+            elsewhere: None,
+            mailbox_next: MailboxId::INBOX.0 + 1,
+            uidvalidity_last: 0,
+            message_count: 0,
+            size_octets: 0,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let elsewhere = self.elsewhere.as_ref().map_or("", BackendName::as_str);
+        let fixed = AccountBytes {
+            version: 1,
+            state: self.state as u8,
+            moved_to_octets: u16::try_from(elsewhere.len())
+                .expect("a back-end's name has at most 63 octets")
+                .into(),
+            mailbox_next: self.mailbox_next.into(),
+            uidvalidity_last: self.uidvalidity_last.into(),
+            reserved: 0.into(),
+            epoch: self.epoch.0.into(),
+            message_count: self.message_count.into(),
+            size_octets: self.size_octets.into(),
+            move_id: self.move_id,
+            reserved_later: [0; 32],
+        };
+        [fixed.as_bytes(), elsewhere.as_bytes()].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Malformed {
+            what: "account row",
+        };
+        let (fixed, rest) = AccountBytes::read_from_prefix(bytes).map_err(|_| bad)?;
+        if fixed.version != 1 {
+            return Err(bad);
+        }
+        let name = rest
+            .get(..usize::from(fixed.moved_to_octets.get()))
+            .ok_or(bad)?;
+        let elsewhere = match std::str::from_utf8(name).map_err(|_| bad)? {
+            "" => None,
+            name => Some(BackendName::new(name).map_err(|_| bad)?),
+        };
+        Ok(Self {
+            state: State::from_u8(fixed.state).ok_or(bad)?,
+            epoch: Epoch(fixed.epoch.get()),
+            move_id: fixed.move_id,
+            elsewhere,
+            mailbox_next: fixed.mailbox_next.get(),
+            uidvalidity_last: fixed.uidvalidity_last.get(),
+            message_count: fixed.message_count.get(),
+            size_octets: fixed.size_octets.get(),
+        })
+    }
+
+    pub(super) fn info(&self, account: AccountId) -> Result<AccountInfo, Malformed> {
+        Ok(AccountInfo {
+            account,
+            epoch: self.epoch,
+            state: match self.state {
+                State::Active => AccountState::Active,
+                State::Frozen => AccountState::Frozen {
+                    move_id: self.move_id,
+                },
+                State::Importing => AccountState::Importing {
+                    move_id: self.move_id,
+                },
+                State::Moved => AccountState::Moved {
+                    backend: self.elsewhere.clone().ok_or(Malformed {
+                        what: "account row",
+                    })?,
+                    epoch: self.epoch,
+                },
+            },
+            message_count: self.message_count,
+            size_octets: self.size_octets,
+        })
+    }
+}
+
+/// A mailbox: the fixed part, followed by the name.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+struct MailboxBytes {
+    version: u8,
+    /// For special use and subscription.
+    attributes: u8,
+    name_octets: U16,
+    uidvalidity: U32,
+    uidnext: U32,
+    reserved: U32,
+    highestmodseq: U64,
+    message_count: U64,
+    size_octets: U64,
+    /// For counts of unseen and deleted messages, and MAILBOXID.
+    reserved_later: [u8; 24],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MailboxRow {
+    pub(super) uidvalidity: u32,
+    pub(super) uidnext: u32,
+    pub(super) highestmodseq: u64,
+    pub(super) message_count: u64,
+    pub(super) size_octets: u64,
+    pub(super) name: String,
+}
+
+impl MailboxRow {
+    pub(super) fn new(name: impl Into<String>, uidvalidity: u32) -> Self {
+        Self {
+            uidvalidity,
+            uidnext: 1,
+            highestmodseq: 1,
+            message_count: 0,
+            size_octets: 0,
+            name: name.into(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let fixed = MailboxBytes {
+            version: 1,
+            attributes: 0,
+            name_octets: u16::try_from(self.name.len())
+                .expect("a mailbox's name is limited")
+                .into(),
+            uidvalidity: self.uidvalidity.into(),
+            uidnext: self.uidnext.into(),
+            reserved: 0.into(),
+            highestmodseq: self.highestmodseq.into(),
+            message_count: self.message_count.into(),
+            size_octets: self.size_octets.into(),
+            reserved_later: [0; 24],
+        };
+        [fixed.as_bytes(), self.name.as_bytes()].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Malformed {
+            what: "mailbox row",
+        };
+        let (fixed, rest) = MailboxBytes::read_from_prefix(bytes).map_err(|_| bad)?;
+        let name = rest
+            .get(..usize::from(fixed.name_octets.get()))
+            .ok_or(bad)?;
+        if fixed.version != 1 {
+            return Err(bad);
+        }
+        Ok(Self {
+            uidvalidity: fixed.uidvalidity.get(),
+            uidnext: fixed.uidnext.get(),
+            highestmodseq: fixed.highestmodseq.get(),
+            message_count: fixed.message_count.get(),
+            size_octets: fixed.size_octets.get(),
+            name: String::from_utf8(name.to_vec()).map_err(|_| bad)?,
+        })
+    }
+
+    pub(super) fn info(self, mailbox: MailboxId) -> MailboxInfo {
+        MailboxInfo {
+            mailbox,
+            name: self.name,
+            uidvalidity: self.uidvalidity,
+            uidnext: self.uidnext,
+            highestmodseq: self.highestmodseq,
+            message_count: self.message_count,
+            size_octets: self.size_octets,
+        }
+    }
+}
+
+/// A message: all that SELECT and a fetch of flags need, in one fixed size, so that they are one sequential scan.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub(super) struct MessageRow {
+    pub(super) version: u8,
+    pub(super) reserved: [u8; 3],
+    /// System flags, see [`super::types::Flags`].
+    pub(super) flags: U32,
+    pub(super) modseq: U64,
+    /// Number of the blob (the inode) this message is a link of.
+    pub(super) blob: U64,
+    pub(super) blob_octets: U64,
+    pub(super) internal_date_ms: I64,
+    pub(super) identity: [u8; 16],
+    pub(super) prologue_octets: U32,
+    /// Which set of keywords it has; 0 none.
+    pub(super) keyword_set: U32,
+    /// When it came into this mailbox (RFC 8514).
+    pub(super) save_date_ms: I64,
+    /// THREADID; 0 not known.
+    pub(super) thread: U64,
+    /// Octets of the blob's header, 0 not known; then room for part offsets.
+    pub(super) header_octets: U32,
+    pub(super) reserved_later: [u8; 12],
+}
+
+impl MessageRow {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Malformed {
+            what: "message row",
+        };
+        let row = Self::read_from_bytes(bytes).map_err(|_| bad)?;
+        if row.version == 1 { Ok(row) } else { Err(bad) }
+    }
+
+    pub(super) fn size_octets(&self) -> u64 {
+        self.blob_octets.get() + u64::from(self.prologue_octets.get())
+    }
+
+    pub(super) fn info(&self, uid: u32) -> MessageInfo {
+        MessageInfo {
+            uid,
+            modseq: self.modseq.get(),
+            flags: super::types::Flags(self.flags.get()),
+            size_octets: self.size_octets(),
+            prologue_octets: self.prologue_octets.get(),
+            internal_date_ms: self.internal_date_ms.get(),
+            identity: self.identity,
+        }
+    }
+}
+
+/// A blob: one inode.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub(super) struct BlobRow {
+    pub(super) version: u8,
+    /// See [`super::record::Body`]: where the octets are until the files thread has been there.
+    pub(super) source: u8,
+    pub(super) reserved: [u8; 2],
+    /// Place of the record that brought it (`Inline`).
+    segment: U32,
+    offset: U32,
+    len: U32,
+    /// Where the octets begin in that record's payload.
+    pub(super) body_offset: U32,
+    pub(super) reserved_later: U32,
+    pub(super) octets: U64,
+    /// Messages that are links of it.
+    pub(super) link_count: U64,
+    /// The record that brought it.
+    pub(super) lsn: U64,
+    /// While `link_count` is 0: how long it is kept, which is also its key in `unlinked`.
+    pub(super) keep_until_ms: I64,
+    pub(super) hash: Hash,
+    /// Name in `incoming/` (`Spilled`), or the number of the blob to copy in the first eight octets (`Copied`).
+    pub(super) token: [u8; 16],
+}
+
+impl BlobRow {
+    #[allow(clippy::too_many_arguments, reason = "it is the row's only maker")]
+    pub(super) fn new(
+        hash: Hash,
+        octets: u64,
+        lsn: Lsn,
+        source: u8,
+        token: [u8; 16],
+        place: Place,
+        body_offset: u32,
+        keep_until_ms: i64,
+    ) -> Self {
+        Self {
+            version: 1,
+            source,
+            reserved: [0; 2],
+            segment: place.segment.into(),
+            offset: place.offset.into(),
+            len: place.len.into(),
+            body_offset: body_offset.into(),
+            reserved_later: 0.into(),
+            octets: octets.into(),
+            link_count: 0.into(),
+            lsn: lsn.0.into(),
+            keep_until_ms: keep_until_ms.into(),
+            hash,
+            token,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place {
+            segment: self.segment.get(),
+            offset: self.offset.get(),
+            len: self.len.get(),
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Malformed { what: "blob row" };
+        let row = Self::read_from_bytes(bytes).map_err(|_| bad)?;
+        if row.version == 1 { Ok(row) } else { Err(bad) }
+    }
+}
+
+/// A transaction an account has had.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub(super) struct TransactionRow {
+    pub(super) version: u8,
+    pub(super) reserved: [u8; 3],
+    pub(super) mailbox: U32,
+    pub(super) uid: U32,
+    pub(super) reserved_later: U32,
+    pub(super) received_ms: I64,
+}
+
+impl TransactionRow {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let bad = Malformed {
+            what: "transaction row",
+        };
+        let row = Self::read_from_bytes(bytes).map_err(|_| bad)?;
+        if row.version == 1 { Ok(row) } else { Err(bad) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn rows_have_the_sizes_the_format_page_says() {
+        assert_eq!(size_of::<AccountBytes>(), 88);
+        assert_eq!(size_of::<MailboxBytes>(), 64);
+        assert_eq!(size_of::<MessageRow>(), 96);
+        assert_eq!(size_of::<BlobRow>(), 104);
+        assert_eq!(size_of::<TransactionRow>(), 24);
+    }
+
+    #[test]
+    fn rows_read_back_as_they_were_written_and_other_versions_are_refused() {
+        let account = AccountRow {
+            state: State::Moved,
+            elsewhere: Some(BackendName::new("b2").unwrap()),
+            message_count: 3,
+            ..AccountRow::new(Epoch(7))
+        };
+        let mut bytes = account.encode();
+        assert_eq!(AccountRow::decode(&bytes).unwrap(), account);
+        bytes[0] = 2;
+        assert!(AccountRow::decode(&bytes).is_err());
+        let mailbox = MailboxRow {
+            uidnext: 9,
+            ..MailboxRow::new("Ärger", 5)
+        };
+        let mut bytes = mailbox.encode();
+        assert_eq!(MailboxRow::decode(&bytes).unwrap(), mailbox);
+        assert!(MailboxRow::decode(&bytes[..bytes.len() - 1]).is_err());
+        bytes[0] = 2;
+        assert!(MailboxRow::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn keys_sort_as_their_numbers_do() {
+        let key = |account, mailbox, uid| message_key(AccountId(account), MailboxId(mailbox), uid);
+        let sorted = [key(1, 1, 255), key(1, 1, 256), key(1, 2, 1), key(256, 1, 1)];
+        assert!(sorted.is_sorted());
+        assert_eq!(message_of(&sorted[1]), Some((MailboxId(1), 256)));
+        assert!(unlinked_key(1, 2) < unlinked_key(2, 1));
+    }
+}

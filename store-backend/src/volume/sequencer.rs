@@ -1,0 +1,416 @@
+//! Decides everything: admission, duplicates, UIDs and MODSEQs, before the journal is written.
+//!
+//! It runs on the commit thread alone. Its memory is ahead of the index by what is in flight: an entry loaded from
+//! the index stays true because nothing else changes accounts, and is only forgotten once the index has caught up
+//! with it. Message counts of mailboxes and sizes are kept by the apply thread only; entries here do not follow them.
+
+mod accounts;
+mod deliver;
+mod import;
+mod mailbox;
+mod moves;
+
+pub(super) use mailbox::same_name;
+
+use std::collections::{HashMap, VecDeque};
+
+use directory_api::{AccountId, Epoch};
+use durable::Lsn;
+use lmdb::heed::RoTxn;
+
+use super::blob::FinishedBlob;
+use super::error::IndexError;
+use super::index::{Index, Meta};
+use super::intake::{Command, Reply};
+use super::record::{BlobRef, Body, DropBlobs, Record};
+use super::types::{Hash, Refusal};
+use accounts::Account;
+
+/// What a batch is decided against, and what was decided.
+pub(super) struct Batch<'t> {
+    txn: &'t RoTxn<'t>,
+    now_ms: i64,
+    first_lsn: Lsn,
+    pub(super) records: Vec<Record>,
+}
+
+impl<'t> Batch<'t> {
+    pub(super) fn new(txn: &'t RoTxn<'t>, now_ms: i64, first_lsn: Lsn) -> Self {
+        Self {
+            txn,
+            now_ms,
+            first_lsn,
+            records: Vec::new(),
+        }
+    }
+
+    /// The number of the next record pushed.
+    fn lsn(&self) -> Lsn {
+        Lsn(self.first_lsn.0 + self.records.len() as u64)
+    }
+}
+
+/// When a reply may be given.
+pub(super) enum Decided {
+    /// When the journal is synced.
+    AfterSync(Reply),
+    /// When the index has it: a client reads its own writes.
+    AfterApply(Reply),
+}
+
+/// Why a decision stopped.
+enum Stop {
+    Refused(Refusal),
+    Index(IndexError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<IndexError> for Stop {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+pub(super) struct Sequencer {
+    index: Index,
+    rules: Rules,
+    accounts: HashMap<AccountId, Account>,
+    blobs: HashMap<Hash, Blob>,
+    /// Blobs in the order they were touched, for forgetting.
+    blobs_touched: VecDeque<(Lsn, Hash)>,
+    blob_next: u64,
+    identities: Identities,
+    applied: Lsn,
+}
+
+/// Settings that decisions depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) links_max: u64,
+    pub(super) expunge_grace_ms: i64,
+}
+
+/// A blob in flight.
+#[derive(Clone, Copy, Debug)]
+struct Blob {
+    number: u64,
+    /// Links it has or will have; expunges in flight are not subtracted, which errs to the safe side.
+    links: u64,
+    /// A record in flight drops it: the next use is a new blob.
+    dropped: bool,
+    last: Lsn,
+}
+
+impl Sequencer {
+    pub(super) fn new(index: Index, rules: Rules, seed: [u8; 32]) -> Result<Self, IndexError> {
+        let (blob_next, applied) = index.read(|txn| {
+            Ok::<_, IndexError>((
+                index.number(txn, Meta::BlobNext)?,
+                index.lsn(txn, Meta::Applied)?,
+            ))
+        })?;
+        Ok(Self {
+            index,
+            rules,
+            accounts: HashMap::new(),
+            blobs: HashMap::new(),
+            blobs_touched: VecDeque::new(),
+            // 0 marks "no blob" in rows to come.
+            blob_next: blob_next.max(1),
+            identities: Identities { seed, count: 0 },
+            applied,
+        })
+    }
+
+    /// Forgets what the index knows by now. Call it before the transaction of the next batch is taken: what is
+    /// forgotten must be in the snapshot.
+    pub(super) fn begin(&mut self, applied: Lsn) {
+        self.applied = applied;
+        while self
+            .blobs_touched
+            .front()
+            .is_some_and(|(lsn, _)| *lsn <= applied)
+        {
+            let (_, hash) = self.blobs_touched.pop_front().expect("it is not empty");
+            if self
+                .blobs
+                .get(&hash)
+                .is_some_and(|blob| blob.last <= applied)
+            {
+                self.blobs.remove(&hash);
+            }
+        }
+        if self.accounts.len() > ACCOUNTS_MAX {
+            self.accounts.retain(|_, account| account.last > applied);
+        }
+    }
+
+    /// Forgets everything, when a batch was decided and then not written. The index must have all that was.
+    pub(super) fn forget(&mut self) -> Result<(), IndexError> {
+        let seed = self.identities.next();
+        let mut fresh_seed = [0; 32];
+        fresh_seed[..16].copy_from_slice(&seed);
+        *self = Self::new(self.index.clone(), self.rules, fresh_seed)?;
+        Ok(())
+    }
+
+    /// Decides one command; its records are appended to the batch.
+    ///
+    /// # Errors
+    /// The index cannot be read: nothing more can be decided.
+    pub(super) fn decide(
+        &mut self,
+        batch: &mut Batch<'_>,
+        command: Command,
+    ) -> Result<Decided, IndexError> {
+        let decided = match command {
+            Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
+            Command::EnsureAccount { account, epoch } => self.ensure_account(batch, account, epoch),
+            Command::Expunge {
+                account,
+                epoch,
+                mailbox,
+                uids,
+            } => self.expunge(batch, account, epoch, mailbox, uids),
+            Command::StoreFlags {
+                account,
+                epoch,
+                mailbox,
+                uids,
+                change,
+            } => self.store_flags(batch, account, epoch, mailbox, uids, change),
+            Command::CreateMailbox {
+                account,
+                epoch,
+                name,
+            } => self.create_mailbox(batch, account, epoch, name),
+            Command::Freeze {
+                account,
+                epoch,
+                move_id,
+            } => self.freeze(batch, account, epoch, move_id),
+            Command::Thaw { account, move_id } => self.thaw(batch, account, move_id),
+            Command::Release {
+                account,
+                move_id,
+                backend,
+                epoch,
+            } => self.release(batch, account, move_id, backend, epoch),
+            Command::BeginImport {
+                account,
+                move_id,
+                source,
+            } => self.begin_import(batch, account, move_id, source),
+            Command::ImportItems {
+                account,
+                move_id,
+                items,
+            } => self.import_items(batch, account, move_id, &items),
+            Command::PutBlob { blob } => self.put_blob(batch, blob),
+            Command::Activate {
+                account,
+                epoch,
+                move_id,
+            } => self.activate(batch, account, epoch, move_id),
+            Command::DiscardImport { account, move_id } => {
+                self.discard_import(batch, account, move_id)
+            }
+        };
+        match decided {
+            Ok(decided) => Ok(decided),
+            Err(Stop::Refused(refusal)) => Ok(Decided::AfterSync(Reply::Refused(refusal))),
+            Err(Stop::Index(error)) => Err(error),
+        }
+    }
+
+    /// Lets blobs go that have had no link for long enough. Answers whether there may be more.
+    ///
+    /// The index says which; a blob that something in flight refers to stays.
+    pub(super) fn drop_unlinked(&mut self, batch: &mut Batch<'_>) -> Result<bool, IndexError> {
+        let mut drop = Vec::new();
+        for row in self.index.unlinked.iter(batch.txn)? {
+            let (key, _) = row?;
+            let bad = IndexError::Contradiction("a key of unlinked");
+            let Some((until, number)) = key.split_first_chunk::<8>() else {
+                return Err(bad);
+            };
+            let number = number.try_into().map(u64::from_be_bytes).map_err(|_| bad)?;
+            if i64::try_from(u64::from_be_bytes(*until)).unwrap_or(i64::MAX) > batch.now_ms {
+                break;
+            }
+            let blob = self
+                .index
+                .blob(batch.txn, number)?
+                .ok_or(IndexError::Contradiction("an unlinked blob"))?;
+            // In flight: either linked again, or being dropped already.
+            if self
+                .blobs
+                .get(&blob.hash)
+                .is_some_and(|blob| blob.number == number)
+            {
+                continue;
+            }
+            drop.push((number, blob.hash));
+            if drop.len() == DROP_MAX {
+                break;
+            }
+        }
+        if drop.is_empty() {
+            return Ok(false);
+        }
+        let more = drop.len() == DROP_MAX;
+        let last = batch.lsn();
+        for (number, hash) in &drop {
+            // A newer blob with the same hash is not touched.
+            if !self.blobs.contains_key(hash)
+                && self
+                    .current(batch, hash)?
+                    .is_some_and(|blob| blob.number == *number)
+            {
+                self.touch(
+                    *hash,
+                    Blob {
+                        number: *number,
+                        links: 0,
+                        dropped: true,
+                        last,
+                    },
+                );
+            }
+        }
+        batch.records.push(Record::Drop(DropBlobs { blobs: drop }));
+        Ok(more)
+    }
+
+    /// The blob that takes new links for these octets, if there is one.
+    fn current(&self, batch: &Batch<'_>, hash: &Hash) -> Result<Option<Blob>, IndexError> {
+        if let Some(blob) = self.blobs.get(hash) {
+            return Ok(Some(*blob).filter(|blob| !blob.dropped));
+        }
+        let found = self.index.blob_of(batch.txn, hash)?;
+        Ok(found.map(|(number, row)| Blob {
+            number,
+            links: row.link_count.get(),
+            dropped: false,
+            last: Lsn(0),
+        }))
+    }
+
+    fn touch(&mut self, hash: Hash, blob: Blob) {
+        self.blobs_touched.push_back((blob.last, hash));
+        self.blobs.insert(hash, blob);
+    }
+
+    fn new_blob_number(&mut self) -> u64 {
+        let number = self.blob_next;
+        self.blob_next += 1;
+        number
+    }
+
+    /// One link more for a finished body, known or new; the second value says whether the record must bring it.
+    fn link_finished(
+        &mut self,
+        batch: &Batch<'_>,
+        finished: &FinishedBlob,
+    ) -> Result<(Blob, Bring), IndexError> {
+        self.link(batch, &finished.hash()).map(|linked| {
+            linked.unwrap_or_else(|| {
+                let blob = Blob {
+                    number: self.new_blob_number(),
+                    links: 1,
+                    dropped: false,
+                    last: batch.lsn(),
+                };
+                self.touch(finished.hash(), blob);
+                (blob, Bring::Body)
+            })
+        })
+    }
+
+    /// One link more for a known blob: on its inode, or on a new one when that has all it may have.
+    fn link(
+        &mut self,
+        batch: &Batch<'_>,
+        hash: &Hash,
+    ) -> Result<Option<(Blob, Bring)>, IndexError> {
+        let Some(known) = self.current(batch, hash)? else {
+            return Ok(None);
+        };
+        let last = batch.lsn();
+        let linked = if known.links < self.rules.links_max {
+            (
+                Blob {
+                    links: known.links + 1,
+                    last,
+                    ..known
+                },
+                Bring::Nothing,
+            )
+        } else {
+            let number = self.new_blob_number();
+            (
+                Blob {
+                    number,
+                    links: 1,
+                    dropped: false,
+                    last,
+                },
+                Bring::CopyOf(known.number),
+            )
+        };
+        self.touch(*hash, linked.0);
+        Ok(Some(linked))
+    }
+}
+
+/// What a record must bring for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bring {
+    Nothing,
+    Body,
+    CopyOf(u64),
+}
+
+fn blob_ref(number: u64, hash: Hash, octets: u64, body: Body) -> BlobRef {
+    BlobRef {
+        number,
+        hash,
+        octets,
+        body,
+    }
+}
+
+/// Message identities: unique for ever, without a counter that would have to be kept.
+struct Identities {
+    seed: [u8; 32],
+    count: u64,
+}
+
+impl Identities {
+    fn next(&mut self) -> [u8; 16] {
+        self.count += 1;
+        let mut identity = [0; 16];
+        let hash = blake3::keyed_hash(&self.seed, &self.count.to_le_bytes());
+        identity.copy_from_slice(&hash.as_bytes()[..16]);
+        identity
+    }
+}
+
+/// The epoch check of P4.
+fn check_epoch(theirs: Epoch, ours: Epoch) -> Result<(), Refusal> {
+    if theirs == ours {
+        Ok(())
+    } else {
+        Err(Refusal::StaleEpoch { ours })
+    }
+}
+
+/// An account entry takes some hundred octets.
+const ACCOUNTS_MAX: usize = 50_000;
+/// Blobs dropped by one record.
+const DROP_MAX: usize = 1000;

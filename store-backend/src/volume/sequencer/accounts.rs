@@ -1,0 +1,242 @@
+//! The sequencer's view of accounts, and who may write to them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use directory_api::{AccountId, Epoch};
+use durable::Lsn;
+
+use super::super::error::IndexError;
+use super::super::intake::Reply;
+use super::super::layout::NUMBER_LIMIT;
+use super::super::record::{Record, SetAccount};
+use super::super::rows::{AccountRow, MailboxRow, State};
+use super::super::types::{Flags, MailboxId, Refusal, TransactionId};
+use super::{Batch, Decided, Sequencer, Stop, check_epoch};
+
+/// An account with what is in flight.
+pub(super) struct Account {
+    pub(super) row: Option<AccountRow>,
+    pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
+    /// The last record that changed it.
+    pub(super) last: Lsn,
+    /// The last record that emptied it: until that is applied, a snapshot shows what is no more.
+    pub(super) wiped: Lsn,
+    transactions: HashMap<TransactionId, Lsn>,
+    messages: HashMap<(MailboxId, u32), (Lsn, InFlight)>,
+    touched: VecDeque<(Lsn, Touched)>,
+}
+
+/// A message that the index does not yet show as it will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InFlight {
+    Has(Flags),
+    Gone,
+}
+
+#[derive(Clone, Copy)]
+enum Touched {
+    Transaction(TransactionId),
+    Message(MailboxId, u32),
+}
+
+impl Account {
+    pub(super) fn touch_transaction(&mut self, lsn: Lsn, txn: TransactionId) {
+        self.transactions.insert(txn, lsn);
+        self.touched.push_back((lsn, Touched::Transaction(txn)));
+        self.last = lsn;
+    }
+
+    pub(super) fn touch_message(
+        &mut self,
+        lsn: Lsn,
+        mailbox: MailboxId,
+        uid: u32,
+        message: InFlight,
+    ) {
+        self.messages.insert((mailbox, uid), (lsn, message));
+        self.touched
+            .push_back((lsn, Touched::Message(mailbox, uid)));
+        self.last = lsn;
+    }
+
+    pub(super) fn in_flight(&self, mailbox: MailboxId, uid: u32) -> Option<InFlight> {
+        self.messages
+            .get(&(mailbox, uid))
+            .map(|(_, message)| *message)
+    }
+
+    pub(super) fn has_in_flight(&self, txn: &TransactionId) -> bool {
+        self.transactions.contains_key(txn)
+    }
+
+    fn forget_applied(&mut self, applied: Lsn) {
+        while self.touched.front().is_some_and(|(lsn, _)| *lsn <= applied) {
+            match self.touched.pop_front().expect("it is not empty").1 {
+                Touched::Transaction(txn) => {
+                    if self
+                        .transactions
+                        .get(&txn)
+                        .is_some_and(|lsn| *lsn <= applied)
+                    {
+                        self.transactions.remove(&txn);
+                    }
+                }
+                Touched::Message(mailbox, uid) => {
+                    if self
+                        .messages
+                        .get(&(mailbox, uid))
+                        .is_some_and(|(lsn, _)| *lsn <= applied)
+                    {
+                        self.messages.remove(&(mailbox, uid));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The row of an account that takes writes with this epoch.
+    pub(super) fn writable(&mut self, epoch: Epoch) -> Result<&mut AccountRow, Refusal> {
+        let row = self.row.as_mut().ok_or(Refusal::NoAccount)?;
+        match row.state {
+            State::Active => check_epoch(epoch, row.epoch)?,
+            State::Frozen | State::Importing => return Err(Refusal::Frozen),
+            State::Moved => return Err(moved(row)),
+        }
+        Ok(row)
+    }
+
+    /// Empties it, as a wipe does.
+    pub(super) fn wipe(&mut self, lsn: Lsn) {
+        self.wiped = lsn;
+        self.mailboxes.clear();
+        self.transactions.clear();
+        self.messages.clear();
+        self.touched.clear();
+    }
+}
+
+pub(super) fn moved(row: &AccountRow) -> Refusal {
+    match &row.elsewhere {
+        Some(backend) => Refusal::Moved {
+            backend: backend.clone(),
+            epoch: row.epoch,
+        },
+        None => Refusal::NoAccount,
+    }
+}
+
+impl Sequencer {
+    /// The account as it will be when all that is in flight is applied.
+    pub(super) fn account(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+    ) -> Result<&mut Account, Stop> {
+        if account.0 >= NUMBER_LIMIT {
+            return Err(Refusal::NoAccount.into());
+        }
+        if !self.accounts.contains_key(&account) {
+            let loaded = self.load(batch, account)?;
+            self.accounts.insert(account, loaded);
+        }
+        let applied = self.applied;
+        let entry = self.accounts.get_mut(&account).expect("it was just loaded");
+        entry.forget_applied(applied);
+        Ok(entry)
+    }
+
+    fn load(&self, batch: &Batch<'_>, account: AccountId) -> Result<Account, IndexError> {
+        let row = self.index.account(batch.txn, account)?;
+        let mailboxes = match row {
+            Some(_) => self
+                .index
+                .mailboxes_of(batch.txn, account)?
+                .into_iter()
+                .collect(),
+            None => BTreeMap::new(),
+        };
+        Ok(Account {
+            row,
+            mailboxes,
+            last: Lsn(0),
+            wiped: Lsn(0),
+            transactions: HashMap::new(),
+            messages: HashMap::new(),
+            touched: VecDeque::new(),
+        })
+    }
+
+    /// Makes the account when it is new, or takes a higher epoch over when it is empty: an account that never had
+    /// anything here cannot lose anything by it. Answers the UIDVALIDITY of a new INBOX, else 0.
+    pub(super) fn admit(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+    ) -> Result<u32, Stop> {
+        let now_s = u32::try_from(batch.now_ms / 1000).unwrap_or(u32::MAX);
+        let entry = self.account(batch, account)?;
+        let Some(row) = &mut entry.row else {
+            let mut row = AccountRow::new(epoch);
+            row.uidvalidity_last = now_s.max(1);
+            entry.mailboxes.insert(
+                MailboxId::INBOX,
+                MailboxRow::new("INBOX", row.uidvalidity_last),
+            );
+            let uidvalidity = row.uidvalidity_last;
+            entry.row = Some(row);
+            return Ok(uidvalidity);
+        };
+        if row.state == State::Active && row.message_count == 0 && epoch > row.epoch {
+            row.epoch = epoch;
+        }
+        entry.writable(epoch)?;
+        Ok(0)
+    }
+
+    pub(super) fn ensure_account(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+    ) -> Result<Decided, Stop> {
+        let before = self
+            .account(batch, account)?
+            .row
+            .as_ref()
+            .map(|row| row.epoch);
+        let inbox_uidvalidity = self.admit(batch, account, epoch)?;
+        if before != Some(epoch) {
+            self.push_account(batch, account, inbox_uidvalidity, false)?;
+        }
+        // The session that follows opens INBOX at once.
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    /// A record that sets the account to what its entry says.
+    pub(super) fn push_account(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        inbox_uidvalidity: u32,
+        wipe: bool,
+    ) -> Result<(), Stop> {
+        let keep_until_ms = batch.now_ms + self.rules.expunge_grace_ms;
+        let lsn = batch.lsn();
+        let entry = self.account(batch, account)?;
+        entry.last = lsn;
+        let row = entry.row.as_ref().ok_or(Refusal::NoAccount)?;
+        let record = SetAccount {
+            account,
+            state: row.state,
+            epoch: row.epoch,
+            move_id: row.move_id,
+            elsewhere: row.elsewhere.clone(),
+            inbox_uidvalidity,
+            wipe,
+            keep_until_ms,
+        };
+        batch.records.push(Record::Account(record));
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Taking over items and blobs from another back-end: every identity bit for bit (P3).
+
+use std::collections::HashMap;
+
+use directory_api::AccountId;
+
+use super::super::blob::FinishedBlob;
+use super::super::intake::Reply;
+use super::super::item::{Content, MessageItem};
+use super::super::record::{Body, Import, PutBlob, Record};
+use super::super::rows::{MailboxRow, State};
+use super::super::types::{Flags, Hash, Item, MailboxId, MoveId, PROLOGUE_MAX_BYTES, Refusal};
+use super::accounts::{Account, InFlight};
+use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
+
+impl Sequencer {
+    pub(super) fn put_blob(
+        &mut self,
+        batch: &mut Batch<'_>,
+        finished: FinishedBlob,
+    ) -> Result<Decided, Stop> {
+        let (hash, octets) = (finished.hash(), finished.size());
+        if self.current(batch, &hash)?.is_none() {
+            let blob = Blob {
+                number: self.new_blob_number(),
+                links: 0,
+                dropped: false,
+                last: batch.lsn(),
+            };
+            self.touch(hash, blob);
+            batch.records.push(Record::Blob(PutBlob {
+                keep_until_ms: batch.now_ms + IMPORTED_BLOB_KEEP_MS,
+                blob: blob_ref(blob.number, hash, octets, finished.into_body()),
+            }));
+        }
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    pub(super) fn import_items(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        move_id: MoveId,
+        items: &[Item],
+    ) -> Result<Decided, Stop> {
+        let applied = self.applied;
+        let entry = self.account(batch, account)?;
+        match &entry.row {
+            Some(row) if row.state == State::Importing && row.move_id == move_id => {}
+            Some(row) if row.state == State::Importing => return Err(Refusal::OtherMove.into()),
+            _ => return Err(Refusal::WrongState.into()),
+        }
+        if entry.wiped > applied {
+            return Err(Refusal::WrongState.into());
+        }
+        let contents = parse(account, items, entry)?;
+        let wanted = self.new_messages(batch, account, contents)?;
+        self.check_blobs(batch, &wanted)?;
+        let mut record = Import::of(account);
+        let mut record_bytes = 0;
+        for content in wanted {
+            let item = content.encode().0;
+            if record_bytes + item.len() > RECORD_MAX_BYTES && !record.items.is_empty() {
+                let full = std::mem::replace(&mut record, Import::of(account));
+                batch.records.push(Record::Import(full));
+                record_bytes = 0;
+            }
+            record_bytes += item.len();
+            let lsn = batch.lsn();
+            self.account(batch, account)?.last = lsn;
+            match &content {
+                Content::Message(message) => {
+                    let (blob, bring) = self
+                        .link(batch, &message.hash)?
+                        .expect("all blobs were found before");
+                    if let Bring::CopyOf(from) = bring {
+                        let body = Body::Copied(from);
+                        record.copies.push(blob_ref(
+                            blob.number,
+                            message.hash,
+                            message.octets,
+                            body,
+                        ));
+                    }
+                    record.numbers.push(blob.number);
+                    let entry = self.account(batch, account)?;
+                    let in_flight = InFlight::Has(message.flags);
+                    entry.touch_message(lsn, message.mailbox, message.uid, in_flight);
+                    if let Some(row) = &mut entry.row {
+                        row.message_count += 1;
+                    }
+                }
+                other => take_over(self.account(batch, account)?, other),
+            }
+            record.items.push(item);
+        }
+        if !record.items.is_empty() {
+            batch.records.push(Record::Import(record));
+        }
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    /// Without the messages that are here already: an import that is resumed sends some twice.
+    fn new_messages(
+        &self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        contents: Vec<Content>,
+    ) -> Result<Vec<Content>, Stop> {
+        let entry = self.accounts.get(&account);
+        let mut wanted = Vec::with_capacity(contents.len());
+        for content in contents {
+            if let Content::Message(message) = &content {
+                let key = (message.mailbox, message.uid);
+                if entry.is_some_and(|entry| entry.in_flight(key.0, key.1).is_some())
+                    || self
+                        .index
+                        .message(batch.txn, account, key.0, key.1)?
+                        .is_some()
+                {
+                    continue;
+                }
+            }
+            wanted.push(content);
+        }
+        Ok(wanted)
+    }
+
+    fn check_blobs(&self, batch: &Batch<'_>, wanted: &[Content]) -> Result<(), Stop> {
+        let mut missing: HashMap<Hash, ()> = HashMap::new();
+        for content in wanted {
+            if let Content::Message(MessageItem { hash, .. }) = content
+                && self.current(batch, hash)?.is_none()
+            {
+                missing.insert(*hash, ());
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::MissingBlobs(missing.into_keys().collect()).into())
+        }
+    }
+}
+
+/// Reads the items and refuses those that cannot belong to this account.
+fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Content>, Refusal> {
+    let mut coming: Vec<MailboxId> = Vec::new();
+    let mut seen: HashMap<(MailboxId, u32), Flags> = HashMap::new();
+    let mut contents = Vec::with_capacity(items.len());
+    for item in items {
+        let content = Content::decode(&item.0).map_err(|_| Refusal::BadItem)?;
+        let fits = match &content {
+            Content::Account { account: named, .. } => *named == account,
+            Content::Mailbox { mailbox, name, .. } => {
+                coming.push(*mailbox);
+                mailbox.0 > 0 && !name.is_empty() && name.len() <= 1024
+            }
+            Content::Message(message) => {
+                let known = entry.mailboxes.contains_key(&message.mailbox)
+                    || coming.contains(&message.mailbox);
+                let twice = seen
+                    .insert((message.mailbox, message.uid), message.flags)
+                    .is_some();
+                known && !twice && message.uid > 0 && message.prologue.len() <= PROLOGUE_MAX_BYTES
+            }
+            Content::Transaction { .. } => true,
+        };
+        if !fits {
+            return Err(Refusal::BadItem);
+        }
+        contents.push(content);
+    }
+    Ok(contents)
+}
+
+fn take_over(entry: &mut Account, content: &Content) {
+    match content {
+        Content::Account {
+            mailbox_next,
+            uidvalidity_last,
+            ..
+        } => {
+            if let Some(row) = &mut entry.row {
+                (row.mailbox_next, row.uidvalidity_last) = (*mailbox_next, *uidvalidity_last);
+            }
+        }
+        Content::Mailbox {
+            mailbox,
+            uidvalidity,
+            uidnext,
+            highestmodseq,
+            name,
+        } => {
+            let row = entry
+                .mailboxes
+                .entry(*mailbox)
+                .or_insert_with(|| MailboxRow::new(name.clone(), *uidvalidity));
+            row.name.clone_from(name);
+            (row.uidvalidity, row.uidnext, row.highestmodseq) =
+                (*uidvalidity, *uidnext, *highestmodseq);
+        }
+        Content::Message(_) | Content::Transaction { .. } => {}
+    }
+}
+
+/// A move sends blobs before the items that link them; an hour is far longer than the time between.
+const IMPORTED_BLOB_KEEP_MS: i64 = 3_600_000;
+/// Keeps a record far below the smallest segment that is sensible.
+const RECORD_MAX_BYTES: usize = 512 << 10;

@@ -1,0 +1,183 @@
+//! The steps of a move (DESIGN §9). Each may be repeated: a migrator that was killed asks again.
+//!
+//! ```text
+//! source:  Active ─freeze▶ Frozen ─release▶ Moved        Frozen ─thaw▶ Active
+//! target:  (none, Moved, empty) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
+//! ```
+
+use directory_api::{AccountId, BackendName, Epoch};
+
+use super::super::intake::Reply;
+use super::super::rows::{AccountRow, MailboxRow, State};
+use super::super::types::{MailboxId, MoveId, Refusal};
+use super::accounts::moved;
+use super::{Batch, Decided, Sequencer, Stop, check_epoch};
+
+impl Sequencer {
+    pub(super) fn freeze(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    ) -> Result<Decided, Stop> {
+        let inbox_uidvalidity = match &self.account(batch, account)?.row {
+            // An account that was never used moves like any other.
+            None => self.admit(batch, account, epoch)?,
+            Some(_) => 0,
+        };
+        let row = self.row(batch, account)?;
+        match row.state {
+            State::Active => {}
+            State::Frozen if row.move_id == move_id => return Ok(DONE),
+            State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
+            State::Moved => return Err(moved(row).into()),
+        }
+        check_epoch(epoch, row.epoch)?;
+        (row.state, row.move_id) = (State::Frozen, move_id);
+        self.push_account(batch, account, inbox_uidvalidity, false)?;
+        Ok(DONE)
+    }
+
+    pub(super) fn thaw(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        move_id: MoveId,
+    ) -> Result<Decided, Stop> {
+        let row = self.row(batch, account)?;
+        match row.state {
+            State::Active => return Ok(DONE),
+            State::Frozen if row.move_id == move_id => {}
+            State::Frozen => return Err(Refusal::OtherMove.into()),
+            State::Importing => return Err(Refusal::WrongState.into()),
+            State::Moved => return Err(moved(row).into()),
+        }
+        row.state = State::Active;
+        self.push_account(batch, account, 0, false)?;
+        Ok(DONE)
+    }
+
+    pub(super) fn release(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        move_id: MoveId,
+        backend: BackendName,
+        epoch: Epoch,
+    ) -> Result<Decided, Stop> {
+        let row = self.row(batch, account)?;
+        match row.state {
+            State::Frozen if row.move_id == move_id => {}
+            State::Moved if row.epoch == epoch && row.elsewhere.as_ref() == Some(&backend) => {
+                return Ok(DONE);
+            }
+            State::Frozen => return Err(Refusal::OtherMove.into()),
+            State::Moved => return Err(moved(row).into()),
+            State::Active | State::Importing => return Err(Refusal::WrongState.into()),
+        }
+        if epoch <= row.epoch {
+            return Err(Refusal::StaleEpoch { ours: row.epoch }.into());
+        }
+        (row.state, row.epoch, row.elsewhere) = (State::Moved, epoch, Some(backend));
+        self.push_account(batch, account, 0, false)?;
+        Ok(DONE)
+    }
+
+    pub(super) fn begin_import(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        move_id: MoveId,
+        source: BackendName,
+    ) -> Result<Decided, Stop> {
+        let lsn = batch.lsn();
+        let entry = self.account(batch, account)?;
+        let known_epoch = match &entry.row {
+            None => Epoch(0),
+            Some(row) => match row.state {
+                State::Importing if row.move_id == move_id => return Ok(DONE),
+                State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
+                State::Active if row.message_count > 0 => return Err(Refusal::WrongState.into()),
+                // What was left here from an earlier stay is old; what comes replaces it.
+                State::Active | State::Moved => row.epoch,
+            },
+        };
+        entry.wipe(lsn);
+        entry.row = Some(AccountRow {
+            state: State::Importing,
+            move_id,
+            elsewhere: Some(source),
+            ..AccountRow::new(known_epoch)
+        });
+        // Replaced by the item when it comes.
+        entry
+            .mailboxes
+            .insert(MailboxId::INBOX, MailboxRow::new("INBOX", 1));
+        self.push_account(batch, account, 1, true)?;
+        Ok(DONE)
+    }
+
+    pub(super) fn activate(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    ) -> Result<Decided, Stop> {
+        let row = self.row(batch, account)?;
+        match row.state {
+            State::Importing if row.move_id == move_id => {}
+            State::Active if row.move_id == move_id && row.epoch == epoch => return Ok(DONE),
+            State::Importing | State::Frozen => return Err(Refusal::OtherMove.into()),
+            State::Active => return Err(Refusal::WrongState.into()),
+            State::Moved => return Err(moved(row).into()),
+        }
+        if epoch <= row.epoch {
+            return Err(Refusal::StaleEpoch { ours: row.epoch }.into());
+        }
+        (row.state, row.epoch, row.elsewhere) = (State::Active, epoch, None);
+        self.push_account(batch, account, 0, false)?;
+        Ok(DONE)
+    }
+
+    pub(super) fn discard_import(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        move_id: MoveId,
+    ) -> Result<Decided, Stop> {
+        let lsn = batch.lsn();
+        let entry = self.account(batch, account)?;
+        let Some(row) = &mut entry.row else {
+            return Ok(DONE);
+        };
+        match row.state {
+            State::Importing if row.move_id == move_id => {}
+            State::Moved => return Ok(DONE),
+            State::Importing | State::Frozen => return Err(Refusal::OtherMove.into()),
+            State::Active => return Err(Refusal::WrongState.into()),
+        }
+        // The row stays: without it a sender with an old epoch could make the account anew (P4).
+        *row = AccountRow {
+            state: State::Moved,
+            move_id,
+            elsewhere: row.elsewhere.take(),
+            ..AccountRow::new(row.epoch)
+        };
+        entry.wipe(lsn);
+        self.push_account(batch, account, 0, true)?;
+        Ok(DONE)
+    }
+
+    fn row(&mut self, batch: &Batch<'_>, account: AccountId) -> Result<&mut AccountRow, Stop> {
+        Ok(self
+            .account(batch, account)?
+            .row
+            .as_mut()
+            .ok_or(Refusal::NoAccount)?)
+    }
+}
+
+/// A step of a move is answered when the index has it, so that what is read next is after it.
+const DONE: Decided = Decided::AfterApply(Reply::Done);

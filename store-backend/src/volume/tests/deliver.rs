@@ -1,0 +1,230 @@
+use super::*;
+
+const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_to_two_accounts_is_one_inode() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let outcomes = deliver(&volume, 1, BODY, &[ANN, BOB]).await;
+    assert_eq!(outcomes.iter().map(uid).collect::<Vec<_>>(), [1, 1]);
+    settle(&volume);
+    let (ann, links) = inode(&link_path(dir.path(), ANN, 1));
+    assert_eq!(inode(&link_path(dir.path(), BOB, 1)), (ann, links));
+    assert_eq!(links, 3, "the blob's own name and two messages");
+    for account in [ANN, BOB] {
+        assert_eq!(text(&volume, account, 1).await, expected(account, BODY));
+    }
+    // The same body tomorrow is the same inode.
+    deliver(&volume, 2, BODY, &[ANN]).await;
+    settle(&volume);
+    assert_eq!(inode(&link_path(dir.path(), ANN, 2)), (ann, 4));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inode_is_followed_by_a_new_one() {
+    let dir = TempDir::new().unwrap();
+    let volume = Volume::open(
+        VolumeConfig {
+            links_max: 2,
+            ..config(dir.path())
+        },
+        Arc::new(RealDisk),
+    )
+    .unwrap();
+    let accounts: Vec<_> = (1..=5).map(AccountId).collect();
+    deliver(&volume, 1, BODY, &accounts).await;
+    settle(&volume);
+    let found: Vec<_> = accounts
+        .iter()
+        .map(|account| inode(&link_path(dir.path(), *account, 1)))
+        .collect();
+    assert_eq!(
+        found.iter().map(|(_, links)| *links).collect::<Vec<_>>(),
+        [3, 3, 3, 3, 2]
+    );
+    assert!(found[0].0 != found[2].0 && found[2].0 != found[4].0);
+    for account in accounts {
+        assert_eq!(text(&volume, account, 1).await, expected(account, BODY));
+    }
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_transaction_is_a_duplicate_also_in_flight_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let twice = deliver(&volume, 1, BODY, &[ANN, ANN]).await;
+    assert_eq!((uid(&twice[0]), &twice[1]), (1, &Outcome::Duplicate));
+    let mut tasks = Vec::new();
+    for _ in 0..20 {
+        let volume = volume.clone();
+        tasks.push(tokio::spawn(async move {
+            deliver(&volume, 2, BODY, &[ANN]).await.remove(0)
+        }));
+    }
+    let mut outcomes = Vec::new();
+    for task in tasks {
+        outcomes.push(task.await.unwrap());
+    }
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Outcome::Committed { .. }))
+            .count(),
+        1
+    );
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == Outcome::Duplicate)
+            .count(),
+        19
+    );
+    volume.close();
+    drop(volume);
+    let volume = open(&dir);
+    for number in [1, 2] {
+        assert_eq!(
+            deliver(&volume, number, BODY, &[ANN]).await,
+            [Outcome::Duplicate]
+        );
+    }
+    assert_eq!(uid(&deliver(&volume, 3, BODY, &[ANN]).await[0]), 3);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_is_not_the_accounts_is_refused_unless_the_account_is_empty() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let at = |epoch| {
+        vec![Recipient {
+            epoch: Epoch(epoch),
+            ..to(ANN)
+        }]
+    };
+    volume.ensure_account(ANN, Epoch(2)).await.unwrap();
+    let stale = |ours| [Outcome::StaleEpoch { ours: Epoch(ours) }];
+    assert_eq!(deliver_to(&volume, 1, BODY, at(1)).await, stale(2));
+    assert_eq!(uid(&deliver_to(&volume, 2, BODY, at(3)).await[0]), 1);
+    assert_eq!(deliver_to(&volume, 3, BODY, at(2)).await, stale(3));
+    assert_eq!(deliver_to(&volume, 4, BODY, at(4)).await, stale(3));
+    let nowhere = vec![Recipient {
+        mailbox: MailboxId(9),
+        ..to(BOB)
+    }];
+    assert_eq!(
+        deliver_to(&volume, 5, BODY, nowhere).await,
+        [Outcome::NoMailbox]
+    );
+    assert_eq!(volume.account(BOB).await.unwrap(), None);
+    assert_eq!(
+        deliver(&volume, 6, BODY, &[AccountId(1 << 40)]).await,
+        [Outcome::NoAccount]
+    );
+    assert_eq!(volume.status().account_count, 1);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_goes_to_a_file_and_not_to_the_journal() {
+    let dir = TempDir::new().unwrap();
+    // Segments of 2 MiB: the journal could not hold it.
+    let volume = open(&dir);
+    let body: Vec<u8> = (0..3 << 20).map(|i: u32| (i % 251) as u8).collect();
+    let edge = &body[..BLOB_INLINE_MAX_BYTES];
+    deliver(&volume, 1, &body, &[ANN, BOB]).await;
+    deliver(&volume, 2, &body[..=BLOB_INLINE_MAX_BYTES], &[ANN]).await;
+    deliver(&volume, 3, edge, &[ANN]).await;
+    assert!(volume.status().unreleased_bytes < 1 << 20);
+    // Read at once, wherever it is by now.
+    while volume.messages(ANN, MailboxId::INBOX).await.unwrap().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(text(&volume, ANN, 1).await, expected(ANN, &body));
+    settle_checkpoint(&volume);
+    assert_eq!(text(&volume, BOB, 1).await, expected(BOB, &body));
+    assert_eq!(
+        text(&volume, ANN, 2).await,
+        expected(ANN, &body[..=BLOB_INLINE_MAX_BYTES])
+    );
+    assert_eq!(text(&volume, ANN, 3).await, expected(ANN, edge));
+    assert_eq!(inode(&link_path(dir.path(), ANN, 1)).1, 3);
+    // Unused bodies leave nothing: a writer, a finished one, and one whose octets were known.
+    let mut unused = volume.begin_blob();
+    unused.write(&body).await.unwrap();
+    assert_eq!(files_below(&dir.path().join("incoming")).len(), 1);
+    drop(unused);
+    drop(blob(&volume, &body).await);
+    deliver(&volume, 4, &body, &[ANN]).await;
+    settle_checkpoint(&volume);
+    assert_eq!(files_below(&dir.path().join("incoming")), NO_FILES);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_recipients_with_long_prologues_are_several_records() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let recipients: Vec<_> = (1..=RECIPIENTS_MAX as u64)
+        .map(|number| Recipient {
+            prologue: vec![b'x'; 4000],
+            ..to(AccountId(number))
+        })
+        .collect();
+    let outcomes = deliver_to(&volume, 1, BODY, recipients.clone()).await;
+    assert!(outcomes.iter().all(|outcome| uid(outcome) == 1));
+    let too_many = [recipients, vec![to(BOB)]].concat();
+    assert!(
+        deliver_to(&volume, 2, BODY, too_many)
+            .await
+            .iter()
+            .all(|outcome| *outcome == Outcome::Full)
+    );
+    let long = |octets| {
+        vec![Recipient {
+            prologue: vec![b'x'; octets],
+            ..to(BOB)
+        }]
+    };
+    assert_eq!(
+        deliver_to(&volume, 3, BODY, long(PROLOGUE_MAX_BYTES + 1)).await,
+        [Outcome::Full]
+    );
+    assert_eq!(
+        uid(&deliver_to(&volume, 4, BODY, long(PROLOGUE_MAX_BYTES)).await[0]),
+        1
+    );
+    settle(&volume);
+    assert_eq!(inode(&link_path(dir.path(), AccountId(1), 1)).1, 1002);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journal_segments_are_released_and_used_again() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    for number in 0..200_u64 {
+        let body = [number.to_le_bytes().as_slice(), &vec![b'y'; 60_000]].concat();
+        assert!(matches!(
+            deliver(&volume, number, &body, &[ANN]).await[0],
+            Outcome::Committed { .. }
+        ));
+    }
+    settle(&volume);
+    let segments = files_below(&dir.path().join("journal"));
+    let bytes: u64 = segments
+        .iter()
+        .map(|path| std::fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(bytes <= 16 << 20, "12 MB went through it: {segments:?}");
+    for uid in [1, 100, 200] {
+        assert_eq!(
+            text(&volume, ANN, uid).await.len(),
+            60_008 + expected(ANN, b"").len()
+        );
+    }
+    volume.close();
+}

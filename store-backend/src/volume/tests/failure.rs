@@ -1,0 +1,233 @@
+use std::io::ErrorKind;
+
+use testkit::fault_disk::{FaultDisk, Loss, Operation};
+
+use super::*;
+
+const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
+
+/// Journal, blobs and links on a disk that fails; the index on the real one, as far ahead as it can be.
+fn open_on(disk: &FaultDisk, dir: &TempDir) -> Result<Volume, OpenError> {
+    Volume::open(config(dir.path()), Arc::new(disk.clone()))
+}
+
+/// Waits until nobody uses the disk: the journal prepares its next segment beside us.
+fn settle_disk(disk: &FaultDisk) {
+    let mut before = u64::MAX;
+    while before != disk.operations() {
+        before = disk.operations();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_of_the_journal_makes_the_volume_read_only_until_it_is_opened_again() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::new(1);
+    let volume = open_on(&disk, &dir).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    settle(&volume);
+    settle_disk(&disk);
+    disk.fail(Operation::Sync, 0, ErrorKind::Other);
+    assert_eq!(deliver(&volume, 2, BODY, &[ANN]).await, [Outcome::ReadOnly]);
+    assert!(
+        volume
+            .status()
+            .read_only
+            .unwrap()
+            .starts_with("write the journal: ")
+    );
+    assert_eq!(deliver(&volume, 3, BODY, &[ANN]).await, [Outcome::ReadOnly]);
+    assert_eq!(
+        volume.expunge(ANN, E1, MailboxId::INBOX, vec![1]).await,
+        Err(Refusal::ReadOnly)
+    );
+    assert_eq!(
+        text(&volume, ANN, 1).await,
+        expected(ANN, BODY),
+        "reads are served"
+    );
+    volume.close();
+    drop(volume);
+    let volume = open_on(&disk, &dir).unwrap();
+    assert_eq!(volume.status().read_only, None);
+    assert_eq!(text(&volume, ANN, 1).await, expected(ANN, BODY));
+    assert!(matches!(
+        deliver(&volume, 4, BODY, &[ANN]).await[0],
+        Outcome::Committed { .. }
+    ));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_made_makes_the_volume_read_only_and_is_made_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::new(1);
+    let volume = open_on(&disk, &dir).unwrap();
+    settle_disk(&disk);
+    disk.fail(Operation::Name, 0, ErrorKind::Other);
+    assert_eq!(uid(&deliver(&volume, 1, BODY, &[ANN]).await[0]), 1);
+    while volume.status().read_only.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        volume
+            .status()
+            .read_only
+            .unwrap()
+            .starts_with("make the files: ")
+    );
+    assert_eq!(
+        text(&volume, ANN, 1).await,
+        expected(ANN, BODY),
+        "it is read from the journal"
+    );
+    volume.close();
+    drop(volume);
+    let volume = open_on(&disk, &dir).unwrap();
+    settle(&volume);
+    assert_eq!(text(&volume, ANN, 1).await, expected(ANN, BODY));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_lose_and_double_nothing_that_was_acknowledged() {
+    let mut cuts = 0;
+    for (seed, loss) in Loss::ALL.into_iter().cycle().take(60).enumerate() {
+        let dir = TempDir::new().unwrap();
+        let disk = FaultDisk::new(seed as u64);
+        let mut acknowledged = Vec::new();
+        // Two cuts, the second while the recovery from the first may still be making files.
+        for round in 0..2_u64 {
+            disk.cut_power_after(3 + (seed as u64 * 7) % 83);
+            if let Ok(volume) = open_on(&disk, &dir) {
+                for number in 100 * round..100 * round + 40 {
+                    let size = if number % 8 == 0 { 140_000 } else { 10 };
+                    let body = vec![b'a' + (number % 5) as u8; size];
+                    let mut writer = volume.begin_blob();
+                    if writer.write(&body).await.is_err() {
+                        break;
+                    }
+                    let Ok(blob) = writer.finish().await else {
+                        break;
+                    };
+                    let delivery = Delivery {
+                        txn: txn(number),
+                        sender: Vec::new(),
+                        content_key: [0; 32],
+                        blob,
+                        trace: String::new(),
+                        received_ms: 0,
+                        recipients: vec![to(ANN), to(BOB)],
+                    };
+                    let outcomes = volume.deliver(delivery).await;
+                    if let [Outcome::Committed { uid, .. }, Outcome::Committed { .. }] =
+                        outcomes[..]
+                    {
+                        acknowledged.push((number, uid, body));
+                    } else {
+                        break;
+                    }
+                }
+                volume.inner.crash();
+            }
+            cuts += 1;
+            disk.power_on(loss);
+        }
+        let volume =
+            open_on(&disk, &dir).unwrap_or_else(|error| panic!("seed {seed} {loss:?}: {error:?}"));
+        settle(&volume);
+        for (number, uid, body) in &acknowledged {
+            for account in [ANN, BOB] {
+                let found = text(&volume, account, *uid).await;
+                assert!(
+                    found == expected(account, body),
+                    "seed {seed} {loss:?}: message {number}"
+                );
+            }
+            let again = deliver(&volume, *number, BODY, &[ANN]).await;
+            assert_eq!(
+                again,
+                [Outcome::Duplicate],
+                "seed {seed} {loss:?}: message {number}"
+            );
+        }
+        volume.close();
+        assert_eq!(volume.status().read_only, None);
+    }
+    println!("{cuts} power cuts");
+}
+
+#[test]
+fn a_folder_that_is_not_ours_is_refused_and_untouched() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "dear").unwrap();
+    let refused = Volume::open(config(dir.path()), Arc::new(RealDisk));
+    assert!(
+        matches!(refused, Err(OpenError::Foreign { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(files_below(dir.path()), [dir.path().join("letter.txt")]);
+}
+
+#[test]
+fn a_newer_volume_one_of_another_owner_and_one_in_use_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let second = Volume::open(config(dir.path()), Arc::new(RealDisk));
+    assert!(
+        matches!(second, Err(OpenError::Locked { .. })),
+        "{second:?}"
+    );
+    volume.close();
+    drop(volume);
+    let other = VolumeConfig {
+        backend: BackendName::new("b2").unwrap(),
+        ..config(dir.path())
+    };
+    let refused = Volume::open(other, Arc::new(RealDisk));
+    assert!(
+        matches!(refused, Err(OpenError::OtherOwner { key: "backend", .. })),
+        "{refused:?}"
+    );
+    let marker = dir.path().join("FORMAT");
+    let text = std::fs::read_to_string(&marker).unwrap();
+    std::fs::write(&marker, text.replace("store 1", "store 2")).unwrap();
+    let refused = Volume::open(config(dir.path()), Arc::new(RealDisk));
+    assert!(
+        matches!(refused, Err(OpenError::Version { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_with_a_wrong_octet_is_never_given_out_whole() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    let body = vec![b'x'; 200_000];
+    deliver(&volume, 1, &body, &[ANN]).await;
+    settle(&volume);
+    let path = link_path(dir.path(), ANN, 1);
+    for wrong in [[&body[..199_999], b"y"].concat(), body[..100_000].to_vec()] {
+        std::fs::write(&path, wrong).unwrap();
+        let mut blob = volume
+            .read_message(ANN, MailboxId::INBOX, 1)
+            .await
+            .unwrap()
+            .unwrap()
+            .blob;
+        let mut read = 0;
+        let error = loop {
+            match blob.next().await {
+                Ok(Some(piece)) => read += piece.len(),
+                Ok(None) => panic!("{read} octets were given out"),
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(error, ReadError::Corrupt { .. }) && read < 200_000,
+            "{error:?}"
+        );
+    }
+    volume.close();
+}

@@ -1,0 +1,354 @@
+//! Moving an account: its items out, its items in, and a sum that shows they are the same.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use directory_api::{AccountId, BackendName, Epoch};
+use lmdb::heed::RoTxn;
+
+use super::Volume;
+use super::apply::prologue;
+use super::blob::FinishedBlob;
+use super::error::{IndexError, ReadError};
+use super::index::{Index, Table};
+use super::intake::Command;
+use super::item::{Content, MessageItem, SetHash};
+use super::read::{BlobReader, blocking};
+use super::recovery::Shared;
+use super::rows::{MessageRow, TransactionRow, message_of};
+use super::types::{Hash, Item, MoveId, Refusal};
+
+impl Volume {
+    /// Stops writes and sessions of the account at the source. Durable and in the index when it returns; repeatable.
+    ///
+    /// # Errors
+    /// [`Refusal`]: wrong epoch, in another move, or elsewhere already.
+    pub async fn freeze(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::Freeze {
+                account,
+                epoch,
+                move_id,
+            })
+            .await
+            .done()
+    }
+
+    /// Ends a freeze without a move. Repeatable. Only the migrator may ask this: the source never does on its own.
+    ///
+    /// # Errors
+    /// [`Refusal`]: in another move, or moved already.
+    pub async fn thaw(&self, account: AccountId, move_id: MoveId) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::Thaw { account, move_id })
+            .await
+            .done()
+    }
+
+    /// After the switch, at the source: answers `Moved` from now on and keeps the data, read-only. Repeatable.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the account is not frozen by this move, or the epoch does not grow.
+    pub async fn release(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        backend: BackendName,
+        epoch: Epoch,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::Release {
+                account,
+                move_id,
+                backend,
+                epoch,
+            })
+            .await
+            .done()
+    }
+
+    /// Begins an import at the target. What an earlier stay has left here is removed. Repeatable within the move.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongState`]: the account is active here with messages; [`Refusal::OtherMove`].
+    pub async fn begin_import(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        source: BackendName,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::BeginImport {
+                account,
+                move_id,
+                source,
+            })
+            .await
+            .done()
+    }
+
+    /// Takes items over bit for bit; a mailbox's item comes before those of its messages. Messages that are here
+    /// already are passed over, so that an import can be resumed. Give some hundred at a time.
+    ///
+    /// # Errors
+    /// [`Refusal::MissingBlobs`]: nothing was taken, put these first; [`Refusal::BadItem`]; [`Refusal::WrongState`].
+    pub async fn import_items(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        items: Vec<Item>,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::ImportItems {
+                account,
+                move_id,
+                items,
+            })
+            .await
+            .done()
+    }
+
+    /// Keeps a body that items to come will link, for an hour. The caller compared its hash (P9).
+    ///
+    /// # Errors
+    /// [`Refusal::ReadOnly`].
+    pub async fn put_blob(&self, blob: FinishedBlob) -> Result<(), Refusal> {
+        self.inner.submit(Command::PutBlob { blob }).await.done()
+    }
+
+    /// Which of these bodies are here.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn has_blobs(&self, hashes: Vec<Hash>) -> Result<Vec<bool>, ReadError> {
+        blocking(self.inner.shared(), move |shared| {
+            shared.index.read(|txn| {
+                let has = |hash: &Hash| Ok(shared.index.blob_of(txn, hash)?.is_some());
+                hashes.iter().map(has).collect()
+            })
+        })
+        .await
+    }
+
+    /// A body by its hash; `None` when it is not here.
+    ///
+    /// # Errors
+    /// The index or the body cannot be read.
+    pub async fn read_blob(&self, hash: Hash) -> Result<Option<BlobReader>, ReadError> {
+        blocking(self.inner.shared(), move |shared| {
+            let found = shared.index.read(|txn| shared.index.blob_of(txn, &hash))?;
+            found
+                .map(|(number, row)| BlobReader::open(shared, number, &row))
+                .transpose()
+        })
+        .await
+    }
+
+    /// Makes an imported account active with the epoch that the directory gave it. Repeatable.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not in this import, or the epoch does not grow.
+    pub async fn activate(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        move_id: MoveId,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::Activate {
+                account,
+                epoch,
+                move_id,
+            })
+            .await
+            .done()
+    }
+
+    /// Gives an import up and removes what came of it. Repeatable. The account's place stays known as elsewhere.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the account is not in this import.
+    pub async fn discard_import(&self, account: AccountId, move_id: MoveId) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::DiscardImport { account, move_id })
+            .await
+            .done()
+    }
+
+    /// All items of an account, in pages. Exact while the account is frozen.
+    #[must_use]
+    pub fn export(&self, account: AccountId) -> Export {
+        Export {
+            shared: Arc::clone(self.inner.shared()),
+            cursor: Some(Cursor::new(account)),
+        }
+    }
+
+    /// The sum over all items of the account: equal on two back-ends exactly when identity and content are.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn set_hash(&self, account: AccountId) -> Result<Hash, ReadError> {
+        blocking(self.inner.shared(), move |shared| {
+            let mut sum = SetHash::default();
+            let mut cursor = Some(Cursor::new(account));
+            while let Some(mut here) = cursor.take() {
+                // A snapshot a page: a long one would pin pages. The account is frozen when it matters.
+                let (items, more) = shared.index.read(|txn| here.page(&shared.index, txn))?;
+                items.iter().for_each(|item| sum.add(item));
+                cursor = more.then_some(here);
+            }
+            Ok::<_, ReadError>(sum.bytes())
+        })
+        .await
+    }
+}
+
+/// The items of one account: the account, its mailboxes, then messages and transactions.
+pub struct Export {
+    shared: Arc<Shared>,
+    cursor: Option<Cursor>,
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Export")
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Export {
+    /// The next page: some hundred items; `None` after the last. An account that is not here has no items.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<Item>>, ReadError> {
+        let Some(mut cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let (items, cursor) = blocking(&self.shared, move |shared| {
+            let (items, more) = shared.index.read(|txn| cursor.page(&shared.index, txn))?;
+            Ok::<_, ReadError>((items, more.then_some(cursor)))
+        })
+        .await?;
+        self.cursor = cursor;
+        Ok(Some(items))
+    }
+}
+
+/// Where an export stands.
+#[derive(Clone, Debug)]
+struct Cursor {
+    account: AccountId,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Mailboxes,
+    /// After this key.
+    Messages(Vec<u8>),
+    Transactions(Vec<u8>),
+}
+
+impl Cursor {
+    fn new(account: AccountId) -> Self {
+        Self {
+            account,
+            stage: Stage::Mailboxes,
+        }
+    }
+
+    /// One page, and whether there is another.
+    fn page(&mut self, index: &Index, txn: &RoTxn<'_>) -> Result<(Vec<Item>, bool), IndexError> {
+        let first = self.account.0.to_be_bytes().to_vec();
+        let mut items = Vec::new();
+        match &self.stage {
+            Stage::Mailboxes => {
+                let Some(row) = index.account(txn, self.account)? else {
+                    return Ok((items, false));
+                };
+                items.push(Content::account(self.account, &row).encode());
+                for (mailbox, row) in index.mailboxes_of(txn, self.account)? {
+                    items.push(Content::mailbox(mailbox, row).encode());
+                }
+                self.stage = Stage::Messages(first);
+            }
+            Stage::Messages(after) => {
+                let account = self.account;
+                let last = page_of(index.messages, txn, account, after, |key, value| {
+                    let (mailbox, uid) =
+                        message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
+                    let row = MessageRow::decode(value)?;
+                    let blob = index
+                        .blob(txn, row.blob.get())?
+                        .ok_or(IndexError::Contradiction("a blob"))?;
+                    let prologue = prologue(index, txn, account, mailbox, uid)?;
+                    items.push(
+                        Content::Message(MessageItem::new(mailbox, uid, &row, &blob, prologue))
+                            .encode(),
+                    );
+                    Ok(())
+                })?;
+                self.stage = match last {
+                    Some(key) => Stage::Messages(key),
+                    None => Stage::Transactions(first),
+                };
+            }
+            Stage::Transactions(after) => {
+                let last = page_of(
+                    index.transactions,
+                    txn,
+                    self.account,
+                    after,
+                    |key, value| {
+                        let bad = IndexError::Contradiction("a transaction's key");
+                        let id = key.get(8..).and_then(|id| id.try_into().ok()).ok_or(bad)?;
+                        items.push(
+                            Content::transaction(id, &TransactionRow::decode(value)?).encode(),
+                        );
+                        Ok(())
+                    },
+                )?;
+                match last {
+                    Some(key) => self.stage = Stage::Transactions(key),
+                    None => return Ok((items, false)),
+                }
+            }
+        }
+        Ok((items, true))
+    }
+}
+
+/// Calls `each` for a page of an account's rows after a key; the last key, unless these were the last rows.
+fn page_of(
+    table: Table,
+    txn: &RoTxn<'_>,
+    account: AccountId,
+    after: &[u8],
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>,
+) -> Result<Option<Vec<u8>>, IndexError> {
+    let prefix = account.0.to_be_bytes();
+    let mut count = 0;
+    for row in table.range(txn, &(Bound::Excluded(after), Bound::Unbounded))? {
+        let (key, value) = row?;
+        if !key.starts_with(&prefix) {
+            return Ok(None);
+        }
+        each(key, value)?;
+        count += 1;
+        if count == PAGE_ROWS {
+            return Ok(Some(key.to_vec()));
+        }
+    }
+    Ok(None)
+}
+
+/// Items have some hundred octets, the largest 64 KiB: a page is seldom over a megabyte.
+const PAGE_ROWS: usize = 256;

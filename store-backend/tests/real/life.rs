@@ -1,0 +1,93 @@
+//! Start, drain, and starts that are refused.
+
+use std::time::{Duration, Instant};
+
+use crate::site::{Dialogue, PATIENCE, Site, until_listed};
+
+#[tokio::test]
+async fn a_drain_ends_sessions_with_a_word_and_keeps_everything() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let mut backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    assert!(lmtp.deliver(&["ann"], b"Subject: kept\r\n\r\n").await[0].starts_with("250 "));
+    let mut pop3 = until_listed(&backend, "ann", 1).await;
+    assert_eq!(backend.terminate().await, Some(0));
+    pop3.expect("-ERR [SYS/TEMP]").await;
+    lmtp.expect("421 4.3.2").await;
+    backend.restart().await;
+    drop(until_listed(&backend, "ann", 1).await);
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_is_one_clear_line() {
+    let site = Site::new().await;
+    let mut backend = site.backend("b1").await;
+    let (code, said) = backend.twin(str::to_owned);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!("cannot listen on {} for store link", backend.link)),
+        "{said}"
+    );
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    backend.kill();
+
+    let foreign = backend.data.with_extension("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("notes.txt"), "mine").unwrap();
+    let (code, said) = backend
+        .twin(|config| config.replace(backend.data.to_str().unwrap(), foreign.to_str().unwrap()));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("give an empty folder"), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    assert_eq!(
+        std::fs::read_dir(&foreign).unwrap().count(),
+        1,
+        "nothing was touched"
+    );
+
+    let (code, said) =
+        backend.twin(|config| config.replace("plaintext_login = true", "plaintext_login = tru"));
+    assert_eq!(code, Some(2), "{said}");
+    let (code, said) = backend.twin(|config| config.replace("name = \"b1\"", "name = \"b9\""));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("correct one of them"), "{said}");
+    let (code, said) = backend
+        .twin(|config| config.replace("[limits]", "[limits]\nrecipients_max = 5\nstall = 3"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("limits.recipients_max") && said.contains("limits.stall"),
+        "both are told: {said}"
+    );
+}
+
+#[tokio::test]
+async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let mut backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    assert!(lmtp.deliver(&["ann"], b"Subject: old\r\n\r\n").await[0].starts_with("250 "));
+    drop(until_listed(&backend, "ann", 1).await);
+    backend.kill();
+    site.directory.claim_newer();
+    backend.start();
+    let began = Instant::now();
+    while backend
+        .get("/health")
+        .await
+        .is_none_or(|answer| !answer.contains("older than the directory knows"))
+    {
+        assert!(began.elapsed() < PATIENCE, "it does not say so");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    assert!(lmtp.deliver(&["ann"], b"Subject: new\r\n\r\n").await[0].starts_with("451 4.3.0"));
+    let mut pop3 = until_listed(&backend, "ann", 1).await;
+    pop3.retrieve(1).await;
+    pop3.ask("DELE 1", "+OK").await;
+    pop3.ask("QUIT", "-ERR").await;
+    drop(until_listed(&backend, "ann", 1).await);
+}

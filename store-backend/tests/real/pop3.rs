@@ -1,0 +1,218 @@
+//! POP3 at the back-end's own listener.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::site::{Dialogue, PATIENCE, Site, until_listed};
+
+async fn site_with(messages: usize) -> (Site, crate::site::Backend) {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    for number in 1..=messages {
+        let message = format!("Subject: {number}\r\n\r\none\r\n.two\r\nthree\r\n");
+        assert!(lmtp.deliver(&["ann"], message.as_bytes()).await[0].starts_with("250 "));
+    }
+    drop(until_listed(&backend, "ann", messages).await);
+    (site, backend)
+}
+
+#[tokio::test]
+async fn dele_takes_effect_at_quit_and_an_abrupt_close_deletes_nothing() {
+    let (_site, backend) = site_with(3).await;
+    let mut abrupt = Dialogue::pop3(&backend, "ann").await;
+    abrupt.ask("DELE 1", "+OK").await;
+    abrupt.ask("STAT", "+OK 2 ").await;
+    drop(abrupt);
+    let mut undone = Dialogue::pop3(&backend, "ann").await;
+    undone.ask("STAT", "+OK 3 ").await;
+    undone.ask("DELE 2", "+OK").await;
+    undone.ask("RSET", "+OK").await;
+    undone.ask("QUIT", "+OK").await;
+    let mut orderly = Dialogue::pop3(&backend, "ann").await;
+    // A second session at the same time: there is no lock, and its snapshot stays.
+    let mut beside = Dialogue::pop3(&backend, "ann").await;
+    orderly.ask("DELE 2", "+OK").await;
+    orderly.ask("QUIT", "+OK").await;
+    assert_eq!(orderly.line().await, "");
+    beside.ask("STAT", "+OK 3 ").await;
+    beside.ask("RETR 2", "-ERR").await;
+    assert!(beside.retrieve(3).await.ends_with(b".two\r\nthree\r\n"));
+    let mut after = Dialogue::pop3(&backend, "ann").await;
+    after.ask("STAT", "+OK 2 ").await;
+    assert!(
+        String::from_utf8(after.retrieve(2).await)
+            .unwrap()
+            .contains("Subject: 3\r\n")
+    );
+}
+
+#[tokio::test]
+async fn uidl_is_the_same_after_a_restart() {
+    let (_site, mut backend) = site_with(2).await;
+    let mut before = Dialogue::pop3(&backend, "ann").await;
+    before.ask("UIDL", "+OK").await;
+    let listed = before.lines().await;
+    drop(before);
+    backend.kill();
+    backend.restart().await;
+    let mut after = Dialogue::pop3(&backend, "ann").await;
+    after.ask("UIDL", "+OK").await;
+    assert_eq!(after.lines().await, listed);
+    assert_eq!(String::from_utf8(listed).unwrap().lines().count(), 2);
+}
+
+#[tokio::test]
+async fn top_capa_and_wrong_commands_are_answered() {
+    let (_site, backend) = site_with(1).await;
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    pop3.ask("CAPA", "+OK").await;
+    let capabilities = String::from_utf8(pop3.lines().await).unwrap();
+    for capability in ["UIDL", "TOP", "PIPELINING", "RESP-CODES"] {
+        assert!(capabilities.contains(capability), "{capabilities}");
+    }
+    pop3.ask("TOP 1 2", "+OK").await;
+    assert!(pop3.lines().await.ends_with(b"\r\n\r\none\r\n.two\r\n"));
+    for wrong in [
+        "RETR 2",
+        "RETR 0",
+        "RETR",
+        "LIST x",
+        "DELE 99999999999999999999",
+        "NONSENSE",
+    ] {
+        pop3.ask(wrong, "-ERR").await;
+    }
+    pop3.send(b"NOOP\r\nSTAT\r\nLIST 1\r\nQUIT\r\n").await;
+    for _ in 0..4 {
+        pop3.expect("+OK").await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_the_right_one_taken_after_it() {
+    let (_site, backend) = site_with(1).await;
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("USER ann@example.test", "+OK").await;
+    let wrong_password = pop3.ask("PASS wrong", "-ERR").await;
+    pop3.ask("USER nobody@example.test", "+OK").await;
+    assert_eq!(
+        pop3.ask("PASS pass", "-ERR").await,
+        wrong_password,
+        "unknown user and wrong password look the same"
+    );
+    pop3.ask("USER ann@example.test", "+OK").await;
+    pop3.ask("PASS pass", "+OK").await;
+    pop3.ask("STAT", "+OK 1 ").await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_every_octet() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend("b1").await;
+    let message = [
+        &b"Subject: large\r\n\r\n"[..],
+        &b"0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(60_000),
+    ]
+    .concat();
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    assert!(lmtp.deliver(&["ann"], &message).await[0].starts_with("250 "));
+    drop(until_listed(&backend, "ann", 1).await);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(backend.pop3).await.unwrap();
+    stream
+        .write_all(b"USER ann@example.test\r\nPASS pass\r\nRETR 1\r\nQUIT\r\n")
+        .await
+        .unwrap();
+    let mut got = Vec::new();
+    let mut piece = vec![0; 32 << 10];
+    loop {
+        let count = tokio::time::timeout(PATIENCE, stream.read(&mut piece))
+            .await
+            .unwrap()
+            .unwrap();
+        if count == 0 {
+            break;
+        }
+        got.extend_from_slice(&piece[..count]);
+        if got.len() < 400_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let at = got
+        .windows(16)
+        .position(|window| window == b"Subject: large\r\n")
+        .unwrap();
+    assert!(got[at..].starts_with(&message), "the message is whole");
+    assert!(got[at + message.len()..].starts_with(b".\r\n+OK"));
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_is_cut_off_with_bounded_memory() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend_starting("b1", "stall_s = 1");
+    backend.ready().await;
+    let message = [
+        &b"Subject: large\r\n\r\n"[..],
+        &b"0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(400_000),
+    ]
+    .concat();
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    assert!(lmtp.deliver(&["ann"], &message).await[0].starts_with("250 "));
+    drop(until_listed(&backend, "ann", 1).await);
+    let before = backend.resident_octets();
+    let mut stuck = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(backend.pop3).await.unwrap();
+        stream
+            .write_all(b"USER ann@example.test\r\nPASS pass\r\nRETR 1\r\n")
+            .await
+            .unwrap();
+        stuck.push(stream);
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let held = backend.resident_octets().saturating_sub(before);
+    assert!(held < 32 << 20, "eight readers of 20 MB hold {held} octets");
+    // Cut, not ended in order: the final dot never comes.
+    for mut stream in stuck {
+        let mut got = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            stream.read_to_end(&mut got).await
+        });
+        let _ = ended.await.expect("it is closed");
+        assert!(got.len() < message.len(), "the rest was not sent");
+    }
+    let mut alive = Dialogue::pop3(&backend, "ann").await;
+    alive.ask("NOOP", "+OK").await;
+}
+
+#[tokio::test]
+async fn imap_answers_the_login_and_tells_what_is_there() {
+    let (_site, backend) = site_with(2).await;
+    let mut imap = Dialogue::open(backend.imap).await;
+    imap.expect("* OK").await;
+    imap.ask("a LOGIN ann@example.test pass", "a OK").await;
+    imap.ask(
+        "b STATUS INBOX (MESSAGES UIDNEXT UNSEEN)",
+        "* STATUS INBOX (MESSAGES 2 UIDNEXT 3 UNSEEN 2)",
+    )
+    .await;
+    imap.expect("b OK").await;
+    imap.ask("c LIST \"\" *", "* LIST ").await;
+    imap.expect("c OK").await;
+    imap.ask("d IDLE", "d NO [UNAVAILABLE]").await;
+    imap.ask("e LOGOUT", "* BYE").await;
+    imap.expect("e OK").await;
+    assert_eq!(imap.line().await, "");
+}

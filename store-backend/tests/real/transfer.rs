@@ -1,0 +1,302 @@
+//! Moves of an account between two processes, step by step as the migrator does them.
+
+use bytes::Bytes;
+use daemon::identity::Role;
+use directory_api::{AccountId, Epoch, Service};
+use store_api::MoveId;
+use store_api::deliver::Outcome;
+use store_api::session::{OpenError, Session, SessionOpen};
+use store_api::transfer::{
+    AccountState, Activate, Export, Freeze, Pull, PullProgress, Release, SummaryQuery,
+    TransferClient, TransferError, Undo,
+};
+
+use crate::deliver::{commit, deliver, open};
+use crate::site::{Backend, Dialogue, PATIENCE, Site, until_listed};
+
+const ACCOUNT: AccountId = AccountId(1);
+
+struct Move {
+    id: MoveId,
+    source: TransferClient,
+    target: TransferClient,
+    from: Backend,
+    to: Backend,
+    site: Site,
+}
+
+impl Move {
+    /// An account on `b1` with five messages, one of them large, two alike; `b2` is empty.
+    async fn new() -> Self {
+        let site = Site::new().await;
+        site.directory.address("ann", &[1]);
+        site.directory.home(1, "b1", 1);
+        let (from, to) = (site.backend("b1").await, site.backend("b2").await);
+        let mut lmtp = Dialogue::lmtp(&from).await;
+        let large = [
+            &b"Subject: large\r\n\r\n"[..],
+            &b"0123456789abcdef\r\n".repeat(30_000),
+        ]
+        .concat();
+        for message in [
+            &b"Subject: gone\r\n\r\n"[..],
+            b"Subject: alike\r\n\r\n",
+            &large,
+            b"Subject: alike\r\n\r\n",
+            b"Subject: last\r\n\r\n",
+        ] {
+            assert!(lmtp.deliver(&["ann"], message).await[0].starts_with("250 "));
+        }
+        let mut pop3 = until_listed(&from, "ann", 5).await;
+        pop3.ask("DELE 1", "+OK").await;
+        pop3.ask("QUIT", "+OK").await;
+        Self {
+            id: MoveId::from_octets([7; 16]),
+            source: TransferClient::new(site.link(Role::Migrator, &from)),
+            target: TransferClient::new(site.link(Role::Migrator, &to)),
+            from,
+            to,
+            site,
+        }
+    }
+
+    async fn freeze(&self) -> Result<store_api::transfer::Summary, TransferError> {
+        self.source
+            .freeze(&Freeze {
+                account: ACCOUNT,
+                epoch: Epoch(1),
+                move_id: self.id,
+            })
+            .await
+    }
+
+    async fn pull(&self) -> Result<PullProgress, TransferError> {
+        let request = Pull {
+            account: ACCOUNT,
+            move_id: self.id,
+            source: self.from.name.clone(),
+            source_address: self.from.link.to_string(),
+            source_epoch: Epoch(1),
+        };
+        let mut events = self.target.pull(&request).await?;
+        let mut last = PullProgress::default();
+        while let Some(progress) = events.next().await? {
+            last = progress;
+        }
+        Ok(last)
+    }
+
+    fn undo(&self) -> Undo {
+        Undo {
+            account: ACCOUNT,
+            move_id: self.id,
+        }
+    }
+}
+
+async fn everything(backend: &Backend, count: usize) -> (String, Vec<Vec<u8>>) {
+    let mut pop3 = until_listed(backend, "ann", count).await;
+    pop3.ask("UIDL", "+OK").await;
+    let uidl = String::from_utf8(pop3.lines().await).unwrap();
+    let mut messages = Vec::new();
+    for number in 1..=count {
+        messages.push(pop3.retrieve(number).await);
+    }
+    (uidl, messages)
+}
+
+#[tokio::test]
+async fn an_account_moves_whole_and_every_step_may_be_repeated() {
+    let moving = Move::new().await;
+    let before = everything(&moving.from, 4).await;
+    for _ in 0..2 {
+        assert_eq!(moving.freeze().await.unwrap().state, AccountState::Frozen);
+    }
+    let pulled = moving.pull().await.unwrap();
+    assert!(pulled.done);
+    assert_eq!((pulled.messages, pulled.messages_total), (4, 4));
+    assert_eq!(pulled.octets, pulled.octets_total);
+    assert!(
+        pulled.copied_octets < pulled.octets_total,
+        "the two that are alike are copied once"
+    );
+    let again = moving.pull().await.unwrap();
+    assert!(again.done);
+    assert_eq!(again.copied_octets, 0, "what is here is not copied again");
+    let query = SummaryQuery { account: ACCOUNT };
+    let (source, target) = (
+        moving.source.summary(&query).await.unwrap(),
+        moving.target.summary(&query).await.unwrap(),
+    );
+    assert_eq!(target.state, AccountState::Importing);
+    assert_eq!(
+        (source.set_hash, source.messages),
+        (target.set_hash, target.messages)
+    );
+
+    let proxy = moving.site.link(Role::MxFrontend, &moving.to);
+    let early = deliver(&proxy, &open(1, &[1]), b"x\r\n", &commit(b"x\r\n", &[1]))
+        .await
+        .unwrap();
+    assert!(
+        !early.results[0].outcome.is_kept(),
+        "an import takes no delivery: {early:?}"
+    );
+
+    moving.site.directory.home(1, "b2", 2);
+    for _ in 0..2 {
+        let activate = Activate {
+            account: ACCOUNT,
+            move_id: moving.id,
+            epoch: Epoch(2),
+        };
+        assert_eq!(
+            moving.target.activate(&activate).await.unwrap().state,
+            AccountState::Active
+        );
+        let release = Release {
+            account: ACCOUNT,
+            move_id: moving.id,
+            backend: moving.to.name.clone(),
+            epoch: Epoch(2),
+        };
+        assert_eq!(
+            moving.source.release(&release).await.unwrap().state,
+            AccountState::Moved
+        );
+    }
+    assert_eq!(everything(&moving.to, 4).await, before);
+    // Asked at the old home, the user is led to the new one.
+    assert_eq!(everything(&moving.from, 4).await, before);
+
+    let old = moving.site.link(Role::MxFrontend, &moving.from);
+    let late = deliver(&old, &open(2, &[1]), b"x\r\n", &commit(b"x\r\n", &[1]))
+        .await
+        .unwrap();
+    assert_eq!(
+        late.results[0].outcome,
+        Outcome::Moved {
+            backend: moving.to.name.clone(),
+            epoch: Epoch(2)
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_freeze_ends_open_sessions_with_a_temporary_answer_and_a_thaw_lets_them_in_again() {
+    let moving = Move::new().await;
+    let mut open = Dialogue::pop3(&moving.from, "ann").await;
+    open.ask("DELE 1", "+OK").await;
+    moving.freeze().await.unwrap();
+    let bye = open.expect("-ERR [SYS/TEMP]").await;
+    assert!(bye.contains("in a moment"), "{bye}");
+    assert_eq!(open.line().await, "");
+    let mut refused = Dialogue::open(moving.from.pop3).await;
+    refused.expect("+OK").await;
+    refused.ask("USER ann@example.test", "+OK").await;
+    refused.ask("PASS pass", "-ERR [SYS/TEMP]").await;
+    let mut lmtp = Dialogue::lmtp(&moving.from).await;
+    assert!(lmtp.deliver(&["ann"], b"Subject: held\r\n\r\n").await[0].starts_with("451 4.3.2"));
+    moving.source.thaw(&moving.undo()).await.unwrap();
+    drop(until_listed(&moving.from, "ann", 4).await);
+    assert!(lmtp.deliver(&["ann"], b"Subject: after\r\n\r\n").await[0].starts_with("250 "));
+}
+
+#[tokio::test]
+async fn a_freeze_ends_proxied_sessions_in_order_and_names_itself_to_the_next() {
+    let moving = Move::new().await;
+    let link = moving.site.link(Role::PopImapProxy, &moving.from);
+    let directory = &moving.site.directory;
+    let open = || SessionOpen {
+        grant: directory
+            .signer
+            .sign(&directory.grant(1, "b1", 1, Service::Pop3)),
+        service: Service::Pop3,
+        client: "192.0.2.7:4711".into(),
+        tls: None,
+        tag: None,
+        trace_id: "t-1".into(),
+    };
+    let session = Session::open(&link, &open(), PATIENCE).await.unwrap();
+    let (_sender, mut receiver) = session.split();
+    moving.freeze().await.unwrap();
+    let mut said = Vec::new();
+    while let Some(octets) = receiver.next().await.expect("an end, not a cut") {
+        said.extend_from_slice(&octets);
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        said.starts_with("+OK") && said.contains("\r\n-ERR [SYS/TEMP]"),
+        "{said}"
+    );
+    let next = Session::open(&link, &open(), PATIENCE).await;
+    assert!(matches!(next, Err(OpenError::Frozen)), "{:?}", next.err());
+}
+
+#[tokio::test]
+async fn a_discarded_import_leaves_nothing_and_the_source_serves_on() {
+    let moving = Move::new().await;
+    moving.freeze().await.unwrap();
+    moving.pull().await.unwrap();
+    for _ in 0..2 {
+        let left = moving.target.discard(&moving.undo()).await.unwrap();
+        assert_ne!(left.state, AccountState::Active);
+        assert_eq!((left.messages, left.octets), (0, 0));
+    }
+    moving.source.thaw(&moving.undo()).await.unwrap();
+    assert_eq!(everything(&moving.from, 4).await.1.len(), 4);
+}
+
+#[tokio::test]
+async fn a_target_killed_within_a_pull_goes_on_after_its_restart() {
+    let mut moving = Move::new().await;
+    moving.freeze().await.unwrap();
+    let before = moving
+        .source
+        .summary(&SummaryQuery { account: ACCOUNT })
+        .await
+        .unwrap();
+    moving.pull().await.unwrap();
+    moving.to.kill();
+    moving.to.restart().await;
+    assert!(moving.pull().await.unwrap().done);
+    let after = moving
+        .target
+        .summary(&SummaryQuery { account: ACCOUNT })
+        .await
+        .unwrap();
+    assert_eq!(
+        (before.set_hash, before.messages),
+        (after.set_hash, after.messages)
+    );
+}
+
+#[tokio::test]
+async fn mail_is_given_away_only_to_a_back_end_and_only_while_frozen() {
+    let moving = Move::new().await;
+    let export = Export {
+        account: ACCOUNT,
+        move_id: moving.id,
+    };
+    let code = |answer: Result<_, TransferError>| match answer {
+        Err(TransferError::Refused(problem)) => problem.code.into_owned(),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("exported"),
+    };
+    assert_eq!(code(moving.source.export(&export).await), "role_forbidden");
+    let sibling = TransferClient::new(moving.site.link(Role::StoreBackend, &moving.from));
+    assert_eq!(code(sibling.export(&export).await), "wrong_state");
+    moving.freeze().await.unwrap();
+    let other = Export {
+        move_id: MoveId::from_octets([8; 16]),
+        ..export.clone()
+    };
+    assert_eq!(code(sibling.export(&other).await), "other_move");
+    let mut items = sibling.export(&export).await.unwrap();
+    let mut count = 0;
+    while let Some(item) = items.next().await.unwrap() {
+        assert_ne!(item, Bytes::new());
+        count += 1;
+    }
+    assert!(count >= 6, "account, mailbox and four messages at least");
+}
