@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::Table;
 use daemon::identity::{Identity, Role};
 use daemon::log::causes;
+use daemon::output::print_line;
 use directory_api::client::{ClientOptions, DirectoryClient, DirectoryError};
 use directory_api::operator::DirectorySource;
 use directory_api::wire::{MoveRecord, MoveState};
@@ -100,7 +101,7 @@ pub fn main() -> ExitCode {
         None | Some(Verb::Daemon) => {
             let Some(config) = arguments.config else {
                 eprintln!(
-                    "migrator: say what to do (see --help), or name a settings file with --config"
+                    "migrator: say what to do (see --help), or name a settings file with --config",
                 );
                 return ExitCode::from(2);
             };
@@ -155,7 +156,7 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
         Some(Verb::Resume) => {
             let moves = mover.unfinished().await.map_err(|error| causes(&error))?;
             if moves.is_empty() {
-                println!("every move is finished");
+                print_line("every move is finished");
             }
             let mut failed = None;
             for mut record in moves {
@@ -182,7 +183,10 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
             let undone = mover.abort(&mut record, &mut shown).await;
             drop(shown);
             undone.map_err(|error| causes(&error))?;
-            println!("account {account} stays on {}", record.from.backend);
+            print_line(format_args!(
+                "account {account} stays on {}",
+                record.from.backend
+            ));
             Ok(())
         }
         Some(Verb::Status { json }) => {
@@ -238,18 +242,18 @@ async fn finish(
     match finished {
         Ok(()) => {
             match record.state {
-                MoveState::Released => println!(
+                MoveState::Released => print_line(format_args!(
                     "account {} moved from {} to {}: {summary}",
                     record.account, record.from.backend, record.to.backend
-                ),
-                MoveState::Aborted => println!(
+                )),
+                MoveState::Aborted => print_line(format_args!(
                     "account {} stays on {}",
                     record.account, record.from.backend
-                ),
-                state => println!(
+                )),
+                state => print_line(format_args!(
                     "account {} is {state:?}; `migrator resume` goes on",
                     record.account
-                ),
+                )),
             }
             Ok(())
         }
@@ -271,14 +275,14 @@ fn what_now(error: &MoveError, record: &MoveRecord) -> String {
 
 fn show(moves: &[MoveRecord], json: bool) -> Result<(), String> {
     if json {
-        println!(
+        print_line(format_args!(
             "{}",
             serde_json::to_string_pretty(moves).map_err(|error| error.to_string())?
-        );
+        ));
         return Ok(());
     }
     if moves.is_empty() {
-        println!("every move is finished");
+        print_line("every move is finished");
         return Ok(());
     }
     let mut table = Table::new();
@@ -292,6 +296,6 @@ fn show(moves: &[MoveRecord], json: bool) -> Result<(), String> {
             daemon::clock::rfc5322_date(record.started_ms),
         ]);
     }
-    println!("{table}");
+    print_line(format_args!("{table}"));
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use store_api::transfer::PullProgress;
 
 use crate::perform::Watch;
@@ -34,11 +34,11 @@ impl Shown {
     pub(crate) fn summary(&self) -> String {
         self.bar.finish_and_clear();
         format!(
-            "{} messages, {} ({} copied, the rest was there already) in {}",
+            "{} messages, {} ({} copied, the rest was there already) in {:.1} s",
             self.last.messages,
             HumanBytes(self.last.octets),
             HumanBytes(self.last.copied_octets),
-            HumanDuration(self.started.elapsed()),
+            self.started.elapsed().as_secs_f32(),
         )
     }
 }

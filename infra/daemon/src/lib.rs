@@ -15,6 +15,7 @@ pub mod link;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod public_tls;
 pub mod random;
 pub mod shutdown;

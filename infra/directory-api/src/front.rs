@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::Duration;
 
+use daemon::log::causes;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use daemon::stream::{TlsFacts, UserStream};
@@ -25,7 +26,7 @@ use mail_proto::login::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::client::{DirectoryClient, LoginError};
 use crate::types::{BackendName, Service};
@@ -278,6 +279,12 @@ where
     for _ in 0..LOOKS_MAX {
         let login = directory.login(&request).await.map_err(|error| {
             report(credentials, facts, error.code());
+            if let LoginError::Away(_) = &error {
+                warn!(
+                    error = causes(&error),
+                    "directory gave no verdict on a login"
+                );
+            }
             refusal(&error)
         })?;
         match open(login.clone(), facts.clone()).await {

@@ -29,6 +29,8 @@ pub(crate) const STEPS: &[Step] = &[
                     "clippy",
                     "--workspace",
                     "--all-targets",
+                    "--features",
+                    "e2e/peers",
                     "--locked",
                     "--",
                     "-D",

@@ -140,7 +140,8 @@ impl From<DirectoryError> for LoginError {
 }
 
 impl LoginError {
-    /// The reason in logs and metrics: the code of the refusal, or `directory_away`.
+    /// The reason in logs and metrics: the code of the refusal, or `directory_away`;
+    /// `directory_refused` when this process may not ask.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -151,6 +152,7 @@ impl LoginError {
             Self::HomeDown => code::HOME_DOWN,
             Self::ForeignBackend => code::FOREIGN_BACKEND,
             Self::Throttled => code::THROTTLED,
+            Self::Away(DirectoryError::Refused(_)) => "directory_refused",
             Self::Away(_) => "directory_away",
         }
     }

@@ -1,0 +1,161 @@
+//! fetchmail empties a mailbox by POP3, over TLS and without.
+#![cfg(feature = "peers")]
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::pop3::Pop3;
+use e2e::samples::{Sample, own};
+use e2e::smtp::{Smtp, ended};
+use e2e::system::System;
+
+const USER: &str = "user00000@example.test";
+
+/// Runs fetchmail once in a new folder; gives its exit code, what it printed, and the messages it handed on.
+fn fetchmail(server: SocketAddr, options: &str) -> (i32, String, Vec<Vec<u8>>) {
+    fetchmail_in(tempfile::tempdir().unwrap().path(), server, options)
+}
+
+/// The same in a folder that remembers what was fetched before.
+fn fetchmail_in(folder: &Path, server: SocketAddr, options: &str) -> (i32, String, Vec<Vec<u8>>) {
+    let (settings, fetched) = (folder.join("fetchmailrc"), folder.join("fetched"));
+    _ = fs::remove_dir_all(&fetched);
+    fs::create_dir(&fetched).unwrap();
+    // The delivery program names files by a number that grows, so that their order is that of arrival.
+    let deliver = folder.join("deliver");
+    let script = format!(
+        "#!/bin/sh\nexec cat > {0}/$(printf %05d $(ls {0} | wc -l))\n",
+        fetched.display()
+    );
+    fs::write(&deliver, script).unwrap();
+    fs::set_permissions(&deliver, Permissions::from_mode(0o755)).unwrap();
+    let text = format!(
+        "poll localhost protocol pop3 port {} uidl user \"{USER}\" password \"pass\" {options} mda \"{}\"\n",
+        server.port(),
+        deliver.display()
+    );
+    fs::write(&settings, text).unwrap();
+    fs::set_permissions(&settings, Permissions::from_mode(0o600)).unwrap();
+    let output = Command::new("fetchmail")
+        .env("HOME", folder)
+        .env("FETCHMAILHOME", folder)
+        .args([
+            "--nosyslog",
+            "--nodetach",
+            "-v",
+            "--timeout",
+            "30",
+            "--pidfile",
+        ])
+        .arg(folder.join("pid"))
+        .arg("-f")
+        .arg(&settings)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code().unwrap(), printed, read_all(&fetched))
+}
+
+fn read_all(folder: &Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// The samples that fetchmail leaves as they are: it mends headers that are none, and drops NUL.
+fn samples() -> Vec<Sample> {
+    let changed = [
+        "no_header",
+        "begins_with",
+        "nul",
+        "bad_mime",
+        "header_only",
+        "eight_bit",
+    ];
+    own()
+        .into_iter()
+        .filter(|sample| changed.iter().all(|name| !sample.name.contains(name)))
+        .collect()
+}
+
+fn fill(system: &System, samples: &[Sample]) {
+    let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+    for sample in samples {
+        smtp.send("carla@elsewhere.test", &[USER], &sample.octets)
+            .expect(250);
+    }
+}
+
+#[test]
+fn fetchmail_empties_a_mailbox_and_hands_on_what_was_sent() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let samples = samples();
+    assert!(samples.len() >= 6);
+    let proxy = &system.endpoints.proxy;
+    let ca = system.ca();
+    let tls = format!("sslcertck sslcertfile \"{}\"", ca.display());
+    let ways = [
+        (proxy.pop3s, format!("options ssl {tls} nokeep")),
+        (
+            proxy.pop3,
+            format!("options sslproto \"TLS1.2+\" {tls} nokeep"),
+        ),
+        (
+            proxy.pop3,
+            "options sslproto \"\" nokeep fetchall".to_owned(),
+        ),
+    ];
+    for (server, options) in ways {
+        fill(&system, &samples);
+        let (code, printed, fetched) = fetchmail(server, &options);
+        assert_eq!(code, 0, "{options}\n{printed}");
+        assert_eq!(fetched.len(), samples.len(), "{options}\n{printed}");
+        for (message, sample) in fetched.iter().zip(&samples) {
+            // fetchmail hands on lines that end in LF, and puts its own Received before.
+            let sent = String::from_utf8(ended(&sample.octets))
+                .unwrap()
+                .replace("\r\n", "\n");
+            let (_, body) = sent.split_once("\n\n").unwrap();
+            let message = String::from_utf8_lossy(message);
+            assert!(
+                message.ends_with(&format!("\n\n{body}")),
+                "{}: {message:?}",
+                sample.name
+            );
+        }
+        assert_eq!(Pop3::connect(proxy.pop3).login(USER, "pass").count(), 0);
+    }
+    // 1: there was no mail.
+    let (code, printed, _) = fetchmail(proxy.pop3s, &format!("options ssl {tls}"));
+    assert_eq!(code, 1, "{printed}");
+}
+
+#[test]
+fn mail_that_is_kept_is_fetched_once() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let samples = samples();
+    fill(&system, &samples);
+    let folder = tempfile::tempdir().unwrap();
+    let options = "options sslproto \"\" keep";
+    let pop3 = system.endpoints.proxy.pop3;
+    let (code, printed, fetched) = fetchmail_in(folder.path(), pop3, options);
+    assert_eq!((code, fetched.len()), (0, samples.len()), "{printed}");
+    assert_eq!(
+        Pop3::connect(pop3).login(USER, "pass").count(),
+        samples.len()
+    );
+    // The identifiers are the same in the next session, and after the system was started again.
+    let (code, printed, fetched) = fetchmail_in(folder.path(), pop3, options);
+    assert_eq!((code, fetched.len()), (1, 0), "{printed}");
+    let system = system.restarted(&["--seed-accounts", "1"]);
+    let (code, printed, fetched) =
+        fetchmail_in(folder.path(), system.endpoints.proxy.pop3, options);
+    assert_eq!((code, fetched.len()), (1, 0), "{printed}");
+}

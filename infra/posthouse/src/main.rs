@@ -1,0 +1,7 @@
+//! The `posthouse` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    posthouse::main()
+}

@@ -1,0 +1,229 @@
+//! The operator's verbs: what the directory holds, listed, shown, added, changed, removed.
+//!
+//! One file a noun. Each verb is one or two calls of the directory's own interface; what is
+//! printed is what the directory answered.
+
+pub(crate) mod account;
+pub(crate) mod address;
+pub(crate) mod backend;
+pub(crate) mod domain;
+pub(crate) mod home;
+mod password;
+
+use daemon::output::print_line;
+use std::future::Future;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use directory_api::operator::SourceError;
+use directory_api::wire::{ListQuery, Page, limit};
+use directory_api::{
+    AccountId, AddressError, DirectoryClient, DirectoryError, LoginName, NameError,
+};
+use serde::Serialize;
+
+use crate::cli::{Source, connect};
+
+/// How answers are printed.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Output {
+    /// One JSON object a line, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VerbError {
+    /// The directory is not to be found.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It does not answer.
+    #[error("directory is away: {}; `posthouse status` says what runs", daemon::log::causes(.0))]
+    Away(#[source] DirectoryError),
+    /// It holds no such thing.
+    #[error("no {noun} {name}; `posthouse {noun} list` shows what there is")]
+    Unknown {
+        /// `account`, `domain`, …
+        noun: &'static str,
+        /// As given.
+        name: String,
+    },
+    /// Its rules forbid it.
+    #[error("{noun} {name}: {message} ({code})")]
+    Refused {
+        /// `account`, `domain`, …
+        noun: &'static str,
+        /// As given.
+        name: String,
+        /// The directory's words.
+        message: String,
+        /// For programs.
+        code: String,
+    },
+    /// A name that cannot be one.
+    #[error("{name:?} is no login name and no account number: {source}")]
+    AccountName {
+        /// As given.
+        name: String,
+        /// Why.
+        source: NameError,
+    },
+    /// An alias of something that is no address.
+    #[error("{text:?} is no address: {source}")]
+    Address {
+        /// As given.
+        text: String,
+        /// Why.
+        source: AddressError,
+    },
+    /// The password could not be read.
+    #[error("cannot read the password ({0}); give it as one line on standard input")]
+    Password(std::io::Error),
+    /// There is none, or too long a one.
+    #[error("the password {0}")]
+    PasswordLength(&'static str),
+    /// The asynchronous runtime.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// One verb of one noun.
+pub(crate) trait Verb {
+    /// Does it and prints the answer.
+    async fn perform(self, directory: &DirectoryClient, output: &Output) -> Result<(), VerbError>;
+}
+
+/// Finds the directory and does one verb.
+pub(crate) fn perform(verb: impl Verb, source: Source, output: &Output) -> Result<(), VerbError> {
+    block_on(async {
+        let directory = connect(source)?;
+        verb.perform(&directory, output).await
+    })?
+}
+
+/// Runs a future on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, VerbError> {
+    daemon::tier::install_crypto();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(VerbError::Runtime)?;
+    Ok(runtime.block_on(future))
+}
+
+/// Something the directory holds, as a row.
+pub(crate) trait Row: Serialize {
+    const HEADINGS: &'static [&'static str];
+    fn cells(&self) -> Vec<String>;
+}
+
+impl Output {
+    /// Prints rows as a table, or each as a line of JSON.
+    pub(crate) fn rows<T: Row>(&self, rows: &[T]) {
+        if self.json {
+            for row in rows {
+                print_line(format_args!(
+                    "{}",
+                    serde_json::to_string(row).unwrap_or_default()
+                ));
+            }
+            return;
+        }
+        let mut table = table(T::HEADINGS);
+        for row in rows {
+            table.add_row(row.cells());
+        }
+        print_line(&table);
+    }
+
+    /// Prints one thing that was read, added, changed or removed; `done` says which.
+    pub(crate) fn one<T: Row>(&self, done: Option<&str>, row: &T) {
+        if let (Some(done), false) = (done, self.json) {
+            print_line(done);
+        }
+        self.rows(std::slice::from_ref(row));
+    }
+
+    /// Prints all pages of a collection as they come.
+    pub(crate) async fn list<T, F>(
+        &self,
+        filter: Option<String>,
+        page: impl Fn(ListQuery) -> F,
+    ) -> Result<(), VerbError>
+    where
+        T: Row,
+        F: Future<Output = Result<Page<T>, DirectoryError>>,
+    {
+        let mut query = ListQuery {
+            filter,
+            limit: Some(limit::PAGE_ROWS_MAX),
+            ..ListQuery::default()
+        };
+        let mut rows = Vec::new();
+        loop {
+            let page = page(query.clone())
+                .await
+                .map_err(|error| told("entry", "", error))?;
+            if self.json {
+                self.rows(&page.items);
+            } else {
+                // A table is laid out by its longest cell, so it is printed whole.
+                rows.extend(page.items);
+            }
+            let Some(next) = page.next else { break };
+            query.after = Some(next);
+        }
+        if !self.json {
+            self.rows(&rows);
+        }
+        Ok(())
+    }
+}
+
+/// A table for a terminal and for `awk`: no lines, headings first.
+pub(crate) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(headings.to_vec());
+    table
+}
+
+/// Words for what the directory said about one thing.
+pub(crate) fn told(
+    noun: &'static str,
+    name: &(impl ToString + ?Sized),
+    error: DirectoryError,
+) -> VerbError {
+    let name = name.to_string();
+    match error {
+        DirectoryError::Away(_) => VerbError::Away(error),
+        DirectoryError::Unknown => VerbError::Unknown { noun, name },
+        DirectoryError::Refused(problem) => VerbError::Refused {
+            noun,
+            name,
+            message: problem.message,
+            code: problem.code.into_owned(),
+        },
+    }
+}
+
+/// Takes an account's number, or its login name and asks for the number.
+pub(crate) async fn account_id(
+    directory: &DirectoryClient,
+    name: &str,
+) -> Result<AccountId, VerbError> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let login_name = LoginName::new(name).map_err(|source| VerbError::AccountName {
+        name: name.to_owned(),
+        source,
+    })?;
+    directory
+        .account_of(&login_name)
+        .await
+        .map(|account| account.id)
+        .map_err(|error| told("account", name, error))
+}

@@ -1,0 +1,232 @@
+//! `posthouse account …`
+
+use directory_api::wire::{Account, AccountChange, AccountNew, Credential};
+use directory_api::{
+    AccountStatus, Address, BackendName, DirectoryClient, LoginName, Service, VolumeName,
+};
+
+use super::{Output, Row, VerbError, account_id, password, told};
+
+const NOUN: &str = "account";
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Verb {
+    /// All accounts
+    List {
+        /// Only login names that contain this
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// One account
+    Show {
+        /// Number or login name
+        account: String,
+    },
+    /// A new account. The password is asked for, or read as one line from standard input
+    Add {
+        login_name: LoginName,
+        /// Read the password from standard input even at a terminal
+        #[arg(long)]
+        password_stdin: bool,
+        /// Nobody can log in until a password is set
+        #[arg(long, conflicts_with = "password_stdin")]
+        no_password: bool,
+        /// Addresses that deliver to it [default: the login name, when it is an address]
+        #[arg(long = "address", value_name = "ADDRESS")]
+        addresses: Vec<Address>,
+        /// Where it shall live [default: where the fewest accounts are]
+        #[arg(long)]
+        backend: Option<BackendName>,
+        /// The volume there
+        #[arg(long, requires = "backend")]
+        volume: Option<VolumeName>,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Change an account
+    Set {
+        /// Number or login name
+        account: String,
+        /// A new name to log in with; addresses stay
+        #[arg(long)]
+        login_name: Option<LoginName>,
+        /// Set a new password, asked for or read as one line from standard input
+        #[arg(long)]
+        password: bool,
+        /// Set a new password, read from standard input even at a terminal
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Remove an account, its home and its addresses. Its mail stays on the back-end, out of reach
+    Remove {
+        /// Number or login name
+        account: String,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Changes {
+    /// active, or suspended: takes mail, cannot log in
+    #[arg(long)]
+    status: Option<Status>,
+    /// Services it may open
+    #[arg(long, value_delimiter = ',', value_name = "pop3,imap")]
+    services: Option<Vec<Open>>,
+    /// Most octets kept; 0 for no limit
+    #[arg(long, value_name = "OCTETS")]
+    quota: Option<u64>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Status {
+    Active,
+    Suspended,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Open {
+    Pop3,
+    Imap,
+}
+
+impl Changes {
+    fn status(&self) -> Option<AccountStatus> {
+        self.status.map(|status| match status {
+            Status::Active => AccountStatus::Active,
+            Status::Suspended => AccountStatus::Suspended,
+        })
+    }
+
+    fn services(&self) -> Option<Vec<Service>> {
+        let service = |open: &Open| match open {
+            Open::Pop3 => Service::Pop3,
+            Open::Imap => Service::Imap,
+        };
+        self.services
+            .as_ref()
+            .map(|services| services.iter().map(service).collect())
+    }
+}
+
+impl super::Verb for Verb {
+    async fn perform(self, directory: &DirectoryClient, output: &Output) -> Result<(), VerbError> {
+        match self {
+            Self::List { filter } => {
+                return output
+                    .list(filter, async |query| directory.accounts(&query).await)
+                    .await;
+            }
+            Self::Show { account } => {
+                let id = account_id(directory, &account).await?;
+                let found = directory
+                    .account(id)
+                    .await
+                    .map_err(|error| told(NOUN, &account, error))?;
+                output.one(None, &found);
+            }
+            Self::Add {
+                login_name,
+                password_stdin,
+                no_password,
+                addresses,
+                backend,
+                volume,
+                changes,
+            } => {
+                let credential = if no_password {
+                    None
+                } else {
+                    Some(Credential::Password(password::read(password_stdin)?))
+                };
+                let own = || login_name.as_str().parse().ok().into_iter().collect();
+                let new = AccountNew {
+                    addresses: if addresses.is_empty() {
+                        own()
+                    } else {
+                        addresses
+                    },
+                    status: changes.status(),
+                    services: changes.services(),
+                    quota_octets: changes.quota.filter(|octets| *octets > 0),
+                    backend,
+                    volume,
+                    ..AccountNew::new(login_name.clone(), credential)
+                };
+                let made = directory
+                    .create_account(&new)
+                    .await
+                    .map_err(|error| told(NOUN, &login_name, error))?;
+                output.one(Some("added"), &made.now);
+            }
+            Self::Set {
+                account,
+                login_name,
+                password,
+                password_stdin,
+                changes,
+            } => {
+                let id = account_id(directory, &account).await?;
+                let credential = if password || password_stdin {
+                    Some(Credential::Password(password::read(password_stdin)?))
+                } else {
+                    None
+                };
+                let change = AccountChange {
+                    login_name,
+                    credential,
+                    status: changes.status(),
+                    services: changes.services(),
+                    quota_octets: changes.quota,
+                };
+                let changed = directory
+                    .change_account(id, &change)
+                    .await
+                    .map_err(|error| told(NOUN, &account, error))?;
+                output.one(Some("set"), &changed.now);
+            }
+            Self::Remove { account } => {
+                let id = account_id(directory, &account).await?;
+                let removed = directory
+                    .delete_account(id)
+                    .await
+                    .map_err(|error| told(NOUN, &account, error))?;
+                output.one(Some("removed"), &removed.now);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Row for Account {
+    const HEADINGS: &'static [&'static str] = &[
+        "ACCOUNT",
+        "LOGIN NAME",
+        "STATUS",
+        "SERVICES",
+        "QUOTA",
+        "BACKEND",
+        "VOLUME",
+        "EPOCH",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let services: Vec<&str> = self
+            .services
+            .iter()
+            .map(|service| service.as_str())
+            .collect();
+        vec![
+            self.id.to_string(),
+            self.login_name.to_string(),
+            format!("{:?}", self.status).to_lowercase(),
+            services.join(","),
+            self.quota_octets
+                .map_or("-".to_owned(), |octets| octets.to_string()),
+            self.home.backend.to_string(),
+            self.home.volume.to_string(),
+            self.home.epoch.to_string(),
+        ]
+    }
+}
