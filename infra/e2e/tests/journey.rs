@@ -26,7 +26,12 @@ fn every_sample_comes_out_as_it_went_in_at_both_back_ends() {
 
     for (at, (user, password)) in accounts.iter().enumerate() {
         let mut seen = Vec::new();
-        for address in [system.endpoints.proxy.pop3, system.backend_pop3(at)] {
+        // Through the proxy, at home, and at the back-end where the account does not live.
+        for address in [
+            system.endpoints.proxy.pop3,
+            system.backend_pop3(0),
+            system.backend_pop3(1),
+        ] {
             let mut pop3 = Pop3::connect(address).login(user, password);
             let messages = pop3.messages();
             assert_eq!(messages.len(), samples.len(), "{user} at {address}");
