@@ -23,6 +23,7 @@ pub mod address;
 pub mod imap;
 mod input;
 pub mod login;
+pub mod mime;
 mod output;
 pub mod password;
 pub mod pop3;
