@@ -1,6 +1,6 @@
 //! Version 1 of the interface over HTTP: who may ask what, and the answers' form.
 //!
-//! Handlers check the caller's role first, then read the request; what they do is the engine's and
+//! Handlers check the caller's role before they do anything; what they do is the engine's and
 //! [`login`](crate::login)'s.
 
 mod extract;

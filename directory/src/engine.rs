@@ -12,7 +12,7 @@ mod record;
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
-    Domain, ListQuery, LookupReply, MoveRecord, Page,
+    Domain, ListQuery, LookupReply, MoveRecord, Page, limit,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
@@ -56,6 +56,9 @@ pub enum EngineError {
     /// The changes asked for are no longer kept.
     #[error("changes before {0} are no longer kept")]
     ChangesGone(ChangeNumber),
+    /// The aliases behind an address are more than a lookup follows.
+    #[error("address {0} comes to more targets than {max}", max = limit::TARGETS_MAX)]
+    TooManyTargets(Address),
     /// The request contradicts itself.
     #[error("{0}")]
     Invalid(&'static str),

@@ -37,6 +37,7 @@ claims! {
     what_is_in_use_is_not_removed,
     a_move_is_not_taken_over_by_another,
     a_move_commits_its_home_only_when_verified,
+    a_move_is_given_up_even_when_its_target_was_removed,
     a_restored_volume_is_told_what_was_known_until_it_is_adopted,
     lists_come_in_pages_and_filtered,
     a_login_name_finds_everything_that_decides_a_login,
@@ -185,10 +186,21 @@ async fn a_lookup_is_bounded<E: Engine>(engine: E) {
         vec![Target::Address(address("s999@x.test"))],
     )
     .await;
-    assert_eq!(
-        verdict(&engine, "s1000@x.test").await,
-        Verdict::UnknownAddress
-    );
+    // Neither nobody nor a part of them: either would lose mail.
+    let refused = engine.lookup(vec![address("s1000@x.test")]).await;
+    assert!(matches!(refused, Err(EngineError::TooManyTargets(_))));
+    for (name, shared) in [("left@x.test", "l"), ("right@x.test", "r")] {
+        let targets = (0..600)
+            .map(|n| Target::Address(address(&format!("{shared}{n}@x.test"))))
+            .chain([Target::Account(ann.id)])
+            .collect();
+        point(&engine, name, targets).await;
+    }
+    assert_eq!(accounts_of(&engine, "left@x.test").await, [ann.id.0]);
+    let both = ["left@x.test", "right@x.test"].map(|text| Target::Address(address(text)));
+    point(&engine, "both@x.test", both.into()).await;
+    let refused = engine.lookup(vec![address("both@x.test")]).await;
+    assert!(matches!(refused, Err(EngineError::TooManyTargets(_))));
     let many = (0..1_001)
         .map(|n| Target::Address(address(&format!("n{n}@x.test"))))
         .collect();
@@ -512,7 +524,8 @@ async fn a_move_is_not_taken_over_by_another<E: Engine>(engine: E) {
     };
     assert!(held(MoveState::Frozen).await);
     assert!(held(MoveState::Verified).await);
-    assert!(held(MoveState::Aborting).await);
+    // The source serves again before the target has let its copy go.
+    assert!(!held(MoveState::Aborting).await);
     assert!(!held(MoveState::Aborted).await);
     engine
         .put_move(record(2, MoveState::Planned), 1)
@@ -559,6 +572,18 @@ async fn a_move_commits_its_home_only_when_verified<E: Engine>(engine: E) {
         assert!(matches!(set(id).await, Err(EngineError::MoveInProgress(_))));
     }
     put(id, MoveState::Verified).await.unwrap();
+    let mut by_hand = CompareAndSet {
+        from_epoch: Epoch::FIRST,
+        to: place("b2"),
+        move_id: None,
+    };
+    let refused = engine.compare_and_set(ann.id, by_hand.clone(), 1).await;
+    assert!(matches!(refused, Err(EngineError::MoveInProgress(_))));
+    (by_hand.to, by_hand.move_id) = (place("b1"), Some(id));
+    let refused = engine.compare_and_set(ann.id, by_hand, 1).await;
+    assert!(matches!(refused, Err(EngineError::Invalid(_))));
+    let target_removed = async || engine.delete_backend(backend("b2"), 1).await.map(drop);
+    assert!(matches!(target_removed().await, Err(EngineError::InUse(_))));
     let early = put(id, MoveState::Switched).await;
     assert!(
         matches!(early, Err(EngineError::StaleEpoch(_))),
@@ -591,6 +616,34 @@ async fn a_move_commits_its_home_only_when_verified<E: Engine>(engine: E) {
     );
     put(id, MoveState::Switched).await.unwrap();
     put(id, MoveState::Released).await.unwrap();
+}
+
+async fn a_move_is_given_up_even_when_its_target_was_removed<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let put = async |state| {
+        let record = MoveRecord {
+            account: ann.id,
+            id: MoveId::from_octets([1; 16]),
+            from: ann.home.clone(),
+            to: place("b2"),
+            state,
+            started_ms: 1,
+            updated_ms: 2,
+        };
+        engine.put_move(record, 1).await.map(drop)
+    };
+    put(MoveState::Planned).await.unwrap();
+    put(MoveState::Frozen).await.unwrap();
+    let remove = async || engine.delete_backend(backend("b2"), 1).await.map(drop);
+    assert!(matches!(remove().await, Err(EngineError::InUse(_))));
+    put(MoveState::Aborting).await.unwrap();
+    remove().await.unwrap();
+    put(MoveState::Aborted).await.unwrap();
+    assert!(matches!(
+        put(MoveState::Planned).await,
+        Err(EngineError::UnknownPlace(_))
+    ));
 }
 
 async fn a_restored_volume_is_told_what_was_known_until_it_is_adopted<E: Engine>(engine: E) {

@@ -29,7 +29,7 @@ impl Settings for Config {
     fn problems(&self) -> Vec<Problem> {
         [
             Problem::outside("interval_s", &self.interval_s, 1..=86_400),
-            // A copy of a large account may take long between two changes of its record.
+            // A copy under way shows itself every 20 s.
             Problem::outside("abandoned_after_s", &self.abandoned_after_s, 60..=604_800),
         ]
         .into_iter()

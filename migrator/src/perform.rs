@@ -1,15 +1,18 @@
 //! Does the steps of a move, each durable before the next.
 
+use std::time::{Duration, Instant};
+
 use daemon::clock;
 use daemon::log::causes;
 use directory_api::client::{DirectoryClient, DirectoryError};
-use directory_api::wire::{CompareAndSet, ListQuery, MoveId, MoveRecord, MoveState, Place};
+use directory_api::wire::{CompareAndSet, ListQuery, MoveId, MoveRecord, MoveState, Place, code};
 use directory_api::{AccountId, BackendName, VolumeName};
 use store_api::Backends;
 use store_api::backends::BackendAway;
+use store_api::session::problem;
 use store_api::transfer::{
-    Activate, Freeze, Pull, PullProgress, Release, SummaryQuery, TransferClient, TransferError,
-    Undo,
+    Activate, Freeze, Pull, PullProgress, Release, Summary, SummaryQuery, TransferClient,
+    TransferError, Undo,
 };
 
 use crate::step::{Different, Step, Verified, can_abort, compare, next};
@@ -184,14 +187,26 @@ impl Mover {
         }
         if record.state != MoveState::Aborting {
             // From here on the directory refuses the change of home, even one already on its way.
-            self.save(record, MoveState::Aborting)
-                .await
-                .map_err(|error| match error {
-                    MoveError::Directory(refused) if refused.stale_home().is_some() => {
-                        MoveError::TooLate(record.account)
+            if let Err(error) = self.save(record, MoveState::Aborting).await {
+                let MoveError::Directory(refused) = &error else {
+                    return Err(error);
+                };
+                if refused.stale_home().is_some() {
+                    return Err(MoveError::TooLate(record.account));
+                }
+                return match refused.move_in_progress() {
+                    // Another migrator has given it up. What we asked for last may have come
+                    // after its undoing, and nobody else would come to undo that.
+                    Some(now) if is_over(record, &now) => {
+                        watch.step(Step::Undo);
+                        self.undo_at_backends(record).await?;
+                        record.state = MoveState::Aborted;
+                        Ok(())
                     }
-                    error => error,
-                })?;
+                    Some(now) if !can_abort(now.state) => Err(MoveError::TooLate(record.account)),
+                    _ => Err(error),
+                };
+            }
         }
         watch.step(Step::Undo);
         self.undo(record).await
@@ -251,6 +266,7 @@ impl Mover {
             .await
             .map_err(|cause| failed(&to, what, cause))?;
         let mut done = false;
+        let mut touched = Instant::now();
         while let Some(progress) = events
             .next()
             .await
@@ -258,6 +274,10 @@ impl Mover {
         {
             done = progress.done;
             watch.copied(&progress);
+            if touched.elapsed() >= TOUCH_INTERVAL {
+                touched = Instant::now();
+                self.touch(record).await?;
+            }
         }
         if !done {
             return Err(failed(&to, what, TransferError::Cut));
@@ -345,17 +365,49 @@ impl Mover {
         self.save(record, MoveState::Released).await
     }
 
-    /// The copy goes first: a source that serves again must not meet a target that still imports.
     async fn undo(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        self.undo_at_backends(record).await?;
+        self.save(record, MoveState::Aborted).await
+    }
+
+    /// The source goes first: its users must not wait for a target that may never answer again.
+    /// The copy cannot become the account meanwhile, because the directory takes no change of home.
+    async fn undo_at_backends(&self, record: &MoveRecord) -> Result<(), MoveError> {
         let undo = Undo {
             account: record.account,
             move_id: record.id,
         };
-        let target = self.backend(&record.to.backend).await?.discard(&undo).await;
-        target.map_err(|cause| failed(&record.to.backend, "discard the copy", cause))?;
-        let source = self.backend(&record.from.backend).await?.thaw(&undo).await;
-        source.map_err(|cause| failed(&record.from.backend, "thaw the account", cause))?;
-        self.save(record, MoveState::Aborted).await
+        if let Some(source) = self.unless_removed(&record.from.backend).await? {
+            undone(source.thaw(&undo).await)
+                .map_err(|cause| failed(&record.from.backend, "thaw the account", cause))?;
+        }
+        if let Some(target) = self.unless_removed(&record.to.backend).await? {
+            undone(target.discard(&undo).await)
+                .map_err(|cause| failed(&record.to.backend, "discard the copy", cause))?;
+        }
+        Ok(())
+    }
+
+    /// A back-end that an operator has removed from the directory has nothing to undo.
+    async fn unless_removed(
+        &self,
+        name: &BackendName,
+    ) -> Result<Option<TransferClient>, MoveError> {
+        match self.backend(name).await {
+            Err(MoveError::Backend(_, away)) if away.is_unknown() => Ok(None),
+            backend => backend.map(Some),
+        }
+    }
+
+    /// Shows that somebody is at work, and stops the copy when another has given the move up.
+    async fn touch(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        match self.save(record, record.state).await {
+            Err(MoveError::Directory(error)) if error.is_away() => {
+                tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move goes on without the directory");
+                Ok(())
+            }
+            saved => saved,
+        }
     }
 
     async fn save(&self, record: &mut MoveRecord, state: MoveState) -> Result<(), MoveError> {
@@ -365,11 +417,13 @@ impl Mover {
             ..record.clone()
         };
         self.directory.put_move(&saved).await?;
+        if record.state != state {
+            tracing::info!(
+                account = %record.account, move_id = %record.id, from = %record.from.backend,
+                to = %record.to.backend, state = ?state, "move",
+            );
+        }
         *record = saved;
-        tracing::info!(
-            account = %record.account, move_id = %record.id, from = %record.from.backend,
-            to = %record.to.backend, state = ?state, "move",
-        );
         Ok(())
     }
 
@@ -380,9 +434,30 @@ impl Mover {
     }
 }
 
+/// A third of the shortest time after which a move counts as abandoned.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
+
 fn is_switched(record: &MoveRecord, home: &directory_api::Home) -> bool {
     home.backend == record.to.backend && home.epoch == record.from.epoch.next()
 }
+
+/// Whether the move has been given up and undone, as the directory's present record tells: a new
+/// one begins only after the one before is over.
+fn is_over(record: &MoveRecord, now: &MoveRecord) -> bool {
+    now.id != record.id || now.state == MoveState::Aborted
+}
+
+/// A back-end may have nothing of the move to undo: it never began there, or the account was never
+/// used, or is in another move or another state by now.
+fn undone(answer: Result<Summary, TransferError>) -> Result<(), TransferError> {
+    match answer {
+        Err(TransferError::Refused(problem)) if NOTHING_OF_IT.contains(&&*problem.code) => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
+/// Codes of refusals by which a back-end says so.
+const NOTHING_OF_IT: [&str; 4] = [code::NOT_FOUND, "wrong_state", "other_move", problem::MOVED];
 
 fn failed(backend: &BackendName, what: &'static str, cause: TransferError) -> MoveError {
     MoveError::Transfer {

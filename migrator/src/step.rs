@@ -21,7 +21,7 @@ pub enum Step {
     Switch,
     /// Open the account at the target, then release the source.
     Release,
-    /// Discard the target's copy, then thaw the source.
+    /// Thaw the source, then discard the target's copy.
     Undo,
     /// Nothing: the move is over.
     Done,

@@ -20,7 +20,8 @@ daemon::settings! {
         pub directory: String = "127.0.0.1:4205".into(),
         /// Where `GET /health` and `GET /metrics` are answered, without TLS.
         pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9525)),
-        /// Receives what is sent to `<postmaster>` without a domain. Empty: `postmaster@` and our own name.
+        /// Receives what is sent to `<postmaster>` without a domain, or at a domain of ours that has none.
+        /// Empty: `postmaster@` and our own name.
         pub postmaster: String = String::new(),
         /// The certificate of this process inside.
         pub identity: IdentityFiles = IdentityFiles::default(),

@@ -28,6 +28,10 @@ impl Pace {
 
     /// How long the next read may wait before the window is over.
     pub(crate) fn patience(&self) -> Duration {
+        if self.octets_min == 0 {
+            // Any pace is allowed; how long silence may last is for others to say.
+            return Duration::MAX;
+        }
         self.window.saturating_sub(self.waited)
     }
 
@@ -73,6 +77,7 @@ mod tests {
         assert_eq!(pace.read(60 * SECOND, 0), Err(TooSlow));
         let mut pace = Pace::new(0, 60 * SECOND);
         assert_eq!(pace.read(60 * SECOND, 0), Ok(()));
+        assert!(pace.patience() > 3600 * SECOND);
     }
 
     #[test]

@@ -19,10 +19,12 @@ mod starttls;
 mod trace;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
 use mail_proto::smtp::{CloseReason, Server, Step};
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
@@ -65,6 +67,9 @@ impl End {
         }
     }
 }
+
+/// How long a client may take to accept the close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The transaction, as far as it has come.
 #[derive(Debug)]
@@ -188,6 +193,8 @@ impl<'a> Session<'a> {
                     unreachable!("every question is answered before the next step")
                 }
                 Step::Close(reason) => {
+                    // In TLS an end that is not said could be an attacker's (RFC 8446 §6.1).
+                    _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
                     return Ok(match reason {
                         CloseReason::Quit => End::Quit,
                         CloseReason::TooManyErrors => End::TooManyErrors,

@@ -15,10 +15,10 @@ use store_api::Backends;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
-use daemon::clients::Clients;
 use crate::config::{Config, Limits};
 use crate::door::Door;
 use crate::{meter, session};
+use daemon::clients::Clients;
 
 /// Why a proxy cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,9 @@ pub(super) fn refused(error: EngineError) -> Problem {
             problem(StatusCode::CONFLICT, code::MOVE_IN_PROGRESS).with_detail(detail(&record))
         }
         EngineError::ChangesGone(_) => problem(StatusCode::GONE, code::CHANGES_GONE),
+        EngineError::TooManyTargets(_) => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, code::TOO_MANY_TARGETS)
+        }
         EngineError::Invalid(_) => problem(StatusCode::BAD_REQUEST, code::BAD_REQUEST),
         EngineError::Storage(_) => {
             error!(cause = causes(&error), "storage failed");

@@ -32,7 +32,8 @@ pub struct BindError {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "address in use; stop what uses it or choose another --port-base".to_owned()
+            "address in use; stop what uses it or choose another port (`posthouse up`: --port-base)"
+                .to_owned()
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine does not have that address; correct the setting".to_owned()

@@ -194,7 +194,7 @@ async fn a_busy_or_foreign_address_is_explained() {
     assert_eq!(
         bind(address, "mx smtp").unwrap_err().to_string(),
         format!(
-            "cannot listen on {address} for mx smtp: address in use; stop what uses it or choose another --port-base"
+            "cannot listen on {address} for mx smtp: address in use; stop what uses it or choose another port (`posthouse up`: --port-base)"
         )
     );
     let foreign: SocketAddr = "192.0.2.1:0".parse().unwrap();

@@ -111,7 +111,8 @@ impl DirectoryClient {
     /// Where mail for an address goes, from the cache when it is known there.
     ///
     /// # Errors
-    /// [`DirectoryError::Away`]; nothing else happens in practice.
+    /// [`DirectoryError::Away`], or `Refused` when too many aliases stand behind the address. Each is
+    /// temporary for a sender.
     pub async fn lookup(&self, address: &Address) -> Result<Verdict, DirectoryError> {
         let ask = async {
             let request = LookupRequest {

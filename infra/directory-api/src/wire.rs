@@ -92,6 +92,9 @@ pub mod code {
     pub const UNKNOWN_ACCOUNT: &str = "unknown_account";
     /// 422: a back-end or volume named in the body is not there.
     pub const UNKNOWN_PLACE: &str = "unknown_place";
+    /// 422: the aliases behind an address come to more than [`super::limit::TARGETS_MAX`]. No
+    /// verdict: its mail waits until an operator has mended it.
+    pub const TOO_MANY_TARGETS: &str = "too_many_targets";
     /// 409: no back-end is active, so that a new account has no place to live.
     pub const NO_BACKEND: &str = "no_backend";
     /// 400 or 422: the body or query cannot be read, or a count is over its limit.

@@ -25,7 +25,7 @@ struct Known {
     link: Link,
 }
 
-/// There is no way to the back-end now. Temporary (P6), whatever the cause.
+/// There is no way to the back-end now. Temporary for mail and sessions (P6), whatever the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("address of back-end {name} is not known")]
 pub struct BackendAway {
@@ -34,6 +34,14 @@ pub struct BackendAway {
     /// Why the directory gave no address.
     #[source]
     pub cause: DirectoryError,
+}
+
+impl BackendAway {
+    /// Whether the directory has no such back-end, rather than no answer now.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.cause, DirectoryError::Unknown)
+    }
 }
 
 impl Backends {

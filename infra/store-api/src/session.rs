@@ -19,7 +19,7 @@ use directory_api::{BackendName, Epoch, Service};
 use serde::{Deserialize, Serialize};
 
 pub use client::{OpenError, Session, SessionReceiver, SessionSender};
-pub use relay::{RelayEnd, Relayed, relay};
+pub use relay::{DRAIN_MAX, QUIET, RelayEnd, Relayed, relay};
 
 /// The path of version 1.
 pub const PATH: &str = "/v1/session";

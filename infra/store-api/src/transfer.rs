@@ -116,7 +116,7 @@ pub struct Export {
 }
 
 /// `POST /v1/transfer/blob` at the source (role: store-backend): the answer is the blob's octets,
-/// unframed, with its length in `content-length`. The account must hold it.
+/// unframed, with its length in `content-length`. The account must hold it: the message named must have this very blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
@@ -124,6 +124,10 @@ pub struct Blob {
     pub account: AccountId,
     /// The move.
     pub move_id: MoveId,
+    /// The mailbox of a message of the account that has the blob.
+    pub mailbox: u32,
+    /// Its UID.
+    pub uid: u32,
     /// Which blob.
     pub hash: BlobHash,
 }

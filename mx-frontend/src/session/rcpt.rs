@@ -22,7 +22,13 @@ pub(super) async fn add(
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster => shared.postmaster.clone(),
     };
-    let verdict = shared.directory.lookup(&key(&address)?).await;
+    let mut verdict = shared.directory.lookup(&key(&address)?).await;
+    if matches!(verdict, Ok(Verdict::UnknownAddress))
+        && address.local().eq_ignore_ascii_case("postmaster")
+    {
+        // RFC 5321 §4.5.1: every domain of ours has one.
+        verdict = shared.directory.lookup(&key(&shared.postmaster)?).await;
+    }
     if let Err(error) = &verdict {
         warn!(trace = envelope.trace_id, %error, "recipient could not be looked up");
     }

@@ -135,6 +135,23 @@ async fn postmaster_without_a_domain_is_ours_and_an_empty_message_is_one() {
 }
 
 #[tokio::test]
+async fn every_domain_of_ours_has_a_postmaster() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    world
+        .directory
+        .add("postmaster@example.test", &[(9, "b1", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.begin(&["PostMaster@second.test"]).await;
+    client.send("x\r\n.\r\n").await;
+    client.expect(&["250 2.0.0"]).await;
+    assert_eq!(b1.opened().await.recipients[0].account, AccountId(9));
+    client.command("MAIL FROM:<>").await;
+    let said = client.command("RCPT TO:<postmaster@elsewhere.test>").await;
+    assert!(said.starts_with("550 5.7.1"), "{said}");
+}
+
+#[tokio::test]
 async fn a_duplicate_is_as_good_as_a_commit() {
     let world = World::start(Limits::default()).await;
     let b1 = world.backend("b1").await;

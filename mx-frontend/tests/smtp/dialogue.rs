@@ -55,6 +55,39 @@ async fn a_whole_session_in_one_write_is_served_in_order() {
 }
 
 #[tokio::test]
+async fn a_transaction_pipelined_behind_a_final_dot_is_another_and_the_first_is_answered_at_once() {
+    let (world, mut b1) = one_home().await;
+    let mut client = Client::silent(world.smtp).await;
+    let transaction = |text: &str| {
+        format!(
+            "MAIL FROM:<bob@sender.test>\r\nRCPT TO:<ann@example.test>\r\nDATA\r\n{text}\r\n.\r\n"
+        )
+    };
+    let (one, two) = (transaction("one"), transaction("two"));
+    client
+        .send(format!("EHLO client.test\r\n{one}{two}{one}QUIT\r\n"))
+        .await;
+    client.expect(&["220 ", "250"]).await;
+    for text in ["one\r\n", "two\r\n", "one\r\n"] {
+        client.expect(&["250", "250", "354", "250 2.0.0"]).await;
+        b1.opened().await;
+        assert_eq!(b1.committed().await.1, text.as_bytes());
+    }
+    client.expect(&["221"]).await;
+
+    // The next recipient's home takes its time to be found away; the 250 does not wait for it.
+    world
+        .directory
+        .add("ben@example.test", &[(2, "unheard-of", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.begin(&["ann@example.test"]).await;
+    client
+        .send("x\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<ben@example.test>\r\nQUIT\r\n")
+        .await;
+    client.expect(&["250 2.0.0", "250", "451", "221"]).await;
+}
+
+#[tokio::test]
 async fn a_session_cut_at_any_octet_before_the_end_of_its_final_dot_commits_nothing() {
     let (world, mut b1) = one_home().await;
     let before_end = SESSION.find("\r\n.\r\n").unwrap() + 4;
@@ -201,6 +234,21 @@ async fn commands_injected_before_starttls_are_never_carried_out() {
 }
 
 #[tokio::test]
+async fn a_connection_in_tls_ends_with_a_close_that_is_said() {
+    let (world, _b1) = one_home().await;
+    let mut client = Client::connect(world.smtp).await;
+    client.command("EHLO client.test").await;
+    assert!(client.command("STARTTLS").await.starts_with("220"));
+    let mut client = client.handshake(world.folder.authority_pem()).await;
+    assert!(client.command("QUIT").await.starts_with("221"));
+    let mut rest = Vec::new();
+    // Without close_notify this is an error.
+    let read = client.stream.read_to_end(&mut rest);
+    let read = tokio::time::timeout(crate::played::LONG, read).await;
+    assert_eq!(read.unwrap().unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_megabyte_without_an_end_of_line_is_one_mistake() {
     let (world, _b1) = one_home().await;
     let mut client = Client::connect(world.smtp).await;
@@ -263,6 +311,22 @@ async fn a_body_that_comes_too_slowly_is_cut_and_leaves_nothing() {
     let mut client = Client::connect(world.smtp).await;
     client.begin(&["ann@example.test"]).await;
     client.send("slow\r\n").await;
+    client.expect(&["421 4.4.2"]).await;
+    b1.opened().await;
+    b1.cut().await;
+}
+
+#[tokio::test]
+async fn a_silent_body_ends_even_where_any_pace_is_allowed() {
+    let limits = Limits {
+        command_timeout_s: 2,
+        sender_octets_per_s_min: 0,
+        sender_window_s: 1,
+        ..Limits::default()
+    };
+    let (world, mut b1) = with_limits(limits).await;
+    let mut client = Client::connect(world.smtp).await;
+    client.begin(&["ann@example.test"]).await;
     client.expect(&["421 4.4.2"]).await;
     b1.opened().await;
     b1.cut().await;

@@ -223,7 +223,9 @@ impl PlayedDirectory {
         let known = self.known.lock().unwrap();
         match known.addresses.get(address.as_str()) {
             Some(located) => Verdict::Accounts(located.clone()),
-            None if address.domain() == "example.test" => Verdict::UnknownAddress,
+            None if ["example.test", "second.test"].contains(&address.domain()) => {
+                Verdict::UnknownAddress
+            }
             None => Verdict::UnknownDomain,
         }
     }

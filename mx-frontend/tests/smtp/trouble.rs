@@ -235,6 +235,35 @@ async fn a_home_that_stalls_is_given_up_and_other_sessions_never_wait_for_it() {
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
+#[tokio::test]
+async fn two_homes_that_stall_cost_no_more_than_one() {
+    let stall = Duration::from_secs(3);
+    let world = World::start(Limits {
+        stall_timeout_s: stall.as_secs(),
+        ..Limits::default()
+    })
+    .await;
+    let mut backends = Vec::new();
+    for (account, name) in [(1, "b1"), (2, "b2"), (3, "b3")] {
+        backends.push(world.backend(name).await);
+        let address = format!("{name}@example.test");
+        world.directory.add(&address, &[(account, name, 1)]);
+    }
+    backends[0].play(Play::Stall);
+    backends[1].play(Play::Stall);
+    let mut client = Client::connect(world.smtp).await;
+    client
+        .begin(&["b1@example.test", "b2@example.test", "b3@example.test"])
+        .await;
+    let began = Instant::now();
+    client
+        .send(format!("{}\r\n", "x".repeat(70)).repeat(30_000))
+        .await;
+    client.send(".\r\n").await;
+    client.expect(&["451 4.3.2"]).await;
+    assert!(began.elapsed() < stall * 2, "{:?}", began.elapsed());
+}
+
 /// One plain HTTP exchange with the observability listener.
 pub(crate) async fn get(world: &World, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

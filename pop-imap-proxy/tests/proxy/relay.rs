@@ -134,3 +134,31 @@ async fn a_drain_ends_dialogues_in_words_and_sessions_at_both_ends() {
     assert!(matches!(b1.next().await, Seen::Broken));
     assert!(world.proxy_shutdown.drained(LONG).await);
 }
+
+#[tokio::test]
+async fn a_drain_lets_pass_what_is_on_its_way() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let mut user = User::connect(world.pop3).await;
+    user.pop3_login().await;
+    b1.opened().await;
+    let sent = octets(5 << 20);
+    let expected = sent.clone();
+    let mut got = std::mem::take(&mut user.pending);
+    let (mut read, mut write) = user.stream.into_split();
+    let writer = tokio::spawn(async move {
+        write.write_all(&sent).await.unwrap();
+        write
+    });
+    read.read_buf(&mut got).await.unwrap();
+    world.proxy_shutdown.begin();
+    tokio::time::timeout(LONG, read.read_to_end(&mut got))
+        .await
+        .unwrap()
+        .unwrap_or_default();
+    assert_eq!(got.len(), expected.len());
+    assert!(got == expected);
+    drop(writer.await.unwrap());
+    assert!(world.proxy_shutdown.drained(LONG).await);
+}

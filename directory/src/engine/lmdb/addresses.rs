@@ -44,8 +44,8 @@ impl Tables {
         Ok(LookupReply { change, results })
     }
 
-    /// Walks aliases breadth first. Each address is visited once, so loops end; the walk stops at
-    /// the limit of targets, and what was found until then gets the mail.
+    /// Walks aliases breadth first. Each address is visited once, so loops end. Beyond the limit of
+    /// targets there is no verdict: mail accepted for a part of them would be lost to the rest (P1).
     fn lookup_one(&self, txn: &Reader<'_>, address: &Address) -> Answer<LookupResult> {
         let mut waiting = vec![address.clone()];
         let mut seen: HashSet<Address> = HashSet::from([address.clone()]);
@@ -53,7 +53,7 @@ impl Tables {
         let mut via = Vec::new();
         let mut next = 0;
         let mut steps_left = limit::TARGETS_MAX;
-        'walk: while let Some(step) = waiting.get(next).cloned() {
+        while let Some(step) = waiting.get(next).cloned() {
             next += 1;
             let Some(targets) = get::<Vec<Target>>(self.addresses, txn, &address_key(&step))?
             else {
@@ -81,8 +81,8 @@ impl Tables {
             }
             for target in targets {
                 if steps_left == 0 {
-                    tracing::warn!(%address, "address has more targets than the limit, the rest is left out");
-                    break 'walk;
+                    tracing::warn!(%address, "address comes to more targets than the limit, mail for it is deferred");
+                    return Err(EngineError::TooManyTargets(address.clone()));
                 }
                 steps_left -= 1;
                 match target {

@@ -3,8 +3,8 @@
 use directory_api::BackendName;
 use directory_api::BackendState;
 use directory_api::wire::{
-    AnnounceReply, AnnounceRequest, Backend, BackendPut, ChangeKind, Changed, ListQuery, Page,
-    Volume, VolumePosition, limit,
+    AnnounceReply, AnnounceRequest, Backend, BackendPut, ChangeKind, Changed, ListQuery,
+    MoveRecord, MoveState, Page, Volume, VolumePosition, limit,
 };
 use tracing::warn;
 
@@ -117,6 +117,18 @@ impl Write<'_, '_> {
             .ok_or(EngineError::NotFound)?;
         if row.accounts > 0 {
             return Err(EngineError::InUse("accounts still live on the back-end"));
+        }
+        for row in self.tables.moves.iter(self.txn)? {
+            let moving: MoveRecord = decode(row?.1)?;
+            // One that is being given up only waits for this back-end to let its copy go.
+            if moving.to.backend == *name
+                && !moving.state.is_final()
+                && moving.state != MoveState::Aborting
+            {
+                return Err(EngineError::InUse(
+                    "an account is being moved to the back-end: finish the move or give it up",
+                ));
+            }
         }
         self.tables.backends.delete(self.txn, key)?;
         self.changed(ChangeKind::Backend, name.as_str())?;

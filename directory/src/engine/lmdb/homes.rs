@@ -90,13 +90,27 @@ impl Write<'_, '_> {
         if row.home.epoch != request.from_epoch {
             return Err(EngineError::StaleEpoch(row.home));
         }
-        if let Some(id) = request.move_id {
-            let record: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
-            let record =
-                record.ok_or(EngineError::Invalid("no move of this account is recorded"))?;
-            if record.id != id || record.state != MoveState::Verified {
+        let record: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
+        match (request.move_id, record) {
+            (Some(_), None) => {
+                return Err(EngineError::Invalid("no move of this account is recorded"));
+            }
+            (Some(id), Some(record)) => {
+                if record.id != id || record.state != MoveState::Verified {
+                    return Err(EngineError::MoveInProgress(Box::new(record)));
+                }
+                if record.to != request.to {
+                    return Err(EngineError::Invalid("the move goes to another place"));
+                }
+            }
+            // It would take the ground from under the move, which could then neither go on nor
+            // be given up. One that is being given up needs none.
+            (None, Some(record))
+                if !record.state.is_final() && record.state != MoveState::Aborting =>
+            {
                 return Err(EngineError::MoveInProgress(Box::new(record)));
             }
+            (None, _) => {}
         }
         self.check_place(&request.to)?;
         let home = Home {
@@ -120,7 +134,10 @@ impl Write<'_, '_> {
         let row: AccountRow = self
             .get(self.tables.accounts, &key)?
             .ok_or(EngineError::NotFound)?;
-        self.check_place(&record.to)?;
+        // Later on it must be possible to finish or give up a move, whatever became of the place.
+        if record.state == MoveState::Planned {
+            self.check_place(&record.to)?;
+        }
         let before: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
         let follows = match &before {
             Some(before) if before.id == record.id => before.state.can_become(record.state),

@@ -214,6 +214,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_asked_for_again_after_its_time_is_kept_again() {
+        let options = ClientOptions {
+            positive_ttl: SHORT * 10,
+            ..ClientOptions::default()
+        };
+        let cache = Cached::new(&options, &Seen::default());
+        for value in ["first", "second"] {
+            for _ in 0..3 {
+                let kept = cache.get(&1, async { answer(value, 0, true) }).await;
+                assert_eq!(kept.unwrap(), value);
+            }
+            let kept = cache.get(&1, async { answer("later", 0, true) }).await;
+            assert_eq!(kept.unwrap(), value, "asked again at once");
+            tokio::time::sleep(SHORT * 11).await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_known_answer_is_served_stale_and_an_unknown_never() {
         let (cache, _) = cache();
         cache

@@ -36,6 +36,8 @@ pub struct CompareAndSet {
     /// The move that asks. Its record must then be the account's and stand at
     /// [`MoveState::Verified`], or the answer is [`super::code::MOVE_IN_PROGRESS`] with the record:
     /// a request that was long on its way cannot commit a move that has been given up meanwhile.
+    /// Without one, no move of the account may be unfinished unless it is being given up, or the
+    /// answer is the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub move_id: Option<MoveId>,
 }
@@ -124,10 +126,11 @@ impl MoveState {
         }
     }
 
-    /// Whether nobody may log in to the account.
+    /// Whether nobody may log in to the account. While a move is undone the source itself tells:
+    /// it serves again before a target that is away has let its copy go.
     #[must_use]
     pub fn holds_logins(self) -> bool {
-        matches!(self, Self::Frozen | Self::Verified | Self::Aborting)
+        matches!(self, Self::Frozen | Self::Verified)
     }
 }
 

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Replies gather in one buffer and go out together when the input holds no
-//! further whole command, so that a pipelined group costs one write
-//! (RFC 2920 §3.2).
+//! further whole command, so that a pipelined group costs one write. The reply
+//! to a body waits for nothing behind it (RFC 2920 §3.2): a sender that is cut
+//! off before it has read a 250 sends the message again.
 
 use super::body::{BodyFault, BodyReader};
 use super::command::{Command, CommandFault, Verb};
@@ -76,6 +77,8 @@ pub struct Server {
     input: Input,
     /// Replies not yet written.
     out: Output,
+    /// They go out before the next command is looked at.
+    flush: bool,
     client: Option<Client>,
     tls_active: bool,
     transaction: Option<Transaction>,
@@ -129,6 +132,7 @@ impl Server {
             state: State::AwaitCommand,
             input: Input::default(),
             out,
+            flush: false,
             client: None,
             tls_active,
             transaction: None,
@@ -166,7 +170,10 @@ impl Server {
         loop {
             match &mut self.state {
                 State::AwaitAnswer(_) => return Step::AwaitAnswer,
-                _ if self.out.is_full() => return Step::Send(self.out.give()),
+                _ if self.out.is_full() || self.flush => {
+                    self.flush = false;
+                    return Step::Send(self.out.give());
+                }
                 State::AwaitCommand => {
                     match self.input.next_line(self.config.command_line_max_bytes) {
                         Frame::Partial if self.out.is_empty() => {
@@ -411,6 +418,7 @@ impl Server {
             Mode::Lmtp => accepted_count,
         };
         self.state = State::AwaitCommand;
+        self.flush = reply_count > 0;
         for index in 0..reply_count {
             replies
                 .get(index)
@@ -518,14 +526,19 @@ impl Server {
             Ok(path) => path,
             Err(reply) => return self.refused(&reply),
         };
-        if transaction.asked_count >= self.config.recipients_max {
+        transaction.asked_count += 1;
+        if transaction.asked_count > self.config.recipients_max {
             // Temporary, so the client sends the rest in a further
-            // transaction. RFC 5321 §4.5.3.1.10.
+            // transaction. RFC 5321 §4.5.3.1.10. A client that pipelines its
+            // whole list learns of the limit late: closing on it would cut
+            // every attempt of its at the same place.
+            let overshoots = transaction.asked_count / 2 >= self.config.recipients_max;
             self.say(&TOO_MANY_RECIPIENTS);
-            self.count_junk();
+            if overshoots {
+                self.count_junk();
+            }
             return None;
         }
-        transaction.asked_count += 1;
         self.ask(Question::Recipient, Step::Recipient(path))
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use daemon::link::{BodySender, CallError, Link, LinkBody, Problem};
 use http::{Method, Request};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::{DeliverCommit, DeliverOpen, DeliverReply, PATH};
 use crate::frame::{Kind, data_frames, json_frame};
@@ -95,22 +96,21 @@ impl DeliverClient {
     /// Sends the commit and waits for the result of every recipient. A `Committed` is durable.
     ///
     /// # Errors
-    /// [`DeliverError`]; `CommitUnknown` also after `deadline`.
+    /// [`DeliverError`]; after `deadline` `Stalled` when there was no room for the commit until
+    /// then, else `CommitUnknown`.
     pub async fn commit(
         mut self,
         commit: &DeliverCommit,
         deadline: Duration,
     ) -> Result<DeliverReply, DeliverError> {
-        if self
-            .body
-            .send(json_frame(Kind::Commit, commit))
-            .await
-            .is_err()
-        {
-            return Err(self.why().await);
+        let until = Instant::now() + deadline;
+        match timeout_at(until, self.body.send(json_frame(Kind::Commit, commit))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.why().await),
+            Err(_) => return Err(DeliverError::Stalled(deadline)),
         }
         self.body.finish();
-        match tokio::time::timeout(deadline, &mut self.answer.0).await {
+        match timeout_at(until, &mut self.answer.0).await {
             Ok(Ok(Ok(reply))) => Ok(reply),
             Ok(Ok(Err(CallError::Refused(problem)))) => Err(DeliverError::Refused(problem)),
             Ok(Ok(Err(error))) if error.never_sent() => Err(DeliverError::Away(error)),

@@ -1,5 +1,7 @@
 //! One transaction to many back-ends at once, as the body arrives.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,21 +60,24 @@ impl Fanout {
         }
     }
 
-    /// Sends octets to every target that still takes them. The slowest live target sets the pace,
-    /// for at most `stall_max`.
+    /// Sends octets to every target that still takes them, to all at once. The slowest live target
+    /// sets the pace, for at most `stall_max`, however many stall together.
     pub async fn write(&mut self, octets: Bytes) {
         let stall_max = self.limits.stall_max;
-        // Nearly always every target has room and this ends without waiting; where one has not,
-        // the others already hold the octets in their own windows.
-        for (_, state) in &mut self.targets {
-            let State::Open(client) = state else { continue };
-            let failed = match tokio::time::timeout(stall_max, client.write(octets.clone())).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(_) => DeliverError::Stalled(stall_max),
-            };
-            *state = State::Failed(failed);
-        }
+        let writes = self.targets.iter_mut().filter_map(|(_, state)| {
+            let open = matches!(state, State::Open(_));
+            open.then(|| Box::pin(write_to(state, octets.clone(), stall_max)))
+        });
+        let mut waiting: Vec<_> = writes.collect();
+        poll_fn(|context| {
+            waiting.retain_mut(|write| write.as_mut().poll(context).is_pending());
+            if waiting.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// How many targets still take octets. One that has answered already, before its commit, has refused.
@@ -110,4 +115,14 @@ impl Fanout {
             .map(|(_, name, answer)| (name, answer))
             .collect()
     }
+}
+
+async fn write_to(state: &mut State, octets: Bytes, stall_max: Duration) {
+    let State::Open(client) = state else { return };
+    let failed = match tokio::time::timeout(stall_max, client.write(octets)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => DeliverError::Stalled(stall_max),
+    };
+    *state = State::Failed(failed);
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::ready;
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ pub struct Relayed {
 /// A user who only shuts down the sending side is still answered: the back-end is told `End` and
 /// has the last word. When the back-end's stream is cut the user's connection is dropped without
 /// an orderly close of TLS, so that a client can tell the difference.
+///
+/// At a shutdown whatever is on its way passes first: the session ends when nothing has moved for
+/// [`QUIET`], or after [`DRAIN_MAX`].
 pub async fn relay<S>(
     stream: S,
     leftover: Vec<u8>,
@@ -85,7 +88,9 @@ where
         let mut user_open = true;
         let mut seen = passed.sum();
         let mut idle_from = Instant::now();
+        let mut ends_at = None;
         loop {
+            let patience = if ends_at.is_some() { QUIET } else { idle_max };
             tokio::select! {
                 biased;
                 end = &mut down => break end,
@@ -93,15 +98,23 @@ where
                     Ok(()) => user_open = false,
                     Err(_) => break RelayEnd::User,
                 },
-                () = tokio::time::sleep_until(idle_from + idle_max) => {
+                () = tokio::time::sleep_until(idle_from + patience) => {
                     let now = passed.sum();
-                    if now == seen {
-                        break RelayEnd::Idle;
+                    match ends_at {
+                        None if now == seen => break RelayEnd::Idle,
+                        Some(at) if now == seen && !passed.is_writing() || Instant::now() >= at => {
+                            break RelayEnd::Shutdown;
+                        }
+                        None | Some(_) => {}
                     }
                     seen = now;
                     idle_from = Instant::now();
                 }
-                () = shutdown.requested() => break RelayEnd::Shutdown,
+                () = shutdown.requested(), if ends_at.is_none() => {
+                    seen = passed.sum();
+                    idle_from = Instant::now();
+                    ends_at = Some(idle_from + DRAIN_MAX);
+                }
             }
         }
     };
@@ -116,9 +129,15 @@ where
 struct Passed {
     from_user: AtomicU64,
     to_user: AtomicU64,
+    /// Octets for the user have been begun and not all taken: a slow reader is not a quiet one.
+    writing: AtomicBool,
 }
 
 impl Passed {
+    fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed)
+    }
+
     fn sum(&self) -> u64 {
         self.from_user.load(Ordering::Relaxed) + self.to_user.load(Ordering::Relaxed)
     }
@@ -159,9 +178,11 @@ async fn down<W: AsyncWrite + Unpin>(
     loop {
         match backend.next().await {
             Ok(Some(octets)) => {
+                passed.writing.store(true, Ordering::Relaxed);
                 if write_within(&mut user, &octets, idle_max).await.is_err() {
                     return RelayEnd::User;
                 }
+                passed.writing.store(false, Ordering::Relaxed);
                 passed
                     .to_user
                     .fetch_add(octets.len() as u64, Ordering::Relaxed);
@@ -175,6 +196,10 @@ async fn down<W: AsyncWrite + Unpin>(
     }
 }
 
+/// Silence after which a session is taken for idle at a shutdown: some round trips of a slow line.
+pub const QUIET: Duration = Duration::from_secs(1);
+/// The longest that a session goes on after a shutdown: half of what `posthouse up` gives all tiers.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the user's side may take to accept the close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
