@@ -15,7 +15,7 @@ use store_api::transfer::{
     TransferError, Undo,
 };
 
-use crate::step::{Different, Step, Verified, can_abort, compare, next};
+use crate::step::{Mismatch, Step, Verified, can_abort, compare, next};
 
 /// Why a move stopped. Its record tells how far it is; `migrator resume` goes on.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum MoveError {
     },
     /// The copy is not what the source holds.
     #[error("copy differs from its source")]
-    Different(#[from] Different),
+    Different(#[from] Mismatch),
     /// The account lives there already.
     #[error("account {account} already lives on {backend}")]
     AlreadyThere {
@@ -303,7 +303,7 @@ impl Mover {
             .summary(&query)
             .await;
         let target = target.map_err(|cause| failed(&record.to.backend, what, cause))?;
-        Ok(compare(&source, &target)?)
+        Ok(compare(record.id, &source, &target)?)
     }
 
     /// The commit point. Where an earlier attempt may have got through, the home tells.

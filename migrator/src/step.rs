@@ -8,7 +8,8 @@
 //! `Copying`, before `Frozen`, is the place of a copy made while the source still serves.
 
 use directory_api::wire::MoveState;
-use store_api::transfer::Summary;
+use store_api::MoveId;
+use store_api::transfer::{AccountState, Summary};
 
 /// What to do for a move in a given state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,35 +59,56 @@ pub fn can_abort(state: MoveState) -> bool {
 #[derive(Debug)]
 pub struct Verified(());
 
-/// What differs between the sides.
+/// Why two sides are not taken for the same.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "source holds {source_messages} messages of {source_octets} octets, target {target_messages} of \
-     {target_octets}; their set-hashes differ"
-)]
-pub struct Different {
-    /// Messages at the source.
-    pub source_messages: u64,
-    /// Octets at the source.
-    pub source_octets: u64,
-    /// Messages at the target.
-    pub target_messages: u64,
-    /// Octets at the target.
-    pub target_octets: u64,
+pub enum Mismatch {
+    /// A side is not where the move left it: somebody else has acted on the account.
+    #[error(
+        "source is {source_state:?} and target {target_state:?}, not frozen and importing for this move"
+    )]
+    State {
+        /// What the source would do with a writer.
+        source_state: AccountState,
+        /// What the target would do with one.
+        target_state: AccountState,
+    },
+    /// Identities or contents differ.
+    #[error(
+        "source holds {source_messages} messages of {source_octets} octets, target {target_messages} of \
+         {target_octets}; their set-hashes differ"
+    )]
+    Content {
+        /// Messages at the source.
+        source_messages: u64,
+        /// Octets at the source.
+        source_octets: u64,
+        /// Messages at the target.
+        target_messages: u64,
+        /// Octets at the target.
+        target_octets: u64,
+    },
 }
 
-/// Compares what the two sides hold.
+/// Compares what the two sides hold for a move: nobody may write at either, and the set-hashes,
+/// counts and octets must be equal.
 ///
 /// # Errors
-/// [`Different`] when the set-hashes, the counts or the octets are not equal.
-pub fn compare(source: &Summary, target: &Summary) -> Result<Verified, Different> {
+/// [`Mismatch`].
+pub fn compare(move_id: MoveId, source: &Summary, target: &Summary) -> Result<Verified, Mismatch> {
+    let held = |side: &Summary, state| side.state == state && side.move_id == Some(move_id);
+    if !held(source, AccountState::Frozen) || !held(target, AccountState::Importing) {
+        return Err(Mismatch::State {
+            source_state: source.state,
+            target_state: target.state,
+        });
+    }
     let equal = source.set_hash == target.set_hash
         && source.messages == target.messages
         && source.octets == target.octets;
     if equal {
         Ok(Verified(()))
     } else {
-        Err(Different {
+        Err(Mismatch::Content {
             source_messages: source.messages,
             source_octets: source.octets,
             target_messages: target.messages,
@@ -99,7 +121,6 @@ pub fn compare(source: &Summary, target: &Summary) -> Result<Verified, Different
 mod tests {
     use directory_api::Epoch;
     use store_api::SetHash;
-    use store_api::transfer::AccountState;
 
     use super::*;
 
@@ -127,32 +148,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn sides_that_differ_in_hash_count_or_octets_are_not_verified() {
-        let side = Summary {
-            state: AccountState::Frozen,
+    fn side(state: AccountState) -> Summary {
+        Summary {
+            state,
             epoch: Epoch::FIRST,
-            move_id: None,
+            move_id: Some(MoveId::from_octets([1; 16])),
             messages: 3,
             octets: 900,
             set_hash: SetHash([7; 32]),
-        };
-        assert!(compare(&side, &side).is_ok());
+        }
+    }
+
+    #[test]
+    fn sides_that_differ_in_hash_count_or_octets_are_not_verified() {
+        let id = MoveId::from_octets([1; 16]);
+        let (source, target) = (side(AccountState::Frozen), side(AccountState::Importing));
+        assert!(compare(id, &source, &target).is_ok());
         for other in [
             Summary {
                 set_hash: SetHash([8; 32]),
-                ..side.clone()
+                ..target.clone()
             },
             Summary {
                 messages: 2,
-                ..side.clone()
+                ..target.clone()
             },
             Summary {
                 octets: 901,
-                ..side.clone()
+                ..target.clone()
             },
         ] {
-            assert!(compare(&side, &other).is_err());
+            let refused = compare(id, &source, &other);
+            assert!(matches!(refused, Err(Mismatch::Content { .. })));
         }
+    }
+
+    #[test]
+    fn equal_sides_are_not_verified_while_one_of_them_serves_or_belongs_to_another_move() {
+        let id = MoveId::from_octets([1; 16]);
+        let (source, target) = (side(AccountState::Frozen), side(AccountState::Importing));
+        for state in [
+            AccountState::Active,
+            AccountState::Moved,
+            AccountState::Absent,
+        ] {
+            let refused = compare(id, &side(state), &target);
+            assert!(
+                matches!(refused, Err(Mismatch::State { .. })),
+                "source {state:?}"
+            );
+            let refused = compare(id, &source, &side(state));
+            assert!(
+                matches!(refused, Err(Mismatch::State { .. })),
+                "target {state:?}"
+            );
+        }
+        let other = compare(MoveId::from_octets([2; 16]), &source, &target);
+        assert!(matches!(other, Err(Mismatch::State { .. })));
     }
 }

@@ -1,12 +1,12 @@
 //! The settings of an MX front-end: each documented where it is declared.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
+use daemon::public_tls::TlsFiles;
 use mail_proto::Address;
 
 daemon::settings! {
@@ -26,21 +26,11 @@ daemon::settings! {
         /// The certificate of this process inside.
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to senders.
-        pub tls: Tls = Tls::default(),
+        pub tls: TlsFiles = TlsFiles::default(),
         /// What one client and one message may take.
         pub limits: Limits = Limits::default(),
         /// The log.
         pub log: LogSettings = LogSettings::default(),
-    }
-}
-
-daemon::settings! {
-    /// The certificate shown to senders; without one STARTTLS is not offered.
-    pub struct Tls {
-        /// Certificate chain (PEM).
-        pub certificate: Option<PathBuf> = None,
-        /// Private key of that certificate (PEM).
-        pub key: Option<PathBuf> = None,
     }
 }
 
@@ -164,24 +154,6 @@ impl Settings for Config {
     }
 }
 
-impl Settings for Tls {
-    fn problems(&self) -> Vec<Problem> {
-        let missing = |key, other| {
-            Problem::new(
-                key,
-                "",
-                format!("missing, though {other} is given"),
-                "give both or none",
-            )
-        };
-        match (&self.certificate, &self.key) {
-            (Some(_), None) => vec![missing("key", "certificate")],
-            (None, Some(_)) => vec![missing("certificate", "key")],
-            (Some(_), Some(_)) | (None, None) => Vec::new(),
-        }
-    }
-}
-
 impl Settings for Limits {
     fn problems(&self) -> Vec<Problem> {
         let outside = [
@@ -248,11 +220,6 @@ mod tests {
             .map(|problem| problem.key)
             .collect();
         assert_eq!(keys, ["recipients_max", "commit_timeout_s"]);
-        let tls = Tls {
-            certificate: Some("a.pem".into()),
-            key: None,
-        };
-        assert_eq!(tls.problems()[0].key, "key");
         let config = Config {
             hostname: "mx 1".into(),
             directory: "here".into(),

@@ -81,10 +81,7 @@ impl Frontend {
     pub fn bind(config: Config) -> Result<Self, RunError> {
         let postmaster = config.postmaster_address().ok_or(RunError::Postmaster)?;
         let identity = Arc::new(Identity::load(&config.identity)?);
-        let tls = match (&config.tls.certificate, &config.tls.key) {
-            (Some(certificate), Some(key)) => Some(PublicTls::load(certificate, key)?),
-            _ => None,
-        };
+        let tls = config.tls.load()?;
         let directory =
             DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
         let backends = Backends::new(identity, directory.clone());

@@ -21,5 +21,5 @@ mod timeline;
 #[cfg(test)]
 mod made_up;
 
-pub use config::{Config, Limits, Tls};
+pub use config::{Config, Limits};
 pub use frontend::{Frontend, RunError, run};

@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
         if let Phase::Body(delivery) = self.phase {
             // Its streams end without a commit: nothing stays anywhere.
             meter::cut_bodies().increment(1);
-            debug!(client = %self.client, trace = delivery.trace_id(), end = end.code(), "body was cut");
+            debug!(client = %self.client, trace_id = delivery.trace_id(), end = end.code(), "body was cut");
         }
         end
     }

@@ -1,12 +1,12 @@
 //! The settings of a proxy: each documented where it is declared.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
+use daemon::public_tls::TlsFiles;
 use directory_api::Service;
 
 daemon::settings! {
@@ -31,21 +31,11 @@ daemon::settings! {
         /// The certificate of this process inside.
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to users.
-        pub tls: Tls = Tls::default(),
+        pub tls: TlsFiles = TlsFiles::default(),
         /// What one client and one session may take.
         pub limits: Limits = Limits::default(),
         /// The log.
         pub log: LogSettings = LogSettings::default(),
-    }
-}
-
-daemon::settings! {
-    /// The certificate shown to users; without one neither STLS nor STARTTLS is offered.
-    pub struct Tls {
-        /// Certificate chain (PEM).
-        pub certificate: Option<PathBuf> = None,
-        /// Private key of that certificate (PEM).
-        pub key: Option<PathBuf> = None,
     }
 }
 
@@ -143,24 +133,6 @@ impl Settings for Config {
     }
 }
 
-impl Settings for Tls {
-    fn problems(&self) -> Vec<Problem> {
-        let missing = |key, other| {
-            Problem::new(
-                key,
-                "",
-                format!("missing, though {other} is given"),
-                "give both or none",
-            )
-        };
-        match (&self.certificate, &self.key) {
-            (Some(_), None) => vec![missing("key", "certificate")],
-            (None, Some(_)) => vec![missing("certificate", "key")],
-            (Some(_), Some(_)) | (None, None) => Vec::new(),
-        }
-    }
-}
-
 impl Settings for Limits {
     fn problems(&self) -> Vec<Problem> {
         let outside = [
@@ -222,11 +194,6 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(keys(limits.problems()), ["imap_idle_timeout_s"]);
-        let tls = Tls {
-            certificate: None,
-            key: Some("k".into()),
-        };
-        assert_eq!(keys(tls.problems()), ["certificate"]);
     }
 
     #[test]

@@ -13,5 +13,5 @@ mod meter;
 mod proxy;
 mod session;
 
-pub use config::{Config, Limits, Tls};
+pub use config::{Config, Limits};
 pub use proxy::{Proxy, RunError, run};

@@ -71,10 +71,7 @@ impl Proxy {
     /// [`RunError`] names the address or the file.
     pub fn bind(config: Config) -> Result<Self, RunError> {
         let identity = Arc::new(Identity::load(&config.identity)?);
-        let tls = match (&config.tls.certificate, &config.tls.key) {
-            (Some(certificate), Some(key)) => Some(PublicTls::load(certificate, key)?),
-            _ => None,
-        };
+        let tls = config.tls.load()?;
         let mut doors = Vec::new();
         let wanted = [
             (Door::POP3, config.pop3),

@@ -90,7 +90,7 @@ async fn begin(
             let (next, code) = after(&error);
             meter::open_failed(door, code);
             let cause = daemon::log::causes(&error);
-            warn!(trace = trace_id, account = %login.account, backend = %home, code, cause, "session was not opened");
+            warn!(trace_id, account = %login.account, backend = %home, code, cause, "session was not opened");
             next
         })
     };
@@ -146,7 +146,7 @@ async fn carry(
         relayed.to_user,
     );
     info!(
-        trace = trace_id,
+        trace_id,
         service = door.name(),
         user = %login.login_name,
         account = %login.account,

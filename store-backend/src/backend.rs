@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::sessions::Sessions;
+use crate::transfer::Pulls;
 use crate::volume::Volume;
 
 /// One running back-end.
@@ -26,11 +27,12 @@ pub(crate) struct Backend {
     pub(crate) backends: Backends,
     pub(crate) grants: GrantVerifier,
     pub(crate) sessions: Sessions,
+    pub(crate) pulls: Pulls,
     pub(crate) public_tls: Option<PublicTls>,
     pub(crate) shutdown: Shutdown,
     /// When the grant keys were last asked for outside an announcement.
     pub(crate) keys_asked: Mutex<Option<Instant>>,
-    /// Whether the directory knows a newer state of the volume than it has: no writes then.
+    /// Whether the directory knows a newer state of the volume than it has: no writes then, nor before it was asked once.
     pub(crate) restored: AtomicBool,
 }
 

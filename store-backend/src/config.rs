@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
+use daemon::public_tls::TlsFiles;
 use directory_api::{BackendName, VolumeName};
 
 daemon::settings! {
@@ -33,7 +34,7 @@ daemon::settings! {
         /// Listeners for users and for other mail servers. Leave one out and it is not opened.
         pub listen: Listeners = Listeners::default(),
         /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
-        pub tls: PublicTlsFiles = PublicTlsFiles::default(),
+        pub tls: TlsFiles = TlsFiles::default(),
         /// How much of everything.
         pub limits: Limits = Limits::default(),
         /// What is logged, and in which form.
@@ -58,16 +59,6 @@ daemon::settings! {
         pub imaps: Option<SocketAddr> = None,
         /// Whether users may log in without TLS. Loopback only.
         pub plaintext_login: bool = false,
-    }
-}
-
-daemon::settings! {
-    /// Certificate towards users.
-    pub struct PublicTlsFiles {
-        /// PEM file with the certificate and its chain.
-        pub certificate: Option<PathBuf> = None,
-        /// PEM file with the private key.
-        pub key: Option<PathBuf> = None,
     }
 }
 
@@ -124,14 +115,6 @@ impl Settings for Config {
                 "set it to the `host:port` by which the other tiers reach this back-end",
             ));
         }
-        if self.tls.certificate.is_some() != self.tls.key.is_some() {
-            problems.push(Problem::new(
-                "tls",
-                "",
-                "one of `certificate` and `key` is missing",
-                "set both or none",
-            ));
-        }
         self.listen
             .check(self.tls.certificate.is_some(), &mut problems);
         self.limits.check(&mut problems);
@@ -144,7 +127,6 @@ impl Settings for Config {
 }
 
 impl Settings for Listeners {}
-impl Settings for PublicTlsFiles {}
 impl Settings for Limits {}
 
 impl Listeners {

@@ -25,13 +25,15 @@ use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::link::{first_frame, json, next_event};
 use crate::outcome::to_wire;
-use crate::refusal::malformed;
+use crate::refusal::{self, malformed};
 use crate::volume::{
     BlobWriter, Delivery, FinishedBlob, MailboxId, RECIPIENTS_MAX, Recipient, WriteError,
 };
 
-/// The front-end's id in logs; RFC 5321 paths bound the rest of `Open`.
+/// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
+/// It stands in every record of the delivery. RFC 5321 §4.5.3.1.3 has 256; a local part of 64 and a domain of 255 are more.
+const REVERSE_PATH_MAX_OCTETS: usize = 1024;
 
 /// Serves `POST /v1/deliver`. The request ends before or with the commit; what is answered after it is durable (P1).
 pub(crate) async fn serve(
@@ -52,6 +54,7 @@ pub(crate) async fn serve(
         }
     };
     check_commit(&open, &commit, &blob)?;
+    check_writable(&backend)?;
     let received = Instant::now();
     let octets = commit.octets;
     let accounts: Vec<AccountId> = commit
@@ -90,14 +93,21 @@ fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<(), Problem> {
     if open.recipients.is_empty() || open.recipients.len() > RECIPIENTS_MAX {
         return Err(malformed("there are no recipients, or more than 1,000"));
     }
-    if !backend.may_write() {
-        return Err(Problem::unavailable(
-            "the volume takes no writes until an operator has adopted it",
-        ));
+    if open.reverse_path.len() > REVERSE_PATH_MAX_OCTETS {
+        return Err(malformed("the reverse path is longer than 1,024 octets"));
     }
+    check_writable(backend)?;
     match open.declared_octets {
         Some(octets) if octets > backend.config.limits.message_size_max_bytes => Err(too_large()),
         _ => Ok(()),
+    }
+}
+
+fn check_writable(backend: &Backend) -> Result<(), Problem> {
+    if backend.may_write() {
+        Ok(())
+    } else {
+        Err(refusal::restored())
     }
 }
 

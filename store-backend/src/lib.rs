@@ -29,5 +29,5 @@ mod sessions;
 mod transfer;
 mod user;
 
-pub use config::{Config, Limits, Listeners, PublicTlsFiles};
+pub use config::{Config, Limits, Listeners};
 pub use run::{RunError, run};

@@ -99,12 +99,23 @@ impl Connection {
                     self.server.accept();
                 }
                 Step::Recipient(path) => match find(&self.backend, path).await {
-                    Ok(found) => {
-                        if let Some(transaction) = &mut self.transaction {
-                            transaction.add(found);
+                    Ok(found) => match &mut self.transaction {
+                        // The volume takes so many at once; the sender brings the others in a message of their own.
+                        Some(transaction) if !transaction.has_room(&found) => {
+                            let full = Reply::new(
+                                452,
+                                (4, 5, 3),
+                                "too many accounts, send the rest again",
+                            );
+                            self.server.refuse(full);
                         }
-                        self.server.accept();
-                    }
+                        transaction => {
+                            if let Some(transaction) = transaction {
+                                transaction.add(found);
+                            }
+                            self.server.accept();
+                        }
+                    },
                     Err(reply) => self.server.refuse(reply),
                 },
                 Step::BodyStart => {

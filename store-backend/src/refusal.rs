@@ -44,9 +44,18 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
         // What these speak of is chosen by this back-end itself, never by the caller.
         Refusal::NoMailbox
         | Refusal::MailboxExists
+        | Refusal::BadName
+        | Refusal::NotAllowed
         | Refusal::MissingBlobs(_)
         | Refusal::BadItem => Problem::internal(),
     }
+}
+
+/// The directory knows a newer state of the volume, or was not asked yet.
+pub(crate) fn restored() -> Problem {
+    Problem::unavailable(
+        "the volume takes no writes: the directory knows a newer state of it, or was not asked yet",
+    )
 }
 
 /// The volume could not be read. The cause is in the log.

@@ -10,7 +10,6 @@ use daemon::health::{Health, serve_observability};
 use daemon::identity::{Identity, IdentityError};
 use daemon::link;
 use daemon::listener::{BindError, bind};
-use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use directory_api::client::{ClientOptions, DirectoryClient};
 use directory_api::grant::GrantVerifier;
@@ -27,6 +26,7 @@ use crate::link::router;
 use crate::listen::Bound;
 use crate::metrics;
 use crate::sessions::Sessions;
+use crate::transfer::Pulls;
 use crate::volume::{OpenError, Volume, VolumeConfig};
 
 /// Why a back-end did not start.
@@ -101,10 +101,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
             name,
         });
     }
-    let public_tls = match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => Some(PublicTls::load(certificate, key)?),
-        _ => None,
-    };
+    let public_tls = config.tls.load()?;
     let link_listener = bind(config.link_listen, "store link")?;
     let metrics_listener = bind(config.metrics_listen, "store metrics")?;
     let bound = Bound::bind(&config)?;
@@ -120,9 +117,12 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     health.set_waiting(RECOVERY);
     health.set_waiting(announce::waiting_for(&config));
     let volume_config = VolumeConfig::new(&config.data, name.clone(), volume_name.clone());
-    let opening =
-        tokio::task::spawn_blocking(move || Volume::open(volume_config, Arc::new(RealDisk)));
-    let volume = opening.await.map_err(|_| RunError::Thread)??;
+    let opening = tokio::task::spawn_blocking(move || {
+        let volume = Volume::open(volume_config, Arc::new(RealDisk))?;
+        let status = volume.status();
+        Ok::<_, OpenError>((volume, status))
+    });
+    let (volume, opened) = opening.await.map_err(|_| RunError::Thread)??;
     health.arrived(RECOVERY);
 
     let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
@@ -131,8 +131,9 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         backends: Backends::new(Arc::clone(&identity), directory.clone()),
         grants: GrantVerifier::new(now_ms()),
         sessions: Sessions::new(shutdown.clone()),
+        pulls: Pulls::default(),
         keys_asked: Mutex::default(),
-        restored: AtomicBool::new(false),
+        restored: AtomicBool::new(true),
         shutdown: shutdown.clone(),
         name,
         volume: volume.clone(),
@@ -148,7 +149,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     ));
     bound.serve(&backend);
     info!(name = %backend.name, link = %backend.config.link_listen, data = %backend.config.data.display(), "store back-end started");
-    shutdown.spawn(announce::run(backend, volume_name, health));
+    shutdown.spawn(announce::run(backend, volume_name, opened, health));
 
     shutdown.requested().await;
     if !shutdown.drained(DRAIN_WITHIN).await {

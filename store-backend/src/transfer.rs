@@ -7,6 +7,8 @@
 mod pull;
 mod source;
 
+pub(crate) use pull::Pulls;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +58,10 @@ async fn freeze(
     Asked(request): Asked<Freeze>,
 ) -> Answer {
     require(&peer, &DRIVERS)?;
+    // An old copy must not be moved to where it would be taken for the account (P3).
+    if !backend.may_write() {
+        return Err(refusal::restored());
+    }
     let Freeze {
         account,
         epoch,
@@ -164,21 +170,31 @@ impl Backend {
     }
 
     async fn summary(&self, account: AccountId) -> Result<Summary, Problem> {
+        let absent = Summary {
+            state: WireState::Absent,
+            epoch: Epoch(0),
+            move_id: None,
+            messages: 0,
+            octets: 0,
+            set_hash: SetHash([0; 32]),
+        };
         let Some(info) = self
             .volume
             .account(account)
             .await
             .map_err(|error| refusal::read(&error))?
         else {
-            return Ok(Summary {
-                state: WireState::Absent,
-                epoch: Epoch(0),
-                move_id: None,
-                messages: 0,
-                octets: 0,
-                set_hash: SetHash([0; 32]),
-            });
+            return Ok(absent);
         };
+        let mailboxes = self
+            .volume
+            .mailboxes(account)
+            .await
+            .map_err(|error| refusal::read(&error))?;
+        if mailboxes.is_empty() {
+            // Discarded: what is left remembers only where the account lives (P4).
+            return Ok(absent);
+        }
         let set_hash = self
             .volume
             .set_hash(account)

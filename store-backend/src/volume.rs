@@ -28,6 +28,8 @@ mod index;
 mod intake;
 mod item;
 mod layout;
+mod mailboxes;
+mod messages;
 mod pipe;
 mod read;
 mod record;
@@ -38,6 +40,7 @@ mod sequencer;
 mod tests;
 mod transfer;
 mod types;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,13 +51,16 @@ use durable::{Disk, Lsn};
 
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
-pub use read::{BlobReader, MessageBytes};
+pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes};
 pub use transfer::Export;
 pub use types::{
-    AccountInfo, AccountState, Delivery, FlagChange, Flags, Hash, Item, MailboxId, MailboxInfo,
-    MessageInfo, MoveId, Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal,
-    StoredFlags, TransactionId,
+    APPEND_MESSAGES_MAX, AccountInfo, AccountState, AppendBody, AppendMessage, Appended, Changes,
+    Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, Hash, Item, KEYWORD_MAX_BYTES,
+    KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES, MESSAGE_KEYWORDS_MAX, MailboxId,
+    MailboxInfo, MessageInfo, MoveId, NamedMessage, Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX,
+    Recipient, Refusal, Snapshot, SpecialUse, Stored, Summary, TransactionId,
 };
+pub use watch::{Changed, Watch};
 
 use intake::{Command, Reply};
 use recovery::Inner;
@@ -195,84 +201,5 @@ impl Volume {
             .submit(Command::EnsureAccount { account, epoch })
             .await
             .done()
-    }
-
-    /// Removes messages; answers how many there were. UIDs that do not exist are passed over. In the index when it
-    /// returns.
-    ///
-    /// # Errors
-    /// [`Refusal`]; nothing was removed.
-    pub async fn expunge(
-        &self,
-        account: AccountId,
-        epoch: Epoch,
-        mailbox: MailboxId,
-        uids: Vec<u32>,
-    ) -> Result<usize, Refusal> {
-        match self
-            .inner
-            .submit(Command::Expunge {
-                account,
-                epoch,
-                mailbox,
-                uids,
-            })
-            .await
-        {
-            Reply::Expunged(count) => Ok(count),
-            other => other.refused(),
-        }
-    }
-
-    /// Changes system flags; answers those that are in effect different from before. In the index when it returns.
-    ///
-    /// # Errors
-    /// [`Refusal`]; nothing was changed.
-    pub async fn store_flags(
-        &self,
-        account: AccountId,
-        epoch: Epoch,
-        mailbox: MailboxId,
-        uids: Vec<u32>,
-        change: FlagChange,
-    ) -> Result<Vec<StoredFlags>, Refusal> {
-        match self
-            .inner
-            .submit(Command::StoreFlags {
-                account,
-                epoch,
-                mailbox,
-                uids,
-                change,
-            })
-            .await
-        {
-            Reply::Stored(stored) => Ok(stored),
-            other => other.refused(),
-        }
-    }
-
-    /// Makes a mailbox. In the index when it returns.
-    ///
-    /// # Errors
-    /// [`Refusal`]; nothing was made.
-    pub async fn create_mailbox(
-        &self,
-        account: AccountId,
-        epoch: Epoch,
-        name: &str,
-    ) -> Result<MailboxId, Refusal> {
-        match self
-            .inner
-            .submit(Command::CreateMailbox {
-                account,
-                epoch,
-                name: name.to_owned(),
-            })
-            .await
-        {
-            Reply::Mailbox(mailbox) => Ok(mailbox),
-            other => other.refused(),
-        }
     }
 }

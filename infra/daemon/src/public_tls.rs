@@ -12,7 +12,47 @@ use rustls::ServerConfig;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::identity::{IdentityError, certificates, private_key};
+use crate::{
+    config::{Problem, Settings},
+    identity::{IdentityError, certificates, private_key},
+};
+
+crate::settings! {
+    /// The certificate shown to the outside; without one no TLS is offered there.
+    pub struct TlsFiles {
+        /// Certificate chain (PEM).
+        pub certificate: Option<PathBuf> = None,
+        /// Private key of that certificate (PEM).
+        pub key: Option<PathBuf> = None,
+    }
+}
+
+impl Settings for TlsFiles {
+    fn problems(&self) -> Vec<Problem> {
+        let missing = |key, other| {
+            let problem = format!("missing, though {other} is given");
+            vec![Problem::new(key, "", problem, "give both or none")]
+        };
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => missing("key", "certificate"),
+            (None, Some(_)) => missing("certificate", "key"),
+            (Some(_), Some(_)) | (None, None) => Vec::new(),
+        }
+    }
+}
+
+impl TlsFiles {
+    /// Reads what the settings name; nothing when they name nothing.
+    ///
+    /// # Errors
+    /// As [`PublicTls::load`].
+    pub fn load(&self) -> Result<Option<PublicTls>, IdentityError> {
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => PublicTls::load(certificate, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
 
 /// The certificate shown to users; clones share it, and a reload reaches all.
 #[derive(Clone)]
@@ -88,4 +128,23 @@ fn config(certificate: &PathBuf, key: &PathBuf) -> Result<ServerConfig, Identity
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(mismatch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_without_its_key_is_a_problem_and_neither_is_none() {
+        assert_eq!(TlsFiles::default().problems(), []);
+        let half = |certificate: Option<&str>, key: Option<&str>| {
+            let files = TlsFiles {
+                certificate: certificate.map(Into::into),
+                key: key.map(Into::into),
+            };
+            files.problems()[0].key.clone()
+        };
+        assert_eq!(half(Some("a.pem"), None), "key");
+        assert_eq!(half(None, Some("a.key")), "certificate");
+    }
 }

@@ -27,8 +27,6 @@ pub trait Disk: Send + Sync + 'static {
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes everything on the file system that holds `path` durable, contents and names.
-    fn sync_fs(&self, path: &Path) -> io::Result<()>;
 
     /// Whether the path names anything.
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -50,6 +48,11 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes the contents and all of the file's attributes durable.
     fn sync_all(&self) -> io::Result<()>;
+    /// Makes everything on the file system that holds this file durable, contents and names.
+    ///
+    /// Linux tells each open file once of what could not be written since it was opened, and tells nobody who opens a
+    /// file after somebody else was told. Keep one open for as long as a loss must not go unseen.
+    fn sync_fs(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Cuts the file or extends it with a hole.

@@ -72,7 +72,8 @@ fn behaves_like_a_file_system(disk: &dyn Disk, root: &Path) {
 
     disk.rename(&dir, &root.join("moved")).unwrap();
     assert!(disk.exists(&root.join("moved/three")).unwrap() && !disk.exists(&three).unwrap());
-    disk.sync_fs(root).unwrap();
+    let open = disk.open(&root.join("moved/three"), OpenMode::Read);
+    open.unwrap().sync_fs().unwrap();
     disk.remove_file(&root.join("moved/three")).unwrap();
     disk.remove_dir(&root.join("moved")).unwrap();
     assert!(disk.metadata(&root.join("a")).unwrap().is_dir);

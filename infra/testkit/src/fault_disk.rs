@@ -1,7 +1,7 @@
 //! A disk in memory that loses power, fills up and fails on demand.
 //!
 //! It keeps what programs see apart from what would survive a power cut. Contents become durable by a sync of the file,
-//! names by a sync of their folder, both by [`Disk::sync_fs`]. When power returns, what was not synced is gone, torn or
+//! names by a sync of their folder, both by [`DiskFile::sync_fs`]. When power returns, what was not synced is gone, torn or
 //! reordered ([`Loss`]), at the granularity of 512-byte sectors and of single name changes. A failed sync behaves as
 //! Linux does: the pages count as clean afterwards, so that the next sync succeeds although nothing was written.
 
@@ -287,17 +287,6 @@ impl Disk for FaultDisk {
             .for_each(|change| change.apply(&mut state.durable_names));
         Ok(())
     }
-
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.lock();
-        state.powered()?;
-        state.is_dir(path)?;
-        state.change(Operation::Sync)?;
-        state.files.iter_mut().for_each(File::sync);
-        state.name_changes.clear();
-        state.durable_names = state.names.clone();
-        Ok(())
-    }
 }
 
 /// An open file; dead after the power was cut.
@@ -383,6 +372,15 @@ impl DiskFile for Handle {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync()
+    }
+
+    fn sync_fs(&self) -> io::Result<()> {
+        let mut state = self.state()?;
+        state.change(Operation::Sync)?;
+        state.files.iter_mut().for_each(File::sync);
+        state.name_changes.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -92,7 +92,7 @@ impl<'a> Commit<'a> {
             return Err(why);
         };
         info!(
-            trace = self.envelope.trace_id,
+            trace_id = self.envelope.trace_id,
             why = why.code(),
             accounts = again.len(),
             "asking again"
@@ -129,7 +129,7 @@ impl<'a> Commit<'a> {
                 .map(|one| one.account)
                 .collect();
             if let Err(error) = &answer {
-                info!(trace = self.envelope.trace_id, %backend, %error, "back-end gave no result");
+                info!(trace_id = self.envelope.trace_id, %backend, %error, "back-end gave no result");
             }
             settlement.answered(&asked, &answer);
         }

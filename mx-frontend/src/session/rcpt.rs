@@ -30,7 +30,7 @@ pub(super) async fn add(
         verdict = shared.directory.lookup(&key(&shared.postmaster)?).await;
     }
     if let Err(error) = &verdict {
-        warn!(trace = envelope.trace_id, %error, "recipient could not be looked up");
+        warn!(trace_id = envelope.trace_id, %error, "recipient could not be looked up");
     }
     let located = judge(verdict)?;
     envelope.timeline.charge(Stage::Recipients, Instant::now());
@@ -40,13 +40,13 @@ pub(super) async fn add(
             continue;
         }
         let link = shared.backends.link(backend).await.map_err(|error| {
-            warn!(trace = envelope.trace_id, %backend, %error, "home could not be found");
+            warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
             RecipientRefusal::BackendAway
         })?;
         // Connected now, so that DATA need not wait, and so that a home that is down is known
         // before the sender spends its octets.
         link.ready().await.map_err(|error| {
-            warn!(trace = envelope.trace_id, %backend, %error, "home cannot be reached");
+            warn!(trace_id = envelope.trace_id, %backend, %error, "home cannot be reached");
             RecipientRefusal::BackendAway
         })?;
         envelope.links.push((backend.clone(), link));

@@ -62,7 +62,7 @@ impl Record {
         meter::delivery(outcome, octets, recipients.len());
         let spent = |stage| envelope.timeline.spent_ms(stage);
         info!(
-            trace = envelope.trace_id,
+            trace_id = envelope.trace_id,
             txn = %envelope.txn,
             %client,
             tls,

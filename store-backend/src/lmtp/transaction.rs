@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::outcome::{to_reply, to_wire};
-use crate::volume::{BlobWriter, Delivery, MailboxId, Recipient};
+use crate::volume::{BlobWriter, Delivery, MailboxId, RECIPIENTS_MAX, Recipient};
 
 /// One recipient as the directory resolved it.
 pub(super) struct Found {
@@ -95,6 +95,12 @@ impl Transaction {
             recipients: Vec::new(),
             state: State::Envelope,
         }
+    }
+
+    /// Whether the message can still go to all of these accounts too.
+    pub(super) fn has_room(&self, found: &Found) -> bool {
+        let accounts: usize = self.recipients.iter().map(|found| found.homes.len()).sum();
+        accounts + found.homes.len() <= RECIPIENTS_MAX
     }
 
     pub(super) fn add(&mut self, found: Found) {
@@ -421,8 +427,26 @@ fn reply(found: &Found, outcomes: &HashMap<AccountId, Outcome>) -> Reply {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use directory_api::{Epoch, Home};
+    use mail_proto::smtp::BodyType;
 
     use super::*;
+
+    #[test]
+    fn a_message_goes_to_no_more_accounts_than_a_volume_takes_at_once() {
+        let found = |accounts: std::ops::Range<u64>| Found {
+            address: "list@example.test".parse().unwrap(),
+            homes: accounts.map(located).collect(),
+        };
+        let mut transaction = Transaction::begin(Mail {
+            reverse_path: ReversePath::Null,
+            size: None,
+            body: BodyType::default(),
+        });
+        assert!(transaction.has_room(&found(0..1000)));
+        transaction.add(found(0..600));
+        assert!(transaction.has_room(&found(600..1000)));
+        assert!(!transaction.has_room(&found(600..1001)));
+    }
 
     fn located(account: u64) -> Located {
         let home = Home {

@@ -6,7 +6,8 @@
 //! Blobs come before the items that name them, because an item may only name a blob that is here.
 //! Asked again after a crash or a cut, what came before is still here and is not copied again.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Extension;
@@ -15,9 +16,11 @@ use axum::extract::State;
 use axum::response::Response;
 use daemon::identity::Peer;
 use daemon::link::{BodySender, LinkBody, Problem, require};
+use directory_api::AccountId;
 use store_api::BlobHash;
 use store_api::frame::{Kind, frame, json_frame};
 use store_api::transfer::{Blob, Export, Pull, PullProgress, TransferClient, TransferError};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -25,7 +28,7 @@ use tracing::{info, warn};
 use super::{DRIVERS, octets};
 use crate::backend::Backend;
 use crate::link::Asked;
-use crate::volume::{Hash, Item, ReadError, Refusal, WriteError};
+use crate::volume::{Item, NamedMessage, ReadError, Refusal, WriteError};
 use crate::{metrics, refusal};
 
 /// Blobs on their way at once: hides the round trip, and bounds memory by a few windows.
@@ -35,6 +38,47 @@ const ITEMS_MAX: usize = 500;
 const ITEMS_MAX_OCTETS: usize = 1 << 20;
 /// The source sends nothing for this long: it is gone, and the migrator asks again.
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How often a batch's blobs are fetched again because some went between asking and importing.
+const COPY_TRIES: usize = 3;
+/// A pull whose migrator is gone ends at once; this one waits for it.
+const TURN_MAX: Duration = Duration::from_secs(5);
+
+/// One pull of an account at a time: a second would begin the import anew under the first.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls {
+    running: Mutex<HashSet<AccountId>>,
+    ended: Notify,
+}
+
+/// The right to pull one account, until dropped.
+struct Turn {
+    backend: Arc<Backend>,
+    account: AccountId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.backend.pulls.running).remove(&self.account);
+        self.backend.pulls.ended.notify_waiters();
+    }
+}
+
+/// Waits until nobody else pulls the account.
+async fn turn(backend: &Arc<Backend>, account: AccountId) -> Turn {
+    loop {
+        let ended = backend.pulls.ended.notified();
+        if lock(&backend.pulls.running).insert(account) {
+            let backend = Arc::clone(backend);
+            return Turn { backend, account };
+        }
+        ended.await;
+    }
+}
+
+fn lock(running: &Mutex<HashSet<AccountId>>) -> MutexGuard<'_, HashSet<AccountId>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Why a pull stopped. Everything that is here stays for the next.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +108,17 @@ pub(super) async fn serve(
     Asked(request): Asked<Pull>,
 ) -> Result<Response, Problem> {
     require(&peer, &DRIVERS)?;
+    if !backend.may_write() {
+        return Err(refusal::restored());
+    }
+    let Some(turn) = timeout(TURN_MAX, turn(&backend, request.account))
+        .await
+        .ok()
+    else {
+        return Err(Problem::unavailable(
+            "another pull of the account is running",
+        ));
+    };
     let Pull {
         account,
         move_id,
@@ -82,8 +137,13 @@ pub(super) async fn serve(
     let (sender, body) = LinkBody::channel(2);
     let pulling = Arc::clone(&backend);
     backend.shutdown.spawn(async move {
+        let _turn = turn;
         let Pull { account, move_id, source, .. } = &request;
-        match run(&pulling, &request, &sender).await {
+        let pulled = tokio::select! {
+            pulled = run(&pulling, &request, &sender) => pulled,
+            () = sender.gone() => Err(PullError::Gone),
+        };
+        match pulled {
             Ok(PullProgress { messages, octets, copied_octets, .. }) => {
                 metrics::transfer("pull", "done");
                 info!(%account, %move_id, %source, messages, octets, copied_octets, "account pulled");
@@ -116,31 +176,21 @@ async fn run(
     (progress.messages_total, progress.octets_total) = messages(&items);
     report(sender, progress).await?;
     for batch in batches(items) {
-        let mut missing = missing(backend, &batch).await?.into_iter();
-        let mut copying = JoinSet::new();
-        loop {
-            while copying.len() < BLOBS_IN_FLIGHT
-                && let Some(hash) = missing.next()
-            {
-                let (backend, client) = (Arc::clone(backend), client.clone());
-                let blob = Blob {
-                    account,
-                    move_id,
-                    hash: BlobHash(hash),
-                };
-                copying.spawn(async move { copy(&backend, &client, &blob).await });
-            }
-            let Some(copied) = copying.join_next().await else {
-                break;
-            };
-            progress.copied_octets += copied.map_err(|_| PullError::Stopped)??;
-            report(sender, progress).await?;
-        }
         let (count, octets) = messages(&batch);
-        backend
-            .volume
-            .import_items(account, self::octets(move_id), batch)
-            .await?;
+        let mut tries_left = COPY_TRIES;
+        loop {
+            copy_missing(backend, &client, request, &batch, sender, &mut progress).await?;
+            tries_left -= 1;
+            let import = backend
+                .volume
+                .import_items(account, self::octets(move_id), batch.clone());
+            match import.await {
+                // A blob that only something just deleted had named was still there when it was
+                // asked for, and is gone now: an earlier try of this very move, for one.
+                Err(Refusal::MissingBlobs(_)) if tries_left > 0 => {}
+                imported => break imported?,
+            }
+        }
         progress.messages += count;
         progress.octets += octets;
         report(sender, progress).await?;
@@ -151,6 +201,39 @@ async fn run(
         .await?
         .map_err(|_| PullError::Gone)?;
     Ok(progress)
+}
+
+/// Fetches the blobs that these items name and that are not here.
+async fn copy_missing(
+    backend: &Arc<Backend>,
+    client: &TransferClient,
+    request: &Pull,
+    items: &[Item],
+    sender: &BodySender,
+    progress: &mut PullProgress,
+) -> Result<(), PullError> {
+    let mut missing = missing(backend, items).await?.into_iter();
+    let mut copying = JoinSet::new();
+    loop {
+        while copying.len() < BLOBS_IN_FLIGHT
+            && let Some(named) = missing.next()
+        {
+            let (backend, client) = (Arc::clone(backend), client.clone());
+            let blob = Blob {
+                account: request.account,
+                move_id: request.move_id,
+                mailbox: named.mailbox.0,
+                uid: named.uid,
+                hash: BlobHash(named.hash),
+            };
+            copying.spawn(async move { copy(&backend, &client, &blob).await });
+        }
+        let Some(copied) = copying.join_next().await else {
+            return Ok(());
+        };
+        progress.copied_octets += copied.map_err(|_| PullError::Stopped)??;
+        report(sender, *progress).await?;
+    }
 }
 
 /// All items. They hold no mail but trace lines: some hundred octets for each message.
@@ -183,26 +266,23 @@ async fn copy(backend: &Backend, client: &TransferClient, blob: &Blob) -> Result
 fn messages(items: &[Item]) -> (u64, u64) {
     items
         .iter()
-        .filter_map(Item::blob)
-        .fold((0, 0), |(count, sum), (_, octets)| {
-            (count + 1, sum + octets)
+        .filter_map(Item::message)
+        .fold((0, 0), |(count, sum), message| {
+            (count + 1, sum + message.octets)
         })
 }
 
-/// The blobs that these items name and that are not here, each once.
-async fn missing(backend: &Backend, items: &[Item]) -> Result<Vec<Hash>, PullError> {
-    let mut named: Vec<Hash> = items
-        .iter()
-        .filter_map(Item::blob)
-        .map(|(hash, _)| hash)
-        .collect();
-    named.sort_unstable();
-    named.dedup();
-    let here = backend.volume.has_blobs(named.clone()).await?;
+/// Messages whose blobs are not here, one for each blob that these items name.
+async fn missing(backend: &Backend, items: &[Item]) -> Result<Vec<NamedMessage>, PullError> {
+    let mut named: Vec<NamedMessage> = items.iter().filter_map(Item::message).collect();
+    named.sort_unstable_by_key(|message| message.hash);
+    named.dedup_by_key(|message| message.hash);
+    let hashes = named.iter().map(|message| message.hash).collect();
+    let here = backend.volume.has_blobs(hashes).await?;
     Ok(named
         .into_iter()
         .zip(here)
-        .filter_map(|(hash, here)| (!here).then_some(hash))
+        .filter_map(|(message, here)| (!here).then_some(message))
         .collect())
 }
 

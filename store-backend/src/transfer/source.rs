@@ -22,7 +22,7 @@ use super::octets;
 use crate::backend::Backend;
 use crate::link::Asked;
 use crate::refusal;
-use crate::volume::{self, AccountState, BlobReader, Refusal};
+use crate::volume::{self, AccountState, BlobReader, MailboxId, Refusal};
 
 /// Pieces that wait for the target.
 const WINDOW_PIECES: usize = 4;
@@ -81,8 +81,8 @@ async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64
 }
 
 /// Serves `POST /v1/transfer/blob`: the octets, read whole and therefore verified (P9). A blob that
-/// proves wrong is cut off before its end, so that the target never takes it. Whoever can name a
-/// blob by its hash has had its octets or its item before.
+/// proves wrong is cut off before its end, so that the target never takes it. A hash alone opens
+/// nothing: it would tell of mail that other accounts have (P8).
 pub(super) async fn blob(
     State(backend): State<Arc<Backend>>,
     Extension(peer): Extension<Peer>,
@@ -92,15 +92,19 @@ pub(super) async fn blob(
     let Blob {
         account,
         move_id,
+        mailbox,
+        uid,
         hash,
     } = request;
     check_frozen(&backend, account, move_id).await?;
     let blob = backend
         .volume
-        .read_blob(hash.0)
+        .read_message(account, MailboxId(mailbox), uid)
         .await
         .map_err(|error| refusal::read(&error))?
-        .ok_or_else(|| Problem::not_found("no such blob is here"))?;
+        .map(|message| message.blob)
+        .filter(|blob| blob.hash() == hash.0)
+        .ok_or_else(|| Problem::not_found("the account has no such message with this blob"))?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {

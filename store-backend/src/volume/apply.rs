@@ -12,12 +12,13 @@ use super::error::IndexError;
 use super::index::{Index, Meta};
 use super::item::{Content, MessageItem};
 use super::record::{
-    BlobRef, Body, CreateMailbox, Deliver, DropBlobs, Expunge, Import, PutBlob, Record, SetAccount,
-    StoreFlags,
+    Append, BlobRef, Body, CopyMessages, CreateMailboxes, DeleteMailbox, Deliver, DropBlobs,
+    Expunge, Import, PutBlob, Record, RenameMailboxes, SetAccount, StoreFlags,
 };
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, mailbox_key, message_key,
-    message_of, transaction_key, unlinked_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
+    encode_subscription, expunged_key, expunged_of, mailbox_key, message_key, message_of,
+    ranges_of, subscription_key, transaction_key, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
 
@@ -78,6 +79,19 @@ impl Apply<'_, '_> {
                 blob,
             }) => self.new_blob(blob, *keep_until_ms),
             Record::Drop(drop) => self.drop_blobs(drop),
+            Record::Append(append) => self.append(append),
+            Record::Copy(copy) => self.copy(copy),
+            Record::Delete(delete) => self.delete(delete),
+            Record::Rename(rename) => self.rename(rename),
+            Record::Subscribe(subscribe) => {
+                self.subscribe(subscribe.account, &subscribe.name, subscribe.subscribed)
+            }
+            Record::SpecialUse(record) => {
+                let mut row = self.mailbox_row(record.account, record.mailbox)?;
+                row.special_use = record.special_use;
+                self.index
+                    .put_mailbox(self.txn, record.account, record.mailbox, &row)
+            }
         }
     }
 
@@ -98,6 +112,7 @@ impl Apply<'_, '_> {
                 uid: to.uid,
                 modseq: to.modseq,
                 flags: Flags::default(),
+                keywords: Vec::new(),
                 internal_date_ms: record.received_ms,
                 save_date_ms: record.at_ms,
                 thread: 0,
@@ -126,58 +141,226 @@ impl Apply<'_, '_> {
     }
 
     fn expunge(&mut self, record: &Expunge) -> Result<(), IndexError> {
-        let Expunge {
-            account: id,
-            mailbox: mailbox_id,
-            ..
-        } = *record;
+        self.remove_messages(
+            record.account,
+            record.mailbox,
+            record.modseq,
+            &record.uids,
+            record.keep_until_ms,
+        )
+    }
+
+    /// Removes messages, and notes that they went with `modseq`.
+    fn remove_messages(
+        &mut self,
+        id: AccountId,
+        mailbox_id: MailboxId,
+        modseq: u64,
+        uids: &[u32],
+        keep_until_ms: i64,
+    ) -> Result<(), IndexError> {
         let mut account = self.account_row(id)?;
         let mut mailbox = self.mailbox_row(id, mailbox_id)?;
         let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
-        for uid in &record.uids {
-            let row = self.message_row(id, mailbox_id, *uid)?;
+        for uid in uids {
+            let (row, _) = self.message_row(id, mailbox_id, *uid)?;
             let key = message_key(id, mailbox_id, *uid);
             self.index.messages.delete(self.txn, &key)?;
             self.index.prologues.delete(self.txn, &key)?;
             *lost.entry(row.blob.get()).or_default() += 1;
-            for (messages, octets) in [
-                (&mut account.message_count, &mut account.size_octets),
-                (&mut mailbox.message_count, &mut mailbox.size_octets),
-            ] {
-                *messages = messages.saturating_sub(1);
-                *octets = octets.saturating_sub(row.size_octets());
-            }
+            uncount(&mut account, &mut mailbox, &row);
         }
         for (number, links) in lost {
-            self.change_links(number, links, 0, record.keep_until_ms)?;
+            self.change_links(number, links, 0, keep_until_ms)?;
         }
-        mailbox.highestmodseq = record.modseq;
+        let ranges = ranges_of(uids.iter().copied());
+        self.note_expunged(id, mailbox_id, &mut mailbox, modseq, &ranges)?;
+        mailbox.highestmodseq = modseq;
         self.index.put_account(self.txn, id, &account)?;
         self.index.put_mailbox(self.txn, id, mailbox_id, &mailbox)
     }
 
-    fn flags(&mut self, record: &StoreFlags) -> Result<(), IndexError> {
-        for (uid, flags) in &record.changes {
-            let mut row = self.message_row(record.account, record.mailbox, *uid)?;
-            row.flags = flags.0.into();
-            row.modseq = record.modseq.into();
-            let key = message_key(record.account, record.mailbox, *uid);
-            self.index.messages.put(self.txn, &key, row.as_bytes())?;
+    /// Writes the history for QRESYNC, and forgets the oldest of it when it is long.
+    fn note_expunged(
+        &mut self,
+        account: AccountId,
+        mailbox: MailboxId,
+        row: &mut MailboxRow,
+        modseq: u64,
+        ranges: &[(u32, u32)],
+    ) -> Result<(), IndexError> {
+        let table = self.index.expunged;
+        let key = expunged_key(account, mailbox, modseq);
+        // A resumed import brings it twice.
+        if let Some(known) = table.get(self.txn, &key)? {
+            row.expunged_ranges -= range_count(&decode_ranges(known)?);
         }
+        table.put(self.txn, &key, &encode_ranges(ranges))?;
+        row.expunged_ranges += range_count(ranges);
+        while row.expunged_ranges > EXPUNGED_RANGES_MAX {
+            let first = table
+                .prefix_iter(self.txn, &mailbox_key(account, mailbox))?
+                .next()
+                .ok_or(IndexError::Contradiction("an expunged row"))?;
+            let (key, ranges) = first.map(|(key, value)| (key.to_vec(), decode_ranges(value)))?;
+            let (_, oldest) =
+                expunged_of(&key).ok_or(IndexError::Contradiction("a key of expunged"))?;
+            row.expunged_ranges -= range_count(&ranges?);
+            row.expunged_floor = oldest;
+            table.delete(self.txn, &key)?;
+        }
+        Ok(())
+    }
+
+    fn flags(&mut self, record: &StoreFlags) -> Result<(), IndexError> {
         let mut mailbox = self.mailbox_row(record.account, record.mailbox)?;
+        for change in &record.changes {
+            let (mut row, _) = self.message_row(record.account, record.mailbox, change.uid)?;
+            count_flags(&mut mailbox, row.flags(), change.flags);
+            row.flags = change.flags.0.into();
+            row.modseq = record.modseq.into();
+            let key = message_key(record.account, record.mailbox, change.uid);
+            self.index
+                .messages
+                .put(self.txn, &key, &row.encode(&change.keywords))?;
+        }
+        mailbox.keywords.extend_from_slice(&record.new_keywords);
         mailbox.highestmodseq = record.modseq;
+        mailbox.stored_modseq = record.modseq;
         self.index
             .put_mailbox(self.txn, record.account, record.mailbox, &mailbox)
     }
 
-    fn mailbox(&mut self, record: &CreateMailbox) -> Result<(), IndexError> {
+    fn append(&mut self, record: &Append) -> Result<(), IndexError> {
+        for copy in &record.copies {
+            self.new_blob(copy, 0)?;
+        }
         let mut account = self.account_row(record.account)?;
-        account.mailbox_next = record.mailbox.0 + 1;
-        account.uidvalidity_last = record.uidvalidity;
+        let mut mailbox = self.mailbox_row(record.account, record.mailbox)?;
+        for message in &record.messages {
+            let item = MessageItem {
+                mailbox: record.mailbox,
+                uid: message.flags.uid,
+                modseq: record.modseq,
+                flags: message.flags.flags,
+                keywords: message.flags.keywords.clone(),
+                internal_date_ms: message.internal_date_ms,
+                save_date_ms: record.saved_ms,
+                thread: 0,
+                identity: message.identity,
+                hash: message.hash,
+                octets: message.octets,
+                prologue: Bytes::new(),
+            };
+            self.change_links(message.blob, 0, 1, 0)?;
+            let row = self.put_message(record.account, &item, message.blob)?;
+            count(&mut account, &mut mailbox, &row);
+            mailbox.uidnext = item.uid + 1;
+        }
+        mailbox.keywords.extend_from_slice(&record.new_keywords);
+        mailbox.highestmodseq = record.modseq;
         self.index.put_account(self.txn, record.account, &account)?;
-        let row = MailboxRow::new(record.name.clone(), record.uidvalidity);
         self.index
-            .put_mailbox(self.txn, record.account, record.mailbox, &row)
+            .put_mailbox(self.txn, record.account, record.mailbox, &mailbox)
+    }
+
+    fn copy(&mut self, record: &CopyMessages) -> Result<(), IndexError> {
+        let CopyMessages {
+            account: id,
+            source,
+            target,
+            modseq,
+            ..
+        } = *record;
+        for copy in &record.copies {
+            self.new_blob(copy, 0)?;
+        }
+        let mut account = self.account_row(id)?;
+        let mut mailbox = self.mailbox_row(id, target)?;
+        for message in &record.messages {
+            let (mut row, _) = self.message_row(id, source, message.source_uid)?;
+            let prologue = prologue(self.index, self.txn, id, source, message.source_uid, &row)?;
+            row.flags = message.flags.flags.0.into();
+            row.modseq = modseq.into();
+            row.blob = message.blob.into();
+            row.save_date_ms = record.saved_ms.into();
+            self.change_links(message.blob, 0, 1, 0)?;
+            let key = message_key(id, target, message.flags.uid);
+            self.write_message(&key, row, &message.flags.keywords, &prologue)?;
+            count(&mut account, &mut mailbox, &row);
+            mailbox.uidnext = message.flags.uid + 1;
+        }
+        mailbox.keywords.extend_from_slice(&record.new_keywords);
+        mailbox.highestmodseq = modseq;
+        self.index.put_account(self.txn, id, &account)?;
+        self.index.put_mailbox(self.txn, id, target, &mailbox)?;
+        if record.source_modseq > 0 {
+            let gone: Vec<u32> = record
+                .messages
+                .iter()
+                .map(|message| message.source_uid)
+                .collect();
+            // No body goes by it: each has got the link that it loses here.
+            self.remove_messages(id, source, record.source_modseq, &gone, 0)?;
+        }
+        Ok(())
+    }
+
+    fn mailbox(&mut self, record: &CreateMailboxes) -> Result<(), IndexError> {
+        let mut account = self.account_row(record.account)?;
+        for new in &record.created {
+            account.mailbox_next = new.mailbox.0 + 1;
+            account.uidvalidity_last = new.uidvalidity;
+            let row = MailboxRow {
+                special_use: new.special_use,
+                ..MailboxRow::new(
+                    record.account,
+                    new.mailbox,
+                    new.name.clone(),
+                    new.uidvalidity,
+                )
+            };
+            self.index
+                .put_mailbox(self.txn, record.account, new.mailbox, &row)?;
+        }
+        self.index.put_account(self.txn, record.account, &account)
+    }
+
+    fn delete(&mut self, record: &DeleteMailbox) -> Result<(), IndexError> {
+        let prefix = mailbox_key(record.account, record.mailbox);
+        let mailbox = self.mailbox_row(record.account, record.mailbox)?;
+        let mut account = self.account_row(record.account)?;
+        account.message_count = account.message_count.saturating_sub(mailbox.message_count);
+        account.size_octets = account.size_octets.saturating_sub(mailbox.size_octets);
+        self.remove_below(&prefix, record.keep_until_ms)?;
+        self.index.put_account(self.txn, record.account, &account)
+    }
+
+    fn rename(&mut self, record: &RenameMailboxes) -> Result<(), IndexError> {
+        for (mailbox, name) in &record.renamed {
+            let mut row = self.mailbox_row(record.account, *mailbox)?;
+            row.name.clone_from(name);
+            self.index
+                .put_mailbox(self.txn, record.account, *mailbox, &row)?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(
+        &mut self,
+        account: AccountId,
+        name: &str,
+        subscribed: bool,
+    ) -> Result<(), IndexError> {
+        let key = subscription_key(account, name);
+        if subscribed {
+            self.index
+                .subscriptions
+                .put(self.txn, &key, &encode_subscription(name))?;
+        } else {
+            self.index.subscriptions.delete(self.txn, &key)?;
+        }
+        Ok(())
     }
 
     fn account(&mut self, record: &SetAccount) -> Result<(), IndexError> {
@@ -221,24 +404,24 @@ impl Apply<'_, '_> {
                     };
                     self.index.put_account(self.txn, record.account, &row)?;
                 }
-                Content::Mailbox {
+                Content::Mailbox(item) => {
+                    let known = self.index.mailbox(self.txn, record.account, item.mailbox)?;
+                    let row = item.row(record.account, known);
+                    self.index
+                        .put_mailbox(self.txn, record.account, item.mailbox, &row)?;
+                }
+                Content::Expunged {
                     mailbox,
-                    uidvalidity,
-                    uidnext,
-                    highestmodseq,
-                    name,
+                    modseq,
+                    ranges,
                 } => {
-                    let known = self.index.mailbox(self.txn, record.account, mailbox)?;
-                    let known = known.unwrap_or_else(|| MailboxRow::new("", uidvalidity));
-                    let row = MailboxRow {
-                        uidvalidity,
-                        uidnext,
-                        highestmodseq,
-                        name,
-                        ..known
-                    };
+                    let mut row = self.mailbox_row(record.account, mailbox)?;
+                    self.note_expunged(record.account, mailbox, &mut row, modseq, &ranges)?;
                     self.index
                         .put_mailbox(self.txn, record.account, mailbox, &row)?;
+                }
+                Content::Subscription { name } => {
+                    self.subscribe(record.account, &name, true)?;
                 }
                 Content::Message(message) => {
                     let number = *numbers
@@ -288,23 +471,35 @@ impl Apply<'_, '_> {
 
     /// Removes all that an account has, its row excepted.
     fn wipe(&mut self, account: AccountId, keep_until_ms: i64) -> Result<(), IndexError> {
-        let prefix = account.0.to_be_bytes();
+        self.remove_below(&account.0.to_be_bytes(), keep_until_ms)
+    }
+
+    /// Removes every row whose key begins with an account, or with an account and a mailbox; the account's own excepted.
+    fn remove_below(&mut self, prefix: &[u8], keep_until_ms: i64) -> Result<(), IndexError> {
         let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
         self.index
-            .each_message::<IndexError>(self.txn, &prefix, |_, _, row| {
+            .each_message::<IndexError>(self.txn, prefix, |_, _, row, _| {
                 *lost.entry(row.blob.get()).or_default() += 1;
                 Ok(())
             })?;
-        for table in [
+        let by_mailbox = [
             self.index.messages,
             self.index.prologues,
-            self.index.transactions,
+            self.index.expunged,
             self.index.mailboxes,
-        ] {
+        ];
+        // Their keys go on with other things than a mailbox.
+        let by_account = [self.index.transactions, self.index.subscriptions];
+        let is_account = prefix.len() == size_of::<u64>();
+        for table in by_mailbox
+            .into_iter()
+            .chain(by_account.into_iter().filter(|_| is_account))
+        {
             let mut keys: Vec<Vec<u8>> = Vec::new();
-            for row in table.prefix_iter(self.txn, &prefix)? {
+            for row in table.prefix_iter(self.txn, prefix)? {
                 let (key, _) = row?;
-                if key != mailbox_key(account, MailboxId(0)) {
+                // The account's row has the key of mailbox 0.
+                if key.len() != ACCOUNT_KEY_BYTES || key[8..] != [0; 4] {
                     keys.push(key.to_vec());
                 }
             }
@@ -331,7 +526,7 @@ impl Apply<'_, '_> {
         let mut row = AccountRow::new(epoch);
         row.uidvalidity_last = inbox_uidvalidity;
         self.index.put_account(self.txn, account, &row)?;
-        let inbox = MailboxRow::new("INBOX", inbox_uidvalidity);
+        let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", inbox_uidvalidity);
         self.index
             .put_mailbox(self.txn, account, MailboxId::INBOX, &inbox)?;
         Ok(row)
@@ -413,9 +608,24 @@ impl Apply<'_, '_> {
         let row = item.row(number);
         let key = message_key(account, item.mailbox, item.uid);
         debug_assert_eq!(message_of(&key), Some((item.mailbox, item.uid)));
-        self.index.messages.put(self.txn, &key, row.as_bytes())?;
-        self.index.prologues.put(self.txn, &key, &item.prologue)?;
+        self.write_message(&key, row, &item.keywords, &item.prologue)?;
         Ok(row)
+    }
+
+    fn write_message(
+        &mut self,
+        key: &[u8],
+        row: MessageRow,
+        keywords: &[u16],
+        prologue: &[u8],
+    ) -> Result<(), IndexError> {
+        self.index
+            .messages
+            .put(self.txn, key, &row.encode(keywords))?;
+        if !prologue.is_empty() {
+            self.index.prologues.put(self.txn, key, prologue)?;
+        }
+        Ok(())
     }
 
     fn put_transaction(
@@ -461,7 +671,7 @@ impl Apply<'_, '_> {
         account: AccountId,
         mailbox: MailboxId,
         uid: u32,
-    ) -> Result<MessageRow, IndexError> {
+    ) -> Result<(MessageRow, Vec<u16>), IndexError> {
         self.index
             .message(self.txn, account, mailbox, uid)?
             .ok_or(IndexError::Contradiction("a message"))
@@ -482,6 +692,38 @@ fn count(account: &mut AccountRow, mailbox: &mut MailboxRow, row: &MessageRow) {
         *messages += 1;
         *octets += row.size_octets();
     }
+    count_flags(mailbox, Flags::SEEN, row.flags());
+}
+
+fn uncount(account: &mut AccountRow, mailbox: &mut MailboxRow, row: &MessageRow) {
+    for (messages, octets) in [
+        (&mut account.message_count, &mut account.size_octets),
+        (&mut mailbox.message_count, &mut mailbox.size_octets),
+    ] {
+        *messages = messages.saturating_sub(1);
+        *octets = octets.saturating_sub(row.size_octets());
+    }
+    count_flags(mailbox, row.flags(), Flags::SEEN);
+}
+
+/// Keeps the counts when flags change. A message that counts for nothing is seen and not deleted.
+fn count_flags(mailbox: &mut MailboxRow, before: Flags, after: Flags) {
+    let count = |flag: Flags, wanted: bool| {
+        (
+            u32::from(before.contains(flag) == wanted),
+            u32::from(after.contains(flag) == wanted),
+        )
+    };
+    for (total, (less, more)) in [
+        (&mut mailbox.unseen_count, count(Flags::SEEN, false)),
+        (&mut mailbox.deleted_count, count(Flags::DELETED, true)),
+    ] {
+        *total = (*total + more).saturating_sub(less);
+    }
+}
+
+fn range_count(ranges: &[(u32, u32)]) -> u32 {
+    u32::try_from(ranges.len()).expect("a record has far less than 2^32 octets")
 }
 
 /// The prologue of one message.
@@ -491,7 +733,11 @@ pub(super) fn prologue(
     account: AccountId,
     mailbox: MailboxId,
     uid: u32,
+    row: &MessageRow,
 ) -> Result<Bytes, IndexError> {
+    if row.prologue_octets.get() == 0 {
+        return Ok(Bytes::new());
+    }
     let found = index
         .prologues
         .get(txn, &message_key(account, mailbox, uid))?;
@@ -499,3 +745,8 @@ pub(super) fn prologue(
         found.ok_or(IndexError::Contradiction("a prologue"))?,
     ))
 }
+
+const ACCOUNT_KEY_BYTES: usize = 12;
+/// Ranges of expunged UIDs kept for a mailbox: 30 KiB of index at most. A client that was away for longer is told every
+/// UID without a message, which is as right and only longer.
+const EXPUNGED_RANGES_MAX: u32 = 1000;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use durable::{Disk, DiskFile, OpenMode};
+use tokio::runtime::Handle;
 
 use super::error::WriteError;
 use super::recovery::{Inner, Shared};
@@ -221,9 +222,16 @@ impl std::fmt::Debug for SpillName {
 
 impl Drop for SpillName {
     fn drop(&mut self) {
-        if !self.keep {
-            // What cannot be removed now is removed at the next start.
-            let _ = self.disk.remove_file(&self.path);
+        if self.keep {
+            return;
+        }
+        let (disk, path) = (Arc::clone(&self.disk), std::mem::take(&mut self.path));
+        // What cannot be removed now is removed at the next start.
+        let remove = move || drop(disk.remove_file(&path));
+        // A cut stream drops it on an async thread, where removing a large file must hold nobody up.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

@@ -21,6 +21,18 @@ pub(super) trait Put {
     fn put_count(&mut self, count: usize) {
         self.put_u32(u32::try_from(count).expect("counts are limited far below 2^32"));
     }
+    fn put_u16s(&mut self, values: &[u16]) {
+        self.put_count(values.len());
+        values
+            .iter()
+            .for_each(|value| self.put_fixed(&value.to_le_bytes()));
+    }
+    fn put_strings(&mut self, strings: &[String]) {
+        self.put_count(strings.len());
+        strings
+            .iter()
+            .for_each(|string| self.put_string(string.as_bytes()));
+    }
 }
 
 impl Put for Vec<u8> {
@@ -114,6 +126,10 @@ impl Take {
     ) -> Result<Vec<T>, Malformed> {
         let count = self.count(size_min)?;
         (0..count).map(|_| one(self)).collect()
+    }
+
+    pub(super) fn u16s(&mut self) -> Result<Vec<u16>, Malformed> {
+        self.list(2, |take| take.fixed().map(u16::from_le_bytes))
     }
 
     /// What is left, all of it.

@@ -145,7 +145,8 @@ impl Committer {
         let places = match appended {
             Ok(places) => places,
             Err(error) => {
-                return self.not_written(&error, decided.into_iter().map(|(waiter, _)| waiter));
+                let waiters = decided.into_iter().map(|(waiter, _)| waiter);
+                return self.not_written(&error, &records, waiters);
             }
         };
         if let Some((last, _)) = places.last() {
@@ -171,14 +172,25 @@ impl Committer {
         }
     }
 
-    fn not_written(&mut self, error: &JournalError, waiters: impl Iterator<Item = Waiter>) {
+    fn not_written(
+        &mut self,
+        error: &JournalError,
+        records: &[Record],
+        waiters: impl Iterator<Item = Waiter>,
+    ) {
         // A failed write or sync leaves unknown octets behind and is never tried again: reads only, until a restart.
         if self.journal.append(&[]).is_err() {
             self.shared.fail("write the journal", error);
             return refuse(waiters);
         }
+        // Otherwise nothing was written, and no record will ever name these bodies: a full disk needs their room.
+        for token in records.iter().filter_map(Record::spilled) {
+            let path = self.shared.layout.incoming(token);
+            // What cannot be removed now is removed at the next start.
+            let _ = self.shared.disk.remove_file(&path);
+        }
         refuse(waiters);
-        // Otherwise nothing was written, and what was decided must be forgotten, once the index has what came before.
+        // What was decided must be forgotten, once the index has what came before.
         tracing::warn!(volume = %self.shared.config.name, error = chain(error), "journal: a batch was refused");
         let last = Lsn(self.journal.next_lsn().0 - 1);
         while self.shared.applied() < last {
@@ -199,12 +211,23 @@ pub(super) fn apply(shared: &Shared) {
         if items.is_empty() {
             continue;
         }
-        let run = items
+        let mut run = items
             .iter()
             .flat_map(|item| &item.records)
-            .map(AsRef::as_ref);
-        match apply_run(&shared.index, run) {
-            Ok(last) => shared.applied.store(last.0, Ordering::Release),
+            .map(AsRef::as_ref)
+            .peekable();
+        // Commands that changed nothing, as most logins, waited for what came before and cost no sync.
+        let applied = match run.peek() {
+            Some(_) => apply_run(&shared.index, run),
+            None => Ok(shared.applied()),
+        };
+        match applied {
+            Ok(last) => {
+                shared.applied.store(last.0, Ordering::Release);
+                for placed in items.iter().flat_map(|item| &item.records) {
+                    shared.watchers.tell(&placed.record);
+                }
+            }
             Err(error) => {
                 shared.fail("write the index", &error);
                 shared.apply_queue.abort();

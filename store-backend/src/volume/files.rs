@@ -4,6 +4,7 @@
 //! only then may the journal forget. After a crash everything since the checkpoint is done again, whatever part of it
 //! the disk has kept: every step ends in the same files, done once or twice.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::index::Meta;
 use super::item::Content;
 use super::record::{BlobRef, Body, Record};
 use super::recovery::Shared;
+use super::types::Hash;
 
 /// What the files thread is handed: a record, or its place when memory is short.
 pub(super) struct FilesItem {
@@ -75,6 +77,7 @@ pub(super) fn run(shared: &Shared) {
         bytes: 0,
         since: Instant::now(),
         incoming: Vec::new(),
+        copied: HashSet::new(),
     };
     let mut result = Ok(());
     while let Some(items) = shared.files_queue.take(shared.config.checkpoint_interval) {
@@ -100,6 +103,8 @@ struct Progress {
     since: Instant,
     /// Names in `incoming/` to be removed once the others are on disk.
     incoming: Vec<PathBuf>,
+    /// Blobs of which a copy was made since the last checkpoint.
+    copied: HashSet<u64>,
 }
 
 fn work(shared: &Shared, state: &mut Progress, items: Vec<FilesItem>) -> Result<(), FilesError> {
@@ -134,7 +139,7 @@ fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
     shared.wants_checkpoint.store(false, Ordering::Relaxed);
     if state.done > shared.checkpoint() {
         let root = &shared.layout.root;
-        shared.disk.sync_fs(root).map_err(failed("sync", root))?;
+        shared.marker.sync_fs().map_err(failed("sync", root))?;
         shared
             .index
             .write(|txn| shared.index.set_number(txn, Meta::Checkpoint, state.done.0))?;
@@ -144,6 +149,7 @@ fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
             remove(&*shared.disk, &incoming)?;
         }
     }
+    state.copied.clear();
     (state.bytes, state.since) = (0, Instant::now());
     Ok(())
 }
@@ -173,6 +179,36 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
         Record::Account(record) if record.wipe => {
             remove_tree(&*shared.disk, &layout.account(record.account))?;
         }
+        Record::Append(record) => {
+            for copy in &record.copies {
+                make_blob(shared, state, copy)?;
+            }
+            for message in &record.messages {
+                let path = layout.message(record.account, record.mailbox, message.flags.uid);
+                link(shared, &known(message.blob, message.hash), &path)?;
+            }
+        }
+        Record::Copy(record) => {
+            for copy in &record.copies {
+                make_blob(shared, state, copy)?;
+            }
+            for message in &record.messages {
+                let path = layout.message(record.account, record.target, message.flags.uid);
+                link(shared, &known(message.blob, message.hash), &path)?;
+            }
+            for message in record.messages.iter().filter(|_| record.source_modseq > 0) {
+                remove(
+                    &*shared.disk,
+                    &layout.message(record.account, record.source, message.source_uid),
+                )?;
+            }
+        }
+        Record::Delete(record) => {
+            remove_tree(
+                &*shared.disk,
+                &layout.mailbox(record.account, record.mailbox),
+            )?;
+        }
         Record::Import(record) => {
             for copy in &record.copies {
                 make_blob(shared, state, copy)?;
@@ -185,15 +221,9 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                     let number = *numbers
                         .next()
                         .ok_or(IndexError::Contradiction("a blob's number"))?;
-                    let blob = BlobRef {
-                        number,
-                        hash: message.hash,
-                        octets: message.octets,
-                        body: Body::Known,
-                    };
                     link(
                         shared,
-                        &blob,
+                        &known(number, message.hash),
                         &layout.message(record.account, message.mailbox, message.uid),
                     )?;
                 }
@@ -203,13 +233,36 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
             make_blob(shared, state, &record.blob)?;
         }
         Record::Drop(record) => {
+            // The octets of a copy stand in no record: the file they came from may only go when the copy is on disk.
+            if record
+                .blobs
+                .iter()
+                .any(|(number, _)| state.copied.contains(number))
+            {
+                checkpoint(shared, state)?;
+            }
             for (number, hash) in &record.blobs {
                 remove(&*shared.disk, &layout.blob(*number, hash))?;
             }
         }
-        Record::Account(_) | Record::Flags(_) | Record::Mailbox(_) => {}
+        Record::Account(_)
+        | Record::Flags(_)
+        | Record::Mailbox(_)
+        | Record::Rename(_)
+        | Record::Subscribe(_)
+        | Record::SpecialUse(_) => {}
     }
     Ok(())
+}
+
+/// A blob that an earlier record brought, to be linked.
+fn known(number: u64, hash: Hash) -> BlobRef {
+    BlobRef {
+        number,
+        hash,
+        octets: 0,
+        body: Body::Known,
+    }
 }
 
 /// Sees to it that the blob's file is there. `false`: it is not, because a later record has dropped it.
@@ -233,6 +286,7 @@ fn make_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bo
             link_once(shared, blob, &incoming, &path)
         }
         Body::Copied(from) => {
+            state.copied.insert(*from);
             let source = shared.layout.blob(*from, &blob.hash);
             match copy(shared, &source, &path) {
                 Ok(()) => Ok(true),

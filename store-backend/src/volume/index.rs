@@ -10,7 +10,10 @@
 //! | `blobs` | number | [`BlobRow`] |
 //! | `hashes` | hash | number of the blob that takes new links |
 //! | `unlinked` | keep-until, number | nothing |
+//! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
+//! | `subscriptions` | account, hash of the name | the name |
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use directory_api::AccountId;
@@ -18,11 +21,12 @@ use durable::Lsn;
 use lmdb::heed::types::Bytes;
 use lmdb::heed::{self, Database, RoTxn, RwTxn};
 use lmdb::{Env, Options};
+use zerocopy::little_endian::U16;
 
 use super::error::{IndexError, OpenError};
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, mailbox_key, message_key,
-    message_of, transaction_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_subscription, mailbox_key,
+    message_key, message_of, transaction_key,
 };
 use super::types::{Hash, MailboxId, TransactionId};
 
@@ -39,6 +43,8 @@ pub(super) struct Index {
     pub(super) blobs: Table,
     pub(super) hashes: Table,
     pub(super) unlinked: Table,
+    pub(super) expunged: Table,
+    pub(super) subscriptions: Table,
 }
 
 impl Index {
@@ -69,6 +75,8 @@ impl Index {
             blobs,
             hashes,
             unlinked,
+            expunged,
+            subscriptions,
         ] = tables;
         Ok(Self {
             env,
@@ -80,6 +88,8 @@ impl Index {
             blobs,
             hashes,
             unlinked,
+            expunged,
+            subscriptions,
         })
     }
 
@@ -94,6 +104,8 @@ impl Index {
             self.blobs,
             self.hashes,
             self.unlinked,
+            self.expunged,
+            self.subscriptions,
         ];
         std::array::from_fn(|i| (TABLES[i], tables[i]))
     }
@@ -203,11 +215,15 @@ impl Index {
         account: AccountId,
         mailbox: MailboxId,
         uid: u32,
-    ) -> Result<Option<MessageRow>, IndexError> {
+    ) -> Result<Option<(MessageRow, Vec<u16>)>, IndexError> {
         let bytes = self
             .messages
             .get(txn, &message_key(account, mailbox, uid))?;
-        Ok(bytes.map(MessageRow::decode).transpose()?)
+        let Some((row, keywords)) = bytes.map(MessageRow::decode).transpose()? else {
+            return Ok(None);
+        };
+        let keywords = keywords.iter().map(|number| number.get()).collect();
+        Ok(Some((row, keywords)))
     }
 
     /// Calls `each` for every message whose key begins with `prefix`, by mailbox and UID.
@@ -215,16 +231,32 @@ impl Index {
         &self,
         txn: &RoTxn<'_>,
         prefix: &[u8],
-        mut each: impl FnMut(MailboxId, u32, MessageRow) -> Result<(), E>,
+        mut each: impl FnMut(MailboxId, u32, &MessageRow, &[U16]) -> Result<(), E>,
     ) -> Result<(), E> {
         for row in self.messages.prefix_iter(txn, prefix)? {
             let (key, bytes) = row?;
             let (mailbox, uid) =
                 message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
-            let row = MessageRow::decode(bytes).map_err(IndexError::from)?;
-            each(mailbox, uid, row)?;
+            let (row, keywords) = MessageRow::decode(bytes).map_err(IndexError::from)?;
+            each(mailbox, uid, &row, keywords)?;
         }
         Ok(())
+    }
+
+    /// All names an account has subscribed.
+    pub(super) fn subscriptions_of(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+    ) -> Result<BTreeSet<String>, IndexError> {
+        let mut found = BTreeSet::new();
+        for row in self
+            .subscriptions
+            .prefix_iter(txn, &account.0.to_be_bytes())?
+        {
+            found.insert(decode_subscription(row?.1)?);
+        }
+        Ok(found)
     }
 
     pub(super) fn has_transaction(
@@ -288,7 +320,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "meta",
     "mailboxes",
     "messages",
@@ -297,4 +329,6 @@ const TABLES: [&str; 8] = [
     "blobs",
     "hashes",
     "unlinked",
+    "expunged",
+    "subscriptions",
 ];

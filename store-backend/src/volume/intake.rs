@@ -8,7 +8,10 @@ use directory_api::{AccountId, BackendName, Epoch};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::blob::FinishedBlob;
-use super::types::{Delivery, FlagChange, Item, MailboxId, MoveId, Outcome, Refusal, StoredFlags};
+use super::types::{
+    AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange, Item, MailboxId,
+    MoveId, Outcome, Refusal, SpecialUse, Stored,
+};
 
 /// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
 #[derive(Debug)]
@@ -18,11 +21,27 @@ pub(super) enum Command {
         account: AccountId,
         epoch: Epoch,
     },
+    Append {
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        messages: Vec<AppendMessage>,
+    },
+    /// COPY, or MOVE when the messages leave the source.
+    Copy {
+        account: AccountId,
+        epoch: Epoch,
+        source: MailboxId,
+        uids: Vec<u32>,
+        target: MailboxId,
+        leave: bool,
+    },
     Expunge {
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
         uids: Vec<u32>,
+        only_deleted: bool,
     },
     StoreFlags {
         account: AccountId,
@@ -30,11 +49,38 @@ pub(super) enum Command {
         mailbox: MailboxId,
         uids: Vec<u32>,
         change: FlagChange,
+        unchanged_since: Option<u64>,
     },
     CreateMailbox {
         account: AccountId,
         epoch: Epoch,
         name: String,
+        special_use: SpecialUse,
+    },
+    DeleteMailbox {
+        account: AccountId,
+        epoch: Epoch,
+        name: String,
+    },
+    RenameMailbox {
+        account: AccountId,
+        epoch: Epoch,
+        from: String,
+        to: String,
+        /// What goes along when `from` is INBOX.
+        inbox_uids: Vec<u32>,
+    },
+    Subscribe {
+        account: AccountId,
+        epoch: Epoch,
+        name: String,
+        subscribed: bool,
+    },
+    SetSpecialUse {
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        special_use: SpecialUse,
     },
     Freeze {
         account: AccountId,
@@ -84,9 +130,15 @@ impl Command {
                 .first()
                 .map(|recipient| recipient.account),
             Self::EnsureAccount { account, .. }
+            | Self::Append { account, .. }
+            | Self::Copy { account, .. }
             | Self::Expunge { account, .. }
             | Self::StoreFlags { account, .. }
             | Self::CreateMailbox { account, .. }
+            | Self::DeleteMailbox { account, .. }
+            | Self::RenameMailbox { account, .. }
+            | Self::Subscribe { account, .. }
+            | Self::SetSpecialUse { account, .. }
             | Self::Freeze { account, .. }
             | Self::Thaw { account, .. }
             | Self::Release { account, .. }
@@ -109,7 +161,20 @@ impl Command {
                     .sum();
                 delivery.blob.memory_bytes() + prologues
             }
-            Self::Expunge { uids, .. } | Self::StoreFlags { uids, .. } => 4 * uids.len(),
+            Self::Append { messages, .. } => {
+                let bodies = messages.iter().map(|message| match &message.body {
+                    AppendBody::Finished(blob) => 128 + blob.memory_bytes(),
+                    AppendBody::Put { .. } => 128,
+                });
+                bodies.sum()
+            }
+            // Each becomes a part of a record, and is in flight until it is applied.
+            Self::Copy { uids, .. }
+            | Self::Expunge { uids, .. }
+            | Self::StoreFlags { uids, .. }
+            | Self::RenameMailbox {
+                inbox_uids: uids, ..
+            } => 64 * uids.len(),
             Self::ImportItems { items, .. } => items.iter().map(|item| item.0.len()).sum(),
             Self::PutBlob { blob } => blob.memory_bytes(),
             _ => 0,
@@ -123,8 +188,10 @@ impl Command {
 pub(super) enum Reply {
     Done,
     Delivered(Vec<Outcome>),
-    Expunged(usize),
-    Stored(Vec<StoredFlags>),
+    Appended(Appended),
+    Copied(Copied),
+    Expunged(Expunged),
+    Stored(Stored),
     Mailbox(MailboxId),
     Refused(Refusal),
 }

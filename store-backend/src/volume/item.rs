@@ -6,10 +6,11 @@
 
 use bytes::Bytes;
 use directory_api::AccountId;
+use zerocopy::little_endian::U16;
 
 use super::codec::{Malformed, Put, Take};
 use super::rows::{AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow};
-use super::types::{Flags, Hash, Item, MailboxId, TransactionId};
+use super::types::{Flags, Hash, Item, MailboxId, NamedMessage, SpecialUse, TransactionId};
 
 /// An item taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +22,7 @@ pub(super) enum Content {
         uidvalidity_last: u32,
     },
     /// Kind 2.
-    Mailbox {
-        mailbox: MailboxId,
-        uidvalidity: u32,
-        uidnext: u32,
-        highestmodseq: u64,
-        name: String,
-    },
+    Mailbox(MailboxItem),
     /// Kind 3.
     Message(MessageItem),
     /// Kind 4: so that a retry after the move is still a duplicate (P2).
@@ -37,6 +32,62 @@ pub(super) enum Content {
         uid: u32,
         received_ms: i64,
     },
+    /// Kind 5: UIDs that went with one MODSEQ, so that a client can resynchronise after the move.
+    Expunged {
+        mailbox: MailboxId,
+        modseq: u64,
+        ranges: Vec<(u32, u32)>,
+    },
+    /// Kind 6.
+    Subscription { name: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MailboxItem {
+    pub(super) mailbox: MailboxId,
+    pub(super) uidvalidity: u32,
+    pub(super) uidnext: u32,
+    pub(super) highestmodseq: u64,
+    pub(super) expunged_floor: u64,
+    pub(super) identity: [u8; 16],
+    pub(super) special_use: SpecialUse,
+    pub(super) name: String,
+    pub(super) keywords: Vec<String>,
+}
+
+impl MailboxItem {
+    pub(super) fn new(mailbox: MailboxId, row: MailboxRow) -> Self {
+        Self {
+            mailbox,
+            uidvalidity: row.uidvalidity,
+            uidnext: row.uidnext,
+            highestmodseq: row.highestmodseq,
+            expunged_floor: row.expunged_floor,
+            identity: row.identity,
+            special_use: row.special_use,
+            name: row.name,
+            keywords: row.keywords,
+        }
+    }
+
+    /// The row, with the counts of the one that is there.
+    pub(super) fn row(&self, account: AccountId, known: Option<MailboxRow>) -> MailboxRow {
+        let known =
+            known.unwrap_or_else(|| MailboxRow::new(account, self.mailbox, "", self.uidvalidity));
+        MailboxRow {
+            uidvalidity: self.uidvalidity,
+            uidnext: self.uidnext,
+            highestmodseq: self.highestmodseq,
+            // Which messages came after the last change of flags is not known here: perhaps none.
+            stored_modseq: self.highestmodseq,
+            expunged_floor: self.expunged_floor,
+            identity: self.identity,
+            special_use: self.special_use,
+            name: self.name.clone(),
+            keywords: self.keywords.clone(),
+            ..known
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +96,8 @@ pub(super) struct MessageItem {
     pub(super) uid: u32,
     pub(super) modseq: u64,
     pub(super) flags: Flags,
+    /// Numbers of keywords of the mailbox, growing.
+    pub(super) keywords: Vec<u16>,
     pub(super) internal_date_ms: i64,
     pub(super) save_date_ms: i64,
     pub(super) thread: u64,
@@ -58,7 +111,7 @@ impl MessageItem {
     pub(super) fn new(
         mailbox: MailboxId,
         uid: u32,
-        row: &MessageRow,
+        (row, keywords): (&MessageRow, &[U16]),
         blob: &BlobRow,
         prologue: Bytes,
     ) -> Self {
@@ -66,7 +119,8 @@ impl MessageItem {
             mailbox,
             uid,
             modseq: row.modseq.get(),
-            flags: Flags(row.flags.get()),
+            flags: row.flags(),
+            keywords: keywords.iter().map(|number| number.get()).collect(),
             internal_date_ms: row.internal_date_ms.get(),
             save_date_ms: row.save_date_ms.get(),
             thread: row.thread.get(),
@@ -90,7 +144,8 @@ impl MessageItem {
             prologue_octets: u32::try_from(self.prologue.len())
                 .expect("a prologue is limited")
                 .into(),
-            keyword_set: 0.into(),
+            // Set when it is written.
+            keyword_count: 0.into(),
             save_date_ms: self.save_date_ms.into(),
             thread: self.thread.into(),
             header_octets: 0.into(),
@@ -109,13 +164,7 @@ impl Content {
     }
 
     pub(super) fn mailbox(mailbox: MailboxId, row: MailboxRow) -> Self {
-        Self::Mailbox {
-            mailbox,
-            uidvalidity: row.uidvalidity,
-            uidnext: row.uidnext,
-            highestmodseq: row.highestmodseq,
-            name: row.name,
-        }
+        Self::Mailbox(MailboxItem::new(mailbox, row))
     }
 
     pub(super) fn transaction(txn: TransactionId, row: &TransactionRow) -> Self {
@@ -140,19 +189,17 @@ impl Content {
                 out.put_u32(*mailbox_next);
                 out.put_u32(*uidvalidity_last);
             }
-            Self::Mailbox {
-                mailbox,
-                uidvalidity,
-                uidnext,
-                highestmodseq,
-                name,
-            } => {
+            Self::Mailbox(mailbox) => {
                 out.put_fixed(&[2, VERSION]);
-                out.put_u32(mailbox.0);
-                out.put_u32(*uidvalidity);
-                out.put_u32(*uidnext);
-                out.put_u64(*highestmodseq);
-                out.put_string(name.as_bytes());
+                out.put_u32(mailbox.mailbox.0);
+                out.put_u32(mailbox.uidvalidity);
+                out.put_u32(mailbox.uidnext);
+                out.put_u64(mailbox.highestmodseq);
+                out.put_u64(mailbox.expunged_floor);
+                out.put_fixed(&mailbox.identity);
+                out.put_u8(mailbox.special_use.0);
+                out.put_string(mailbox.name.as_bytes());
+                out.put_strings(&mailbox.keywords);
             }
             Self::Message(message) => {
                 out.put_fixed(&[3, VERSION]);
@@ -167,6 +214,7 @@ impl Content {
                 out.put_fixed(&message.hash);
                 out.put_u64(message.octets);
                 out.put_string(&message.prologue);
+                out.put_u16s(&message.keywords);
             }
             Self::Transaction {
                 txn,
@@ -180,6 +228,24 @@ impl Content {
                 out.put_u32(*uid);
                 out.put_i64(*received_ms);
             }
+            Self::Expunged {
+                mailbox,
+                modseq,
+                ranges,
+            } => {
+                out.put_fixed(&[5, VERSION]);
+                out.put_u32(mailbox.0);
+                out.put_u64(*modseq);
+                out.put_count(ranges.len());
+                for (first, last) in ranges {
+                    out.put_u32(*first);
+                    out.put_u32(*last);
+                }
+            }
+            Self::Subscription { name } => {
+                out.put_fixed(&[6, VERSION]);
+                out.put_string(name.as_bytes());
+            }
         }
         Item(out.into())
     }
@@ -192,13 +258,17 @@ impl Content {
                 mailbox_next: take.u32()?,
                 uidvalidity_last: take.u32()?,
             },
-            [2, VERSION] => Self::Mailbox {
+            [2, VERSION] => Self::Mailbox(MailboxItem {
                 mailbox: MailboxId(take.u32()?),
                 uidvalidity: take.u32()?,
                 uidnext: take.u32()?,
                 highestmodseq: take.u64()?,
+                expunged_floor: take.u64()?,
+                identity: take.fixed()?,
+                special_use: SpecialUse(take.u8()?),
                 name: take.text()?,
-            },
+                keywords: take.list(4, Take::text)?,
+            }),
             [3, VERSION] => Self::Message(MessageItem {
                 mailbox: MailboxId(take.u32()?),
                 uid: take.u32()?,
@@ -211,6 +281,7 @@ impl Content {
                 hash: take.fixed()?,
                 octets: take.u64()?,
                 prologue: take.string()?,
+                keywords: take.u16s()?,
             }),
             [4, VERSION] => Self::Transaction {
                 txn: take.fixed()?,
@@ -218,6 +289,12 @@ impl Content {
                 uid: take.u32()?,
                 received_ms: take.i64()?,
             },
+            [5, VERSION] => Self::Expunged {
+                mailbox: MailboxId(take.u32()?),
+                modseq: take.u64()?,
+                ranges: take.list(8, |take| Ok((take.u32()?, take.u32()?)))?,
+            },
+            [6, VERSION] => Self::Subscription { name: take.text()? },
             _ => return Err(take.malformed()),
         };
         take.end()?;
@@ -226,11 +303,16 @@ impl Content {
 }
 
 impl Item {
-    /// The blob a message item needs, with its size in octets; `None` for other items and for what is not an item.
+    /// What a message item names; `None` for other items and for what is not an item.
     #[must_use]
-    pub fn blob(&self) -> Option<(Hash, u64)> {
+    pub fn message(&self) -> Option<NamedMessage> {
         match Content::decode(&self.0) {
-            Ok(Content::Message(message)) => Some((message.hash, message.octets)),
+            Ok(Content::Message(message)) => Some(NamedMessage {
+                mailbox: message.mailbox,
+                uid: message.uid,
+                hash: message.hash,
+                octets: message.octets,
+            }),
             _ => None,
         }
     }
@@ -273,6 +355,7 @@ mod tests {
             uid: 2,
             modseq: 3,
             flags: Flags::SEEN,
+            keywords: vec![0, 2],
             internal_date_ms: 4,
             save_date_ms: 5,
             thread: 6,
@@ -287,13 +370,17 @@ mod tests {
                 mailbox_next: 2,
                 uidvalidity_last: 3,
             },
-            Content::Mailbox {
+            Content::Mailbox(MailboxItem {
                 mailbox: MailboxId(1),
                 uidvalidity: 2,
                 uidnext: 3,
                 highestmodseq: 4,
+                expunged_floor: 1,
+                identity: [5; 16],
+                special_use: SpecialUse::SENT,
                 name: "a".into(),
-            },
+                keywords: vec!["k".into(), "l".into()],
+            }),
             Content::Message(message),
             Content::Transaction {
                 txn: [1; 16],
@@ -301,6 +388,12 @@ mod tests {
                 uid: 2,
                 received_ms: 3,
             },
+            Content::Expunged {
+                mailbox: MailboxId(1),
+                modseq: 9,
+                ranges: vec![(1, 3), (5, 5)],
+            },
+            Content::Subscription { name: "a".into() },
         ]
         .iter()
         .map(Content::encode)

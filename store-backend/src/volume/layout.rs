@@ -60,10 +60,12 @@ impl Layout {
         self.root.join(MAIL_DIR).join(a).join(b).join(c).join(d)
     }
 
+    pub(super) fn mailbox(&self, account: AccountId, mailbox: MailboxId) -> PathBuf {
+        self.account(account).join(grown(mailbox.0))
+    }
+
     pub(super) fn message(&self, account: AccountId, mailbox: MailboxId, uid: u32) -> PathBuf {
-        self.account(account)
-            .join(grown(mailbox.0))
-            .join(grown(uid))
+        self.mailbox(account, mailbox).join(grown(uid))
     }
 }
 

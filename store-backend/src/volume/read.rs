@@ -1,6 +1,10 @@
 //! Reading: mailboxes and messages from the index, bodies from file or journal.
 
+mod batch;
+
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,15 +12,23 @@ use bytes::Bytes;
 use directory_api::AccountId;
 use durable::{DiskFile, JournalError, OpenMode};
 use lmdb::heed::RoTxn;
+use zerocopy::little_endian::U16;
+
+pub use batch::{Batch, Content, MailboxReader};
 
 use super::Volume;
 use super::apply::prologue;
 use super::error::{IndexError, ReadError};
+use super::index::Index;
 use super::record::Body;
 use super::recovery::Shared;
-use super::rows::{BlobRow, mailbox_key};
-use super::sequencer::same_name;
-use super::types::{AccountInfo, Hash, MailboxId, MailboxInfo, MessageInfo};
+use super::rows::{
+    BlobRow, MailboxRow, MessageRow, decode_ranges, expunged_key, mailbox_key, message_of,
+};
+use super::sequencer::canonical;
+use super::types::{
+    AccountInfo, Changes, Hash, MailboxId, MailboxInfo, MessageInfo, Snapshot, Summary,
+};
 
 impl Volume {
     /// The account, if it has a row here.
@@ -40,15 +52,34 @@ impl Volume {
         account: AccountId,
         name: &str,
     ) -> Result<Option<MailboxInfo>, ReadError> {
-        let name = name.to_owned();
+        // No mailbox has a name that is none.
+        let Ok(name) = canonical(name) else {
+            return Ok(None);
+        };
         self.query(move |shared, txn| {
-            if name.eq_ignore_ascii_case("INBOX") {
+            if name == "INBOX" {
                 let row = shared.index.mailbox(txn, account, MailboxId::INBOX)?;
                 return Ok(row.map(|row| row.info(MailboxId::INBOX)));
             }
             let all = shared.index.mailboxes_of(txn, account)?;
-            let found = all.into_iter().find(|(_, row)| same_name(&row.name, &name));
+            let found = all.into_iter().find(|(_, row)| row.name == name);
             Ok(found.map(|(id, row)| row.info(id)))
+        })
+        .await
+    }
+
+    /// What STATUS and POP3 STAT ask, from one record. Counts are exact.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn mailbox_status(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<Option<MailboxInfo>, ReadError> {
+        self.query(move |shared, txn| {
+            let row = shared.index.mailbox(txn, account, mailbox)?;
+            Ok(row.map(|row| row.info(mailbox)))
         })
         .await
     }
@@ -61,6 +92,102 @@ impl Volume {
         self.query(move |shared, txn| {
             let all = shared.index.mailboxes_of(txn, account)?;
             Ok(all.into_iter().map(|(id, row)| row.info(id)).collect())
+        })
+        .await
+    }
+
+    /// The names the account has subscribed, in order; not every one has a mailbox.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn subscriptions(&self, account: AccountId) -> Result<BTreeSet<String>, ReadError> {
+        self.query(move |shared, txn| Ok(shared.index.subscriptions_of(txn, account)?))
+            .await
+    }
+
+    /// A mailbox with all its messages, by UID, at one instant: one sequential scan.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn snapshot(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<Option<Snapshot>, ReadError> {
+        self.query(move |shared, txn| {
+            let Some(row) = shared.index.mailbox(txn, account, mailbox)? else {
+                return Ok(None);
+            };
+            let mut taken = Taking::new(usize::try_from(row.message_count).unwrap_or_default());
+            shared.index.each_message::<ReadError>(
+                txn,
+                &mailbox_key(account, mailbox),
+                |_, uid, row, keywords| {
+                    taken.add(uid, row, keywords);
+                    Ok(())
+                },
+            )?;
+            Ok(Some(taken.finish(mailbox, row)))
+        })
+        .await
+    }
+
+    /// What has changed in a mailbox since a MODSEQ: for a session that has seen all up to it, and for QRESYNC.
+    /// Arrivals and expunges alone cost what they are; after a change of flags the mailbox is scanned.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn changes_since(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: u64,
+    ) -> Result<Option<Changes>, ReadError> {
+        self.query(move |shared, txn| {
+            let index = &shared.index;
+            let Some(row) = index.mailbox(txn, account, mailbox)? else {
+                return Ok(None);
+            };
+            let mut taken = Taking::new(0);
+            let prefix = mailbox_key(account, mailbox);
+            let knows_expunged = modseq >= row.expunged_floor;
+            let mut vanished = Vec::new();
+            if knows_expunged && modseq >= row.stored_modseq {
+                // All that is new is at the end, for no older message has changed since: look backwards.
+                for found in index.messages.rev_prefix_iter(txn, &prefix)? {
+                    let (key, bytes) = found?;
+                    let (_, uid) =
+                        message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
+                    let (row, keywords) = MessageRow::decode(bytes)?;
+                    if row.modseq.get() <= modseq {
+                        break;
+                    }
+                    taken.add(uid, &row, keywords);
+                }
+                taken.messages.reverse();
+            } else {
+                let mut next = 1;
+                index.each_message::<ReadError>(txn, &prefix, |_, uid, row, keywords| {
+                    if !knows_expunged && next < uid {
+                        vanished.push((next, uid - 1));
+                    }
+                    next = uid + 1;
+                    if row.modseq.get() > modseq {
+                        taken.add(uid, row, keywords);
+                    }
+                    Ok(())
+                })?;
+                if !knows_expunged && next < row.uidnext {
+                    vanished.push((next, row.uidnext - 1));
+                }
+            }
+            if knows_expunged {
+                vanished = expunged_since(index, txn, account, mailbox, modseq)?;
+            }
+            Ok(Some(Changes {
+                now: taken.finish(mailbox, row),
+                vanished,
+            }))
         })
         .await
     }
@@ -79,7 +206,7 @@ impl Volume {
             shared.index.each_message::<ReadError>(
                 txn,
                 &mailbox_key(account, mailbox),
-                |_, uid, row| {
+                |_, uid, row, _| {
                     found.push(row.info(uid));
                     Ok(())
                 },
@@ -102,7 +229,7 @@ impl Volume {
         blocking(self.inner.shared(), move |shared| {
             let find = || {
                 shared.index.read(|txn| -> Result<_, IndexError> {
-                    let Some(row) = shared.index.message(txn, account, mailbox, uid)? else {
+                    let Some((row, _)) = shared.index.message(txn, account, mailbox, uid)? else {
                         return Ok(None);
                     };
                     let blob = shared
@@ -111,7 +238,7 @@ impl Volume {
                         .ok_or(IndexError::Contradiction("a blob"))?;
                     Ok(Some((
                         row.info(uid),
-                        prologue(&shared.index, txn, account, mailbox, uid)?,
+                        prologue(&shared.index, txn, account, mailbox, uid, &row)?,
                         row.blob.get(),
                         blob,
                     )))
@@ -148,6 +275,84 @@ impl Volume {
         })
         .await
     }
+}
+
+/// Collects a snapshot. Few distinct sets of keywords occur in a mailbox: each is kept once.
+struct Taking {
+    sets: HashMap<Vec<u16>, u32>,
+    keyword_sets: Vec<Vec<u16>>,
+    messages: Vec<Summary>,
+}
+
+impl Taking {
+    fn new(count: usize) -> Self {
+        Self {
+            sets: HashMap::new(),
+            keyword_sets: vec![Vec::new()],
+            messages: Vec::with_capacity(count),
+        }
+    }
+
+    fn add(&mut self, uid: u32, row: &MessageRow, keywords: &[U16]) {
+        let keyword_set = if keywords.is_empty() {
+            0
+        } else {
+            let set: Vec<u16> = keywords.iter().map(|number| number.get()).collect();
+            *self.sets.entry(set).or_insert_with_key(|set| {
+                self.keyword_sets.push(set.clone());
+                u32::try_from(self.keyword_sets.len() - 1).expect("UIDs have 32 bits")
+            })
+        };
+        self.messages.push(Summary {
+            uid,
+            flags: row.flags(),
+            modseq: row.modseq.get(),
+            size_octets: row.size_octets(),
+            internal_date_ms: row.internal_date_ms.get(),
+            save_date_ms: row.save_date_ms.get(),
+            keyword_set,
+        });
+    }
+
+    fn finish(self, mailbox: MailboxId, mut row: MailboxRow) -> Snapshot {
+        Snapshot {
+            keywords: std::mem::take(&mut row.keywords),
+            mailbox: row.info(mailbox),
+            keyword_sets: self.keyword_sets,
+            messages: self.messages,
+        }
+    }
+}
+
+/// UIDs expunged after a MODSEQ, as ranges, growing.
+fn expunged_since(
+    index: &Index,
+    txn: &RoTxn<'_>,
+    account: AccountId,
+    mailbox: MailboxId,
+    modseq: u64,
+) -> Result<Vec<(u32, u32)>, IndexError> {
+    let prefix = mailbox_key(account, mailbox);
+    let after = expunged_key(account, mailbox, modseq);
+    let mut ranges = Vec::new();
+    let range = (Bound::Excluded(&after[..]), Bound::Unbounded);
+    for row in index.expunged.range(txn, &range)? {
+        let (key, value) = row?;
+        if !key.starts_with(&prefix) {
+            break;
+        }
+        ranges.extend(decode_ranges(value)?);
+    }
+    // No UID goes twice: they do not overlap, but may touch.
+    ranges.sort_unstable();
+    let mut joined: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => joined.push((first, last)),
+        }
+    }
+    Ok(joined)
 }
 
 /// Runs on a thread that may block.

@@ -4,12 +4,15 @@
 //! [`super::codec`] writes them, in the order of the structs below. A body, if any, comes last, without a length.
 //! A reader refuses a kind or version it does not know: the journal of a newer build is not replayed by an older one.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch};
 
 use super::codec::{Malformed, Put, Take};
 use super::rows::State;
-use super::types::{Flags, Hash, MailboxId, MoveId, TransactionId};
+use super::types::{Flags, Hash, MailboxId, MoveId, SpecialUse, TransactionId};
 
 /// One decided change of the volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +23,8 @@ pub(super) enum Record {
     Expunge(Expunge),
     /// Kind 3: new flags of messages of one mailbox.
     Flags(StoreFlags),
-    /// Kind 4: a new mailbox.
-    Mailbox(CreateMailbox),
+    /// Kind 4: new mailboxes.
+    Mailbox(CreateMailboxes),
     /// Kind 5: an account's state; makes the account and its INBOX when there is none.
     Account(SetAccount),
     /// Kind 6: canonical items taken over from another back-end.
@@ -30,6 +33,18 @@ pub(super) enum Record {
     Blob(PutBlob),
     /// Kind 8: blobs without links go for good.
     Drop(DropBlobs),
+    /// Kind 9: messages that a client brought, without prologues.
+    Append(Append),
+    /// Kind 10: messages of one mailbox again in another one; with MOVE they leave the first.
+    Copy(CopyMessages),
+    /// Kind 11: a mailbox with all it has.
+    Delete(DeleteMailbox),
+    /// Kind 12: new names of mailboxes.
+    Rename(RenameMailboxes),
+    /// Kind 13: a name subscribed, or not any more.
+    Subscribe(Subscribe),
+    /// Kind 14: what a mailbox is for.
+    SpecialUse(SetSpecialUse),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,16 +137,125 @@ pub(super) struct StoreFlags {
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
     pub(super) modseq: u64,
-    /// UID and the flags from now on.
-    pub(super) changes: Vec<(u32, Flags)>,
+    pub(super) new_keywords: Vec<String>,
+    pub(super) changes: Vec<FlagsOf>,
+}
+
+/// The flags of one message from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FlagsOf {
+    pub(super) uid: u32,
+    pub(super) flags: Flags,
+    /// Numbers of keywords of its mailbox, growing.
+    pub(super) keywords: Vec<u16>,
+}
+
+impl FlagsOf {
+    fn put(&self, head: &mut Vec<u8>) {
+        head.put_u32(self.uid);
+        head.put_u32(self.flags.0);
+        head.put_u16s(&self.keywords);
+    }
+
+    fn take(take: &mut Take) -> Result<Self, Malformed> {
+        Ok(Self {
+            uid: take.u32()?,
+            flags: Flags(take.u32()?),
+            keywords: take.u16s()?,
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CreateMailbox {
+pub(super) struct CreateMailboxes {
     pub(super) account: AccountId,
+    pub(super) created: Vec<NewMailbox>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NewMailbox {
     pub(super) mailbox: MailboxId,
     pub(super) uidvalidity: u32,
+    pub(super) special_use: SpecialUse,
     pub(super) name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Append {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) modseq: u64,
+    pub(super) saved_ms: i64,
+    pub(super) new_keywords: Vec<String>,
+    /// New inodes for blobs that have all the links they may have: always [`Body::Copied`].
+    pub(super) copies: Vec<BlobRef>,
+    pub(super) messages: Vec<Appended>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Appended {
+    /// With the new UID.
+    pub(super) flags: FlagsOf,
+    pub(super) internal_date_ms: i64,
+    pub(super) identity: [u8; 16],
+    /// Brought by an earlier record.
+    pub(super) blob: u64,
+    pub(super) hash: Hash,
+    pub(super) octets: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopyMessages {
+    pub(super) account: AccountId,
+    pub(super) source: MailboxId,
+    pub(super) target: MailboxId,
+    /// MODSEQ of the new messages.
+    pub(super) modseq: u64,
+    /// MODSEQ of the source when the messages leave it, else 0.
+    pub(super) source_modseq: u64,
+    pub(super) saved_ms: i64,
+    /// Of the target.
+    pub(super) new_keywords: Vec<String>,
+    /// As in [`Append`].
+    pub(super) copies: Vec<BlobRef>,
+    pub(super) messages: Vec<CopiedMessage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopiedMessage {
+    pub(super) source_uid: u32,
+    /// With UID and keywords in the target.
+    pub(super) flags: FlagsOf,
+    pub(super) blob: u64,
+    pub(super) hash: Hash,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeleteMailbox {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    /// How long bodies stay that lose their last link.
+    pub(super) keep_until_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RenameMailboxes {
+    pub(super) account: AccountId,
+    pub(super) renamed: Vec<(MailboxId, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subscribe {
+    pub(super) account: AccountId,
+    pub(super) subscribed: bool,
+    pub(super) name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetSpecialUse {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) special_use: SpecialUse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +334,12 @@ impl Record {
             Self::Import(_) => 6,
             Self::Blob(_) => 7,
             Self::Drop(_) => 8,
+            Self::Append(_) => 9,
+            Self::Copy(_) => 10,
+            Self::Delete(_) => 11,
+            Self::Rename(_) => 12,
+            Self::Subscribe(_) => 13,
+            Self::SpecialUse(_) => 14,
         }
     }
 
@@ -228,7 +358,8 @@ impl Record {
 
     /// Whether it can take the last link of a blob away.
     pub(super) fn may_unlink(&self) -> bool {
-        matches!(self, Self::Expunge(_)) || matches!(self, Self::Account(account) if account.wipe)
+        matches!(self, Self::Expunge(_) | Self::Delete(_))
+            || matches!(self, Self::Account(account) if account.wipe)
     }
 
     pub(super) fn encode(&self) -> Encoded {
@@ -274,17 +405,19 @@ impl Record {
                 head.put_u64(record.account.0);
                 head.put_u32(record.mailbox.0);
                 head.put_u64(record.modseq);
+                head.put_strings(&record.new_keywords);
                 head.put_count(record.changes.len());
-                for (uid, flags) in &record.changes {
-                    head.put_u32(*uid);
-                    head.put_u32(flags.0);
-                }
+                record.changes.iter().for_each(|one| one.put(&mut head));
             }
             Self::Mailbox(record) => {
                 head.put_u64(record.account.0);
-                head.put_u32(record.mailbox.0);
-                head.put_u32(record.uidvalidity);
-                head.put_string(record.name.as_bytes());
+                head.put_count(record.created.len());
+                for new in &record.created {
+                    head.put_u32(new.mailbox.0);
+                    head.put_u32(new.uidvalidity);
+                    head.put_u8(new.special_use.0);
+                    head.put_string(new.name.as_bytes());
+                }
             }
             Self::Account(record) => {
                 head.put_u64(record.account.0);
@@ -304,10 +437,7 @@ impl Record {
             }
             Self::Import(record) => {
                 head.put_u64(record.account.0);
-                head.put_count(record.copies.len());
-                for copy in &record.copies {
-                    put_blob(&mut head, copy);
-                }
+                put_copies(&mut head, &record.copies);
                 head.put_count(record.numbers.len());
                 record
                     .numbers
@@ -326,6 +456,63 @@ impl Record {
                     head.put_u64(*number);
                     head.put_fixed(hash);
                 }
+            }
+            Self::Append(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u64(record.modseq);
+                head.put_i64(record.saved_ms);
+                head.put_strings(&record.new_keywords);
+                put_copies(&mut head, &record.copies);
+                head.put_count(record.messages.len());
+                for message in &record.messages {
+                    message.flags.put(&mut head);
+                    head.put_i64(message.internal_date_ms);
+                    head.put_fixed(&message.identity);
+                    head.put_u64(message.blob);
+                    head.put_fixed(&message.hash);
+                    head.put_u64(message.octets);
+                }
+            }
+            Self::Copy(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.source.0);
+                head.put_u32(record.target.0);
+                head.put_u64(record.modseq);
+                head.put_u64(record.source_modseq);
+                head.put_i64(record.saved_ms);
+                head.put_strings(&record.new_keywords);
+                put_copies(&mut head, &record.copies);
+                head.put_count(record.messages.len());
+                for message in &record.messages {
+                    head.put_u32(message.source_uid);
+                    message.flags.put(&mut head);
+                    head.put_u64(message.blob);
+                    head.put_fixed(&message.hash);
+                }
+            }
+            Self::Delete(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_i64(record.keep_until_ms);
+            }
+            Self::Rename(record) => {
+                head.put_u64(record.account.0);
+                head.put_count(record.renamed.len());
+                for (mailbox, name) in &record.renamed {
+                    head.put_u32(mailbox.0);
+                    head.put_string(name.as_bytes());
+                }
+            }
+            Self::Subscribe(record) => {
+                head.put_u64(record.account.0);
+                head.put_u8(u8::from(record.subscribed));
+                head.put_string(record.name.as_bytes());
+            }
+            Self::SpecialUse(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u8(record.special_use.0);
             }
         }
         Encoded {
@@ -384,17 +571,23 @@ impl Record {
                     account: AccountId(take.u64()?),
                     mailbox: MailboxId(take.u32()?),
                     modseq: take.u64()?,
-                    changes: take.list(8, |take| Ok((take.u32()?, Flags(take.u32()?))))?,
+                    new_keywords: take.list(4, Take::text)?,
+                    changes: take.list(12, FlagsOf::take)?,
                 };
                 take.end()?;
                 Ok(Self::Flags(record))
             }
             4 => {
-                let record = CreateMailbox {
+                let record = CreateMailboxes {
                     account: AccountId(take.u64()?),
-                    mailbox: MailboxId(take.u32()?),
-                    uidvalidity: take.u32()?,
-                    name: take.text()?,
+                    created: take.list(13, |take| {
+                        Ok(NewMailbox {
+                            mailbox: MailboxId(take.u32()?),
+                            uidvalidity: take.u32()?,
+                            special_use: SpecialUse(take.u8()?),
+                            name: take.text()?,
+                        })
+                    })?,
                 };
                 take.end()?;
                 Ok(Self::Mailbox(record))
@@ -420,7 +613,7 @@ impl Record {
             6 => {
                 let record = Import {
                     account: AccountId(take.u64()?),
-                    copies: take.list(65, |take| take_blob(take).map(|(blob, _)| blob))?,
+                    copies: take_copies(&mut take)?,
                     numbers: take.list(8, Take::u64)?,
                     items: take.list(4, Take::string)?,
                 };
@@ -441,6 +634,85 @@ impl Record {
                 take.end()?;
                 Ok(Self::Drop(record))
             }
+            9 => {
+                let record = Append {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    modseq: take.u64()?,
+                    saved_ms: take.i64()?,
+                    new_keywords: take.list(4, Take::text)?,
+                    copies: take_copies(&mut take)?,
+                    messages: take.list(84, |take| {
+                        Ok(Appended {
+                            flags: FlagsOf::take(take)?,
+                            internal_date_ms: take.i64()?,
+                            identity: take.fixed()?,
+                            blob: take.u64()?,
+                            hash: take.fixed()?,
+                            octets: take.u64()?,
+                        })
+                    })?,
+                };
+                take.end()?;
+                Ok(Self::Append(record))
+            }
+            10 => {
+                let record = CopyMessages {
+                    account: AccountId(take.u64()?),
+                    source: MailboxId(take.u32()?),
+                    target: MailboxId(take.u32()?),
+                    modseq: take.u64()?,
+                    source_modseq: take.u64()?,
+                    saved_ms: take.i64()?,
+                    new_keywords: take.list(4, Take::text)?,
+                    copies: take_copies(&mut take)?,
+                    messages: take.list(56, |take| {
+                        Ok(CopiedMessage {
+                            source_uid: take.u32()?,
+                            flags: FlagsOf::take(take)?,
+                            blob: take.u64()?,
+                            hash: take.fixed()?,
+                        })
+                    })?,
+                };
+                take.end()?;
+                Ok(Self::Copy(record))
+            }
+            11 => {
+                let record = DeleteMailbox {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    keep_until_ms: take.i64()?,
+                };
+                take.end()?;
+                Ok(Self::Delete(record))
+            }
+            12 => {
+                let record = RenameMailboxes {
+                    account: AccountId(take.u64()?),
+                    renamed: take.list(8, |take| Ok((MailboxId(take.u32()?), take.text()?)))?,
+                };
+                take.end()?;
+                Ok(Self::Rename(record))
+            }
+            13 => {
+                let record = Subscribe {
+                    account: AccountId(take.u64()?),
+                    subscribed: take.u8()? != 0,
+                    name: take.text()?,
+                };
+                take.end()?;
+                Ok(Self::Subscribe(record))
+            }
+            14 => {
+                let record = SetSpecialUse {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    special_use: SpecialUse(take.u8()?),
+                };
+                take.end()?;
+                Ok(Self::SpecialUse(record))
+            }
             _ => Err(take.malformed()),
         }
     }
@@ -458,6 +730,17 @@ fn put_blob(head: &mut Vec<u8>, blob: &BlobRef) -> Bytes {
         Body::Inline(bytes) => bytes.clone(),
         _ => Bytes::new(),
     }
+}
+
+fn put_copies(head: &mut Vec<u8>, copies: &[BlobRef]) {
+    head.put_count(copies.len());
+    for copy in copies {
+        put_blob(head, copy);
+    }
+}
+
+fn take_copies(take: &mut Take) -> Result<Vec<BlobRef>, Malformed> {
+    take.list(65, |take| take_blob(take).map(|(blob, _)| blob))
 }
 
 /// The blob, and whether its octets are the rest of the record.
@@ -495,143 +778,4 @@ fn take_last_blob(mut take: Take) -> Result<BlobRef, Malformed> {
     }
     blob.body = Body::Inline(bytes);
     Ok(blob)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn samples() -> Vec<Record> {
-        let blob = |body, octets| BlobRef {
-            number: 7,
-            hash: [9; 32],
-            octets,
-            body,
-        };
-        let to = DeliverTo {
-            account: AccountId(3),
-            epoch: Epoch(2),
-            inbox_uidvalidity: 5,
-            mailbox: MailboxId::INBOX,
-            uid: 8,
-            modseq: 13,
-            identity: [21; 16],
-            prologue: Bytes::from_static(b"Received: x\r\n"),
-        };
-        let deliver = |body, octets| {
-            Record::Deliver(Deliver {
-                at_ms: -1,
-                txn: [1; 16],
-                content_key: [2; 32],
-                received_ms: 1 << 40,
-                sender: Bytes::from_static(b"a@b"),
-                trace: Bytes::new(),
-                recipients: vec![to.clone(), to.clone()],
-                blob: blob(body, octets),
-            })
-        };
-        let (account, mailbox) = (AccountId(3), MailboxId(4));
-        vec![
-            deliver(Body::Inline(Bytes::from_static(b"body")), 4),
-            deliver(Body::Known, 4),
-            deliver(Body::Spilled([4; 16]), 1 << 33),
-            deliver(Body::Copied(6), 1),
-            Record::Expunge(Expunge {
-                account,
-                mailbox,
-                modseq: 9,
-                keep_until_ms: 1,
-                uids: vec![1, 5],
-            }),
-            Record::Flags(StoreFlags {
-                account,
-                mailbox,
-                modseq: 9,
-                changes: vec![(1, Flags::SEEN)],
-            }),
-            Record::Mailbox(CreateMailbox {
-                account,
-                mailbox,
-                uidvalidity: 77,
-                name: "Ärger".into(),
-            }),
-            Record::Account(SetAccount {
-                account,
-                state: State::Moved,
-                epoch: Epoch(9),
-                move_id: [3; 16],
-                elsewhere: Some(BackendName::new("b2").unwrap()),
-                inbox_uidvalidity: 0,
-                wipe: true,
-                keep_until_ms: 4,
-            }),
-            Record::Import(Import {
-                account,
-                copies: vec![blob(Body::Copied(6), 3)],
-                numbers: vec![7, 7],
-                items: vec![Bytes::from_static(b"i"), Bytes::from_static(b"j")],
-            }),
-            Record::Blob(PutBlob {
-                keep_until_ms: 4,
-                blob: blob(Body::Inline(Bytes::from_static(b"b")), 1),
-            }),
-            Record::Drop(DropBlobs {
-                blobs: vec![(1, [2; 32])],
-            }),
-        ]
-    }
-
-    fn payload(record: &Record) -> (u8, Bytes) {
-        let encoded = record.encode();
-        (
-            encoded.kind,
-            [&encoded.head[..], &encoded.body[..]].concat().into(),
-        )
-    }
-
-    #[test]
-    fn every_record_reads_back_as_it_was_written() {
-        for record in samples() {
-            let (kind, payload) = payload(&record);
-            assert_eq!(Record::decode(kind, payload).unwrap(), record);
-        }
-    }
-
-    #[test]
-    fn a_record_cut_anywhere_or_with_more_behind_it_is_refused() {
-        for record in samples() {
-            let (kind, payload) = payload(&record);
-            for cut in 0..payload.len() {
-                assert!(
-                    Record::decode(kind, payload.slice(..cut)).is_err(),
-                    "{record:?} cut at {cut}"
-                );
-            }
-            let longer = [&payload[..], b"x"].concat();
-            assert!(Record::decode(kind, longer.into()).is_err(), "{record:?}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_kind_or_version_is_refused() {
-        let (kind, payload) = payload(&samples()[0]);
-        assert!(Record::decode(99, payload.clone()).is_err());
-        let mut newer = payload.to_vec();
-        newer[0] = 2;
-        assert!(Record::decode(kind, newer.into()).is_err());
-    }
-
-    #[test]
-    fn the_bytes_of_version_1_stay() {
-        let all: Vec<u8> = samples()
-            .iter()
-            .flat_map(|record| payload(record).1)
-            .collect();
-        assert_eq!(
-            blake3::hash(&all).to_hex().as_str(),
-            include_str!("record.golden").trim_end()
-        );
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, IoSlice, Read};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use durable::{
-    Disk, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery, create_dir_durable,
+    Disk, DiskFile, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery,
+    create_dir_durable,
 };
 
 use super::apply::{Placed, apply_run};
@@ -28,6 +30,7 @@ use super::layout::{
 use super::pipe::Pipe;
 use super::record::Record;
 use super::sequencer::{Rules, Sequencer};
+use super::watch::Watchers;
 use super::{VolumeConfig, VolumeStatus};
 
 /// What the threads and the callers share.
@@ -37,9 +40,12 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) index: Index,
     pub(super) journal: JournalReader,
+    /// Open for as long as the volume, so that a checkpoint hears of everything that could not be written since.
+    pub(super) marker: Box<dyn DiskFile>,
     pub(super) intake: Intake,
     pub(super) apply_queue: Pipe<ApplyItem>,
     pub(super) files_queue: Pipe<FilesItem>,
+    pub(super) watchers: Arc<Watchers>,
     /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
     pub(super) position: AtomicU64,
     pub(super) applied: AtomicU64,
@@ -96,6 +102,7 @@ impl Shared {
         self.intake.close(true);
         self.apply_queue.abort();
         self.files_queue.abort();
+        self.watchers.close();
     }
 }
 
@@ -137,6 +144,7 @@ impl Inner {
     pub(super) fn close(&self) {
         self.shared.intake.close(false);
         self.join();
+        self.shared.watchers.close();
     }
 
     /// Stops at once, as a crash would, and waits until the threads are gone.
@@ -203,11 +211,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         ))
     })?;
     let journal_dir = layout.file(JOURNAL_DIR);
-    if !is_new
-        && !disk
-            .exists(&journal_dir)
-            .map_err(OpenError::io("look for", &journal_dir))?
-    {
+    if !is_new && !has_segment(&*disk, &journal_dir)? {
         return Err(OpenError::JournalLost {
             path: root.clone(),
             applied: applied.0,
@@ -242,14 +246,20 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         // Last of all: a folder with a marker is a whole volume.
         None => write_marker(&*disk, &config, &layout)?,
     };
+    let marker_path = layout.file(FORMAT_FILE);
+    let marker = disk
+        .open(&marker_path, OpenMode::Read)
+        .map_err(OpenError::io("open", &marker_path))?;
     let shared = Arc::new(Shared {
         layout,
+        marker,
         disk,
         index,
         journal: journal.reader(),
         intake: Intake::new(),
         apply_queue: Pipe::new(QUEUE_MAX_BYTES),
         files_queue: Pipe::new(QUEUE_MAX_BYTES),
+        watchers: Arc::default(),
         position: AtomicU64::new(recovery.next_lsn().0 - 1),
         applied: AtomicU64::new(applied.0),
         materialised: AtomicU64::new(done.0),
@@ -307,6 +317,8 @@ fn start(
         links_max: shared.config.links_max,
         expunge_grace_ms: i64::try_from(shared.config.expunge_grace.as_millis())
             .unwrap_or(i64::MAX / 2),
+        record_max_bytes: usize::try_from(shared.config.journal_segment_size_bytes / 2)
+            .unwrap_or(usize::MAX),
     };
     let sequencer = Sequencer::new(shared.index.clone(), rules, random()?)?;
     spawn("apply", Box::new(apply))?;
@@ -463,6 +475,18 @@ fn look_at(disk: &dyn Disk, layout: &Layout) -> Result<bool, OpenError> {
     }
 }
 
+/// Whether anything of the journal is left. A volume with a marker has a segment: without one it was lost, and with the
+/// index lost too nothing else would tell an emptied volume from a new one, which would give UIDs again (P3).
+fn has_segment(disk: &dyn Disk, journal_dir: &Path) -> Result<bool, OpenError> {
+    match disk.read_dir(journal_dir) {
+        Ok(names) => Ok(names
+            .iter()
+            .any(|name| Path::new(name).extension() == Some(OsStr::new("seg")))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io("list", journal_dir)(error)),
+    }
+}
+
 /// Held until the volume is dropped; the system lets it go when the process dies.
 fn lock(layout: &Layout) -> Result<File, OpenError> {
     let path = layout.file(LOCK_FILE);
@@ -563,7 +587,14 @@ fn refuse_untrusted(root: &Path) -> Result<(), OpenError> {
         0x00C3_6400 => "CephFS",
         0x5346_414F => "AFS",
         0x0BD0_0BD0 => "Lustre",
-        _ => return Ok(()),
+        // On local disks: ext4, XFS, Btrfs, ZFS, F2FS, bcachefs; and what tests and containers use: tmpfs, overlayfs.
+        0xEF53 | 0x5846_5342 | 0x9123_683E | 0x2FC1_2FC1 | 0xF2F5_2010 | 0xCA45_1A4E
+        | 0x0102_1994 | 0x794C_7630 => return Ok(()),
+        kind => {
+            let (path, kind) = (root.display(), format!("{kind:#x}"));
+            tracing::warn!(%path, kind, "volume lies on a file system that is not known here; make sure that its locks and syncs can be trusted");
+            return Ok(());
+        }
     };
     Err(OpenError::FileSystem {
         path: root.to_owned(),

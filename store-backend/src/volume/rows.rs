@@ -9,7 +9,9 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::codec::Malformed;
-use super::types::{AccountInfo, AccountState, Hash, MailboxId, MailboxInfo, MessageInfo};
+use super::types::{
+    AccountInfo, AccountState, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, SpecialUse,
+};
 
 /// Key of the tables `mailboxes`; mailbox 0 is the account's own row.
 pub(super) fn mailbox_key(account: AccountId, mailbox: MailboxId) -> [u8; 12] {
@@ -191,84 +193,159 @@ impl AccountRow {
     }
 }
 
-/// A mailbox: the fixed part, followed by the name.
+/// A mailbox: the fixed part, followed by the name and the keywords (each a length of one octet and that many).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
 #[repr(C)]
 struct MailboxBytes {
     version: u8,
-    /// For special use and subscription.
-    attributes: u8,
+    special_use: u8,
     name_octets: U16,
     uidvalidity: U32,
     uidnext: U32,
-    reserved: U32,
+    keyword_octets: U32,
     highestmodseq: U64,
     message_count: U64,
     size_octets: U64,
-    /// For counts of unseen and deleted messages, and MAILBOXID.
-    reserved_later: [u8; 24],
+    unseen_count: U32,
+    deleted_count: U32,
+    identity: [u8; 16],
+    stored_modseq: U64,
+    expunged_floor: U64,
+    expunged_ranges: U32,
+    reserved_later: [u8; 12],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MailboxRow {
+    pub(super) special_use: SpecialUse,
     pub(super) uidvalidity: u32,
     pub(super) uidnext: u32,
     pub(super) highestmodseq: u64,
     pub(super) message_count: u64,
     pub(super) size_octets: u64,
+    pub(super) unseen_count: u32,
+    pub(super) deleted_count: u32,
+    /// MAILBOXID.
+    pub(super) identity: [u8; 16],
+    /// The last change of flags. Messages with a greater MODSEQ are new since, and the last ones.
+    pub(super) stored_modseq: u64,
+    /// The history of expunged UIDs is whole for every MODSEQ above this.
+    pub(super) expunged_floor: u64,
+    /// Ranges of UIDs in that history.
+    pub(super) expunged_ranges: u32,
     pub(super) name: String,
+    /// A keyword's number is its place; none ever goes.
+    pub(super) keywords: Vec<String>,
 }
 
 impl MailboxRow {
-    pub(super) fn new(name: impl Into<String>, uidvalidity: u32) -> Self {
+    pub(super) fn new(
+        account: AccountId,
+        mailbox: MailboxId,
+        name: impl Into<String>,
+        uidvalidity: u32,
+    ) -> Self {
+        // Neither account nor number nor UIDVALIDITY is ever given twice; the row keeps it through renames and moves.
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&mailbox_key(account, mailbox));
+        hasher.update(&uidvalidity.to_be_bytes());
+        let mut identity = [0; 16];
+        identity.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self {
+            special_use: SpecialUse::default(),
             uidvalidity,
             uidnext: 1,
             highestmodseq: 1,
             message_count: 0,
             size_octets: 0,
+            unseen_count: 0,
+            deleted_count: 0,
+            identity,
+            stored_modseq: 0,
+            expunged_floor: 0,
+            expunged_ranges: 0,
             name: name.into(),
+            keywords: Vec::new(),
         }
     }
 
+    /// The number of a keyword, in any case.
+    pub(super) fn keyword(&self, keyword: &str) -> Option<u16> {
+        let place = self
+            .keywords
+            .iter()
+            .position(|known| known.eq_ignore_ascii_case(keyword))?;
+        u16::try_from(place).ok()
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
+        let keyword_octets: usize = self.keywords.iter().map(|keyword| 1 + keyword.len()).sum();
         let fixed = MailboxBytes {
             version: 1,
-            attributes: 0,
+            special_use: self.special_use.0,
             name_octets: u16::try_from(self.name.len())
                 .expect("a mailbox's name is limited")
                 .into(),
             uidvalidity: self.uidvalidity.into(),
             uidnext: self.uidnext.into(),
-            reserved: 0.into(),
+            keyword_octets: u32::try_from(keyword_octets)
+                .expect("keywords are limited")
+                .into(),
             highestmodseq: self.highestmodseq.into(),
             message_count: self.message_count.into(),
             size_octets: self.size_octets.into(),
-            reserved_later: [0; 24],
+            unseen_count: self.unseen_count.into(),
+            deleted_count: self.deleted_count.into(),
+            identity: self.identity,
+            stored_modseq: self.stored_modseq.into(),
+            expunged_floor: self.expunged_floor.into(),
+            expunged_ranges: self.expunged_ranges.into(),
+            reserved_later: [0; 12],
         };
-        [fixed.as_bytes(), self.name.as_bytes()].concat()
+        let mut out = [fixed.as_bytes(), self.name.as_bytes()].concat();
+        for keyword in &self.keywords {
+            out.push(u8::try_from(keyword.len()).expect("a keyword is limited"));
+            out.extend_from_slice(keyword.as_bytes());
+        }
+        out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let bad = Malformed {
             what: "mailbox row",
         };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| bad);
         let (fixed, rest) = MailboxBytes::read_from_prefix(bytes).map_err(|_| bad)?;
-        let name = rest
-            .get(..usize::from(fixed.name_octets.get()))
-            .ok_or(bad)?;
         if fixed.version != 1 {
             return Err(bad);
         }
+        let (name, rest) = rest
+            .split_at_checked(usize::from(fixed.name_octets.get()))
+            .ok_or(bad)?;
+        let mut rest = rest.get(..fixed.keyword_octets.get() as usize).ok_or(bad)?;
+        let mut keywords = Vec::new();
+        while let Some((octets, behind)) = rest.split_first() {
+            let (keyword, behind) = behind.split_at_checked(usize::from(*octets)).ok_or(bad)?;
+            keywords.push(text(keyword)?);
+            rest = behind;
+        }
         Ok(Self {
+            special_use: SpecialUse(fixed.special_use),
             uidvalidity: fixed.uidvalidity.get(),
             uidnext: fixed.uidnext.get(),
             highestmodseq: fixed.highestmodseq.get(),
             message_count: fixed.message_count.get(),
             size_octets: fixed.size_octets.get(),
-            name: String::from_utf8(name.to_vec()).map_err(|_| bad)?,
+            unseen_count: fixed.unseen_count.get(),
+            deleted_count: fixed.deleted_count.get(),
+            identity: fixed.identity,
+            stored_modseq: fixed.stored_modseq.get(),
+            expunged_floor: fixed.expunged_floor.get(),
+            expunged_ranges: fixed.expunged_ranges.get(),
+            name: text(name)?,
+            keywords,
         })
     }
 
@@ -276,16 +353,98 @@ impl MailboxRow {
         MailboxInfo {
             mailbox,
             name: self.name,
+            identity: self.identity,
+            special_use: self.special_use,
             uidvalidity: self.uidvalidity,
             uidnext: self.uidnext,
             highestmodseq: self.highestmodseq,
             message_count: self.message_count,
+            unseen_count: self.unseen_count.into(),
+            deleted_count: self.deleted_count.into(),
             size_octets: self.size_octets,
         }
     }
 }
 
-/// A message: all that SELECT and a fetch of flags need, in one fixed size, so that they are one sequential scan.
+/// Key of the table `expunged`: the UIDs that went with one MODSEQ.
+pub(super) fn expunged_key(account: AccountId, mailbox: MailboxId, modseq: u64) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..12].copy_from_slice(&mailbox_key(account, mailbox));
+    key[12..].copy_from_slice(&modseq.to_be_bytes());
+    key
+}
+
+/// Mailbox and MODSEQ of a key of `expunged`.
+pub(super) fn expunged_of(key: &[u8]) -> Option<(MailboxId, u64)> {
+    let (mailbox, modseq) = (key.get(8..12)?, key.get(12..20)?);
+    Some((
+        MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+        u64::from_be_bytes(modseq.try_into().ok()?),
+    ))
+}
+
+/// A value of `expunged`: version, three octets reserved, then ranges of UIDs with both ends.
+pub(super) fn encode_ranges(ranges: &[(u32, u32)]) -> Vec<u8> {
+    let mut out = vec![1, 0, 0, 0];
+    for (first, last) in ranges {
+        out.extend_from_slice(&first.to_le_bytes());
+        out.extend_from_slice(&last.to_le_bytes());
+    }
+    out
+}
+
+pub(super) fn decode_ranges(bytes: &[u8]) -> Result<Vec<(u32, u32)>, Malformed> {
+    let bad = Malformed {
+        what: "expunged row",
+    };
+    let (head, rest) = bytes.split_at_checked(4).ok_or(bad)?;
+    let ranges = <[[U32; 2]]>::ref_from_bytes(rest).map_err(|_| bad)?;
+    if head[0] != 1 {
+        return Err(bad);
+    }
+    Ok(ranges
+        .iter()
+        .map(|[first, last]| (first.get(), last.get()))
+        .collect())
+}
+
+/// Sorted UIDs as ranges.
+pub(super) fn ranges_of(uids: impl IntoIterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for uid in uids {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(uid) => *last = uid,
+            _ => ranges.push((uid, uid)),
+        }
+    }
+    ranges
+}
+
+/// Key of the table `subscriptions`. Names may be longer than a key.
+pub(super) fn subscription_key(account: AccountId, name: &str) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&account.0.to_be_bytes());
+    key[8..].copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16]);
+    key
+}
+
+/// A value of `subscriptions`: version, then the name.
+pub(super) fn encode_subscription(name: &str) -> Vec<u8> {
+    [&[1], name.as_bytes()].concat()
+}
+
+pub(super) fn decode_subscription(bytes: &[u8]) -> Result<String, Malformed> {
+    let bad = Malformed {
+        what: "subscription row",
+    };
+    match bytes.split_first() {
+        Some((1, name)) => String::from_utf8(name.to_vec()).map_err(|_| bad),
+        _ => Err(bad),
+    }
+}
+
+/// A message: all that SELECT and a fetch of flags need, so that they are one sequential scan. Followed by the numbers
+/// of its keywords, growing, 16 bits each.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
@@ -302,8 +461,8 @@ pub(super) struct MessageRow {
     pub(super) internal_date_ms: I64,
     pub(super) identity: [u8; 16],
     pub(super) prologue_octets: U32,
-    /// Which set of keywords it has; 0 none.
-    pub(super) keyword_set: U32,
+    /// How many keywords follow.
+    pub(super) keyword_count: U32,
     /// When it came into this mailbox (RFC 8514).
     pub(super) save_date_ms: I64,
     /// THREADID; 0 not known.
@@ -314,12 +473,34 @@ pub(super) struct MessageRow {
 }
 
 impl MessageRow {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// The row and its keywords.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, &[U16]), Malformed> {
         let bad = Malformed {
             what: "message row",
         };
-        let row = Self::read_from_bytes(bytes).map_err(|_| bad)?;
-        if row.version == 1 { Ok(row) } else { Err(bad) }
+        let (row, rest) = Self::read_from_prefix(bytes).map_err(|_| bad)?;
+        let keywords = <[U16]>::ref_from_bytes(rest).map_err(|_| bad)?;
+        if row.version == 1 && keywords.len() == row.keyword_count.get() as usize {
+            Ok((row, keywords))
+        } else {
+            Err(bad)
+        }
+    }
+
+    /// The row with these keywords.
+    pub(super) fn encode(mut self, keywords: &[u16]) -> Vec<u8> {
+        self.keyword_count = u32::try_from(keywords.len())
+            .expect("keywords are limited")
+            .into();
+        let mut out = self.as_bytes().to_vec();
+        for keyword in keywords {
+            out.extend_from_slice(&keyword.to_le_bytes());
+        }
+        out
+    }
+
+    pub(super) fn flags(&self) -> Flags {
+        Flags(self.flags.get())
     }
 
     pub(super) fn size_octets(&self) -> u64 {
@@ -330,10 +511,12 @@ impl MessageRow {
         MessageInfo {
             uid,
             modseq: self.modseq.get(),
-            flags: super::types::Flags(self.flags.get()),
+            flags: self.flags(),
             size_octets: self.size_octets(),
             prologue_octets: self.prologue_octets.get(),
             internal_date_ms: self.internal_date_ms.get(),
+            save_date_ms: self.save_date_ms.get(),
+            thread: self.thread.get(),
             identity: self.identity,
         }
     }
@@ -446,7 +629,7 @@ mod tests {
     #[test]
     fn rows_have_the_sizes_the_format_page_says() {
         assert_eq!(size_of::<AccountBytes>(), 88);
-        assert_eq!(size_of::<MailboxBytes>(), 64);
+        assert_eq!(size_of::<MailboxBytes>(), 96);
         assert_eq!(size_of::<MessageRow>(), 96);
         assert_eq!(size_of::<BlobRow>(), 104);
         assert_eq!(size_of::<TransactionRow>(), 24);
@@ -466,13 +649,18 @@ mod tests {
         assert!(AccountRow::decode(&bytes).is_err());
         let mailbox = MailboxRow {
             uidnext: 9,
-            ..MailboxRow::new("Ärger", 5)
+            keywords: vec!["$Forwarded".into(), "x".into()],
+            ..MailboxRow::new(AccountId(1), MailboxId(2), "Ärger", 5)
         };
         let mut bytes = mailbox.encode();
         assert_eq!(MailboxRow::decode(&bytes).unwrap(), mailbox);
         assert!(MailboxRow::decode(&bytes[..bytes.len() - 1]).is_err());
         bytes[0] = 2;
         assert!(MailboxRow::decode(&bytes).is_err());
+        let ranges = ranges_of([1, 2, 3, 7, 9, 10]);
+        assert_eq!(ranges, [(1, 3), (7, 7), (9, 10)]);
+        assert_eq!(decode_ranges(&encode_ranges(&ranges)).unwrap(), ranges);
+        assert_eq!(decode_subscription(&encode_subscription("a")).unwrap(), "a");
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! It runs on the commit thread alone. Its memory is ahead of the index by what is in flight: an entry loaded from
 //! the index stays true because nothing else changes accounts, and is only forgotten once the index has caught up
-//! with it. Message counts of mailboxes and sizes are kept by the apply thread only; entries here do not follow them.
+//! with it. Sizes, counts of flags and the history of expunged UIDs are kept by the apply thread only; entries here do not
+//! follow them.
 
 mod accounts;
 mod deliver;
 mod import;
 mod mailbox;
+mod messages;
 mod moves;
 
-pub(super) use mailbox::same_name;
+pub(super) use mailbox::canonical;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -93,6 +95,8 @@ pub(super) struct Sequencer {
 pub(super) struct Rules {
     pub(super) links_max: u64,
     pub(super) expunge_grace_ms: i64,
+    /// A record above this is refused: it must fit into a segment.
+    pub(super) record_max_bytes: usize,
 }
 
 /// A blob in flight.
@@ -171,24 +175,73 @@ impl Sequencer {
         let decided = match command {
             Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
             Command::EnsureAccount { account, epoch } => self.ensure_account(batch, account, epoch),
+            Command::Append {
+                account,
+                epoch,
+                mailbox,
+                messages,
+            } => self.append(batch, account, epoch, mailbox, messages),
+            Command::Copy {
+                account,
+                epoch,
+                source,
+                uids,
+                target,
+                leave,
+            } => self.copy(batch, account, epoch, source, uids, target, leave),
             Command::Expunge {
                 account,
                 epoch,
                 mailbox,
                 uids,
-            } => self.expunge(batch, account, epoch, mailbox, uids),
+                only_deleted,
+            } => self.expunge(batch, account, epoch, mailbox, uids, only_deleted),
             Command::StoreFlags {
                 account,
                 epoch,
                 mailbox,
                 uids,
                 change,
-            } => self.store_flags(batch, account, epoch, mailbox, uids, change),
+                unchanged_since,
+            } => self.store_flags(
+                batch,
+                account,
+                epoch,
+                mailbox,
+                uids,
+                &change,
+                unchanged_since,
+            ),
             Command::CreateMailbox {
                 account,
                 epoch,
                 name,
-            } => self.create_mailbox(batch, account, epoch, name),
+                special_use,
+            } => self.create_mailbox(batch, account, epoch, &name, special_use),
+            Command::DeleteMailbox {
+                account,
+                epoch,
+                name,
+            } => self.delete_mailbox(batch, account, epoch, &name),
+            Command::RenameMailbox {
+                account,
+                epoch,
+                from,
+                to,
+                inbox_uids,
+            } => self.rename_mailbox(batch, account, epoch, &from, &to, &inbox_uids),
+            Command::Subscribe {
+                account,
+                epoch,
+                name,
+                subscribed,
+            } => self.subscribe(batch, account, epoch, &name, subscribed),
+            Command::SetSpecialUse {
+                account,
+                epoch,
+                mailbox,
+                special_use,
+            } => self.set_special_use(batch, account, epoch, mailbox, special_use),
             Command::Freeze {
                 account,
                 epoch,
@@ -247,12 +300,9 @@ impl Sequencer {
                 .index
                 .blob(batch.txn, number)?
                 .ok_or(IndexError::Contradiction("an unlinked blob"))?;
-            // In flight: either linked again, or being dropped already.
-            if self
-                .blobs
-                .get(&blob.hash)
-                .is_some_and(|blob| blob.number == number)
-            {
+            // In flight: linked again, being dropped already, or followed by a new inode because links in flight
+            // have filled this one, which the snapshot does not show yet.
+            if self.blobs.contains_key(&blob.hash) {
                 continue;
             }
             drop.push((number, blob.hash));
@@ -266,22 +316,17 @@ impl Sequencer {
         let more = drop.len() == DROP_MAX;
         let last = batch.lsn();
         for (number, hash) in &drop {
-            // A newer blob with the same hash is not touched.
-            if !self.blobs.contains_key(hash)
-                && self
-                    .current(batch, hash)?
-                    .is_some_and(|blob| blob.number == *number)
-            {
-                self.touch(
-                    *hash,
-                    Blob {
-                        number: *number,
-                        links: 0,
-                        dropped: true,
-                        last,
-                    },
-                );
-            }
+            let blob = match self.current(batch, hash)? {
+                // It takes new links still; touched, so that the older one is not dropped twice.
+                Some(newer) if newer.number != *number => Blob { last, ..newer },
+                _ => Blob {
+                    number: *number,
+                    links: 0,
+                    dropped: true,
+                    last,
+                },
+            };
+            self.touch(*hash, blob);
         }
         batch.records.push(Record::Drop(DropBlobs { blobs: drop }));
         Ok(more)

@@ -4,7 +4,10 @@
 mod deliver;
 mod failure;
 mod mailbox;
+mod messages;
+mod model;
 mod moves;
+mod names;
 mod recovery;
 
 use std::os::unix::fs::MetadataExt;

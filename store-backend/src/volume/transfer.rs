@@ -13,9 +13,9 @@ use super::error::{IndexError, ReadError};
 use super::index::{Index, Table};
 use super::intake::Command;
 use super::item::{Content, MessageItem, SetHash};
-use super::read::{BlobReader, blocking};
+use super::read::blocking;
 use super::recovery::Shared;
-use super::rows::{MessageRow, TransactionRow, message_of};
+use super::rows::{MessageRow, TransactionRow, decode_ranges, expunged_of, message_of};
 use super::types::{Hash, Item, MoveId, Refusal};
 
 impl Volume {
@@ -135,20 +135,6 @@ impl Volume {
         .await
     }
 
-    /// A body by its hash; `None` when it is not here.
-    ///
-    /// # Errors
-    /// The index or the body cannot be read.
-    pub async fn read_blob(&self, hash: Hash) -> Result<Option<BlobReader>, ReadError> {
-        blocking(self.inner.shared(), move |shared| {
-            let found = shared.index.read(|txn| shared.index.blob_of(txn, &hash))?;
-            found
-                .map(|(number, row)| BlobReader::open(shared, number, &row))
-                .transpose()
-        })
-        .await
-    }
-
     /// Makes an imported account active with the epoch that the directory gave it. Repeatable.
     ///
     /// # Errors
@@ -209,7 +195,8 @@ impl Volume {
     }
 }
 
-/// The items of one account: the account, its mailboxes, then messages and transactions.
+/// The items of one account: the account, its mailboxes and subscriptions, then what was expunged, messages and
+/// transactions.
 pub struct Export {
     shared: Arc<Shared>,
     cursor: Option<Cursor>,
@@ -253,6 +240,7 @@ struct Cursor {
 enum Stage {
     Mailboxes,
     /// After this key.
+    Expunged(Vec<u8>),
     Messages(Vec<u8>),
     Transactions(Vec<u8>),
 }
@@ -278,22 +266,43 @@ impl Cursor {
                 for (mailbox, row) in index.mailboxes_of(txn, self.account)? {
                     items.push(Content::mailbox(mailbox, row).encode());
                 }
-                self.stage = Stage::Messages(first);
+                for name in index.subscriptions_of(txn, self.account)? {
+                    items.push(Content::Subscription { name }.encode());
+                }
+                self.stage = Stage::Expunged(first);
+            }
+            Stage::Expunged(after) => {
+                let last = page_of(index.expunged, txn, self.account, after, |key, value| {
+                    let (mailbox, modseq) =
+                        expunged_of(key).ok_or(IndexError::Contradiction("a key of expunged"))?;
+                    let ranges = decode_ranges(value)?;
+                    items.push(
+                        Content::Expunged {
+                            mailbox,
+                            modseq,
+                            ranges,
+                        }
+                        .encode(),
+                    );
+                    Ok(())
+                })?;
+                self.stage = match last {
+                    Some(key) => Stage::Expunged(key),
+                    None => Stage::Messages(first),
+                };
             }
             Stage::Messages(after) => {
                 let account = self.account;
                 let last = page_of(index.messages, txn, account, after, |key, value| {
                     let (mailbox, uid) =
                         message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
-                    let row = MessageRow::decode(value)?;
+                    let (row, keywords) = MessageRow::decode(value)?;
                     let blob = index
                         .blob(txn, row.blob.get())?
                         .ok_or(IndexError::Contradiction("a blob"))?;
-                    let prologue = prologue(index, txn, account, mailbox, uid)?;
-                    items.push(
-                        Content::Message(MessageItem::new(mailbox, uid, &row, &blob, prologue))
-                            .encode(),
-                    );
+                    let prologue = prologue(index, txn, account, mailbox, uid, &row)?;
+                    let message = MessageItem::new(mailbox, uid, (&row, keywords), &blob, prologue);
+                    items.push(Content::Message(message).encode());
                     Ok(())
                 })?;
                 self.stage = match last {

@@ -37,6 +37,8 @@ impl Flags {
     pub const DELETED: Self = Self(8);
     /// `\Draft`
     pub const DRAFT: Self = Self(16);
+    /// All of them.
+    pub const ALL: Self = Self(31);
 
     /// Whether every flag of `other` is set.
     #[must_use]
@@ -53,27 +55,91 @@ impl std::ops::BitOr for Flags {
     }
 }
 
+/// System flags and keywords, as a client names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlagSet {
+    /// The system flags.
+    pub system: Flags,
+    /// Keywords (RFC 9051 §2.3.2), in any case; the first spelling used in a mailbox is kept.
+    pub keywords: Vec<String>,
+}
+
+impl From<Flags> for FlagSet {
+    fn from(system: Flags) -> Self {
+        Self {
+            system,
+            keywords: Vec::new(),
+        }
+    }
+}
+
 /// What a STORE does to the flags (RFC 9051 §6.4.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlagChange {
     /// `FLAGS`: these and no others.
-    Replace(Flags),
+    Replace(FlagSet),
     /// `+FLAGS`
-    Add(Flags),
+    Add(FlagSet),
     /// `-FLAGS`
-    Remove(Flags),
+    Remove(FlagSet),
 }
 
 impl FlagChange {
-    /// The flags after the change.
+    /// What it names.
     #[must_use]
-    pub fn apply(self, before: Flags) -> Flags {
+    pub fn named(&self) -> &FlagSet {
         match self {
-            Self::Replace(flags) => flags,
-            Self::Add(flags) => Flags(before.0 | flags.0),
-            Self::Remove(flags) => Flags(before.0 & !flags.0),
+            Self::Replace(set) | Self::Add(set) | Self::Remove(set) => set,
         }
     }
+}
+
+/// The special uses of a mailbox (RFC 6154 §2, RFC 8457) as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpecialUse(pub u8);
+
+impl SpecialUse {
+    /// `\All`
+    pub const ALL: Self = Self(1);
+    /// `\Archive`
+    pub const ARCHIVE: Self = Self(2);
+    /// `\Drafts`
+    pub const DRAFTS: Self = Self(4);
+    /// `\Flagged`
+    pub const FLAGGED: Self = Self(8);
+    /// `\Junk`
+    pub const JUNK: Self = Self(16);
+    /// `\Sent`
+    pub const SENT: Self = Self(32);
+    /// `\Trash`
+    pub const TRASH: Self = Self(64);
+    /// `\Important`
+    pub const IMPORTANT: Self = Self(128);
+}
+
+/// One message of an APPEND.
+#[derive(Debug)]
+pub struct AppendMessage {
+    /// Its octets.
+    pub body: AppendBody,
+    /// System flags and keywords.
+    pub flags: FlagSet,
+    /// In milliseconds since 1970.
+    pub internal_date_ms: i64,
+}
+
+/// The octets of an [`AppendMessage`].
+#[derive(Debug)]
+pub enum AppendBody {
+    /// As they came.
+    Finished(FinishedBlob),
+    /// Given to [`super::Volume::put_blob`] before, so that many messages of one command do not wait in memory.
+    Put {
+        /// Their hash.
+        hash: Hash,
+        /// How many.
+        octets: u64,
+    },
 }
 
 /// One transaction's message for accounts of this volume.
@@ -174,6 +240,12 @@ pub enum Refusal {
     /// The name is taken.
     #[error("the mailbox exists")]
     MailboxExists,
+    /// Not a name a mailbox or keyword can have: empty, too long or deep, or with characters that are not allowed.
+    #[error("the name is not valid")]
+    BadName,
+    /// INBOX cannot be deleted, and no mailbox can be renamed to a place below itself.
+    #[error("this cannot be done to this mailbox")]
+    NotAllowed,
     /// The volume takes no writes.
     #[error("the volume takes no writes")]
     ReadOnly,
@@ -205,7 +277,10 @@ impl From<Refusal> for Outcome {
             | Refusal::BadItem => Self::Frozen,
             Refusal::Moved { backend, epoch } => Self::Moved { backend, epoch },
             Refusal::NoAccount => Self::NoAccount,
-            Refusal::NoMailbox | Refusal::MailboxExists => Self::NoMailbox,
+            Refusal::NoMailbox
+            | Refusal::MailboxExists
+            | Refusal::BadName
+            | Refusal::NotAllowed => Self::NoMailbox,
             Refusal::ReadOnly => Self::ReadOnly,
             Refusal::Full => Self::Full,
         }
@@ -258,6 +333,10 @@ pub struct MailboxInfo {
     pub mailbox: MailboxId,
     /// Its name, UTF-8, `/` between levels.
     pub name: String,
+    /// MAILBOXID (RFC 8474): never given twice; survives renames and moves of the account.
+    pub identity: [u8; 16],
+    /// What it is for.
+    pub special_use: SpecialUse,
     /// RFC 9051 §2.3.1.1.
     pub uidvalidity: u32,
     /// The UID the next message gets.
@@ -266,6 +345,10 @@ pub struct MailboxInfo {
     pub highestmodseq: u64,
     /// Messages in it.
     pub message_count: u64,
+    /// Messages without `\Seen`.
+    pub unseen_count: u64,
+    /// Messages with `\Deleted`.
+    pub deleted_count: u64,
     /// Octets of its messages, prologues included.
     pub size_octets: u64,
 }
@@ -285,6 +368,10 @@ pub struct MessageInfo {
     pub prologue_octets: u32,
     /// The internal date in milliseconds since 1970.
     pub internal_date_ms: i64,
+    /// When it came into this mailbox (RFC 8514), in milliseconds since 1970.
+    pub save_date_ms: i64,
+    /// THREADID (RFC 8474); 0 not known.
+    pub thread: u64,
     /// Names the message for ever, through restarts and moves: EMAILID, and UIDL by [`Self::uidl`].
     pub identity: [u8; 16],
 }
@@ -297,20 +384,119 @@ impl MessageInfo {
     }
 }
 
-/// The flags of one message after a STORE.
+/// What a STORE did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// MODSEQ of every changed message; 0 when none was.
+    pub modseq: u64,
+    /// Messages whose flags are in effect different from before, by UID.
+    pub changed: Vec<u32>,
+    /// Messages that UNCHANGEDSINCE kept from it (RFC 7162 §3.1.3), by UID.
+    pub failed: Vec<u32>,
+}
+
+/// What an expunge removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expunged {
+    /// The mailbox's HIGHESTMODSEQ by it; 0 when nothing was removed.
+    pub modseq: u64,
+    /// The messages, by UID.
+    pub uids: Vec<u32>,
+}
+
+/// Where an APPEND put its messages (RFC 4315 APPENDUID).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Of the mailbox.
+    pub uidvalidity: u32,
+    /// MODSEQ of every message.
+    pub modseq: u64,
+    /// One for each message, in order, without a gap.
+    pub uids: Vec<u32>,
+}
+
+/// Where a COPY or MOVE put messages (RFC 4315 COPYUID).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Of the target.
+    pub uidvalidity: u32,
+    /// MODSEQ of every new message; 0 when there was none.
+    pub modseq: u64,
+    /// HIGHESTMODSEQ of the source by a MOVE, else 0.
+    pub source_modseq: u64,
+    /// UID in the source, UID in the target, both growing.
+    pub uids: Vec<(u32, u32)>,
+}
+
+/// One message in a [`Snapshot`]: what SELECT and a FETCH of flags need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredFlags {
+pub struct Summary {
     /// Its UID.
     pub uid: u32,
-    /// The new flags.
+    /// System flags.
     pub flags: Flags,
-    /// The MODSEQ of the change.
+    /// RFC 7162.
     pub modseq: u64,
+    /// Octets a client reads: prologue and blob.
+    pub size_octets: u64,
+    /// In milliseconds since 1970.
+    pub internal_date_ms: i64,
+    /// When it came into this mailbox (RFC 8514), in milliseconds since 1970.
+    pub save_date_ms: i64,
+    /// Which of [`Snapshot::keyword_sets`] it has.
+    pub keyword_set: u32,
+}
+
+/// A mailbox and some or all of its messages at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The mailbox.
+    pub mailbox: MailboxInfo,
+    /// The mailbox's keywords; a keyword's number is its place. They only ever grow, so that numbers stay true.
+    pub keywords: Vec<String>,
+    /// Sets of numbers of keywords, growing; the first one is empty.
+    pub keyword_sets: Vec<Vec<u16>>,
+    /// The messages, by UID.
+    pub messages: Vec<Summary>,
+}
+
+impl Snapshot {
+    /// The keywords of a message of this snapshot.
+    pub fn keywords_of(&self, message: &Summary) -> impl Iterator<Item = &str> {
+        let set = self.keyword_sets.get(message.keyword_set as usize);
+        set.into_iter()
+            .flatten()
+            .filter_map(|number| self.keywords.get(usize::from(*number)))
+            .map(String::as_str)
+    }
+}
+
+/// What became of a mailbox since a MODSEQ (RFC 7162).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The mailbox now, with the messages that are new or have changed since.
+    pub now: Snapshot,
+    /// UIDs that are gone, as ranges with both ends, growing: those expunged since, or, when the history does not
+    /// reach back that far, every UID below UIDNEXT without a message (RFC 7162 §3.2.5.1 allows both).
+    pub vanished: Vec<(u32, u32)>,
 }
 
 /// One canonical item of an account: what a transfer carries and what the set-hash sums.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item(pub Bytes);
+
+/// A message and the blob it needs, as an [`Item`] names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedMessage {
+    /// Its mailbox.
+    pub mailbox: MailboxId,
+    /// Its UID.
+    pub uid: u32,
+    /// Its blob.
+    pub hash: Hash,
+    /// Octets of the blob.
+    pub octets: u64,
+}
 
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -327,3 +513,15 @@ impl std::fmt::Debug for Item {
 pub const RECIPIENTS_MAX: usize = 1000;
 /// Octets of one prologue: a Received line and a dozen filter headers take 4 KiB; a header block may have 256 KiB.
 pub const PROLOGUE_MAX_BYTES: usize = 64 << 10;
+/// Keywords of one mailbox (DESIGN §13).
+pub const KEYWORDS_MAX: usize = 512;
+/// Keywords of one message (DESIGN §13).
+pub const MESSAGE_KEYWORDS_MAX: usize = 128;
+/// Octets of one keyword; those in use have a dozen. A mailbox's keywords stand in its row, all of them.
+pub const KEYWORD_MAX_BYTES: usize = 128;
+/// Messages of one APPEND: the literals a command may have (DESIGN §13).
+pub const APPEND_MESSAGES_MAX: usize = 1000;
+/// Octets of a mailbox's name (DESIGN §13).
+pub const MAILBOX_NAME_MAX_BYTES: usize = 1024;
+/// Levels of a mailbox's name (DESIGN §13).
+pub const MAILBOX_DEPTH_MAX: usize = 64;

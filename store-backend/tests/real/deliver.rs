@@ -182,6 +182,12 @@ async fn a_commit_that_does_not_fit_its_stream_is_refused_and_nothing_is_kept() 
         refused(deliver(&link, &announced, MESSAGE, &commit(MESSAGE, &[1])).await),
         "too_large"
     );
+    let long_path = DeliverOpen {
+        reverse_path: "x".repeat(1025),
+        ..open(1, &[1])
+    };
+    let long_path = deliver(&link, &long_path, MESSAGE, &commit(MESSAGE, &[1])).await;
+    assert_eq!(refused(long_path), "malformed");
     deliver(&link, &open(9, &[1]), MESSAGE, &commit(MESSAGE, &[1]))
         .await
         .unwrap();

@@ -2,6 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use daemon::identity::Role;
+use daemon::link::Link;
+use directory_api::{AccountId, Epoch};
+use store_api::MoveId;
+use store_api::deliver::Outcome;
+use store_api::transfer::{Freeze, Pull, TransferClient, TransferError};
+
+use crate::deliver::{commit, deliver, open};
 use crate::site::{Dialogue, PATIENCE, Site, until_listed};
 
 #[tokio::test]
@@ -72,7 +80,7 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
     assert!(lmtp.deliver(&["ann"], b"Subject: old\r\n\r\n").await[0].starts_with("250 "));
     drop(until_listed(&backend, "ann", 1).await);
     backend.kill();
-    site.directory.claim_newer();
+    site.directory.claim_position(1000);
     backend.start();
     let began = Instant::now();
     while backend
@@ -90,4 +98,68 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
     pop3.ask("DELE 1", "+OK").await;
     pop3.ask("QUIT", "-ERR").await;
     drop(until_listed(&backend, "ann", 1).await);
+    // Nor is the old copy moved to where it would be taken for the account.
+    let migrator = TransferClient::new(site.link(Role::Migrator, &backend));
+    let (account, move_id) = (AccountId(1), MoveId::from_octets([7; 16]));
+    let freeze = Freeze {
+        account,
+        epoch: Epoch(1),
+        move_id,
+    };
+    let pull = Pull {
+        account: AccountId(2),
+        move_id,
+        source: backend.name.clone(),
+        source_address: backend.link.to_string(),
+        source_epoch: Epoch(1),
+    };
+    for refused in [
+        migrator.freeze(&freeze).await.err(),
+        migrator.pull(&pull).await.err(),
+    ] {
+        assert!(
+            matches!(&refused, Some(TransferError::Refused(problem)) if problem.code == "unavailable"),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_restored_volume_is_found_out_although_it_took_mail_while_the_directory_was_away() {
+    let mut site = Site::new().await;
+    site.directory.home(1, "b1", 1);
+    let mut backend = site.backend("b1").await;
+    let take = async |link: &Link, number: u8| {
+        let message = [b'0' + number];
+        deliver(link, &open(number, &[1]), &message, &commit(&message, &[1]))
+            .await
+            .is_ok_and(|reply| matches!(reply.results[0].outcome, Outcome::Committed { .. }))
+    };
+    let link = site.link(Role::MxFrontend, &backend);
+    assert!(take(&link, 1).await);
+    // One record is here; the directory knows of three.
+    backend.kill();
+    site.directory.claim_position(3);
+    site.stop_directory().await;
+    backend.start();
+    let began = Instant::now();
+    let mut number = 1;
+    while number < 9 {
+        assert!(began.elapsed() < PATIENCE, "nothing is taken");
+        if take(&link, number + 1).await {
+            number += 1;
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    site.start_directory().await;
+    while backend
+        .get("/health")
+        .await
+        .is_none_or(|answer| !answer.contains("older than the directory knows"))
+    {
+        assert!(began.elapsed() < PATIENCE, "it is not found out");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!take(&link, 10).await, "it takes no more");
 }

@@ -18,7 +18,7 @@ use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::wire::{
     AnnounceReply, AnnounceRequest, Backend as Announced, KeysReply, Located, LoginReply,
-    LookupReply, LookupRequest, LookupResult, Verdict, code, path,
+    LookupReply, LookupRequest, LookupResult, Verdict, VolumePosition, code, path,
 };
 use directory_api::{
     AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, Service,
@@ -250,6 +250,14 @@ impl Backend {
         statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
+    /// Calls it has made to read from files.
+    pub(crate) fn reads(&self) -> u64 {
+        let path = format!("/proc/{}/io", self.process.id());
+        let io = std::fs::read_to_string(path).unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
+        line.unwrap().parse().unwrap()
+    }
+
     /// What its plain HTTP listener answers.
     pub(crate) async fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.metrics).await.ok()?;
@@ -315,7 +323,8 @@ struct Known {
     addresses: HashMap<Address, Vec<AccountId>>,
     homes: HashMap<AccountId, Home>,
     backends: HashMap<BackendName, Announced>,
-    newer: bool,
+    /// What was announced; a later position replaces an earlier one, never the other way round.
+    positions: HashMap<BackendName, Vec<VolumePosition>>,
 }
 
 impl Directory {
@@ -350,9 +359,11 @@ impl Directory {
             .insert(AccountId(account), home);
     }
 
-    /// Claims to have seen a later position of every volume than the volume has.
-    pub(crate) fn claim_newer(&self) {
-        self.state.lock().unwrap().newer = true;
+    /// Claims to have seen this position of every volume.
+    pub(crate) fn claim_position(&self, position: u64) {
+        let mut state = self.state.lock().unwrap();
+        let volumes = state.positions.values_mut().flatten();
+        volumes.for_each(|volume| volume.position = position);
     }
 
     pub(crate) fn grant(&self, account: u64, backend: &str, epoch: u64, service: Service) -> Grant {
@@ -460,11 +471,16 @@ async fn announce(
         accounts: 0,
     };
     let mut state = directory.state.lock().unwrap();
-    state.backends.insert(request.backend, backend);
-    let mut known = request.volumes;
-    known
-        .iter_mut()
-        .for_each(|volume| volume.position += u64::from(state.newer));
+    state.backends.insert(request.backend.clone(), backend);
+    let known = state.positions.get(&request.backend).cloned();
+    let known = known.unwrap_or_default();
+    if known
+        .iter()
+        .zip(&request.volumes)
+        .all(|(known, announced)| known.position <= announced.position)
+    {
+        state.positions.insert(request.backend, request.volumes);
+    }
     Json(AnnounceReply {
         change: ChangeNumber(1),
         state: BackendState::Active,

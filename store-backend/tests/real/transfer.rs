@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use daemon::identity::Role;
 use directory_api::{AccountId, Epoch, Service};
-use store_api::MoveId;
 use store_api::deliver::Outcome;
 use store_api::session::{OpenError, Session, SessionOpen};
 use store_api::transfer::{
-    AccountState, Activate, Export, Freeze, Pull, PullProgress, Release, SummaryQuery,
+    AccountState, Activate, Blob, Export, Freeze, Pull, PullProgress, Release, SummaryQuery,
     TransferClient, TransferError, Undo,
 };
+use store_api::{BlobHash, MoveId};
 
 use crate::deliver::{commit, deliver, open};
 use crate::site::{Backend, Dialogue, PATIENCE, Site, until_listed};
@@ -240,7 +240,7 @@ async fn a_discarded_import_leaves_nothing_and_the_source_serves_on() {
     moving.pull().await.unwrap();
     for _ in 0..2 {
         let left = moving.target.discard(&moving.undo()).await.unwrap();
-        assert_ne!(left.state, AccountState::Active);
+        assert_eq!(left.state, AccountState::Absent);
         assert_eq!((left.messages, left.octets), (0, 0));
     }
     moving.source.thaw(&moving.undo()).await.unwrap();
@@ -299,4 +299,27 @@ async fn mail_is_given_away_only_to_a_back_end_and_only_while_frozen() {
         count += 1;
     }
     assert!(count >= 6, "account, mailbox and four messages at least");
+
+    // A message of the account, by the hash of somebody else's mail on the same volume.
+    let secret = b"Subject: for bob alone\r\n\r\n";
+    let front_end = moving.site.link(Role::MxFrontend, &moving.from);
+    let delivered = deliver(&front_end, &open(9, &[2]), secret, &commit(secret, &[2])).await;
+    assert!(delivered.unwrap().results[0].outcome.is_kept());
+    let wanted = |uid, octets: &[u8]| Blob {
+        account: ACCOUNT,
+        move_id: moving.id,
+        mailbox: 1,
+        uid,
+        hash: BlobHash(*blake3::hash(octets).as_bytes()),
+    };
+    let code = async |blob| match sibling.blob(&blob).await {
+        Err(TransferError::Refused(problem)) => problem.code.into_owned(),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => "given".to_owned(),
+    };
+    let last = b"Subject: last\r\n\r\n";
+    assert_eq!(code(wanted(5, last)).await, "given");
+    assert_eq!(code(wanted(5, secret)).await, "not_found");
+    assert_eq!(code(wanted(4, last)).await, "not_found");
+    assert_eq!(code(wanted(99, last)).await, "not_found");
 }

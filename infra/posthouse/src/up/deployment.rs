@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::config::{Settings, load};
 use daemon::identity::{Authority, Identity, Role};
+use daemon::public_tls::TlsFiles;
 use directory_api::operator::{PKI_FOLDER, identity_files};
 
 use super::UpError;
@@ -113,7 +114,7 @@ fn certificates(data: &Path) -> Result<(), UpError> {
             authority.issue(role, name, &files)?;
         }
     }
-    let (certificate, key) = public_files(data);
+    let (certificate, key) = public_paths(data);
     if !certificate.exists() {
         authority.issue_public(
             &[HOSTNAME, "localhost", "127.0.0.1", "::1"],
@@ -132,7 +133,15 @@ fn make_folder(path: &Path) -> Result<(), DataError> {
     })
 }
 
-fn public_files(data: &Path) -> (PathBuf, PathBuf) {
+fn public_files(data: &Path) -> TlsFiles {
+    let (certificate, key) = public_paths(data);
+    TlsFiles {
+        certificate: Some(certificate),
+        key: Some(key),
+    }
+}
+
+fn public_paths(data: &Path) -> (PathBuf, PathBuf) {
     let pki = data.join(PKI_FOLDER);
     (pki.join("public.pem"), pki.join("public.key"))
 }
@@ -162,7 +171,6 @@ impl Made<'_> {
 
     fn mx(&self) -> mx_frontend::Config {
         let node = Node::Mx;
-        let (certificate, key) = public_files(self.data);
         mx_frontend::Config {
             listen: self.at(Port::Smtp),
             hostname: HOSTNAME.to_owned(),
@@ -170,17 +178,13 @@ impl Made<'_> {
             metrics_listen: self.at(Port::Metrics(node)),
             postmaster: format!("postmaster@{}", super::accounts::DOMAIN),
             identity: identity_files(self.data, node.name()),
-            tls: mx_frontend::Tls {
-                certificate: Some(certificate),
-                key: Some(key),
-            },
+            tls: public_files(self.data),
             ..mx_frontend::Config::default()
         }
     }
 
     fn proxy(&self) -> pop_imap_proxy::Config {
         let node = Node::Proxy;
-        let (certificate, key) = public_files(self.data);
         pop_imap_proxy::Config {
             pop3: Some(self.at(Port::Pop3)),
             pop3s: Some(self.at(Port::Pop3s)),
@@ -191,17 +195,13 @@ impl Made<'_> {
             metrics_listen: self.at(Port::Metrics(node)),
             plaintext_login_on_loopback: self.plaintext,
             identity: identity_files(self.data, node.name()),
-            tls: pop_imap_proxy::Tls {
-                certificate: Some(certificate),
-                key: Some(key),
-            },
+            tls: public_files(self.data),
             ..pop_imap_proxy::Config::default()
         }
     }
 
     fn backend(&self, at: usize) -> store_backend::Config {
         let name = BACKENDS[at];
-        let (certificate, key) = public_files(self.data);
         store_backend::Config {
             name: name.to_owned(),
             data: self.data.join(name),
@@ -217,10 +217,7 @@ impl Made<'_> {
                 plaintext_login: self.plaintext,
                 ..store_backend::Listeners::default()
             },
-            tls: store_backend::PublicTlsFiles {
-                certificate: Some(certificate),
-                key: Some(key),
-            },
+            tls: public_files(self.data),
             ..store_backend::Config::default()
         }
     }

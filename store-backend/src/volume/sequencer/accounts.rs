@@ -1,6 +1,6 @@
 //! The sequencer's view of accounts, and who may write to them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use directory_api::{AccountId, Epoch};
 use durable::Lsn;
@@ -10,13 +10,15 @@ use super::super::intake::Reply;
 use super::super::layout::NUMBER_LIMIT;
 use super::super::record::{Record, SetAccount};
 use super::super::rows::{AccountRow, MailboxRow, State};
-use super::super::types::{Flags, MailboxId, Refusal, TransactionId};
+use super::super::types::{Flags, Hash, MailboxId, MoveId, Refusal, TransactionId};
 use super::{Batch, Decided, Sequencer, Stop, check_epoch};
 
 /// An account with what is in flight.
 pub(super) struct Account {
     pub(super) row: Option<AccountRow>,
     pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
+    /// Loaded when they are first needed.
+    pub(super) subscriptions: Option<BTreeSet<String>>,
     /// The last record that changed it.
     pub(super) last: Lsn,
     /// The last record that emptied it: until that is applied, a snapshot shows what is no more.
@@ -27,10 +29,23 @@ pub(super) struct Account {
 }
 
 /// A message that the index does not yet show as it will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InFlight {
-    Has(Flags),
+    Has(Known),
     Gone,
+}
+
+/// What decisions need of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) flags: Flags,
+    /// Numbers of keywords, growing.
+    pub(super) keywords: Vec<u16>,
+    pub(super) modseq: u64,
+    pub(super) blob: u64,
+    pub(super) octets: u64,
+    /// The blob's; `None` when the index has the blob.
+    pub(super) hash: Option<Hash>,
 }
 
 #[derive(Clone, Copy)]
@@ -59,10 +74,10 @@ impl Account {
         self.last = lsn;
     }
 
-    pub(super) fn in_flight(&self, mailbox: MailboxId, uid: u32) -> Option<InFlight> {
+    pub(super) fn in_flight(&self, mailbox: MailboxId, uid: u32) -> Option<&InFlight> {
         self.messages
             .get(&(mailbox, uid))
-            .map(|(_, message)| *message)
+            .map(|(_, message)| message)
     }
 
     pub(super) fn has_in_flight(&self, txn: &TransactionId) -> bool {
@@ -105,10 +120,18 @@ impl Account {
         Ok(row)
     }
 
+    /// Whether it ever held a message or mailbox here, or was in a move. A first session alone does not count.
+    pub(super) fn was_used(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| {
+            row.move_id != MoveId::default() || row.mailbox_next > MailboxId::INBOX.0 + 1
+        }) || self.mailboxes.values().any(|mailbox| mailbox.uidnext > 1)
+    }
+
     /// Empties it, as a wipe does.
     pub(super) fn wipe(&mut self, lsn: Lsn) {
         self.wiped = lsn;
         self.mailboxes.clear();
+        self.subscriptions = Some(BTreeSet::new());
         self.transactions.clear();
         self.messages.clear();
         self.touched.clear();
@@ -158,6 +181,7 @@ impl Sequencer {
         Ok(Account {
             row,
             mailboxes,
+            subscriptions: None,
             last: Lsn(0),
             wiped: Lsn(0),
             transactions: HashMap::new(),
@@ -181,7 +205,7 @@ impl Sequencer {
             row.uidvalidity_last = now_s.max(1);
             entry.mailboxes.insert(
                 MailboxId::INBOX,
-                MailboxRow::new("INBOX", row.uidvalidity_last),
+                MailboxRow::new(account, MailboxId::INBOX, "INBOX", row.uidvalidity_last),
             );
             let uidvalidity = row.uidvalidity_last;
             entry.row = Some(row);

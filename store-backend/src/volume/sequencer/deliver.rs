@@ -8,7 +8,7 @@ use super::super::record::{Body, Deliver, DeliverTo, Record};
 use super::super::types::{
     Delivery, Flags, MailboxId, Outcome, PROLOGUE_MAX_BYTES, Recipient, Refusal, TransactionId,
 };
-use super::accounts::InFlight;
+use super::accounts::{InFlight, Known};
 use super::{Batch, Bring, Sequencer, Stop, blob_ref};
 
 impl Sequencer {
@@ -79,7 +79,15 @@ impl Sequencer {
                         }
                     });
                     body = None;
-                    let to = self.number(batch, &txn, recipient, inbox_uidvalidity)?;
+                    let known = Known {
+                        flags: Flags::default(),
+                        keywords: Vec::new(),
+                        modseq: 0,
+                        blob: number,
+                        octets,
+                        hash: Some(hash),
+                    };
+                    let to = self.number(batch, &txn, recipient, inbox_uidvalidity, known)?;
                     outcomes.push(Outcome::Committed {
                         uid: to.uid,
                         lsn: batch.lsn(),
@@ -144,6 +152,7 @@ impl Sequencer {
         txn: &TransactionId,
         recipient: Recipient,
         inbox_uidvalidity: u32,
+        known: Known,
     ) -> Result<DeliverTo, Stop> {
         let identity = self.identities.next();
         let lsn = batch.lsn();
@@ -157,10 +166,12 @@ impl Sequencer {
             .ok_or(Refusal::NoMailbox)?;
         let uid = mailbox.uidnext;
         mailbox.uidnext += 1;
+        mailbox.message_count += 1;
         mailbox.highestmodseq += 1;
         let modseq = mailbox.highestmodseq;
         account.touch_transaction(lsn, *txn);
-        account.touch_message(lsn, recipient.mailbox, uid, InFlight::Has(Flags::default()));
+        let known = Known { modseq, ..known };
+        account.touch_message(lsn, recipient.mailbox, uid, InFlight::Has(known));
         Ok(DeliverTo {
             account: recipient.account,
             epoch,

@@ -8,10 +8,13 @@ use super::super::blob::FinishedBlob;
 use super::super::intake::Reply;
 use super::super::item::{Content, MessageItem};
 use super::super::record::{Body, Import, PutBlob, Record};
-use super::super::rows::{MailboxRow, State};
-use super::super::types::{Flags, Hash, Item, MailboxId, MoveId, PROLOGUE_MAX_BYTES, Refusal};
-use super::accounts::{Account, InFlight};
-use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
+use super::super::rows::State;
+use super::super::types::{
+    Flags, Hash, Item, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, MoveId,
+    PROLOGUE_MAX_BYTES, Refusal,
+};
+use super::accounts::{Account, InFlight, Known};
+use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref, canonical};
 
 impl Sequencer {
     pub(super) fn put_blob(
@@ -84,13 +87,24 @@ impl Sequencer {
                     }
                     record.numbers.push(blob.number);
                     let entry = self.account(batch, account)?;
-                    let in_flight = InFlight::Has(message.flags);
+                    let known = Known {
+                        flags: message.flags,
+                        keywords: message.keywords.clone(),
+                        modseq: message.modseq,
+                        blob: blob.number,
+                        octets: message.octets,
+                        hash: Some(message.hash),
+                    };
+                    let in_flight = InFlight::Has(known);
                     entry.touch_message(lsn, message.mailbox, message.uid, in_flight);
+                    if let Some(row) = entry.mailboxes.get_mut(&message.mailbox) {
+                        row.message_count += 1;
+                    }
                     if let Some(row) = &mut entry.row {
                         row.message_count += 1;
                     }
                 }
-                other => take_over(self.account(batch, account)?, other),
+                other => take_over(self.account(batch, account)?, account, other),
             }
             record.items.push(item);
         }
@@ -152,18 +166,42 @@ fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Cont
         let content = Content::decode(&item.0).map_err(|_| Refusal::BadItem)?;
         let fits = match &content {
             Content::Account { account: named, .. } => *named == account,
-            Content::Mailbox { mailbox, name, .. } => {
-                coming.push(*mailbox);
-                mailbox.0 > 0 && !name.is_empty() && name.len() <= 1024
+            Content::Mailbox(item) => {
+                coming.push(item.mailbox);
+                let short = |keyword: &String| keyword.len() <= KEYWORD_MAX_BYTES;
+                item.mailbox.0 > 0
+                    && canonical(&item.name).is_ok_and(|name| name == item.name)
+                    && item.keywords.len() <= KEYWORDS_MAX
+                    && item.keywords.iter().all(short)
             }
             Content::Message(message) => {
                 let known = entry.mailboxes.contains_key(&message.mailbox)
                     || coming.contains(&message.mailbox);
+                let keywords = &message.keywords;
+                let numbered = keywords.len() <= MESSAGE_KEYWORDS_MAX
+                    && keywords.is_sorted_by(|one, next| one < next)
+                    && keywords
+                        .last()
+                        .is_none_or(|last| usize::from(*last) < KEYWORDS_MAX);
                 let twice = seen
                     .insert((message.mailbox, message.uid), message.flags)
                     .is_some();
-                known && !twice && message.uid > 0 && message.prologue.len() <= PROLOGUE_MAX_BYTES
+                known
+                    && numbered
+                    && !twice
+                    && message.uid > 0
+                    && message.prologue.len() <= PROLOGUE_MAX_BYTES
             }
+            Content::Expunged {
+                mailbox, ranges, ..
+            } => {
+                let known = entry.mailboxes.contains_key(mailbox) || coming.contains(mailbox);
+                known
+                    && ranges
+                        .iter()
+                        .all(|(first, last)| 0 < *first && first <= last)
+            }
+            Content::Subscription { name } => canonical(name).is_ok_and(|same| same == *name),
             Content::Transaction { .. } => true,
         };
         if !fits {
@@ -174,7 +212,7 @@ fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Cont
     Ok(contents)
 }
 
-fn take_over(entry: &mut Account, content: &Content) {
+fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
     match content {
         Content::Account {
             mailbox_next,
@@ -185,22 +223,19 @@ fn take_over(entry: &mut Account, content: &Content) {
                 (row.mailbox_next, row.uidvalidity_last) = (*mailbox_next, *uidvalidity_last);
             }
         }
-        Content::Mailbox {
-            mailbox,
-            uidvalidity,
-            uidnext,
-            highestmodseq,
-            name,
-        } => {
-            let row = entry
+        Content::Mailbox(item) => {
+            let known = entry.mailboxes.remove(&item.mailbox);
+            entry
                 .mailboxes
-                .entry(*mailbox)
-                .or_insert_with(|| MailboxRow::new(name.clone(), *uidvalidity));
-            row.name.clone_from(name);
-            (row.uidvalidity, row.uidnext, row.highestmodseq) =
-                (*uidvalidity, *uidnext, *highestmodseq);
+                .insert(item.mailbox, item.row(account, known));
         }
-        Content::Message(_) | Content::Transaction { .. } => {}
+        Content::Subscription { name } => {
+            // Emptied, and so known, since the import began or the entry was loaded.
+            if let Some(names) = &mut entry.subscriptions {
+                names.insert(name.clone());
+            }
+        }
+        Content::Message(_) | Content::Transaction { .. } | Content::Expunged { .. } => {}
     }
 }
 

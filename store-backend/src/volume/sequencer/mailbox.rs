@@ -1,213 +1,314 @@
-//! Verbs on one mailbox: expunge, flags, create.
+//! Verbs on mailboxes and their names: create, delete, rename, subscribe, special use.
 
 use directory_api::{AccountId, Epoch};
 
-use super::super::error::IndexError;
 use super::super::intake::Reply;
-use super::super::record::{CreateMailbox, Expunge, Record, StoreFlags};
+use super::super::record::{
+    CreateMailboxes, DeleteMailbox, NewMailbox, Record, RenameMailboxes, SetSpecialUse, Subscribe,
+};
 use super::super::rows::MailboxRow;
-use super::super::types::{FlagChange, Flags, MailboxId, Refusal, StoredFlags};
-use super::accounts::InFlight;
+use super::super::types::{
+    MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES, MailboxId, Refusal, SpecialUse,
+};
+use super::accounts::Account;
 use super::{Batch, Decided, Sequencer, Stop};
 
 impl Sequencer {
-    pub(super) fn expunge(
-        &mut self,
-        batch: &mut Batch<'_>,
-        account: AccountId,
-        epoch: Epoch,
-        mailbox: MailboxId,
-        uids: Vec<u32>,
-    ) -> Result<Decided, Stop> {
-        self.writable_mailbox(batch, account, epoch, mailbox)?;
-        let mut uids = checked(uids)?;
-        let mut failed = None;
-        uids.retain(|uid| match self.flags_now(batch, account, mailbox, *uid) {
-            Ok(flags) => flags.is_some(),
-            Err(error) => {
-                failed.get_or_insert(error);
-                false
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let count = uids.len();
-        if count > 0 {
-            let lsn = batch.lsn();
-            let keep_until_ms = batch.now_ms + self.rules.expunge_grace_ms;
-            let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
-            for uid in &uids {
-                entry.touch_message(lsn, mailbox, *uid, InFlight::Gone);
-            }
-            if let Some(row) = &mut entry.row {
-                row.message_count -= count as u64;
-            }
-            batch.records.push(Record::Expunge(Expunge {
-                account,
-                mailbox,
-                modseq,
-                keep_until_ms,
-                uids,
-            }));
-        }
-        Ok(Decided::AfterApply(Reply::Expunged(count)))
-    }
-
-    pub(super) fn store_flags(
-        &mut self,
-        batch: &mut Batch<'_>,
-        account: AccountId,
-        epoch: Epoch,
-        mailbox: MailboxId,
-        uids: Vec<u32>,
-        change: FlagChange,
-    ) -> Result<Decided, Stop> {
-        self.writable_mailbox(batch, account, epoch, mailbox)?;
-        let mut changes = Vec::new();
-        for uid in checked(uids)? {
-            if let Some(before) = self.flags_now(batch, account, mailbox, uid)? {
-                let after = change.apply(before);
-                if after != before {
-                    changes.push((uid, after));
-                }
-            }
-        }
-        let mut stored = Vec::new();
-        if !changes.is_empty() {
-            let lsn = batch.lsn();
-            let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
-            for (uid, flags) in &changes {
-                entry.touch_message(lsn, mailbox, *uid, InFlight::Has(*flags));
-                stored.push(StoredFlags {
-                    uid: *uid,
-                    flags: *flags,
-                    modseq,
-                });
-            }
-            batch.records.push(Record::Flags(StoreFlags {
-                account,
-                mailbox,
-                modseq,
-                changes,
-            }));
-        }
-        Ok(Decided::AfterApply(Reply::Stored(stored)))
-    }
-
     pub(super) fn create_mailbox(
         &mut self,
         batch: &mut Batch<'_>,
         account: AccountId,
         epoch: Epoch,
-        name: String,
+        name: &str,
+        special_use: SpecialUse,
     ) -> Result<Decided, Stop> {
-        if name.is_empty()
-            || name.len() > MAILBOX_NAME_MAX_BYTES
-            || name.chars().any(char::is_control)
-        {
-            return Err(Refusal::Full.into());
+        let name = canonical(name)?;
+        let entry = self.account(batch, account)?;
+        entry.writable(epoch)?;
+        if entry.mailbox_named(&name).is_some() {
+            return Err(Refusal::MailboxExists.into());
         }
+        let mut names = missing_parents(entry, &name);
+        names.push(name);
+        let created = self.new_mailboxes(batch, account, names, special_use)?;
+        Ok(Decided::AfterApply(Reply::Mailbox(created)))
+    }
+
+    /// Makes mailboxes; the last one has the special use. Answers its number.
+    fn new_mailboxes(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        names: Vec<String>,
+        special_use: SpecialUse,
+    ) -> Result<MailboxId, Stop> {
         let lsn = batch.lsn();
         let now_s = u32::try_from(batch.now_ms / 1000).unwrap_or(u32::MAX);
         let entry = self.account(batch, account)?;
-        entry.writable(epoch)?;
-        let taken = entry
-            .mailboxes
-            .values()
-            .any(|mailbox| same_name(&mailbox.name, &name));
-        if taken {
-            return Err(Refusal::MailboxExists.into());
-        }
-        if entry.mailboxes.len() >= MAILBOXES_MAX {
+        if entry.mailboxes.len() + names.len() > MAILBOXES_MAX {
             return Err(Refusal::Full.into());
         }
         let row = entry.row.as_mut().ok_or(Refusal::NoAccount)?;
-        // Seconds, so that a volume restored from an old copy gives others; growing, so that they are unique.
-        row.uidvalidity_last = now_s.max(row.uidvalidity_last.saturating_add(1));
-        let (uidvalidity, mailbox) = (row.uidvalidity_last, MailboxId(row.mailbox_next));
-        row.mailbox_next += 1;
-        entry
-            .mailboxes
-            .insert(mailbox, MailboxRow::new(name.clone(), uidvalidity));
+        let mut created = Vec::with_capacity(names.len());
+        for name in names {
+            // Seconds, so that a volume restored from an old copy gives others; growing, so that they are unique, and
+            // a name made again has another one.
+            row.uidvalidity_last = now_s.max(row.uidvalidity_last.saturating_add(1));
+            created.push(NewMailbox {
+                mailbox: MailboxId(row.mailbox_next),
+                uidvalidity: row.uidvalidity_last,
+                special_use: SpecialUse::default(),
+                name,
+            });
+            row.mailbox_next += 1;
+        }
+        let last = created.last_mut().ok_or(Refusal::BadName)?;
+        last.special_use = special_use;
+        let mailbox = last.mailbox;
+        for new in &created {
+            let row = MailboxRow {
+                special_use: new.special_use,
+                ..MailboxRow::new(account, new.mailbox, new.name.clone(), new.uidvalidity)
+            };
+            entry.mailboxes.insert(new.mailbox, row);
+        }
         entry.last = lsn;
-        batch.records.push(Record::Mailbox(CreateMailbox {
-            account,
-            mailbox,
-            uidvalidity,
-            name,
-        }));
-        Ok(Decided::AfterApply(Reply::Mailbox(mailbox)))
+        batch
+            .records
+            .push(Record::Mailbox(CreateMailboxes { account, created }));
+        Ok(mailbox)
     }
 
-    fn writable_mailbox(
+    /// Mailboxes below it stay, and with them its name (RFC 3501 §6.3.4).
+    pub(super) fn delete_mailbox(
         &mut self,
-        batch: &Batch<'_>,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        name: &str,
+    ) -> Result<Decided, Stop> {
+        let name = canonical(name)?;
+        let lsn = batch.lsn();
+        let entry = self.account(batch, account)?;
+        entry.writable(epoch)?;
+        let mailbox = entry.mailbox_named(&name).ok_or(Refusal::NoMailbox)?;
+        if mailbox == MailboxId::INBOX {
+            return Err(Refusal::NotAllowed.into());
+        }
+        let gone = entry.mailboxes.remove(&mailbox);
+        if let (Some(row), Some(gone)) = (&mut entry.row, gone) {
+            row.message_count = row.message_count.saturating_sub(gone.message_count);
+        }
+        entry.last = lsn;
+        batch.records.push(Record::Delete(DeleteMailbox {
+            account,
+            mailbox,
+            keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+        }));
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    /// `inbox_uids`: the messages that go along when it is INBOX that gets another name.
+    pub(super) fn rename_mailbox(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        from: &str,
+        to: &str,
+        inbox_uids: &[u32],
+    ) -> Result<Decided, Stop> {
+        let (from, to) = (canonical(from)?, canonical(to)?);
+        let record_max_bytes = self.rules.record_max_bytes;
+        let entry = self.account(batch, account)?;
+        entry.writable(epoch)?;
+        if entry.mailbox_named(&to).is_some() {
+            return Err(Refusal::MailboxExists.into());
+        }
+        if from == INBOX {
+            return self.rename_inbox(batch, account, epoch, to, inbox_uids);
+        }
+        if to == from || below(&to, &from).is_some() {
+            return Err(Refusal::NotAllowed.into());
+        }
+        let mut renamed = Vec::new();
+        let mut record_bytes = 0;
+        for (mailbox, row) in &entry.mailboxes {
+            let rest = if row.name == from {
+                Some("")
+            } else {
+                below(&row.name, &from)
+            };
+            if let Some(rest) = rest {
+                let name = canonical(&format!("{to}{rest}"))?;
+                record_bytes += 8 + name.len();
+                renamed.push((*mailbox, name));
+            }
+        }
+        if renamed.is_empty() {
+            return Err(Refusal::NoMailbox.into());
+        }
+        if record_bytes > record_max_bytes {
+            return Err(Refusal::Full.into());
+        }
+        let stays = |row: &MailboxRow| row.name != from && below(&row.name, &from).is_none();
+        if renamed.iter().any(|(_, name)| {
+            let known = entry.mailboxes.values().filter(|row| stays(row));
+            known.into_iter().any(|row| row.name == *name)
+        }) {
+            return Err(Refusal::MailboxExists.into());
+        }
+        let parents = missing_parents(entry, &to);
+        if !parents.is_empty() {
+            self.new_mailboxes(batch, account, parents, SpecialUse::default())?;
+        }
+        let lsn = batch.lsn();
+        let entry = self.account(batch, account)?;
+        for (mailbox, name) in &renamed {
+            if let Some(row) = entry.mailboxes.get_mut(mailbox) {
+                row.name.clone_from(name);
+            }
+        }
+        entry.last = lsn;
+        batch
+            .records
+            .push(Record::Rename(RenameMailboxes { account, renamed }));
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    /// INBOX itself stays, and what is below it (RFC 3501 §6.3.5).
+    fn rename_inbox(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        to: String,
+        uids: &[u32],
+    ) -> Result<Decided, Stop> {
+        let entry = self.account(batch, account)?;
+        let mut names = missing_parents(entry, &to);
+        names.push(to);
+        let target = self.new_mailboxes(batch, account, names, SpecialUse::default())?;
+        for slice in uids.chunks(RENAME_SLICE) {
+            let inbox = MailboxId::INBOX;
+            self.copy(batch, account, epoch, inbox, slice.to_vec(), target, true)?;
+        }
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        name: &str,
+        subscribed: bool,
+    ) -> Result<Decided, Stop> {
+        let name = canonical(name)?;
+        let lsn = batch.lsn();
+        self.account(batch, account)?.writable(epoch)?;
+        if self.account(batch, account)?.subscriptions.is_none() {
+            // Nothing of it is in flight: who changes it loads it, and an entry stays until all it has is applied.
+            let known = self.index.subscriptions_of(batch.txn, account)?;
+            self.account(batch, account)?.subscriptions = Some(known);
+        }
+        let entry = self.account(batch, account)?;
+        let names = entry.subscriptions.get_or_insert_default();
+        if subscribed && names.len() >= SUBSCRIPTIONS_MAX {
+            return Err(Refusal::Full.into());
+        }
+        let differs = if subscribed {
+            names.insert(name.clone())
+        } else {
+            names.remove(&name)
+        };
+        if differs {
+            entry.last = lsn;
+            batch.records.push(Record::Subscribe(Subscribe {
+                account,
+                subscribed,
+                name,
+            }));
+        }
+        Ok(Decided::AfterApply(Reply::Done))
+    }
+
+    pub(super) fn set_special_use(
+        &mut self,
+        batch: &mut Batch<'_>,
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
-    ) -> Result<(), Stop> {
-        let entry = self.account(batch, account)?;
-        entry.writable(epoch)?;
-        entry.mailboxes.get(&mailbox).ok_or(Refusal::NoMailbox)?;
-        Ok(())
-    }
-
-    fn next_modseq(
-        &mut self,
-        batch: &Batch<'_>,
-        account: AccountId,
-        mailbox: MailboxId,
-    ) -> Result<(u64, &mut super::accounts::Account), Stop> {
-        let entry = self.account(batch, account)?;
-        let row = entry
-            .mailboxes
-            .get_mut(&mailbox)
-            .ok_or(Refusal::NoMailbox)?;
-        row.highestmodseq += 1;
-        Ok((row.highestmodseq, entry))
-    }
-
-    /// The flags a message will have when all that is in flight is applied; `None` if it does not exist then.
-    fn flags_now(
-        &self,
-        batch: &Batch<'_>,
-        account: AccountId,
-        mailbox: MailboxId,
-        uid: u32,
-    ) -> Result<Option<Flags>, IndexError> {
-        match self
-            .accounts
-            .get(&account)
-            .and_then(|entry| entry.in_flight(mailbox, uid))
+        special_use: SpecialUse,
+    ) -> Result<Decided, Stop> {
+        let lsn = batch.lsn();
+        if self
+            .writable_mailbox(batch, account, epoch, mailbox)?
+            .special_use
+            != special_use
         {
-            Some(InFlight::Has(flags)) => Ok(Some(flags)),
-            Some(InFlight::Gone) => Ok(None),
-            None => {
-                let row = self.index.message(batch.txn, account, mailbox, uid)?;
-                Ok(row.map(|row| Flags(row.flags.get())))
+            let entry = self.account(batch, account)?;
+            if let Some(row) = entry.mailboxes.get_mut(&mailbox) {
+                row.special_use = special_use;
             }
+            entry.last = lsn;
+            batch.records.push(Record::SpecialUse(SetSpecialUse {
+                account,
+                mailbox,
+                special_use,
+            }));
         }
+        Ok(Decided::AfterApply(Reply::Done))
     }
 }
 
-/// INBOX is one name in any case (RFC 9051 §5.1).
-pub(in crate::volume) fn same_name(one: &str, other: &str) -> bool {
-    one == other || one.eq_ignore_ascii_case("INBOX") && other.eq_ignore_ascii_case("INBOX")
-}
-
-fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
-    if uids.len() > UIDS_MAX {
-        return Err(Refusal::Full);
+impl Account {
+    fn mailbox_named(&self, name: &str) -> Option<MailboxId> {
+        let mut all = self.mailboxes.iter();
+        all.find(|(_, row)| row.name == name).map(|(id, _)| *id)
     }
-    uids.sort_unstable();
-    uids.dedup();
-    Ok(uids)
 }
 
-/// DESIGN §13.
-const MAILBOX_NAME_MAX_BYTES: usize = 1024;
+/// The one way a name is kept: no `/` at its end (RFC 3501 §6.3.3 lets a client put one), INBOX as first level in
+/// capitals, for it is one name in any case (RFC 9051 §5.1).
+pub(in crate::volume) fn canonical(name: &str) -> Result<String, Refusal> {
+    let name = name.strip_suffix('/').unwrap_or(name);
+    let (first, rest) = name
+        .find('/')
+        .map_or((name, ""), |place| name.split_at(place));
+    let levels = || name.split('/');
+    if name.len() > MAILBOX_NAME_MAX_BYTES
+        || levels().count() > MAILBOX_DEPTH_MAX
+        || levels().any(str::is_empty)
+        || name.chars().any(char::is_control)
+    {
+        return Err(Refusal::BadName);
+    }
+    if first.eq_ignore_ascii_case(INBOX) {
+        return Ok(format!("{INBOX}{rest}"));
+    }
+    Ok(name.to_owned())
+}
+
+/// What follows `above` in a name below it, beginning with `/`.
+fn below<'n>(name: &'n str, above: &str) -> Option<&'n str> {
+    name.strip_prefix(above)
+        .filter(|rest| rest.starts_with('/'))
+}
+
+/// The mailboxes above a name that do not exist, the topmost first (RFC 9051 §6.3.4).
+fn missing_parents(entry: &Account, name: &str) -> Vec<String> {
+    name.match_indices('/')
+        .map(|(place, _)| &name[..place])
+        .filter(|parent| entry.mailbox_named(parent).is_none())
+        .map(str::to_owned)
+        .collect()
+}
+
+const INBOX: &str = "INBOX";
 /// An account's mailboxes are all in memory while it is written to.
 const MAILBOXES_MAX: usize = 10_000;
-/// One command's UIDs stand in one record and are applied in one transaction.
-const UIDS_MAX: usize = 100_000;
+/// Names may be subscribed that no mailbox has; as many as mailboxes.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Messages moved by one record: far below a record's limit, whatever keywords they have.
+const RENAME_SLICE: usize = 2000;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source:  Active ─freeze▶ Frozen ─release▶ Moved        Frozen ─thaw▶ Active
-//! target:  (none, Moved, empty) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
+//! target:  (none, Moved, unused) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
 //! ```
 
 use directory_api::{AccountId, BackendName, Epoch};
@@ -98,7 +98,9 @@ impl Sequencer {
             Some(row) => match row.state {
                 State::Importing if row.move_id == move_id => return Ok(DONE),
                 State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
-                State::Active if row.message_count > 0 => return Err(Refusal::WrongState.into()),
+                // A pull that comes late must not take the account from its home. Messages do not tell: a home may have
+                // none and still be bound to its UIDs (P3).
+                State::Active if entry.was_used() => return Err(Refusal::WrongState.into()),
                 // What was left here from an earlier stay is old; what comes replaces it.
                 State::Active | State::Moved => row.epoch,
             },
@@ -111,9 +113,8 @@ impl Sequencer {
             ..AccountRow::new(known_epoch)
         });
         // Replaced by the item when it comes.
-        entry
-            .mailboxes
-            .insert(MailboxId::INBOX, MailboxRow::new("INBOX", 1));
+        let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", 1);
+        entry.mailboxes.insert(MailboxId::INBOX, inbox);
         self.push_account(batch, account, 1, true)?;
         Ok(DONE)
     }

@@ -1,3 +1,6 @@
+use super::super::error::IndexError;
+use super::super::record::Record;
+use super::super::sequencer::{Batch, Rules, Sequencer};
 use super::*;
 
 const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
@@ -226,5 +229,88 @@ async fn journal_segments_are_released_and_used_again() {
             60_008 + expected(ANN, b"").len()
         );
     }
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
+    let dir = TempDir::new().unwrap();
+    let one_link = VolumeConfig {
+        links_max: 1,
+        expunge_grace: Duration::from_secs(3600),
+        ..config(dir.path())
+    };
+    let volume = Volume::open(one_link, Arc::new(RealDisk)).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    volume
+        .expunge(ANN, E1, MailboxId::INBOX, vec![1])
+        .await
+        .unwrap();
+    // The grace period ends while a delivery fills the old inode again and begins a new one.
+    let finished = blob(&volume, BODY).await;
+    let shared = volume.inner.shared();
+    let rules = Rules {
+        record_max_bytes: usize::MAX,
+        links_max: 1,
+        expunge_grace_ms: 0,
+    };
+    let mut sequencer = Sequencer::new(shared.index.clone(), rules, [0; 32]).unwrap();
+    let delivery = Delivery {
+        txn: txn(2),
+        sender: Vec::new(),
+        content_key: [0; 32],
+        blob: finished,
+        trace: String::new(),
+        received_ms: 0,
+        recipients: vec![to(ANN), to(BOB)],
+    };
+    let dropped = shared
+        .index
+        .read(|txn| {
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            sequencer.decide(&mut batch, Command::Deliver(delivery))?;
+            sequencer.drop_unlinked(&mut batch)?;
+            let is_drop = |record: &Record| matches!(record, Record::Drop(_));
+            Ok::<_, IndexError>(batch.records.iter().any(is_drop))
+        })
+        .unwrap();
+    assert!(!dropped, "the first message is linked to it");
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inode_that_lost_its_links_is_dropped_once() {
+    let dir = TempDir::new().unwrap();
+    let one_link = VolumeConfig {
+        links_max: 1,
+        expunge_grace: Duration::from_secs(3600),
+        ..config(dir.path())
+    };
+    let volume = Volume::open(one_link, Arc::new(RealDisk)).unwrap();
+    for number in 1..=2 {
+        deliver(&volume, number, BODY, &[ANN]).await;
+    }
+    volume
+        .expunge(ANN, E1, MailboxId::INBOX, vec![1])
+        .await
+        .unwrap();
+    let shared = volume.inner.shared();
+    let rules = Rules {
+        record_max_bytes: usize::MAX,
+        links_max: 1,
+        expunge_grace_ms: 0,
+    };
+    let mut sequencer = Sequencer::new(shared.index.clone(), rules, [0; 32]).unwrap();
+    let dropped = shared
+        .index
+        .read(|txn| {
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            // The second time the first is not applied yet.
+            sequencer.drop_unlinked(&mut batch)?;
+            sequencer.drop_unlinked(&mut batch)?;
+            Ok::<_, IndexError>(batch.records.len())
+        })
+        .unwrap();
+    assert_eq!(dropped, 1);
     volume.close();
 }

@@ -1,5 +1,6 @@
 use std::io::ErrorKind;
 
+use durable::Disk as _;
 use testkit::fault_disk::{FaultDisk, Loss, Operation};
 
 use super::*;
@@ -230,4 +231,71 @@ async fn a_blob_with_a_wrong_octet_is_never_given_out_whole() {
         );
     }
     volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_refused_by_a_full_disk_leaves_no_large_body_behind() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::new(1);
+    let volume = open_on(&disk, &dir).unwrap();
+    let finished = blob(&volume, &vec![b'x'; BLOB_INLINE_MAX_BYTES + 1]).await;
+    let incoming = dir.path().join("incoming");
+    assert_eq!(disk.read_dir(&incoming).unwrap().len(), 1);
+    settle_disk(&disk);
+    disk.set_capacity(0);
+    // More than what is left of the segment.
+    let recipients = (1..=RECIPIENTS_MAX as u64).map(|number| Recipient {
+        prologue: vec![b'p'; 4000],
+        ..to(AccountId(number))
+    });
+    let delivery = Delivery {
+        txn: txn(1),
+        sender: Vec::new(),
+        content_key: [0; 32],
+        blob: finished,
+        trace: String::new(),
+        received_ms: 0,
+        recipients: recipients.collect(),
+    };
+    let outcomes = volume.deliver(delivery).await;
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::ReadOnly));
+    disk.set_capacity(u64::MAX);
+    // The next batch is decided when the refused one is forgotten.
+    assert_eq!(uid(&deliver(&volume, 2, BODY, &[ANN]).await[0]), 1);
+    assert_eq!(disk.read_dir(&incoming).unwrap().len(), 0);
+    volume.close();
+    assert_eq!(volume.status().read_only, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_outlives_the_inode_it_was_made_from() {
+    for seed in 0..24 {
+        let dir = TempDir::new().unwrap();
+        let disk = FaultDisk::new(seed);
+        let config = || VolumeConfig {
+            links_max: 1,
+            ..config_without_checkpoints(dir.path())
+        };
+        let volume = Volume::open(config(), Arc::new(disk.clone())).unwrap();
+        deliver(&volume, 1, BODY, &[ANN]).await;
+        settle_checkpoint(&volume);
+        // A second inode, copied from the first, which goes when its only message goes.
+        deliver(&volume, 2, BODY, &[BOB]).await;
+        volume
+            .expunge(ANN, E1, MailboxId::INBOX, vec![1])
+            .await
+            .unwrap();
+        settle_unlinked(&volume).await;
+        volume.inner.crash();
+        drop(volume);
+        disk.power_on(Loss::ALL[seed as usize % 3]);
+        let volume = Volume::open(config(), Arc::new(disk.clone())).unwrap();
+        settle(&volume);
+        assert_eq!(
+            text(&volume, BOB, 1).await,
+            expected(BOB, BODY),
+            "seed {seed}"
+        );
+        volume.close();
+    }
 }

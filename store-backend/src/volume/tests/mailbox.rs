@@ -9,32 +9,31 @@ async fn flags_are_replaced_added_and_removed_with_a_growing_modseq() {
     for number in 1..=3 {
         deliver(&volume, number, BODY, &[ANN]).await;
     }
-    let store = |uids, change| volume.store_flags(ANN, E1, MailboxId::INBOX, uids, change);
-    let first = store(vec![1, 2, 9], FlagChange::Add(Flags::SEEN))
+    let store = |uids, change| volume.store_flags(ANN, E1, MailboxId::INBOX, uids, change, None);
+    let first = store(vec![1, 2, 9], FlagChange::Add(Flags::SEEN.into()))
         .await
         .unwrap();
+    assert_eq!(first.changed, [1, 2]);
     assert_eq!(
-        first
-            .iter()
-            .map(|stored| (stored.uid, stored.flags))
-            .collect::<Vec<_>>(),
-        [(1, Flags::SEEN), (2, Flags::SEEN)]
+        store(vec![1], FlagChange::Add(Flags::SEEN.into()))
+            .await
+            .unwrap(),
+        Stored::default()
     );
-    assert_eq!(
-        store(vec![1], FlagChange::Add(Flags::SEEN)).await.unwrap(),
-        []
-    );
-    store(vec![1], FlagChange::Replace(Flags::FLAGGED | Flags::DRAFT))
+    store(
+        vec![1],
+        FlagChange::Replace((Flags::FLAGGED | Flags::DRAFT).into()),
+    )
+    .await
+    .unwrap();
+    let last = store(vec![1], FlagChange::Remove(Flags::DRAFT.into()))
         .await
         .unwrap();
-    let last = store(vec![1], FlagChange::Remove(Flags::DRAFT))
-        .await
-        .unwrap();
-    assert!(last[0].modseq > first[0].modseq);
+    assert!(last.modseq > first.modseq);
     let inbox = volume.mailbox(ANN, "inbox").await.unwrap().unwrap();
     assert_eq!(
         (inbox.highestmodseq, inbox.uidnext, inbox.message_count),
-        (last[0].modseq, 4, 3)
+        (last.modseq, 4, 3)
     );
     let messages = volume.messages(ANN, MailboxId::INBOX).await.unwrap();
     assert_eq!(
@@ -50,8 +49,8 @@ async fn expunge_removes_the_link_and_with_the_last_one_the_blob_and_no_uid_come
     let volume = open(&dir);
     deliver(&volume, 1, BODY, &[ANN, BOB]).await;
     let expunge = |account, uids| volume.expunge(account, E1, MailboxId::INBOX, uids);
-    assert_eq!(expunge(ANN, vec![1, 1, 5]).await.unwrap(), 1);
-    assert_eq!(expunge(ANN, vec![1]).await.unwrap(), 0);
+    assert_eq!(expunge(ANN, vec![1, 1, 5]).await.unwrap().uids, [1]);
+    assert_eq!(expunge(ANN, vec![1]).await.unwrap(), Expunged::default());
     settle_unlinked(&volume).await;
     assert!(!link_path(dir.path(), ANN, 1).exists());
     assert_eq!(inode(&link_path(dir.path(), BOB, 1)).1, 2);
@@ -67,7 +66,7 @@ async fn expunge_removes_the_link_and_with_the_last_one_the_blob_and_no_uid_come
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(expunge(BOB, vec![1]).await.unwrap(), 1);
+    assert_eq!(expunge(BOB, vec![1]).await.unwrap().uids, [1]);
     settle_unlinked(&volume).await;
     assert_eq!(files_below(&dir.path().join("blobs")), NO_FILES);
     assert_eq!(
@@ -93,7 +92,7 @@ async fn a_blob_that_is_delivered_again_while_its_last_message_goes_is_not_lost(
             volume.expunge(ANN, E1, MailboxId::INBOX, vec![last]),
             deliver(&volume, number, BODY, &[ANN])
         );
-        assert_eq!(gone.unwrap(), 1);
+        assert_eq!(gone.unwrap().uids.len(), 1);
         last = uid(&outcomes[0]);
     }
     settle_unlinked(&volume).await;
@@ -127,29 +126,50 @@ async fn mailboxes_have_their_own_numbers_and_growing_uidvalidity() {
     let dir = TempDir::new().unwrap();
     let volume = open(&dir);
     assert_eq!(
-        volume.create_mailbox(ANN, E1, "Sent").await,
+        volume
+            .create_mailbox(ANN, E1, "Sent", SpecialUse::default())
+            .await,
         Err(Refusal::NoAccount)
     );
     volume.ensure_account(ANN, E1).await.unwrap();
-    let sent = volume.create_mailbox(ANN, E1, "Sent").await.unwrap();
-    let work = volume.create_mailbox(ANN, E1, "Work/Ärger").await.unwrap();
+    let sent = volume
+        .create_mailbox(ANN, E1, "Sent", SpecialUse::default())
+        .await
+        .unwrap();
+    let work = volume
+        .create_mailbox(ANN, E1, "Work/Ärger", SpecialUse::default())
+        .await
+        .unwrap();
     for taken in ["Sent", "iNbOx"] {
         assert_eq!(
-            volume.create_mailbox(ANN, E1, taken).await,
+            volume
+                .create_mailbox(ANN, E1, taken, SpecialUse::default())
+                .await,
             Err(Refusal::MailboxExists)
         );
     }
-    for bad in ["", "a\0b", &"x".repeat(1025)] {
+    for bad in [
+        "",
+        "/",
+        "/a",
+        "a//b",
+        "a\0b",
+        &"x".repeat(MAILBOX_NAME_MAX_BYTES + 1),
+        &"x/".repeat(MAILBOX_DEPTH_MAX + 1),
+    ] {
         assert_eq!(
-            volume.create_mailbox(ANN, E1, bad).await,
-            Err(Refusal::Full)
+            volume
+                .create_mailbox(ANN, E1, bad, SpecialUse::default())
+                .await,
+            Err(Refusal::BadName)
         );
     }
     let all = volume.mailboxes(ANN).await.unwrap();
     assert_eq!(
-        all.iter().map(|m| m.mailbox).collect::<Vec<_>>(),
-        [MailboxId::INBOX, sent, work]
+        all.iter().map(|m| &*m.name).collect::<Vec<_>>(),
+        ["INBOX", "Sent", "Work", "Work/Ärger"]
     );
+    assert_eq!((all[1].mailbox, all[3].mailbox), (sent, work));
     assert!(
         all.windows(2)
             .all(|pair| pair[0].uidvalidity < pair[1].uidvalidity)

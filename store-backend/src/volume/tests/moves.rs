@@ -1,13 +1,13 @@
 use super::*;
 
-const MOVE: MoveId = [9; 16];
+pub(super) const MOVE: MoveId = [9; 16];
 const OTHER: MoveId = [8; 16];
 
-fn name(text: &str) -> BackendName {
+pub(super) fn name(text: &str) -> BackendName {
     BackendName::new(text).unwrap()
 }
 
-async fn items_of(volume: &Volume, account: AccountId) -> Vec<Item> {
+pub(super) async fn items_of(volume: &Volume, account: AccountId) -> Vec<Item> {
     let mut export = volume.export(account);
     let mut items = Vec::new();
     while let Some(page) = export.next().await.unwrap() {
@@ -17,7 +17,7 @@ async fn items_of(volume: &Volume, account: AccountId) -> Vec<Item> {
 }
 
 /// Copies as a migrator does: try, send what is missing, try again.
-async fn copy(source: &Volume, target: &Volume, account: AccountId) {
+pub(super) async fn copy(source: &Volume, target: &Volume, account: AccountId) {
     for items in items_of(source, account).await.chunks(100) {
         if let Err(refusal) = target.import_items(account, MOVE, items.to_vec()).await {
             let Refusal::MissingBlobs(missing) = refusal else {
@@ -27,15 +27,18 @@ async fn copy(source: &Volume, target: &Volume, account: AccountId) {
                 target.has_blobs(missing.clone()).await.unwrap(),
                 vec![false; missing.len()]
             );
-            for hash in missing {
-                let body = source
-                    .read_blob(hash)
+            let mut named: Vec<_> = items.iter().filter_map(Item::message).collect();
+            named.retain(|message| missing.contains(&message.hash));
+            named.sort_by_key(|message| message.hash);
+            named.dedup_by_key(|message| message.hash);
+            for message in named {
+                let found = source
+                    .read_message(account, message.mailbox, message.uid)
                     .await
                     .unwrap()
-                    .unwrap()
-                    .read_all()
-                    .await
                     .unwrap();
+                assert_eq!(found.blob.hash(), message.hash);
+                let body = found.blob.read_all().await.unwrap();
                 target.put_blob(blob(target, &body).await).await.unwrap();
             }
             target
@@ -64,7 +67,10 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
         )
         .await;
     }
-    let sent = source.create_mailbox(ANN, E1, "Sent").await.unwrap();
+    let sent = source
+        .create_mailbox(ANN, E1, "Sent", SpecialUse::SENT)
+        .await
+        .unwrap();
     deliver_to(
         &source,
         300,
@@ -85,7 +91,8 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
             E1,
             MailboxId::INBOX,
             vec![5, 6],
-            FlagChange::Add(Flags::SEEN),
+            FlagChange::Add(Flags::SEEN.into()),
+            None,
         )
         .await
         .unwrap();
@@ -114,10 +121,7 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
     );
     let items = items_of(&source, ANN).await;
     assert_eq!(items, items_of(&target, ANN).await);
-    assert_eq!(
-        items.iter().filter(|item| item.blob().is_some()).count(),
-        298
-    );
+    assert_eq!(items.iter().filter_map(Item::message).count(), 298);
 
     target.activate(ANN, Epoch(2), MOVE).await.unwrap();
     target.activate(ANN, Epoch(2), MOVE).await.unwrap();
@@ -241,7 +245,8 @@ async fn the_set_hash_differs_when_one_flag_differs() {
             E1,
             MailboxId::INBOX,
             vec![11],
-            FlagChange::Add(Flags::SEEN),
+            FlagChange::Add(Flags::SEEN.into()),
+            None,
         )
         .await
         .unwrap();
@@ -312,6 +317,43 @@ async fn items_with_long_prologues_and_full_inodes_are_taken_in_several_records(
         .unwrap()
         .unwrap();
     assert_eq!(last.blob.read_all().await.unwrap(), b"x");
+    source.close();
+    target.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_pull_does_not_take_the_home_of_an_account_without_messages() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (source, target) = (open(&here), open(&there));
+    // As POP3 users leave it: nothing is there, but UIDs were given.
+    deliver(&source, 1, b"x", &[ANN]).await;
+    source
+        .expunge(ANN, E1, MailboxId::INBOX, vec![1])
+        .await
+        .unwrap();
+    source.freeze(ANN, E1, MOVE).await.unwrap();
+    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    copy(&source, &target, ANN).await;
+    target.activate(ANN, Epoch(2), MOVE).await.unwrap();
+    let before = target.dump_index().await.unwrap();
+    for late in [MOVE, OTHER] {
+        assert_eq!(
+            target.begin_import(ANN, late, name("b1")).await,
+            Err(Refusal::WrongState)
+        );
+    }
+    assert_eq!(target.dump_index().await.unwrap(), before);
+    // At the first home too, and where nothing was ever delivered.
+    source.thaw(ANN, MOVE).await.unwrap();
+    target.ensure_account(BOB, E1).await.unwrap();
+    target.freeze(BOB, E1, MOVE).await.unwrap();
+    target.thaw(BOB, MOVE).await.unwrap();
+    for (volume, account) in [(&source, ANN), (&target, BOB)] {
+        assert_eq!(
+            volume.begin_import(account, OTHER, name("b3")).await,
+            Err(Refusal::WrongState)
+        );
+    }
     source.close();
     target.close();
 }

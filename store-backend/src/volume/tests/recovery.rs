@@ -38,11 +38,15 @@ async fn busy(volume: &Volume) {
             E1,
             MailboxId::INBOX,
             (1..20).collect(),
-            FlagChange::Add(Flags::SEEN),
+            FlagChange::Add(Flags::SEEN.into()),
+            None,
         )
         .await
         .unwrap();
-    volume.create_mailbox(ANN, E1, "Sent").await.unwrap();
+    volume
+        .create_mailbox(ANN, E1, "Sent", SpecialUse::SENT)
+        .await
+        .unwrap();
     volume.freeze(BOB, E1, [3; 16]).await.unwrap();
 }
 
@@ -272,4 +276,25 @@ async fn kill_9_during_deliveries_loses_and_doubles_nothing() {
         );
     }
     volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_journal_and_index_are_gone_is_not_taken_for_an_empty_one() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    volume.close();
+    drop(volume);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    for segment in files_below(&dir.path().join("journal")) {
+        std::fs::remove_file(segment).unwrap();
+    }
+    for _ in 0..2 {
+        let refused = Volume::open(config(dir.path()), Arc::new(RealDisk));
+        assert!(
+            matches!(refused, Err(OpenError::JournalLost { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(files_below(&dir.path().join("mail")).len(), 1);
 }

@@ -1,0 +1,174 @@
+//! What a session does to messages. Each is one command, decided and numbered as a whole, and in the index when it
+//! returns: a client reads its own writes.
+//!
+//! Commands over many UIDs hold up the volume's others for as long as they are decided and applied: give some thousand
+//! at a time where the protocol allows it, which is everywhere but in COPY.
+
+use directory_api::{AccountId, Epoch};
+
+use super::Volume;
+use super::intake::{Command, Reply};
+use super::types::{
+    AppendMessage, Appended, Copied, Expunged, FlagChange, MailboxId, Refusal, Stored,
+};
+
+impl Volume {
+    /// Adds messages that a client brought, all of them or none (RFC 3502), in order. They have no prologue: what a
+    /// client reads is what it wrote. At most [`super::APPEND_MESSAGES_MAX`].
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was added. [`Refusal::BadName`]: a keyword is none; [`Refusal::Full`]: too many messages or
+    /// keywords; [`Refusal::MissingBlobs`]: bodies given before were kept for too long, send them again.
+    pub async fn append(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        messages: Vec<AppendMessage>,
+    ) -> Result<Appended, Refusal> {
+        let command = Command::Append {
+            account,
+            epoch,
+            mailbox,
+            messages,
+        };
+        match self.inner.submit(command).await {
+            Reply::Appended(appended) => Ok(appended),
+            other => other.refused(),
+        }
+    }
+
+    /// Adds messages of one mailbox to another one, or to the same. Identity, internal date, flags and keywords go along;
+    /// the octets stay where they are. UIDs that do not exist are passed over.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was copied. [`Refusal::Full`]: more than fits into one record, or the target has no room
+    /// for the keywords.
+    pub async fn copy_messages(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        source: MailboxId,
+        uids: Vec<u32>,
+        target: MailboxId,
+    ) -> Result<Copied, Refusal> {
+        self.copy(account, epoch, source, uids, target, false).await
+    }
+
+    /// As [`Volume::copy_messages`], and the messages leave the source: no moment has them in both, or in none (RFC 6851).
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was moved.
+    pub async fn move_messages(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        source: MailboxId,
+        uids: Vec<u32>,
+        target: MailboxId,
+    ) -> Result<Copied, Refusal> {
+        self.copy(account, epoch, source, uids, target, true).await
+    }
+
+    async fn copy(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        source: MailboxId,
+        uids: Vec<u32>,
+        target: MailboxId,
+        leave: bool,
+    ) -> Result<Copied, Refusal> {
+        let command = Command::Copy {
+            account,
+            epoch,
+            source,
+            uids,
+            target,
+            leave,
+        };
+        match self.inner.submit(command).await {
+            Reply::Copied(copied) => Ok(copied),
+            other => other.refused(),
+        }
+    }
+
+    /// Removes messages, whatever their flags; answers which there were. UIDs that do not exist are passed over.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was removed.
+    pub async fn expunge(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    ) -> Result<Expunged, Refusal> {
+        self.remove(account, epoch, mailbox, uids, false).await
+    }
+
+    /// Removes those of the messages that have `\Deleted` when it is decided: UID EXPUNGE (RFC 4315), and EXPUNGE with
+    /// the UIDs the client knows, so that no message goes that it has not seen.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was removed.
+    pub async fn expunge_deleted(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    ) -> Result<Expunged, Refusal> {
+        self.remove(account, epoch, mailbox, uids, true).await
+    }
+
+    async fn remove(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        only_deleted: bool,
+    ) -> Result<Expunged, Refusal> {
+        let command = Command::Expunge {
+            account,
+            epoch,
+            mailbox,
+            uids,
+            only_deleted,
+        };
+        match self.inner.submit(command).await {
+            Reply::Expunged(expunged) => Ok(expunged),
+            other => other.refused(),
+        }
+    }
+
+    /// Changes flags and keywords; with `unchanged_since` only of messages whose MODSEQ is not greater (RFC 7162).
+    /// UIDs that do not exist are passed over.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was changed. [`Refusal::BadName`]: a keyword is none; [`Refusal::Full`]: too many keywords
+    /// for the mailbox or a message.
+    pub async fn store_flags(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        change: FlagChange,
+        unchanged_since: Option<u64>,
+    ) -> Result<Stored, Refusal> {
+        let command = Command::StoreFlags {
+            account,
+            epoch,
+            mailbox,
+            uids,
+            change,
+            unchanged_since,
+        };
+        match self.inner.submit(command).await {
+            Reply::Stored(stored) => Ok(stored),
+            other => other.refused(),
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! Verbs on messages of one mailbox: append, copy, move, flags, expunge.
+
+use std::collections::HashMap;
+
+use directory_api::{AccountId, Epoch};
+
+use super::super::error::IndexError;
+use super::super::intake::Reply;
+use super::super::record::{
+    self, Append, BlobRef, Body, CopiedMessage, CopyMessages, Expunge, FlagsOf, PutBlob, Record,
+    StoreFlags,
+};
+use super::super::rows::MailboxRow;
+use super::super::types::{
+    APPEND_MESSAGES_MAX, AppendBody, AppendMessage, Appended, Copied, Expunged, FlagChange, Flags,
+    Hash, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, Refusal, Stored,
+};
+use super::accounts::{Account, InFlight, Known};
+use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
+
+impl Sequencer {
+    pub(super) fn append(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        messages: Vec<AppendMessage>,
+    ) -> Result<Decided, Stop> {
+        if messages.is_empty() || messages.len() > APPEND_MESSAGES_MAX {
+            return Err(Refusal::Full.into());
+        }
+        let row = self.writable_mailbox(batch, account, epoch, mailbox)?;
+        check_room(row, messages.len())?;
+        let mut new_keywords = Vec::new();
+        let keywords = messages
+            .iter()
+            .map(|message| number_keywords(row, &mut new_keywords, &message.flags.keywords))
+            .collect::<Result<Vec<_>, _>>()?;
+        check_keyword_room(self.account(batch, account)?, &new_keywords)?;
+        let mut missing = Vec::new();
+        for message in &messages {
+            if let AppendBody::Put { hash, .. } = &message.body
+                && self.current(batch, hash)?.is_none()
+            {
+                missing.push(*hash);
+            }
+        }
+        if !missing.is_empty() {
+            return Err(Refusal::MissingBlobs(missing).into());
+        }
+        // Nothing refuses from here on. Bodies first, each in a record of its own; one last record makes messages of
+        // all of them, or of none.
+        let mut bodies = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (hash, octets) = match message.body {
+                AppendBody::Put { hash, octets } => (hash, octets),
+                AppendBody::Finished(finished) => {
+                    let (hash, octets) = (finished.hash(), finished.size());
+                    if self.current(batch, &hash)?.is_none() {
+                        let blob = Blob {
+                            number: self.new_blob_number(),
+                            links: 0,
+                            dropped: false,
+                            last: batch.lsn(),
+                        };
+                        self.touch(hash, blob);
+                        batch.records.push(Record::Blob(PutBlob {
+                            keep_until_ms: batch.now_ms,
+                            blob: blob_ref(blob.number, hash, octets, finished.into_body()),
+                        }));
+                    }
+                    (hash, octets)
+                }
+            };
+            let flags = Flags(message.flags.system.0 & Flags::ALL.0);
+            bodies.push((hash, octets, flags, message.internal_date_ms));
+        }
+        let lsn = batch.lsn();
+        let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
+        let row = mailbox_of(entry, mailbox)?;
+        let (uidvalidity, first) = (row.uidvalidity, row.uidnext);
+        row.keywords.extend_from_slice(&new_keywords);
+        let mut copies = Vec::new();
+        let mut appended = Vec::with_capacity(bodies.len());
+        let uids: Vec<u32> = (first..).take(bodies.len()).collect();
+        for (((hash, octets, flags, internal_date_ms), keywords), uid) in
+            bodies.into_iter().zip(keywords).zip(&uids)
+        {
+            let (blob, bring) = self
+                .link(batch, &hash)?
+                .expect("every body was found or brought before");
+            copies.extend(copy_of(blob, bring, hash, octets));
+            let flags = FlagsOf {
+                uid: *uid,
+                flags,
+                keywords,
+            };
+            let entry = self.account(batch, account)?;
+            let known = Known {
+                flags: flags.flags,
+                keywords: flags.keywords.clone(),
+                modseq,
+                blob: blob.number,
+                octets,
+                hash: Some(hash),
+            };
+            add_message(entry, lsn, mailbox, *uid, known)?;
+            appended.push(record::Appended {
+                flags,
+                internal_date_ms,
+                identity: self.identities.next(),
+                blob: blob.number,
+                hash,
+                octets,
+            });
+        }
+        batch.records.push(Record::Append(Append {
+            account,
+            mailbox,
+            modseq,
+            saved_ms: batch.now_ms,
+            new_keywords,
+            copies,
+            messages: appended,
+        }));
+        Ok(Decided::AfterApply(Reply::Appended(Appended {
+            uidvalidity,
+            modseq,
+            uids,
+        })))
+    }
+
+    /// COPY, or MOVE when the messages `leave`: the same octets under new UIDs, in the order of the old ones.
+    #[allow(clippy::too_many_arguments, reason = "they are a command's fields")]
+    pub(super) fn copy(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        source: MailboxId,
+        uids: Vec<u32>,
+        target: MailboxId,
+        leave: bool,
+    ) -> Result<Decided, Stop> {
+        self.writable_mailbox(batch, account, epoch, source)?;
+        self.writable_mailbox(batch, account, epoch, target)?;
+        let mut found = Vec::new();
+        let mut record_bytes = 0;
+        for uid in checked(uids)? {
+            if let Some(known) = self.message_now(batch, account, source, uid)? {
+                let hash = self.hash_of(batch, &known)?;
+                record_bytes += COPIED_BYTES + 2 * known.keywords.len();
+                found.push((uid, known, hash));
+            }
+        }
+        if record_bytes > self.rules.record_max_bytes {
+            return Err(Refusal::Full.into());
+        }
+        let entry = self.account(batch, account)?;
+        let row = mailbox_of(entry, target)?;
+        check_room(row, found.len())?;
+        let uidvalidity = row.uidvalidity;
+        if found.is_empty() {
+            let nothing = Copied {
+                uidvalidity,
+                modseq: 0,
+                source_modseq: 0,
+                uids: Vec::new(),
+            };
+            return Ok(Decided::AfterApply(Reply::Copied(nothing)));
+        }
+        let new_keywords = translate_keywords(entry, source, target, &mut found)?;
+        check_keyword_room(entry, &new_keywords)?;
+        // Nothing refuses from here on.
+        let lsn = batch.lsn();
+        let row = mailbox_of(entry, target)?;
+        row.keywords.extend_from_slice(&new_keywords);
+        let first = row.uidnext;
+        let (modseq, _) = self.next_modseq(batch, account, target)?;
+        let source_modseq = if leave {
+            self.next_modseq(batch, account, source)?.0
+        } else {
+            0
+        };
+        let mut copies = Vec::new();
+        let mut messages = Vec::with_capacity(found.len());
+        let mut pairs = Vec::with_capacity(found.len());
+        for ((source_uid, known, hash), uid) in found.into_iter().zip(first..) {
+            let blob = if leave {
+                // It loses the link that it gets: the count stays.
+                known.blob
+            } else {
+                let (blob, bring) = self.link_again(batch, &hash, known.blob)?;
+                copies.extend(copy_of(blob, bring, hash, known.octets));
+                blob.number
+            };
+            let flags = FlagsOf {
+                uid,
+                flags: known.flags,
+                keywords: known.keywords,
+            };
+            let entry = self.account(batch, account)?;
+            if leave {
+                remove_message(entry, lsn, source, source_uid)?;
+            }
+            let known = Known {
+                flags: flags.flags,
+                keywords: flags.keywords.clone(),
+                modseq,
+                blob,
+                octets: known.octets,
+                hash: Some(hash),
+            };
+            add_message(entry, lsn, target, uid, known)?;
+            pairs.push((source_uid, uid));
+            messages.push(CopiedMessage {
+                source_uid,
+                flags,
+                blob,
+                hash,
+            });
+        }
+        batch.records.push(Record::Copy(CopyMessages {
+            account,
+            source,
+            target,
+            modseq,
+            source_modseq,
+            saved_ms: batch.now_ms,
+            new_keywords,
+            copies,
+            messages,
+        }));
+        Ok(Decided::AfterApply(Reply::Copied(Copied {
+            uidvalidity,
+            modseq,
+            source_modseq,
+            uids: pairs,
+        })))
+    }
+
+    pub(super) fn expunge(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        only_deleted: bool,
+    ) -> Result<Decided, Stop> {
+        self.writable_mailbox(batch, account, epoch, mailbox)?;
+        let mut gone = Vec::new();
+        for uid in checked(uids)? {
+            if let Some(known) = self.message_now(batch, account, mailbox, uid)?
+                && (!only_deleted || known.flags.contains(Flags::DELETED))
+            {
+                gone.push(uid);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(Decided::AfterApply(Reply::Expunged(Expunged::default())));
+        }
+        let lsn = batch.lsn();
+        let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
+        for uid in &gone {
+            remove_message(entry, lsn, mailbox, *uid)?;
+        }
+        batch.records.push(Record::Expunge(Expunge {
+            account,
+            mailbox,
+            modseq,
+            keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+            uids: gone.clone(),
+        }));
+        Ok(Decided::AfterApply(Reply::Expunged(Expunged {
+            modseq,
+            uids: gone,
+        })))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are a command's fields")]
+    pub(super) fn store_flags(
+        &mut self,
+        batch: &mut Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        change: &FlagChange,
+        unchanged_since: Option<u64>,
+    ) -> Result<Decided, Stop> {
+        let row = self.writable_mailbox(batch, account, epoch, mailbox)?;
+        let mut new_keywords = Vec::new();
+        let named = change.named();
+        let keywords = match change {
+            FlagChange::Remove(_) => {
+                let known = named.keywords.iter().filter_map(|one| row.keyword(one));
+                known.collect()
+            }
+            FlagChange::Add(_) | FlagChange::Replace(_) => {
+                number_keywords(row, &mut new_keywords, &named.keywords)?
+            }
+        };
+        check_keyword_room(self.account(batch, account)?, &new_keywords)?;
+        let mut stored = Stored::default();
+        let mut changes = Vec::new();
+        let mut record_bytes = 0;
+        for uid in checked(uids)? {
+            let Some(before) = self.message_now(batch, account, mailbox, uid)? else {
+                continue;
+            };
+            if unchanged_since.is_some_and(|modseq| before.modseq > modseq) {
+                stored.failed.push(uid);
+                continue;
+            }
+            let after = changed(&before, change, &keywords);
+            if after.keywords.len() > MESSAGE_KEYWORDS_MAX {
+                return Err(Refusal::Full.into());
+            }
+            if (after.flags, &after.keywords) != (before.flags, &before.keywords) {
+                record_bytes += FLAGS_BYTES + 2 * after.keywords.len();
+                changes.push((uid, after));
+            }
+        }
+        if record_bytes > self.rules.record_max_bytes {
+            return Err(Refusal::Full.into());
+        }
+        if !changes.is_empty() {
+            let lsn = batch.lsn();
+            let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
+            mailbox_of(entry, mailbox)?
+                .keywords
+                .extend_from_slice(&new_keywords);
+            stored.modseq = modseq;
+            let mut flags = Vec::with_capacity(changes.len());
+            for (uid, after) in changes {
+                stored.changed.push(uid);
+                flags.push(FlagsOf {
+                    uid,
+                    flags: after.flags,
+                    keywords: after.keywords.clone(),
+                });
+                let after = Known { modseq, ..after };
+                entry.touch_message(lsn, mailbox, uid, InFlight::Has(after));
+            }
+            batch.records.push(Record::Flags(StoreFlags {
+                account,
+                mailbox,
+                modseq,
+                new_keywords,
+                changes: flags,
+            }));
+        }
+        Ok(Decided::AfterApply(Reply::Stored(stored)))
+    }
+
+    pub(super) fn writable_mailbox(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+    ) -> Result<&MailboxRow, Stop> {
+        let entry = self.account(batch, account)?;
+        entry.writable(epoch)?;
+        Ok(mailbox_of(entry, mailbox)?)
+    }
+
+    fn next_modseq(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<(u64, &mut Account), Stop> {
+        let entry = self.account(batch, account)?;
+        let row = mailbox_of(entry, mailbox)?;
+        row.highestmodseq += 1;
+        Ok((row.highestmodseq, entry))
+    }
+
+    /// What a message will be when all that is in flight is applied; `None` if it does not exist then.
+    fn message_now(
+        &self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+        uid: u32,
+    ) -> Result<Option<Known>, IndexError> {
+        match self
+            .accounts
+            .get(&account)
+            .and_then(|entry| entry.in_flight(mailbox, uid))
+        {
+            Some(InFlight::Has(known)) => Ok(Some(known.clone())),
+            Some(InFlight::Gone) => Ok(None),
+            None => {
+                let found = self.index.message(batch.txn, account, mailbox, uid)?;
+                Ok(found.map(|(row, keywords)| Known {
+                    flags: row.flags(),
+                    keywords,
+                    modseq: row.modseq.get(),
+                    blob: row.blob.get(),
+                    octets: row.blob_octets.get(),
+                    hash: None,
+                }))
+            }
+        }
+    }
+
+    fn hash_of(&self, batch: &Batch<'_>, known: &Known) -> Result<Hash, IndexError> {
+        match known.hash {
+            Some(hash) => Ok(hash),
+            // In the snapshot the message was read from, or a later one: a message keeps its blob there.
+            None => Ok(self
+                .index
+                .blob(batch.txn, known.blob)?
+                .ok_or(IndexError::Contradiction("a blob"))?
+                .hash),
+        }
+    }
+
+    /// One link more for a blob that a message has, on the inode that takes new ones.
+    fn link_again(
+        &mut self,
+        batch: &Batch<'_>,
+        hash: &Hash,
+        number: u64,
+    ) -> Result<(Blob, Bring), IndexError> {
+        if let Some(linked) = self.link(batch, hash)? {
+            return Ok(linked);
+        }
+        // The inode that took new links has gone, and this one was full before it.
+        let blob = Blob {
+            number: self.new_blob_number(),
+            links: 1,
+            dropped: false,
+            last: batch.lsn(),
+        };
+        self.touch(*hash, blob);
+        Ok((blob, Bring::CopyOf(number)))
+    }
+}
+
+/// What a STORE makes of a message.
+fn changed(before: &Known, change: &FlagChange, named: &[u16]) -> Known {
+    let system = Flags(change.named().system.0 & Flags::ALL.0);
+    let (flags, keywords) = match change {
+        FlagChange::Replace(_) => (system, named.to_vec()),
+        FlagChange::Add(_) => {
+            let mut all = [&before.keywords[..], named].concat();
+            all.sort_unstable();
+            all.dedup();
+            (before.flags | system, all)
+        }
+        FlagChange::Remove(_) => {
+            let mut left = before.keywords.clone();
+            left.retain(|number| !named.contains(number));
+            (Flags(before.flags.0 & !system.0), left)
+        }
+    };
+    Known {
+        flags,
+        keywords,
+        ..before.clone()
+    }
+}
+
+/// The numbers of keywords, growing; those that the mailbox does not know are added to `new`.
+fn number_keywords(
+    row: &MailboxRow,
+    new: &mut Vec<String>,
+    keywords: &[String],
+) -> Result<Vec<u16>, Refusal> {
+    let mut numbers = Vec::with_capacity(keywords.len());
+    for keyword in keywords {
+        if !is_keyword(keyword) {
+            return Err(Refusal::BadName);
+        }
+        let known = row.keyword(keyword).map(usize::from).or_else(|| {
+            let place = new
+                .iter()
+                .position(|one| one.eq_ignore_ascii_case(keyword))?;
+            Some(row.keywords.len() + place)
+        });
+        let number = known.unwrap_or_else(|| {
+            new.push(keyword.clone());
+            row.keywords.len() + new.len() - 1
+        });
+        if number >= KEYWORDS_MAX {
+            return Err(Refusal::Full);
+        }
+        numbers.push(u16::try_from(number).expect("it is below the maximum"));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.len() > MESSAGE_KEYWORDS_MAX {
+        return Err(Refusal::Full);
+    }
+    Ok(numbers)
+}
+
+/// All of an account's mailboxes are in memory while it is written to, with their keywords.
+fn check_keyword_room(entry: &Account, new: &[String]) -> Result<(), Refusal> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let known = entry.mailboxes.values().flat_map(|row| &row.keywords);
+    let bytes: usize = known.chain(new).map(String::len).sum();
+    if bytes > ACCOUNT_KEYWORDS_MAX_BYTES {
+        return Err(Refusal::Full);
+    }
+    Ok(())
+}
+
+/// A flag-keyword is an atom (RFC 9051 §9).
+fn is_keyword(keyword: &str) -> bool {
+    (1..=KEYWORD_MAX_BYTES).contains(&keyword.len())
+        && keyword
+            .bytes()
+            .all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\]".contains(&octet))
+}
+
+/// Gives messages the numbers that their keywords have in another mailbox; answers the keywords that are new there.
+fn translate_keywords(
+    entry: &Account,
+    source: MailboxId,
+    target: MailboxId,
+    messages: &mut [(u32, Known, Hash)],
+) -> Result<Vec<String>, Refusal> {
+    let mut new = Vec::new();
+    if source == target {
+        return Ok(new);
+    }
+    let row = |mailbox| entry.mailboxes.get(&mailbox).ok_or(Refusal::NoMailbox);
+    let (source, target) = (row(source)?, row(target)?);
+    let mut numbers: HashMap<u16, u16> = HashMap::new();
+    for (_, known, _) in messages {
+        for number in &mut known.keywords {
+            let translated = match numbers.get(number) {
+                Some(translated) => *translated,
+                None => {
+                    let name = source.keywords.get(usize::from(*number));
+                    let name = name.ok_or(Refusal::NoMailbox)?;
+                    let one = number_keywords(target, &mut new, std::slice::from_ref(name))?;
+                    *numbers.entry(*number).or_insert(one[0])
+                }
+            };
+            *number = translated;
+        }
+        known.keywords.sort_unstable();
+    }
+    Ok(new)
+}
+
+fn mailbox_of(entry: &mut Account, mailbox: MailboxId) -> Result<&mut MailboxRow, Refusal> {
+    entry.mailboxes.get_mut(&mailbox).ok_or(Refusal::NoMailbox)
+}
+
+/// UIDs end below 2³²−1.
+fn check_room(row: &MailboxRow, count: usize) -> Result<(), Refusal> {
+    let left = usize::try_from(u32::MAX - row.uidnext).unwrap_or(usize::MAX);
+    if count > left {
+        return Err(Refusal::Full);
+    }
+    Ok(())
+}
+
+fn add_message(
+    entry: &mut Account,
+    lsn: durable::Lsn,
+    mailbox: MailboxId,
+    uid: u32,
+    known: Known,
+) -> Result<(), Refusal> {
+    let row = mailbox_of(entry, mailbox)?;
+    row.uidnext = uid + 1;
+    row.message_count += 1;
+    if let Some(row) = &mut entry.row {
+        row.message_count += 1;
+    }
+    entry.touch_message(lsn, mailbox, uid, InFlight::Has(known));
+    Ok(())
+}
+
+fn remove_message(
+    entry: &mut Account,
+    lsn: durable::Lsn,
+    mailbox: MailboxId,
+    uid: u32,
+) -> Result<(), Refusal> {
+    let row = mailbox_of(entry, mailbox)?;
+    row.message_count = row.message_count.saturating_sub(1);
+    if let Some(row) = &mut entry.row {
+        row.message_count = row.message_count.saturating_sub(1);
+    }
+    entry.touch_message(lsn, mailbox, uid, InFlight::Gone);
+    Ok(())
+}
+
+fn copy_of(blob: Blob, bring: Bring, hash: Hash, octets: u64) -> Option<BlobRef> {
+    match bring {
+        Bring::CopyOf(from) => Some(blob_ref(blob.number, hash, octets, Body::Copied(from))),
+        _ => None,
+    }
+}
+
+fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
+    if uids.len() > UIDS_MAX {
+        return Err(Refusal::Full);
+    }
+    uids.sort_unstable();
+    uids.dedup();
+    Ok(uids)
+}
+
+/// One command's UIDs stand in one record and are applied in one transaction.
+pub(super) const UIDS_MAX: usize = 100_000;
+/// Twenty keywords of a dozen octets in each of four thousand mailboxes.
+const ACCOUNT_KEYWORDS_MAX_BYTES: usize = 1 << 20;
+/// What one message takes in a record besides its keywords.
+const COPIED_BYTES: usize = 56;
+const FLAGS_BYTES: usize = 12;
