@@ -1,199 +1,511 @@
-//! An IMAP session after its login: so far only what tells a client that its mailbox is there.
+//! An IMAP session after its login. RFC 3501, RFC 9051.
 //!
-//! CAPABILITY, NOOP, LOGOUT, LIST and STATUS are answered; everything else is refused as not
-//! available yet. The whole of RFC 9051 takes this module's place.
+//! ```text
+//! user ─▶ Framer ─▶ Frame ─▶ parse ─▶ Command ─▶ a verb's run() ─▶ Reply
+//!                                                  │ untagged        │
+//!                                  updates::tell ──┴──▶ session.out ◀┘ ─▶ user
+//! ```
+//!
+//! The grammar is `mail_proto`'s; the shell here reads, writes and waits; each verb is a file of
+//! its own. What a session is between two commands is one value, [`state::State`].
+//!
+//! # How a verb is written
+//!
+//! ```text
+//! pub(super) async fn run(session: &mut Session<'_>, request: Request) -> Result<Reply, Failure>
+//! ```
+//!
+//! - It writes untagged responses with `session.encoder()` or a `FetchWriter` into `session.out`,
+//!   and calls `session.flush_if_full().await?` after each response or piece of a literal, so
+//!   that memory stays bounded and a client that does not read stops it (P7).
+//! - It returns the tagged answer. NO for reasons of the verb's own is `Ok(Reply::no(…))`; what any verb may
+//!   meet (the volume's refusals, no mailbox selected, a sequence number too large) is a [`Failure`], by `?`.
+//! - `session.selected()?` is the open mailbox, `session.selected_writable()?` one that may be
+//!   changed. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
+//!   the time it is read, then nothing is said of it. Sequence numbers come from `selected.view`, which does
+//!   not change while a command runs.
+//! - What others and the command itself changed is told by [`updates::tell`], which the shell calls between
+//!   the verb and its tagged answer: EXISTS, EXPUNGE or VANISHED where the command allows it, FETCH with
+//!   flags. A verb that has told the new flags of its own change itself (or was asked to be silent) says so
+//!   with `session.told(modseq)`.
+//! - Whatever awaits takes `&mut Session`: a proxy's stream cannot be shared between threads.
+//! - Capabilities are added in `capability.rs` when their verbs work, not before.
 
-use std::fmt::Write as _;
+mod append;
+mod capability;
+mod close;
+mod collect;
+mod copy;
+mod create;
+mod delete;
+mod expunge;
+mod fetch;
+mod flags;
+mod id;
+mod idle;
+mod list;
+mod message;
+mod r#move;
+mod namespace;
+mod noop;
+mod pattern;
+mod rename;
+mod reply;
+mod scan;
+mod search;
+mod select;
+mod sort;
+mod state;
+mod status;
+mod store;
+mod subscribe;
+mod text;
+mod thread;
+mod transfer;
+mod updates;
+mod view;
+mod wait;
+
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
-use directory_api::AccountId;
-use tokio::time::timeout;
+use directory_api::{AccountId, Epoch};
+use mail_proto::imap::command::{Command, Tagged};
+use mail_proto::imap::encode::{Condition, Encoder};
+use mail_proto::imap::framing::{Fault, Frame, Framer, Limits, Step};
+use mail_proto::imap::parse;
+use tokio::time::Instant;
 use tracing::error;
 
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
-use crate::user::{Cut, Input, User};
-use crate::volume::{Flags, MailboxId, ReadError, Volume};
+use crate::user::{Cut, User, WRITE_MAX_OCTETS};
+use crate::volume::{Volume, Watch};
+use append::Upload;
+use reply::{Failure, Reply};
+use state::{Selected, State};
 
-/// One session.
-pub(crate) struct Imap<'a> {
-    volume: &'a Volume,
-    account: AccountId,
-    idle: Duration,
-    /// The beginning of a command line that has not ended yet.
-    line: BytesMut,
+/// What a session stands on.
+pub(crate) struct Service<'a> {
+    pub(crate) volume: &'a Volume,
+    /// How long a client may be silent between commands and in IDLE.
+    pub(crate) idle: Duration,
+    /// How long it may be silent within a command.
+    pub(crate) stall: Duration,
+    /// The largest message that APPEND takes.
+    pub(crate) message_size_max_bytes: u64,
+    /// Whether the volume may be changed.
+    pub(crate) may_write: bool,
 }
 
-/// DESIGN §13: a command without its literals, after the login.
-const LINE_MAX_OCTETS: usize = 64 << 10;
-/// RFC 9051 §9 leaves a tag's length open; no client needs more.
-const TAG_MAX_OCTETS: usize = 128;
-const CAPABILITY: &str = "IMAP4rev1";
+/// One session and its shell.
+pub(crate) struct Session<'a> {
+    service: Service<'a>,
+    user: &'a mut User,
+    state: State,
+    /// Responses that are not written yet.
+    out: Vec<u8>,
+    /// Of the command that runs.
+    tag: String,
+    /// MODSEQs of changes whose flags the command that runs has told itself.
+    told: Vec<u64>,
+    /// Rings when something in the account changes.
+    watch: Watch,
+    /// Whether the open mailbox may have changed since the client was last told.
+    has_changed: bool,
+    /// When the client last sent something.
+    heard: Instant,
+    /// The command that is arriving: when it began, and its octets so far.
+    arriving: (Instant, u64),
+}
 
-impl<'a> Imap<'a> {
-    pub(crate) fn new(volume: &'a Volume, account: AccountId, idle: Duration) -> Self {
+/// A client that makes only mistakes is no mail client: after so many without a good command between
+/// them the session ends, as other servers do it.
+const BAD_MAX: u32 = 20;
+
+impl<'a> Session<'a> {
+    /// A session that has just logged in.
+    pub(crate) fn new(
+        service: Service<'a>,
+        user: &'a mut User,
+        account: AccountId,
+        epoch: Epoch,
+    ) -> Self {
         Self {
-            volume,
-            account,
-            idle,
-            line: BytesMut::new(),
+            watch: service.volume.watch(account),
+            has_changed: true,
+            service,
+            user,
+            state: State::new(account, epoch),
+            out: Vec::new(),
+            tag: String::new(),
+            told: Vec::new(),
+            heard: Instant::now(),
+            arriving: (Instant::now(), 0),
         }
     }
 
     /// Answers the login and serves the session to its end.
-    pub(crate) async fn run(
-        &mut self,
-        user: &mut User,
-        tag: &str,
-        registration: &mut Registration,
-    ) -> SessionEnd {
-        match self.drive(user, tag, registration).await {
+    pub(crate) async fn run(mut self, tag: &str, registration: &mut Registration) -> SessionEnd {
+        capability::tell_login(&mut self, tag);
+        match self.drive(registration).await {
             Ok(end) => end,
             Err(cut) => SessionEnd::Cut(cut),
         }
     }
 
-    async fn drive(
-        &mut self,
-        user: &mut User,
-        tag: &str,
-        registration: &mut Registration,
-    ) -> Result<SessionEnd, Cut> {
-        user.write(format!("{tag} OK [CAPABILITY {CAPABILITY}] logged in\r\n").as_bytes())
-            .await?;
+    async fn drive(&mut self, registration: &mut Registration) -> Result<SessionEnd, Cut> {
+        let mut framer = self.framer();
+        let mut upload = None;
         loop {
-            while let Some(line) = self.next_line() {
-                if let Some(end) = self.command(user, &line).await? {
-                    return Ok(end);
+            let arrived = self.user.pending_bytes();
+            let mut unread = &arrived[..];
+            let step = framer.next(&mut unread);
+            self.user.took(arrived.len() - unread.len());
+            let end = match step {
+                Step::NeedInput => {
+                    // Only when something was said, or an idle session would look for ever.
+                    if framer.is_between_commands() && !self.out.is_empty() {
+                        self.renew(&mut framer);
+                    }
+                    self.wait(&framer, registration).await?
                 }
-            }
-            if self.line.len() > LINE_MAX_OCTETS {
-                user.write(b"* BYE command line is too long\r\n").await?;
-                return Ok(SessionEnd::Errors);
-            }
-            let arrived = tokio::select! {
-                biased;
-                () = registration.ending() => {
-                    user.write(b"* BYE [UNAVAILABLE] mailbox is being moved, try again in a moment\r\n").await?;
-                    return Ok(SessionEnd::Ended);
-                }
-                arrived = timeout(self.idle, user.fill()) => arrived,
+                // Apart, so that a session that waits does not hold the room of every verb.
+                step => Box::pin(self.on_step(step, &mut framer, &mut upload)).await?,
             };
-            match arrived {
-                Ok(Ok(Input::Octets)) => {
-                    let take = user.pending().len().min(LINE_MAX_OCTETS);
-                    self.line.extend_from_slice(&user.pending()[..take]);
-                    user.took(take);
-                }
-                Ok(Ok(Input::End)) => return Ok(SessionEnd::Closed),
-                Ok(Err(cut)) => return Err(cut),
-                Err(_) => {
-                    user.write(b"* BYE idle for too long\r\n").await?;
-                    return Ok(SessionEnd::Idle);
-                }
+            if let Some(end) = end {
+                // What the client does not take now, it does not get.
+                self.flush().await?;
+                return Ok(end);
             }
         }
     }
 
-    fn next_line(&mut self) -> Option<String> {
-        let end = self.line.iter().position(|octet| *octet == b'\n')?;
-        let line = self.line.split_to(end);
-        self.line.advance(1);
-        Some(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned())
-    }
-
-    async fn command(&self, user: &mut User, line: &str) -> Result<Option<SessionEnd>, Cut> {
-        let mut words = line.split(' ').filter(|word| !word.is_empty());
-        let (Some(tag), Some(verb)) = (words.next().filter(|tag| is_tag(tag)), words.next()) else {
-            user.write(b"* BAD not a command\r\n").await?;
-            return Ok(None);
-        };
-        if line.ends_with("+}") {
-            // A literal that is sent unasked would be read as commands.
-            user.write(b"* BYE literals are not available yet\r\n")
-                .await?;
-            return Ok(Some(SessionEnd::Errors));
-        }
-        let mut reply = String::new();
-        let mut end = None;
-        match verb.to_ascii_uppercase().as_str() {
-            "CAPABILITY" => {
-                let _ = write!(reply, "* CAPABILITY {CAPABILITY}\r\n{tag} OK done\r\n");
+    /// Does what the framer has found.
+    async fn on_step(
+        &mut self,
+        step: Step<'_>,
+        framer: &mut Framer,
+        upload: &mut Option<Box<Upload>>,
+    ) -> Result<Option<SessionEnd>, Cut> {
+        match step {
+            Step::NeedInput | Step::AwaitAnswer => {
+                unreachable!("the shell waits, and answers every message when it is announced")
             }
-            "NOOP" => {
-                let _ = write!(reply, "{tag} OK done\r\n");
+            Step::Continue => {
+                self.encoder().continuation("go ahead");
+                Ok(None)
             }
-            "LOGOUT" => {
-                let _ = write!(reply, "* BYE good-bye\r\n{tag} OK done\r\n");
-                end = Some(SessionEnd::Quit);
-            }
-            "LIST" => {
-                let _ = write!(
-                    reply,
-                    "* LIST (\\HasNoChildren) \"/\" INBOX\r\n{tag} OK done\r\n"
-                );
-            }
-            "STATUS" if words.next().is_some_and(is_inbox) => match self.status(line).await {
-                Ok(items) => {
-                    let _ = write!(reply, "* STATUS INBOX ({items})\r\n{tag} OK done\r\n");
+            Step::Command(frame) => {
+                let end = self.on_command(frame).await?;
+                if self.state.idle.is_some() {
+                    framer.expect_line();
                 }
-                Err(error) => {
-                    error!(account = %self.account, %error, "mailbox cannot be read");
-                    let _ = write!(
-                        reply,
-                        "{tag} NO [UNAVAILABLE] mailbox cannot be read now\r\n"
-                    );
+                Ok(end)
+            }
+            Step::Line(frame) => self.on_idle_line(&frame).await,
+            Step::Message { frame, size } => {
+                match append::on_message(self, upload.take(), &frame, size).await {
+                    Ok(next) => {
+                        framer.accept_message();
+                        *upload = Some(next);
+                        Ok(None)
+                    }
+                    Err(answer) => {
+                        framer.refuse_message();
+                        self.answer(answer, true).await
+                    }
                 }
+            }
+            Step::MessageOctets(octets) => {
+                let taken = match upload.as_mut() {
+                    Some(upload) => upload.write(octets).await,
+                    None => Ok(()),
+                };
+                self.on_taken(taken, framer, upload).await
+            }
+            Step::MessageEnd => {
+                let taken = match upload.as_mut() {
+                    Some(upload) => upload.end_message().await,
+                    None => Ok(()),
+                };
+                self.on_taken(taken, framer, upload).await
+            }
+            Step::AppendEnd(frame) => match upload.take() {
+                Some(upload) => {
+                    let answer = append::on_end(self, *upload, &frame).await;
+                    self.answer(answer, true).await
+                }
+                None => Ok(None),
             },
-            _ => {
-                let _ = write!(reply, "{tag} NO [UNAVAILABLE] not available yet\r\n");
+            Step::Fault(fault) => {
+                *upload = None;
+                self.on_fault(fault).await
+            }
+            Step::HangUp(fault) => {
+                let text = fault.kind.text();
+                self.encoder().untagged(Condition::Bye, None, text);
+                Ok(Some(SessionEnd::Errors))
             }
         }
-        user.write(reply.as_bytes()).await?;
-        Ok(end)
     }
 
-    /// The items named in parentheses, with their values. RFC 9051 §6.3.11.
-    async fn status(&self, line: &str) -> Result<String, ReadError> {
-        let inbox = self.volume.mailbox(self.account, "INBOX").await?;
-        let messages = match &inbox {
-            Some(_) => self.volume.messages(self.account, MailboxId::INBOX).await?,
-            None => Vec::new(),
-        };
-        let wanted = line
-            .rsplit_once('(')
-            .map_or("", |(_, wanted)| wanted.trim_end_matches(')'));
-        let mut items = String::new();
-        for name in wanted.split_ascii_whitespace() {
-            let name = name.to_ascii_uppercase();
-            let value = match name.as_str() {
-                "MESSAGES" => messages.len() as u64,
-                "UNSEEN" => messages
-                    .iter()
-                    .filter(|message| !message.flags.contains(Flags::SEEN))
-                    .count() as u64,
-                "UIDNEXT" => inbox.as_ref().map_or(1, |inbox| u64::from(inbox.uidnext)),
-                "UIDVALIDITY" => inbox
-                    .as_ref()
-                    .map_or(1, |inbox| u64::from(inbox.uidvalidity)),
-                "RECENT" => 0,
-                _ => continue,
-            };
-            let space = if items.is_empty() { "" } else { " " };
-            let _ = write!(items, "{space}{name} {value}");
+    /// Octets of a message were taken, or it must be given up.
+    async fn on_taken(
+        &mut self,
+        taken: Result<(), Failure>,
+        framer: &mut Framer,
+        upload: &mut Option<Box<Upload>>,
+    ) -> Result<Option<SessionEnd>, Cut> {
+        match taken {
+            Ok(()) => Ok(None),
+            Err(failure) => {
+                *upload = None;
+                framer.refuse_message();
+                self.answer(Err(failure), true).await
+            }
         }
-        Ok(items)
     }
+
+    /// One command that is whole.
+    async fn on_command(&mut self, frame: Frame) -> Result<Option<SessionEnd>, Cut> {
+        let parsed = parse::command(&frame, self.state.form());
+        // A megabyte of literals, perhaps.
+        drop(frame);
+        match parsed {
+            Ok(Tagged { tag, command }) => {
+                self.tag = tag;
+                let may_expunge = updates::may_expunge(&command);
+                let answer = match command {
+                    Command::Logout => {
+                        self.encoder().untagged(Condition::Bye, None, "good-bye");
+                        let tag = std::mem::take(&mut self.tag);
+                        Reply::ok("logged out").encode(&tag, &mut self.out);
+                        return Ok(Some(SessionEnd::Quit));
+                    }
+                    Command::Idle => match idle::begin(self).await {
+                        Ok(()) => return Ok(None),
+                        Err(failure) => {
+                            self.tag = self.state.idle.take().unwrap_or_default();
+                            Err(failure)
+                        }
+                    },
+                    command => self.dispatch(command).await,
+                };
+                self.answer(answer, may_expunge).await
+            }
+            Err(bad) => {
+                let reply = Reply::unreadable(&bad.error);
+                self.tag = bad.tag.unwrap_or_else(|| "*".to_owned());
+                self.answer(Ok(reply), true).await
+            }
+        }
+    }
+
+    /// One line a verb.
+    async fn dispatch(&mut self, command: Command) -> Result<Reply, Failure> {
+        match command {
+            Command::Capability => capability::run(self),
+            Command::Enable(wanted) => capability::enable(self, &wanted),
+            Command::Noop => Ok(noop::noop()),
+            Command::Check => noop::check(self),
+            Command::Id(client) => id::run(self, &client),
+            Command::Namespace => namespace::run(self),
+            Command::List(request) => list::run(self, request).await,
+            Command::Lsub(reference, pattern) => list::lsub(self, &reference, &pattern).await,
+            Command::Status(name, items) => status::run(self, &name, &items).await,
+            Command::Create(name, uses) => create::run(self, &name, &uses).await,
+            Command::Delete(name) => delete::run(self, &name).await,
+            Command::Rename(from, to) => rename::run(self, &from, &to).await,
+            Command::Subscribe(name) => subscribe::run(self, &name, true).await,
+            Command::Unsubscribe(name) => subscribe::run(self, &name, false).await,
+            Command::Select(request) => select::run(self, request, false).await,
+            Command::Examine(request) => select::run(self, request, true).await,
+            Command::Close => close::run(self).await,
+            Command::Unselect => close::unselect(self),
+            Command::Expunge(set) => expunge::run(self, set).await,
+            Command::Fetch(request) => fetch::run(self, request).await,
+            Command::Store(request) => store::run(self, request).await,
+            Command::Copy(by, set, target) => copy::run(self, by, set, target).await,
+            Command::Move(by, set, target) => r#move::run(self, by, set, target).await,
+            Command::Search(request) => search::run(self, request).await,
+            Command::Sort(request) => sort::run(self, request).await,
+            Command::Thread(request) => thread::run(self, request).await,
+            Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
+            // Known to the grammar, not advertised.
+            Command::Compress
+            | Command::Notify(_)
+            | Command::GetQuota(_)
+            | Command::GetQuotaRoot(_)
+            | Command::SetQuota(..)
+            | Command::GetAcl(_)
+            | Command::SetAcl(..)
+            | Command::DeleteAcl(..)
+            | Command::ListRights(..)
+            | Command::MyRights(_)
+            | Command::GetMetadata(_)
+            | Command::SetMetadata(_) => Ok(Reply::bad("not a command of this server")),
+            Command::Logout | Command::Idle => unreachable!("the shell's own"),
+        }
+    }
+
+    /// Tells what has changed, then ends the command.
+    async fn answer(
+        &mut self,
+        answer: Result<Reply, Failure>,
+        may_expunge: bool,
+    ) -> Result<Option<SessionEnd>, Cut> {
+        let told = updates::tell(self, may_expunge).await;
+        self.told.clear();
+        for failure in [answer.as_ref().err(), told.as_ref().err()] {
+            match failure {
+                Some(Failure::Cut(cut)) => return Err(*cut),
+                Some(Failure::MailboxGone) => return Ok(Some(self.mailbox_gone())),
+                Some(failure @ (Failure::Read(_) | Failure::Write(_))) => {
+                    error!(account = %self.state.account, error = %Causes(failure), "imap command failed");
+                }
+                _ => {}
+            }
+        }
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(failure) => failure.reply().unwrap_or_else(|| Reply::bad("failed")),
+        };
+        let tag = std::mem::take(&mut self.tag);
+        reply.encode(&tag, &mut self.out);
+        self.flush_if_full().await?;
+        Ok(self.count(reply.condition))
+    }
+
+    fn count(&mut self, condition: Condition) -> Option<SessionEnd> {
+        if condition != Condition::Bad {
+            self.state.bad_count = 0;
+            return None;
+        }
+        self.state.bad_count += 1;
+        if self.state.bad_count < BAD_MAX {
+            return None;
+        }
+        self.encoder()
+            .untagged(Condition::Bye, None, "too many errors");
+        Some(SessionEnd::Errors)
+    }
+
+    /// Something that is no command; it ends IDLE too.
+    async fn on_fault(&mut self, fault: Fault) -> Result<Option<SessionEnd>, Cut> {
+        self.tag = match (fault.tag, self.state.idle.take()) {
+            (_, Some(tag)) | (Some(tag), None) => tag,
+            (None, None) => "*".to_owned(),
+        };
+        self.answer(Ok(Reply::bad(fault.kind.text())), true).await
+    }
+
+    /// The line that ends IDLE.
+    async fn on_idle_line(&mut self, frame: &Frame) -> Result<Option<SessionEnd>, Cut> {
+        self.tag = self.state.idle.take().unwrap_or_else(|| "*".to_owned());
+        let reply = match parse::is_done(frame) {
+            true => Reply::ok("idle has ended"),
+            false => Reply::bad("expected DONE"),
+        };
+        self.answer(Ok(reply), true).await
+    }
+
+    /// Where untagged responses are written.
+    fn encoder(&mut self) -> Encoder<'_> {
+        let form = self.state.form();
+        Encoder::new(&mut self.out, form)
+    }
+
+    /// The open mailbox.
+    fn selected(&self) -> Result<&Selected, Failure> {
+        self.state.selected.as_ref().ok_or(Failure::NotSelected)
+    }
+
+    /// The open mailbox, if it may be changed.
+    fn selected_writable(&self) -> Result<&Selected, Failure> {
+        let selected = self.selected()?;
+        match selected.read_only {
+            true => Err(Failure::ReadOnly),
+            false => self.writable().map(|()| selected),
+        }
+    }
+
+    /// Whether the account may be changed.
+    fn writable(&self) -> Result<(), Failure> {
+        match self.service.may_write {
+            true => Ok(()),
+            false => Err(Failure::NotAdopted),
+        }
+    }
+
+    /// The client knows the flags that a change of its own with this MODSEQ left.
+    fn told(&mut self, modseq: u64) {
+        // A mailbox's MODSEQs have no gaps: when it is the next one, nothing else has happened, and nothing needs
+        // to be looked for in a large mailbox.
+        match &mut self.state.selected {
+            Some(selected) if selected.modseq + 1 == modseq => selected.modseq = modseq,
+            _ => self.told.push(modseq),
+        }
+    }
+
+    /// Writes what there is once it is worth a write.
+    async fn flush_if_full(&mut self) -> Result<(), Cut> {
+        match self.out.len() < WRITE_MAX_OCTETS {
+            true => Ok(()),
+            false => self.flush().await,
+        }
+    }
+
+    /// Writes what there is, and keeps no memory of it.
+    async fn flush(&mut self) -> Result<(), Cut> {
+        if !self.out.is_empty() {
+            let out = std::mem::take(&mut self.out);
+            self.user.write(&out).await?;
+        }
+        Ok(())
+    }
+
+    /// A framer as it is between two commands, or in IDLE.
+    fn framer(&self) -> Framer {
+        let mut framer = Framer::new(Limits {
+            swallow_max_bytes: self.service.message_size_max_bytes,
+            ..Limits::default()
+        });
+        if self.state.idle.is_some() {
+            framer.expect_line();
+        }
+        framer
+    }
+
+    /// Carries the session over to itself: what the state does not hold is lost.
+    #[cfg(debug_assertions)]
+    fn renew(&mut self, framer: &mut Framer) {
+        let state = State::read(&self.state.write()).expect("what was written can be read");
+        assert_eq!(state, self.state, "a session's state is one value");
+        self.state = state;
+        self.tag.clear();
+        *framer = self.framer();
+        // Not every time, for then nothing would show that the old watch rings.
+        if self.user.offsets().0.is_multiple_of(2) {
+            self.watch = self.service.volume.watch(self.state.account);
+            self.has_changed = true;
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    fn renew(&mut self, _: &mut Framer) {}
 }
 
-fn is_tag(tag: &str) -> bool {
-    tag.len() <= TAG_MAX_OCTETS
-        && tag
-            .bytes()
-            .all(|octet| octet.is_ascii_graphic() && !b"(){%*\"\\+]".contains(&octet))
-}
+/// An error with what caused it, for the log.
+struct Causes<'a>(&'a Failure);
 
-fn is_inbox(name: &str) -> bool {
-    name.trim_matches('"').eq_ignore_ascii_case("INBOX")
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

@@ -23,7 +23,7 @@ use store_api::session::SessionOpen;
 use tracing::{info, warn};
 
 use crate::backend::Backend;
-use crate::imap::Imap;
+use crate::imap;
 use crate::link::first_frame;
 use crate::metrics;
 use crate::pop3::Pop3;
@@ -177,9 +177,16 @@ impl Backend {
                     .await
             }
             Start::Imap { tag } => {
-                let idle = Duration::from_secs(self.config.limits.imap_idle_s);
-                let mut imap = Imap::new(&self.volume, grant.account, idle);
-                imap.run(&mut user, &tag, &mut registration).await
+                let service = imap::Service {
+                    volume: &self.volume,
+                    idle: Duration::from_secs(self.config.limits.imap_idle_s),
+                    stall: self.config.limits.stall(),
+                    message_size_max_bytes: self.config.limits.message_size_max_bytes,
+                    may_write: self.may_write(),
+                };
+                imap::Session::new(service, &mut user, grant.account, grant.epoch)
+                    .run(&tag, &mut registration)
+                    .await
             }
         };
         // Gone from the registry first: whoever froze the account waits for that, not for the peer.

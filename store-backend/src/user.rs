@@ -104,6 +104,11 @@ impl User {
         &self.pending
     }
 
+    /// The same, for an engine that answers while it still looks at them.
+    pub(crate) fn pending_bytes(&self) -> Bytes {
+        self.pending.clone()
+    }
+
     /// Tells how many octets of [`pending`](Self::pending) were taken.
     pub(crate) fn took(&mut self, octets: usize) {
         self.pending.advance(octets);

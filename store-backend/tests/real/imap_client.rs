@@ -74,6 +74,18 @@ impl Imap {
         }
     }
 
+    /// A command in whose answer the connection ends.
+    pub(crate) async fn command_until_cut(&mut self, command: &[u8]) {
+        let octets = [b"cut ", command, b"\r\n"].concat();
+        self.stream.write_all(&octets).await.unwrap();
+        let mut rest = Vec::new();
+        let reading = self.stream.read_to_end(&mut rest);
+        // Whether or not by a reset.
+        let _ = timeout(PATIENCE, reading).await.expect("in time");
+        let tagged = b"\r\ncut ";
+        assert!(!rest.windows(tagged.len()).any(|window| window == tagged));
+    }
+
     pub(crate) async fn append(&mut self, message: &[u8]) {
         let head = format!("APPEND INBOX {{{}+}}\r\n", message.len());
         let answer = self.command(&[head.as_bytes(), message].concat()).await;
@@ -122,11 +134,8 @@ impl Answer {
             .untagged
             .iter()
             .find_map(|line| line.strip_prefix(head.as_bytes()));
-        let mut rest = found.unwrap_or_else(|| panic!("no {head}in {self:?}"));
-        match Value::read(&mut rest) {
-            Value::List(items) => items,
-            other => panic!("{other:?}"),
-        }
+        let items = found.unwrap_or_else(|| panic!("no {head}in {self:?}"));
+        Value::list_of(items)
     }
 
     /// Untagged responses as text.
@@ -139,6 +148,14 @@ impl Answer {
 }
 
 impl Value {
+    /// What stands between parentheses.
+    pub(crate) fn list_of(mut octets: &[u8]) -> Vec<Self> {
+        match Self::read(&mut octets) {
+            Self::List(items) => items,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn read(rest: &mut &[u8]) -> Self {
         match rest[0] {
             b'(' => {

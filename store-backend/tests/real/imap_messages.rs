@@ -40,24 +40,41 @@ async fn check_parts(imap: &mut Imap, message: u32, structure: &Value, path: &st
     };
     if let Value::List(_) = items[0] {
         let mut count = 0;
-        for (at, part) in items.iter().take_while(|item| matches!(item, Value::List(_))).enumerate() {
+        for (at, part) in items
+            .iter()
+            .take_while(|item| matches!(item, Value::List(_)))
+            .enumerate()
+        {
             count += Box::pin(check_parts(imap, message, part, &below(at + 1))).await;
         }
         return count;
     }
     let path = if path.is_empty() { "1" } else { path };
-    let octets = imap.item(message, &format!("BODY.PEEK[{path}]")).await.unwrap();
+    let octets = imap
+        .item(message, &format!("BODY.PEEK[{path}]"))
+        .await
+        .unwrap();
     assert_eq!(octets.len(), items[6].number(), "{message} {path}");
     let lines = octets.iter().filter(|octet| **octet == b'\n').count();
     let kind = items[0].text().to_lowercase() + "/" + &items[1].text().to_lowercase();
     if kind.starts_with("text/") {
         assert_eq!(lines, items[7].number(), "{message} {path}");
     }
-    assert!(imap.item(message, &format!("BODY.PEEK[{path}.MIME]")).await.is_some());
+    assert!(
+        imap.item(message, &format!("BODY.PEEK[{path}.MIME]"))
+            .await
+            .is_some()
+    );
     if kind == "message/rfc822" {
         assert_eq!(lines, items[9].number(), "{message} {path}");
-        let header = imap.item(message, &format!("BODY.PEEK[{path}.HEADER]")).await.unwrap();
-        let text = imap.item(message, &format!("BODY.PEEK[{path}.TEXT]")).await.unwrap();
+        let header = imap
+            .item(message, &format!("BODY.PEEK[{path}.HEADER]"))
+            .await
+            .unwrap();
+        let text = imap
+            .item(message, &format!("BODY.PEEK[{path}.TEXT]"))
+            .await
+            .unwrap();
         assert_eq!([header, text].concat(), octets);
         // The only part of a message that is no multipart is its first.
         let inside = match items[8].list()[0] {
@@ -78,7 +95,10 @@ async fn each_part_fetched_by_its_number_has_the_octets_and_lines_announced() {
         imap.append(sample.as_bytes()).await;
     }
     // Delivered too: the prologue shifts everything.
-    let delivered: Vec<&&str> = SAMPLES.iter().filter(|sample| sample.ends_with("\r\n")).collect();
+    let delivered: Vec<&&str> = SAMPLES
+        .iter()
+        .filter(|sample| sample.ends_with("\r\n"))
+        .collect();
     for sample in &delivered {
         assert!(lmtp.deliver(&["ann"], sample.as_bytes()).await[0].starts_with("250"));
     }
@@ -110,12 +130,20 @@ async fn partials_tile_the_message_and_end_with_it() {
     let (_site, backend) = site().await;
     deliver(&backend, "ann", "Subject: tiles").await;
     let mut imap = Imap::inbox(&backend, "ann").await;
-    for section in ["BODY.PEEK[]", "BODY.PEEK[TEXT]", "BODY.PEEK[HEADER.FIELDS (Subject Received)]", "BINARY.PEEK[1]"] {
+    for section in [
+        "BODY.PEEK[]",
+        "BODY.PEEK[TEXT]",
+        "BODY.PEEK[HEADER.FIELDS (Subject Received)]",
+        "BINARY.PEEK[1]",
+    ] {
         let whole = imap.item(1, section).await.unwrap();
         for size in [1, 7, whole.len() - 1, whole.len(), whole.len() + 1] {
             let mut tiled = Vec::new();
             for first in (0..).step_by(size) {
-                let tile = imap.item(1, &format!("{section}<{first}.{size}>")).await.unwrap();
+                let tile = imap
+                    .item(1, &format!("{section}<{first}.{size}>"))
+                    .await
+                    .unwrap();
                 if tile.is_empty() {
                     break;
                 }
@@ -125,7 +153,10 @@ async fn partials_tile_the_message_and_end_with_it() {
         }
         let beyond = format!("{section}<18446744073709551615.5>");
         let answer = imap.command(format!("FETCH 1 {beyond}").as_bytes()).await;
-        assert!(answer.tagged.starts_with("OK") || answer.tagged.starts_with("BAD"), "{answer:?}");
+        assert!(
+            answer.tagged.starts_with("OK") || answer.tagged.starts_with("BAD"),
+            "{answer:?}"
+        );
     }
 }
 
@@ -133,14 +164,18 @@ async fn partials_tile_the_message_and_end_with_it() {
 async fn header_fields_are_those_asked_for_in_any_case() {
     let (_site, backend) = site().await;
     let mut imap = Imap::login(&backend, "ann").await;
-    imap.append(b"To: a\r\nSUBJECT: b\r\n c\r\nX: d\r\nTo: e\r\n\r\nbody").await;
+    imap.append(b"To: a\r\nSUBJECT: b\r\n c\r\nX: d\r\nTo: e\r\n\r\nbody")
+        .await;
     imap.ok("SELECT INBOX").await;
     for (section, expected) in [
         ("HEADER.FIELDS (to)", "To: a\r\nTo: e\r\n\r\n"),
         ("HEADER.FIELDS.NOT (TO x)", "SUBJECT: b\r\n c\r\n\r\n"),
         ("HEADER.FIELDS (none)", "\r\n"),
     ] {
-        let octets = imap.item(1, &format!("BODY.PEEK[{section}]")).await.unwrap();
+        let octets = imap
+            .item(1, &format!("BODY.PEEK[{section}]"))
+            .await
+            .unwrap();
         assert_eq!(String::from_utf8(octets).unwrap(), expected);
     }
 }
@@ -206,12 +241,22 @@ async fn a_store_is_told_to_who_made_it_and_to_others() {
     let mut two = Imap::inbox(&backend, "ann").await;
     let told = one.ok("STORE 1:2 +FLAGS (\\Flagged $Junk)").await;
     let flags = |line: &String| line.contains("FETCH (FLAGS (\\Flagged $Junk))");
-    assert_eq!(told.lines().iter().filter(|line| flags(line)).count(), 2, "{told:?}");
+    assert_eq!(
+        told.lines().iter().filter(|line| flags(line)).count(),
+        2,
+        "{told:?}"
+    );
     // Silent is silent, but not of what the other one did.
     let silent = two.ok("STORE 1,3 +FLAGS.SILENT \\Seen").await.lines();
-    let fetched: Vec<_> = silent.iter().filter(|line| line.contains("FETCH")).collect();
+    let fetched: Vec<_> = silent
+        .iter()
+        .filter(|line| line.contains("FETCH"))
+        .collect();
     assert_eq!(fetched.len(), 2, "{silent:?}");
-    assert!(fetched[0].contains("1 FETCH (FLAGS (\\Flagged \\Seen $Junk)"), "{silent:?}");
+    assert!(
+        fetched[0].contains("1 FETCH (FLAGS (\\Flagged \\Seen $Junk)"),
+        "{silent:?}"
+    );
     assert!(fetched[1].contains("2 FETCH"), "{silent:?}");
     let later = two.ok("STORE 1 -FLAGS.SILENT (\\Seen $junk)").await;
     assert_eq!(later.untagged.len(), 0, "{later:?}");
@@ -235,7 +280,9 @@ async fn a_conditional_store_leaves_what_others_have_changed() {
     let modseq = modseq_of(&mut one, 3).await;
     two.ok("STORE 2 +FLAGS \\Deleted").await;
     let answer = one
-        .ok(&format!("UID STORE 1:3 (UNCHANGEDSINCE {modseq}) +FLAGS.SILENT \\Answered"))
+        .ok(&format!(
+            "UID STORE 1:3 (UNCHANGEDSINCE {modseq}) +FLAGS.SILENT \\Answered"
+        ))
         .await;
     assert!(answer.tagged.starts_with("OK [MODIFIED 2]"), "{answer:?}");
     let now = modseq_of(&mut one, 1).await;
@@ -244,17 +291,25 @@ async fn a_conditional_store_leaves_what_others_have_changed() {
         let wanted = format!("* {message} FETCH (UID {message} MODSEQ ({now}))");
         assert!(answer.lines().contains(&wanted), "{answer:?}");
     }
-    let since = one.ok(&format!("FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")).await;
+    let since = one
+        .ok(&format!("FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})"))
+        .await;
     assert_eq!(since.untagged.len(), 3, "{since:?}");
-    let none = one.ok(&format!("FETCH 1:* (FLAGS) (CHANGEDSINCE {now})")).await;
+    let none = one
+        .ok(&format!("FETCH 1:* (FLAGS) (CHANGEDSINCE {now})"))
+        .await;
     assert_eq!(none.untagged.len(), 0, "{none:?}");
     let zero = one.ok("STORE 1 (UNCHANGEDSINCE 0) +FLAGS \\Seen").await;
     assert!(zero.tagged.starts_with("OK [MODIFIED 1]"), "{zero:?}");
 }
 
 async fn modseq_of(imap: &mut Imap, message: u32) -> u64 {
-    let items = imap.ok(&format!("FETCH {message} MODSEQ")).await.fetch(message);
-    items[1].list()[0].text().parse().unwrap()
+    let items = imap
+        .ok(&format!("FETCH {message} MODSEQ"))
+        .await
+        .fetch(message);
+    let modseq = items.last().unwrap();
+    modseq.list()[0].text().parse().unwrap()
 }
 
 #[tokio::test]
@@ -262,23 +317,44 @@ async fn messages_expunged_meanwhile_are_never_answered_with_another_one() {
     let (_site, backend) = site().await;
     let mut one = Imap::login(&backend, "ann").await;
     for number in 1..=4 {
-        one.append(format!("Subject: {number}\r\n\r\nbody {number}").as_bytes()).await;
+        one.append(format!("Subject: {number}\r\n\r\nbody {number}").as_bytes())
+            .await;
     }
     one.ok("SELECT INBOX").await;
     let mut two = Imap::inbox(&backend, "ann").await;
     two.ok("STORE 2:3 +FLAGS.SILENT \\Deleted").await;
     two.ok("EXPUNGE").await;
-    for command in ["FETCH 1:4 (BODY.PEEK[TEXT])", "FETCH 1:4 (FLAGS)", "STORE 1:4 +FLAGS \\Seen"] {
+    for command in [
+        "FETCH 1:4 (BODY.PEEK[TEXT])",
+        "FETCH 1:4 (FLAGS)",
+        "STORE 1:4 +FLAGS \\Seen",
+    ] {
         let answer = one.ok(command).await;
-        assert!(answer.tagged.starts_with("OK [EXPUNGEISSUED]"), "{answer:?}");
+        assert!(
+            answer.tagged.starts_with("OK [EXPUNGEISSUED]"),
+            "{answer:?}"
+        );
         let lines = answer.lines();
-        assert!(!lines.iter().any(|line| line.contains("EXPUNGE")), "{lines:?}");
-        assert!(!lines.iter().any(|line| line.starts_with("* 2 F") || line.starts_with("* 3 F")));
-        assert!(lines.iter().any(|line| line.starts_with("* 4 F")), "{lines:?}");
+        assert!(
+            !lines.iter().any(|line| line.contains("EXPUNGE")),
+            "{lines:?}"
+        );
+        assert!(
+            !lines
+                .iter()
+                .any(|line| line.starts_with("* 2 F") || line.starts_with("* 3 F"))
+        );
+        assert!(
+            lines.iter().any(|line| line.starts_with("* 4 F")),
+            "{lines:?}"
+        );
     }
     assert_eq!(one.item(4, "BODY.PEEK[TEXT]").await.unwrap(), b"body 4");
     let search = one.ok("SEARCH ALL").await;
-    assert!(search.lines().contains(&"* SEARCH 1 4".to_owned()), "{search:?}");
+    assert!(
+        search.lines().contains(&"* SEARCH 1 4".to_owned()),
+        "{search:?}"
+    );
     let copy = one.command(b"COPY 1:4 INBOX").await;
     assert!(copy.tagged.starts_with("NO [EXPUNGEISSUED]"), "{copy:?}");
     assert_eq!(copy.lines(), ["* 3 EXPUNGE", "* 2 EXPUNGE"]);
@@ -295,7 +371,8 @@ async fn copies_and_moves_tell_their_uids_and_share_the_octets() {
     let mut imap = Imap::login(&backend, "ann").await;
     imap.ok("CREATE box").await;
     for number in 1..=4 {
-        imap.append(format!("Subject: {number}\r\n\r\nbody {number}").as_bytes()).await;
+        imap.append(format!("Subject: {number}\r\n\r\nbody {number}").as_bytes())
+            .await;
     }
     imap.ok("SELECT INBOX").await;
     imap.ok("STORE 2 FLAGS (\\Flagged key)").await;
@@ -303,7 +380,10 @@ async fn copies_and_moves_tell_their_uids_and_share_the_octets() {
     let copied = imap.ok("COPY 2,4 box").await;
     assert!(copied.tagged.contains(" 2,4 1:2] "), "{copied:?}");
     let moved = imap.ok("UID MOVE 1,3,99 box").await;
-    assert!(moved.lines()[0].contains("[COPYUID ") && moved.lines()[0].contains(" 1,3 3:4]"), "{moved:?}");
+    assert!(
+        moved.lines()[0].contains("[COPYUID ") && moved.lines()[0].contains(" 1,3 3:4]"),
+        "{moved:?}"
+    );
     assert_eq!(moved.lines()[1..], ["* 3 EXPUNGE", "* 1 EXPUNGE"]);
     let missing = imap.command(b"COPY 1 nowhere").await;
     assert!(missing.tagged.starts_with("NO [TRYCREATE]"), "{missing:?}");
@@ -329,34 +409,52 @@ async fn uid_fetch_with_vanished_tells_what_went_of_the_set() {
         imap.append(b"x").await;
     }
     imap.ok("SELECT INBOX").await;
-    let refused = imap.command(b"UID FETCH 1:* FLAGS (CHANGEDSINCE 1 VANISHED)").await;
+    let refused = imap
+        .command(b"UID FETCH 1:* FLAGS (CHANGEDSINCE 1 VANISHED)")
+        .await;
     assert!(refused.tagged.starts_with("BAD"), "{refused:?}");
     imap.ok("ENABLE QRESYNC").await;
     let modseq = modseq_of(&mut imap, 6).await;
     imap.ok("STORE 2,3,5 +FLAGS.SILENT \\Deleted").await;
     imap.ok("EXPUNGE").await;
     let command = format!("UID FETCH 1:4 (UID) (CHANGEDSINCE {modseq} VANISHED)");
-    assert_eq!(imap.ok(&command).await.lines(), ["* VANISHED (EARLIER) 2:3"]);
+    assert_eq!(
+        imap.ok(&command).await.lines(),
+        ["* VANISHED (EARLIER) 2:3"]
+    );
     let command = format!("UID FETCH 1:* (UID) (CHANGEDSINCE {modseq} VANISHED)");
-    assert_eq!(imap.ok(&command).await.lines(), ["* VANISHED (EARLIER) 2:3,5"]);
+    assert_eq!(
+        imap.ok(&command).await.lines(),
+        ["* VANISHED (EARLIER) 2:3,5"]
+    );
 }
 
 #[tokio::test]
 async fn what_is_known_of_ten_thousand_messages_is_read_without_opening_one() {
     let (_site, backend) = site().await;
     let mut imap = Imap::login(&backend, "ann").await;
-    let many = format!("APPEND INBOX{}", " {19+}\r\nSubject: x\r\n\r\nbody\n".repeat(1000));
+    let many = format!(
+        "APPEND INBOX{}",
+        " {19+}\r\nSubject: x\r\n\r\nbody\n".repeat(1000)
+    );
     for _ in 0..10 {
         let answer = imap.command(many.as_bytes()).await;
         assert!(answer.tagged.starts_with("OK"), "{answer:?}");
     }
     imap.ok("SELECT INBOX").await;
     let before = backend.reads();
-    let all = imap.ok("FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ SAVEDATE)").await;
+    let all = imap
+        .ok("FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ SAVEDATE)")
+        .await;
     assert_eq!(all.untagged.len(), 10_000);
     assert!(all.lines()[9_999].starts_with("* 10000 FETCH (UID 10000 FLAGS () MODSEQ ("));
-    let found = imap.ok("SEARCH RETURN (COUNT MIN MAX) UNSEEN SMALLER 100 SINCE 1-Jan-2020").await;
-    assert!(found.lines()[0].ends_with("MIN 1 MAX 10000 COUNT 10000"), "{found:?}");
+    let found = imap
+        .ok("SEARCH RETURN (COUNT MIN MAX) UNSEEN SMALLER 100 SINCE 1-Jan-2020")
+        .await;
+    assert!(
+        found.lines()[0].ends_with("MIN 1 MAX 10000 COUNT 10000"),
+        "{found:?}"
+    );
     let reads = backend.reads() - before;
     assert!(reads < 1000, "{reads} reads");
     // One body for all of them: scanned once.
@@ -364,4 +462,81 @@ async fn what_is_known_of_ten_thousand_messages_is_read_without_opening_one() {
     assert_eq!(all.untagged.len(), 10_000);
     let reads = backend.reads() - before;
     assert!(reads < 2000, "{reads} reads");
+}
+
+/// The file of a message, once it is there.
+fn file_of(backend: &Backend, mailbox: u32, uid: u32) -> std::path::PathBuf {
+    backend
+        .data
+        .join(format!("mail/00/00/00/01/{mailbox}/{uid}"))
+}
+
+#[tokio::test]
+async fn a_copy_is_one_more_link_of_the_same_inode() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (_site, mut backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    imap.ok("CREATE box").await;
+    imap.append(b"Subject: x\r\n\r\nbody").await;
+    imap.ok("SELECT INBOX").await;
+    imap.ok("COPY 1 box").await;
+    imap.ok("MOVE 1 INBOX").await;
+    assert_eq!(backend.terminate().await, Some(0));
+    backend.restart().await;
+    let inodes = [(1, 2), (2, 1)].map(|(mailbox, uid)| {
+        std::fs::metadata(file_of(&backend, mailbox, uid))
+            .unwrap()
+            .ino()
+    });
+    assert_eq!(inodes[0], inodes[1]);
+}
+
+#[tokio::test]
+async fn a_damaged_message_is_left_out_and_the_others_are_served() {
+    let (_site, mut backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    for number in 1..=3 {
+        imap.append(format!("Subject: {number}\r\n\r\nbody {number}").as_bytes())
+            .await;
+    }
+    let large = [&b"Subject: large\r\n\r\n"[..], &b"x".repeat(300_000)].concat();
+    imap.append(&large).await;
+    assert_eq!(backend.terminate().await, Some(0));
+    for (uid, at) in [(2, 3), (4, 290_000)] {
+        let file = file_of(&backend, 1, uid);
+        let mut octets = std::fs::read(&file).unwrap();
+        octets[at] ^= 1;
+        std::fs::write(&file, octets).unwrap();
+    }
+    backend.restart().await;
+    let mut imap = Imap::inbox(&backend, "ann").await;
+    for command in ["FETCH 1:3 (BODY.PEEK[])", "FETCH 1:3 (ENVELOPE)"] {
+        let answer = imap.command(command.as_bytes()).await;
+        assert!(answer.tagged.starts_with("NO [SERVERBUG]"), "{answer:?}");
+        assert_eq!(answer.untagged.len(), 2, "{answer:?}");
+    }
+    let search = imap.command(b"SEARCH SUBJECT 3").await;
+    assert!(search.tagged.starts_with("NO [SERVERBUG]"), "{search:?}");
+    assert_eq!(search.lines(), ["* SEARCH 3"]);
+    // What is announced cannot be taken back: the connection ends, short of the last octets.
+    imap.command_until_cut(b"FETCH 4 (BODY.PEEK[])").await;
+    let mut imap = Imap::inbox(&backend, "ann").await;
+    imap.ok("FETCH 1:* (FLAGS RFC822.SIZE)").await;
+}
+
+#[tokio::test]
+async fn an_encoding_that_is_not_known_is_said_to_be_so() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    imap.append(b"Content-Transfer-Encoding: x-uu\r\n\r\nM86%S90")
+        .await;
+    imap.append(b"Content-Transfer-Encoding: base64\r\n\r\nAGE=\r\n")
+        .await;
+    imap.ok("SELECT INBOX").await;
+    let answer = imap
+        .command(b"FETCH 1:2 (BINARY.PEEK[1] BINARY.SIZE[1])")
+        .await;
+    assert!(answer.tagged.starts_with("NO [UNKNOWN-CTE]"), "{answer:?}");
+    let line = "* 2 FETCH (BINARY[1] ~{2}\r\n\0a BINARY.SIZE[1] 2)";
+    assert_eq!(answer.lines()[1], line);
 }

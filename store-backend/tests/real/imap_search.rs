@@ -76,7 +76,10 @@ const QUERIES: &[(&str, &str)] = &[
     ("SENTSINCE 1-Jan-2000", "1"),
     ("NOT SENTSINCE 1-Jan-2000", "2 3 4 5 6 7 8 9"),
     ("BEFORE 1-Jan-2020", ""),
-    ("SINCE 1-Jan-2020 SAVEDSINCE 1-Jan-2020", "1 2 3 4 5 6 7 8 9"),
+    (
+        "SINCE 1-Jan-2020 SAVEDSINCE 1-Jan-2020",
+        "1 2 3 4 5 6 7 8 9",
+    ),
     ("YOUNGER 3600", "1 2 3 4 5 6 7 8 9"),
     ("OLDER 3600", ""),
     ("LARGER 10 SMALLER 15", "9"),
@@ -112,7 +115,11 @@ async fn every_query_finds_what_it_names_and_nothing_else() {
             assert_eq!(answer.lines(), [expected.trim_end()], "{query}");
         }
     }
-    let latin = [b"SEARCH CHARSET ISO-8859-1 SUBJECT {5+}\r\n", &b"Gr\xfc\xdfe"[..]].concat();
+    let latin = [
+        b"SEARCH CHARSET ISO-8859-1 SUBJECT {5+}\r\n",
+        &b"Gr\xfc\xdfe"[..],
+    ]
+    .concat();
     assert_eq!(imap.command(&latin).await.lines(), ["* SEARCH 1"]);
     let unknown = imap.command(b"SEARCH CHARSET x-none ALL").await;
     assert_eq!(unknown.tagged[..27], *"NO [BADCHARSET (US-ASCII UT");
@@ -144,19 +151,32 @@ async fn results_come_in_the_form_asked_for() {
     let (_site, backend) = site().await;
     let mut imap = Imap::login(&backend, "ann").await;
     for number in 1..=9 {
-        imap.append(format!("Subject: {number}\r\n\r\nx").as_bytes()).await;
+        imap.append(format!("Subject: {number}\r\n\r\nx").as_bytes())
+            .await;
     }
     imap.ok("SELECT INBOX").await;
     imap.ok("STORE 1 +FLAGS \\Deleted").await;
     imap.ok("EXPUNGE").await;
     for (query, expected) in [
         ("SEARCH RETURN () 1:3", "ALL 1:3"),
-        ("UID SEARCH RETURN (MIN MAX COUNT) 2:4", "UID MIN 3 MAX 5 COUNT 3"),
+        (
+            "UID SEARCH RETURN (MIN MAX COUNT) 2:4",
+            "UID MIN 3 MAX 5 COUNT 3",
+        ),
         ("SEARCH RETURN (ALL COUNT) SUBJECT none", "COUNT 0"),
         ("SEARCH RETURN (MIN) SUBJECT none", ""),
-        ("UID SEARCH RETURN (PARTIAL 2:3) ALL", "UID PARTIAL (2:3 3:4)"),
-        ("UID SEARCH RETURN (PARTIAL -1:-2) ALL", "UID PARTIAL (-1:-2 8:9)"),
-        ("UID SEARCH RETURN (PARTIAL 20:30) ALL", "UID PARTIAL (20:30 NIL)"),
+        (
+            "UID SEARCH RETURN (PARTIAL 2:3) ALL",
+            "UID PARTIAL (2:3 3:4)",
+        ),
+        (
+            "UID SEARCH RETURN (PARTIAL -1:-2) ALL",
+            "UID PARTIAL (-1:-2 8:9)",
+        ),
+        (
+            "UID SEARCH RETURN (PARTIAL 20:30) ALL",
+            "UID PARTIAL (20:30 NIL)",
+        ),
         ("SEARCH RETURN (SAVE COUNT) 2:4", "COUNT 3"),
         ("SEARCH RETURN (ALL) $ NOT 3", "ALL 2,4"),
         ("UID SEARCH RETURN (ALL) UID $", "UID ALL 3:5"),
@@ -171,18 +191,48 @@ async fn results_come_in_the_form_asked_for() {
     let silent = imap.ok("SEARCH RETURN (SAVE) 6:8").await;
     assert_eq!(silent.untagged.len(), 0);
     let fetched = imap.ok("FETCH $ UID").await.lines();
-    assert_eq!(fetched, [6, 7, 8].map(|n| format!("* {n} FETCH (UID {})", n + 1)));
-    imap.command(b"SEARCH RETURN (SAVE) CHARSET x-none ALL").await;
-    assert_eq!(imap.ok("SEARCH RETURN (ALL COUNT) $").await.lines()[0].split_once(')').unwrap().1, " COUNT 0");
+    assert_eq!(
+        fetched,
+        [6, 7, 8].map(|n| format!("* {n} FETCH (UID {})", n + 1))
+    );
+    let beyond = imap.command(b"SEARCH RETURN (SAVE) 99").await;
+    assert!(beyond.tagged.starts_with("BAD"), "{beyond:?}");
+    let kept = imap.ok("SEARCH RETURN (COUNT) $").await.lines();
+    assert!(kept[0].ends_with("COUNT 3"), "{kept:?}");
+    imap.command(b"SEARCH RETURN (SAVE) CHARSET x-none ALL")
+        .await;
+    assert_eq!(
+        imap.ok("SEARCH RETURN (ALL COUNT) $").await.lines()[0]
+            .split_once(')')
+            .unwrap()
+            .1,
+        " COUNT 0"
+    );
     let modseq = imap.ok("FETCH 3 MODSEQ").await.lines().remove(0);
     let modseq: u64 = modseq.split(['(', ')']).nth(2).unwrap().parse().unwrap();
-    let answer = imap.ok(&format!("SEARCH MODSEQ {modseq} 1:4")).await.lines();
+    let answer = imap
+        .ok(&format!("SEARCH MODSEQ {modseq} 1:4"))
+        .await
+        .lines();
     assert_eq!(answer, [format!("* SEARCH 3 4 (MODSEQ {})", modseq + 1)]);
-    let answer = imap.ok(&format!("SEARCH RETURN (MIN) MODSEQ {modseq} 1:4")).await.lines();
-    assert!(answer[0].ends_with(&format!("MIN 3 MODSEQ {modseq}")), "{answer:?}");
-    let ids = imap.ok("FETCH 2 (EMAILID THREADID SAVEDATE)").await.lines().remove(0);
+    let answer = imap
+        .ok(&format!("SEARCH RETURN (MIN) MODSEQ {modseq} 1:4"))
+        .await
+        .lines();
+    assert!(
+        answer[0].ends_with(&format!("MIN 3 MODSEQ {modseq}")),
+        "{answer:?}"
+    );
+    let ids = imap
+        .ok("FETCH 2 (EMAILID THREADID SAVEDATE)")
+        .await
+        .lines()
+        .remove(0);
     let id = ids.split(['(', ')']).nth(2).unwrap().to_owned();
-    assert_eq!(imap.ok(&format!("SEARCH EMAILID {id}")).await.lines(), ["* SEARCH 2"]);
+    assert_eq!(
+        imap.ok(&format!("SEARCH EMAILID {id}")).await.lines(),
+        ["* SEARCH 2"]
+    );
 }
 
 #[tokio::test]
@@ -192,7 +242,8 @@ async fn a_preview_is_the_first_text_as_it_is_read() {
     for mail in MAILS {
         imap.append(mail.as_bytes()).await;
     }
-    imap.append(format!("\r\n{}", "ä word ".repeat(100)).as_bytes()).await;
+    imap.append(format!("\r\n{}", "ä word ".repeat(100)).as_bytes())
+        .await;
     imap.ok("SELECT INBOX").await;
     for (message, expected) in [
         (1, "plain hello world"),
@@ -211,7 +262,11 @@ async fn a_preview_is_the_first_text_as_it_is_read() {
 async fn the_lines_of_a_delivery_are_searched_as_header() {
     let (_site, backend) = site().await;
     let mut lmtp = Dialogue::lmtp(&backend).await;
-    lmtp.deliver(&["ann"], b" starts white\r\nSubject: delivered\r\n\r\nx\r\n").await;
+    lmtp.deliver(
+        &["ann"],
+        b" starts white\r\nSubject: delivered\r\n\r\nx\r\n",
+    )
+    .await;
     until_listed(&backend, "ann", 1).await;
     let mut imap = Imap::inbox(&backend, "ann").await;
     for (query, found) in [
@@ -223,4 +278,126 @@ async fn the_lines_of_a_delivery_are_searched_as_header() {
         let lines = imap.ok(&format!("SEARCH {query}")).await.lines();
         assert_eq!(lines[0].ends_with(" 1"), found, "{query} {lines:?}");
     }
+}
+
+#[tokio::test]
+async fn messages_are_sorted_and_threaded_as_asked() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    for (from, subject, date, more) in [
+        (
+            "\"Zoe\" <b@x.test>",
+            "Re: apple",
+            "3 Jan 2022",
+            "In-Reply-To: <1@x>",
+        ),
+        (
+            "=?utf-8?Q?=C3=84nne?= <c@x.test>",
+            "banana",
+            "1 Jan 2022",
+            "Message-ID: <2@x>",
+        ),
+        ("a@x.test", "APPLE", "2 Jan 2022", "Message-ID: <1@x>"),
+        ("group: ;", "", "nonsense", "References: <2@x>"),
+    ] {
+        let mail = format!("From: {from}\r\nSubject: {subject}\r\nDate: {date}\r\n{more}\r\n\r\nx");
+        imap.append(mail.as_bytes()).await;
+    }
+    imap.ok("SELECT INBOX").await;
+    for (command, expected) in [
+        ("SORT (SUBJECT) UTF-8 ALL", "SORT 4 1 3 2"),
+        ("SORT (SUBJECT REVERSE DATE) UTF-8 ALL", "SORT 4 1 3 2"),
+        ("SORT (SUBJECT DATE) UTF-8 ALL", "SORT 4 3 1 2"),
+        ("SORT (DATE) UTF-8 ALL", "SORT 2 3 1 4"),
+        ("SORT (REVERSE DATE) UTF-8 1:3", "SORT 1 3 2"),
+        ("SORT (FROM) US-ASCII ALL", "SORT 3 1 2 4"),
+        ("SORT (DISPLAYFROM) UTF-8 ALL", "SORT 3 4 1 2"),
+        ("UID SORT (ARRIVAL) UTF-8 NOT SUBJECT banana", "SORT 1 3 4"),
+        ("SORT (SIZE) UTF-8 SUBJECT none", "SORT"),
+        ("THREAD REFERENCES UTF-8 ALL", "THREAD (2 4)(3 1)"),
+        ("UID THREAD ORDEREDSUBJECT UTF-8 1:3", "THREAD (2)(3 1)"),
+    ] {
+        let answer = imap.ok(command).await;
+        assert_eq!(answer.lines(), [format!("* {expected}")], "{command}");
+    }
+    let answer = imap
+        .ok("SORT RETURN (MIN MAX COUNT ALL) (DATE) UTF-8 ALL")
+        .await
+        .lines();
+    assert!(
+        answer[0].ends_with("MIN 2 MAX 4 COUNT 4 ALL 2:3,1,4"),
+        "{answer:?}"
+    );
+    let answer = imap
+        .ok("UID SORT RETURN (PARTIAL 2:3 SAVE) (DATE) UTF-8 ALL")
+        .await
+        .lines();
+    assert!(answer[0].ends_with("UID PARTIAL (2:3 3,1)"), "{answer:?}");
+    let unknown = imap.command(b"SORT (DATE) x-none ALL").await;
+    assert!(unknown.tagged.starts_with("NO [BADCHARSET"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn text_that_is_broken_everywhere_is_searched_once_through() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    let html = "Content-Type: text/html\r\n\r\n";
+    let quoted = "Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n";
+    let base64 = "Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n";
+    for (head, broken) in [
+        (html, "<"),
+        (html, "&"),
+        (html, "<!--"),
+        (html, "<a b='\""),
+        (quoted, "="),
+        (quoted, " "),
+        (quoted, "= "),
+        (base64, "="),
+        ("", "=?"),
+    ] {
+        let body = broken.repeat((2 << 20) / broken.len());
+        imap.append(format!("{head}{body}").as_bytes()).await;
+    }
+    imap.ok("SELECT INBOX").await;
+    let answer = imap.ok("SEARCH OR BODY needle TEXT \"<  <<<<\"").await;
+    assert_eq!(answer.lines(), ["* SEARCH"]);
+    let answer = imap.ok("SEARCH BODY <<<<<<<<").await;
+    assert_eq!(answer.lines(), ["* SEARCH 1"]);
+    let answer = imap.ok("FETCH 1:* (PREVIEW)").await;
+    assert_eq!(answer.untagged.len(), 9);
+}
+
+#[tokio::test]
+async fn a_search_that_is_long_does_not_keep_others_waiting() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    for number in 0..20 {
+        let body = format!("\r\n{number}\r\n{}", "some words\r\n".repeat(100_000));
+        imap.append(body.as_bytes()).await;
+    }
+    imap.ok("SELECT INBOX").await;
+    let mut other = Imap::inbox(&backend, "ann").await;
+    let searching = async {
+        let answer = imap.ok("SEARCH NOT BODY absent").await;
+        assert_eq!(answer.lines()[0].split(' ').count(), 22);
+    };
+    let beside = async {
+        let mut count = 0;
+        loop {
+            other.ok("FETCH 1:* (FLAGS)").await;
+            count += 1;
+            tokio::task::yield_now().await;
+            if count == 5 {
+                return;
+            }
+        }
+    };
+    // Those are answered first.
+    tokio::pin!(searching);
+    tokio::select! {
+        biased;
+        () = beside => {}
+        () = &mut searching => panic!("the search was over first"),
+    }
+    searching.await;
 }

@@ -196,23 +196,3 @@ async fn a_peer_that_stops_reading_is_cut_off_with_bounded_memory() {
     let mut alive = Dialogue::pop3(&backend, "ann").await;
     alive.ask("NOOP", "+OK").await;
 }
-
-#[tokio::test]
-async fn imap_answers_the_login_and_tells_what_is_there() {
-    let (_site, backend) = site_with(2).await;
-    let mut imap = Dialogue::open(backend.imap).await;
-    imap.expect("* OK").await;
-    imap.ask("a LOGIN ann@example.test pass", "a OK").await;
-    imap.ask(
-        "b STATUS INBOX (MESSAGES UIDNEXT UNSEEN)",
-        "* STATUS INBOX (MESSAGES 2 UIDNEXT 3 UNSEEN 2)",
-    )
-    .await;
-    imap.expect("b OK").await;
-    imap.ask("c LIST \"\" *", "* LIST ").await;
-    imap.expect("c OK").await;
-    imap.ask("d IDLE", "d NO [UNAVAILABLE]").await;
-    imap.ask("e LOGOUT", "* BYE").await;
-    imap.expect("e OK").await;
-    assert_eq!(imap.line().await, "");
-}

@@ -1,0 +1,194 @@
+//! APPEND with any number of messages. RFC 9051 §6.3.12, RFC 3502, RFC 4315.
+//!
+//! ```text
+//! on_message ─▶ Upload ─▶ write … ─▶ end_message ─┬─▶ on_message   the next message
+//!                                                 └─▶ on_end ─▶ volume.append ─▶ OK [APPENDUID …]
+//! ```
+//!
+//! The octets go to the volume as they come; nothing of a command that does not come to its end stays.
+
+use daemon::clock::now_ms;
+use mail_proto::imap::command::{MessageHead, MessageOptions, Tagged};
+use mail_proto::imap::encode::Code;
+use mail_proto::imap::framing::Frame;
+use mail_proto::imap::mailbox::NameForm;
+use mail_proto::imap::parse;
+use mail_proto::imap::sequence::SequenceSet;
+
+use super::reply::{Failure, Reply};
+use super::{Session, flags};
+use crate::volume::{
+    APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
+};
+
+/// An APPEND under way.
+pub(super) struct Upload {
+    mailbox: MailboxId,
+    /// Those that are whole; their octets are with the volume.
+    messages: Vec<AppendMessage>,
+    /// The last one: taken, or being taken.
+    options: MessageOptions,
+    body: Body,
+}
+
+enum Body {
+    Coming(Box<BlobWriter>),
+    Whole(FinishedBlob),
+    /// A write has failed: the command is given up.
+    Lost,
+}
+
+/// Decides on a message that is announced. An error is the command's answer.
+pub(super) async fn on_message(
+    session: &mut Session<'_>,
+    upload: Option<Box<Upload>>,
+    frame: &Frame,
+    size: u64,
+) -> Result<Box<Upload>, Result<Reply, Failure>> {
+    let upload = match upload {
+        None => Box::new(begin(session, frame).await?),
+        Some(upload) => Box::new(upload.next(session, frame).await?),
+    };
+    check(session, &upload.options, size)?;
+    Ok(upload)
+}
+
+async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Result<Reply, Failure>> {
+    let head = match parse::message_head(frame, session.state.form()) {
+        Ok(Tagged { tag, command }) => {
+            session.tag = tag;
+            command
+        }
+        Err(bad) => {
+            session.tag = bad.tag.unwrap_or_else(|| "*".to_owned());
+            return Err(Ok(Reply::unreadable(&bad.error)));
+        }
+    };
+    let MessageHead::Append(head) = head else {
+        return Err(Ok(Reply::bad("not a command of this server")));
+    };
+    session.writable().map_err(Err)?;
+    let account = session.state.account;
+    let volume = session.service.volume;
+    let found = volume.mailbox(account, head.mailbox.as_str()).await;
+    let Some(mailbox) = found.map_err(|error| Err(error.into()))? else {
+        return Err(Ok(Reply::no("TRYCREATE", "there is no such mailbox")));
+    };
+    Ok(Upload {
+        mailbox: mailbox.mailbox,
+        messages: Vec::new(),
+        options: head.options,
+        body: Body::Coming(Box::new(volume.begin_blob())),
+    })
+}
+
+/// What can be said before any octet has come.
+fn check(
+    session: &Session<'_>,
+    options: &MessageOptions,
+    size: u64,
+) -> Result<(), Result<Reply, Failure>> {
+    if size > session.service.message_size_max_bytes {
+        return Err(Ok(Reply::no("TOOBIG", "message is too large")));
+    }
+    if size == 0 {
+        // RFC 3502 §6.3.11: how a client says that it has changed its mind.
+        return Err(Ok(Reply::no("CANNOT", "message is empty")));
+    }
+    if options.utf8 && session.state.form() != NameForm::Utf8 {
+        return Err(Ok(Reply::bad("enable UTF8=ACCEPT first")));
+    }
+    Ok(())
+}
+
+impl Upload {
+    /// The message before goes to the volume, so that a thousand small ones do not wait in memory.
+    async fn next(
+        mut self,
+        session: &mut Session<'_>,
+        frame: &Frame,
+    ) -> Result<Self, Result<Reply, Failure>> {
+        let options = parse::message_next(frame, &self.options)
+            .map_err(|error| Ok(Reply::unreadable(&error)))?;
+        let Body::Whole(blob) = self.body else {
+            unreachable!("the framer ends a message before it announces the next")
+        };
+        if self.messages.len() + 1 >= APPEND_MESSAGES_MAX {
+            return Err(Ok(Reply::no("LIMIT", "too many messages in one command")));
+        }
+        let volume = session.service.volume;
+        let body = AppendBody::Put {
+            hash: blob.hash(),
+            octets: blob.size(),
+        };
+        volume
+            .put_blob(blob)
+            .await
+            .map_err(|refusal| Err(refusal.into()))?;
+        let before = std::mem::replace(&mut self.options, options);
+        self.messages.push(message(&before, body));
+        self.body = Body::Coming(Box::new(volume.begin_blob()));
+        Ok(self)
+    }
+
+    /// Takes octets of the message.
+    pub(super) async fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
+        match &mut self.body {
+            Body::Coming(writer) => Ok(writer.write(octets).await?),
+            _ => unreachable!("the framer gives octets of an announced message only"),
+        }
+    }
+
+    /// The message is whole.
+    pub(super) async fn end_message(&mut self) -> Result<(), Failure> {
+        let Body::Coming(writer) = std::mem::replace(&mut self.body, Body::Lost) else {
+            unreachable!("the framer ends a message once")
+        };
+        self.body = Body::Whole(writer.finish().await?);
+        Ok(())
+    }
+}
+
+/// The command is whole: all messages are added, or none.
+pub(super) async fn on_end(
+    session: &mut Session<'_>,
+    upload: Upload,
+    frame: &Frame,
+) -> Result<Reply, Failure> {
+    let Upload {
+        mailbox,
+        mut messages,
+        options,
+        body,
+    } = upload;
+    if let Err(error) = parse::message_end(frame, &options) {
+        return Ok(Reply::unreadable(&error));
+    }
+    let Body::Whole(blob) = body else {
+        unreachable!("the framer ends every message before the command")
+    };
+    messages.push(message(&options, AppendBody::Finished(blob)));
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let volume = session.service.volume;
+    Ok(
+        match volume.append(account, epoch, mailbox, messages).await {
+            Ok(appended) => {
+                let uids = SequenceSet::from_numbers(appended.uids);
+                let code = Code::AppendUid(appended.uidvalidity, &uids);
+                Reply::ok_with(&code, "done")
+            }
+            // Deleted while the message came.
+            Err(Refusal::NoMailbox) => Reply::no("TRYCREATE", "there is no such mailbox"),
+            Err(refusal) => return Err(refusal.into()),
+        },
+    )
+}
+
+fn message(options: &MessageOptions, body: AppendBody) -> AppendMessage {
+    let date = options.internal_date;
+    AppendMessage {
+        body,
+        flags: flags::to_store(&options.flags),
+        internal_date_ms: date.map_or_else(now_ms, |date| date.unix_s.saturating_mul(1000)),
+    }
+}

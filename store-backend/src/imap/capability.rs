@@ -1,0 +1,83 @@
+//! CAPABILITY and ENABLE. RFC 9051 §6.1.1, §6.3.1, RFC 5161.
+
+use mail_proto::imap::capability::Enable;
+use mail_proto::imap::encode::{Code, Condition};
+
+use super::Session;
+use super::reply::{Failure, Reply};
+
+/// What works, and nothing else.
+pub(super) const ADVERTISED: &[&str] = &[
+    "IMAP4rev1",
+    "BINARY",
+    "CHILDREN",
+    "CONDSTORE",
+    "CREATE-SPECIAL-USE",
+    "ENABLE",
+    "ESEARCH",
+    "ESORT",
+    "ID",
+    "IDLE",
+    "INPROGRESS",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "LITERAL+",
+    "MOVE",
+    "MULTIAPPEND",
+    "NAMESPACE",
+    "OBJECTID",
+    "PARTIAL",
+    "PREVIEW",
+    "QRESYNC",
+    "SASL-IR",
+    "SAVEDATE",
+    "SEARCHRES",
+    "SORT",
+    "SORT=DISPLAY",
+    "SPECIAL-USE",
+    "STATUS=SIZE",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "UIDPLUS",
+    "UNSELECT",
+    "UTF8=ACCEPT",
+    "WITHIN",
+];
+
+/// CAPABILITY.
+pub(super) fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
+    let limit = append_limit(session);
+    session.encoder().capability(with(&limit));
+    Ok(Reply::ok("done"))
+}
+
+/// The answer to the login; with the capabilities, so that no client has to ask.
+pub(super) fn tell_login(session: &mut Session<'_>, tag: &str) {
+    let limit = append_limit(session);
+    let names: Vec<&str> = with(&limit).collect();
+    let code = Code::Capability(&names);
+    session
+        .encoder()
+        .tagged(tag, Condition::Ok, Some(&code), "logged in");
+}
+
+/// `APPENDLIMIT=…`: the one capability whose value is a setting. RFC 7889.
+fn append_limit(session: &Session<'_>) -> String {
+    format!("APPENDLIMIT={}", session.service.message_size_max_bytes)
+}
+
+fn with(limit: &str) -> impl Iterator<Item = &str> {
+    ADVERTISED.iter().copied().chain(std::iter::once(limit))
+}
+
+/// ENABLE: what was asked for and is advertised; the rest is passed over.
+pub(super) fn enable(session: &mut Session<'_>, wanted: &[Enable]) -> Result<Reply, Failure> {
+    let mut switched_on = Vec::new();
+    for one in wanted {
+        if ADVERTISED.contains(&one.name()) && session.state.enabled.enable(*one) {
+            switched_on.push(one.name());
+        }
+    }
+    session.encoder().enabled(switched_on);
+    Ok(Reply::ok("done"))
+}

@@ -1,0 +1,21 @@
+//! CLOSE and UNSELECT. RFC 9051 §6.4.1, §6.4.2.
+
+use super::Session;
+use super::expunge::remove_deleted;
+use super::reply::{Failure, Reply};
+
+/// CLOSE removes what has `\Deleted` and tells nothing of it.
+pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
+    if !session.selected()?.read_only {
+        // Refused, the mailbox stays open, and the client can still UNSELECT.
+        remove_deleted(session, None).await?;
+    }
+    unselect(session)
+}
+
+/// UNSELECT removes nothing.
+pub(super) fn unselect(session: &mut Session<'_>) -> Result<Reply, Failure> {
+    session.selected()?;
+    session.state.selected = None;
+    Ok(Reply::ok("done"))
+}

@@ -1,0 +1,80 @@
+//! COPY. RFC 9051 §6.4.7, RFC 4315.
+
+use mail_proto::imap::encode::Code;
+use mail_proto::imap::mailbox::MailboxName;
+use mail_proto::imap::sequence::{Addressing, MessageSet, SequenceSet};
+
+use super::Session;
+use super::reply::{Failure, Reply};
+use super::store::rows;
+use crate::volume::{Copied, MailboxId, Refusal};
+
+/// All messages or none.
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    by: Addressing,
+    set: MessageSet,
+    target: MailboxName,
+) -> Result<Reply, Failure> {
+    session.selected()?;
+    session.writable()?;
+    let uids: Vec<u32> = session.selected()?.resolve(&set, by)?.uids().collect();
+    let Some(target) = find_target(session, &target).await? else {
+        return Ok(no_target());
+    };
+    if by == Addressing::Sequence && has_missing(session, &uids).await? {
+        return Ok(missing());
+    }
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let source = session.selected()?.mailbox;
+    let volume = session.service.volume;
+    let copied = volume.copy_messages(account, epoch, source, uids, target);
+    match copied.await {
+        Ok(copied) if copied.uids.is_empty() => Ok(Reply::ok("there is nothing to copy")),
+        Ok(copied) => {
+            let (from, to) = copied_sets(&copied);
+            let code = Code::CopyUid(copied.uidvalidity, &from, &to);
+            Ok(Reply::ok_with(&code, "copied"))
+        }
+        Err(Refusal::NoMailbox) => Ok(no_target()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+pub(super) async fn find_target(
+    session: &mut Session<'_>,
+    name: &MailboxName,
+) -> Result<Option<MailboxId>, Failure> {
+    let account = session.state.account;
+    let found = session.service.volume.mailbox(account, name.as_str());
+    Ok(found.await?.map(|mailbox| mailbox.mailbox))
+}
+
+/// RFC 9051 §6.4.7: creating it would help.
+pub(super) fn no_target() -> Reply {
+    Reply::no("TRYCREATE", "there is no such mailbox")
+}
+
+/// Whether a message that the client named by its number is gone. Then nothing is copied: it could not tell
+/// which ones were (RFC 2180 §4.4).
+pub(super) async fn has_missing(session: &mut Session<'_>, uids: &[u32]) -> Result<bool, Failure> {
+    let (account, mailbox) = (session.state.account, session.selected()?.mailbox);
+    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let batch = rows(&reader, uids.to_vec()).await?;
+    let batch = batch.ok_or(Failure::MailboxGone)?;
+    Ok(batch.now.messages.len() < uids.len())
+}
+
+pub(super) fn missing() -> Reply {
+    Reply::no("EXPUNGEISSUED", "some of the messages are gone")
+}
+
+/// Source and target of COPYUID, in corresponding order: both grow.
+pub(super) fn copied_sets(copied: &Copied) -> (SequenceSet, SequenceSet) {
+    let from = copied.uids.iter().map(|(from, _)| *from);
+    let to = copied.uids.iter().map(|(_, to)| *to);
+    (
+        SequenceSet::from_numbers(from),
+        SequenceSet::from_numbers(to),
+    )
+}

@@ -1,0 +1,38 @@
+//! CREATE. RFC 9051 §6.3.4, RFC 6154 §5.
+
+use mail_proto::imap::command::SpecialUse;
+use mail_proto::imap::encode::Code;
+use mail_proto::imap::mailbox::MailboxName;
+
+use super::Session;
+use super::list::to_store;
+use super::reply::{Failure, Reply};
+use super::status::mailbox_id;
+use crate::volume::SpecialUse as Stored;
+
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    name: &MailboxName,
+    uses: &[SpecialUse],
+) -> Result<Reply, Failure> {
+    session.writable()?;
+    let mut stored = Stored::default();
+    for one in uses {
+        // These two would have to be views of other mailboxes.
+        if matches!(one, SpecialUse::All | SpecialUse::Flagged) {
+            return Ok(Reply::no("USEATTR", "no mailbox can be for that here"));
+        }
+        stored.0 |= to_store(*one).0;
+    }
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let volume = session.service.volume;
+    volume
+        .create_mailbox(account, epoch, name.as_str(), stored)
+        .await?;
+    let made = volume.mailbox(account, name.as_str()).await?;
+    Ok(match made {
+        Some(made) => Reply::ok_with(&Code::MailboxId(&mailbox_id(&made)), "done"),
+        // Another session has deleted it meanwhile.
+        None => Reply::ok("done"),
+    })
+}

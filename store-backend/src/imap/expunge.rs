@@ -1,0 +1,62 @@
+//! EXPUNGE and UID EXPUNGE. RFC 9051 §6.4.3, §6.4.9; RFC 7162 §3.2.7.
+
+use mail_proto::imap::encode::Code;
+use mail_proto::imap::sequence::{Addressing, MessageSet};
+
+use super::Session;
+use super::reply::{Failure, Reply};
+use crate::volume::Flags;
+
+/// The messages that go are told before the answer, as those are that other sessions remove.
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    set: Option<MessageSet>,
+) -> Result<Reply, Failure> {
+    let modseq = remove_deleted(session, set).await?;
+    let has_qresync = session.state.enabled.qresync;
+    Ok(match modseq {
+        Some(modseq) if has_qresync => Reply::ok_with(&Code::HighestModSeq(modseq), "done"),
+        _ => Reply::ok("done"),
+    })
+}
+
+/// Removes what has `\Deleted` among the messages that the client knows, or among those of `set`.
+/// The MODSEQ of that, if there was one: nothing goes that the client has not seen.
+pub(super) async fn remove_deleted(
+    session: &mut Session<'_>,
+    set: Option<MessageSet>,
+) -> Result<Option<u64>, Failure> {
+    let selected = session.selected_writable()?;
+    let mailbox = selected.mailbox;
+    let wanted = match &set {
+        Some(set) => selected.resolve(set, Addressing::Uid)?,
+        None => selected.view.clone(),
+    };
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let volume = session.service.volume;
+    let status = volume.mailbox_status(account, mailbox).await?;
+    if status.is_some_and(|mailbox| mailbox.deleted_count == 0) {
+        return Ok(None);
+    }
+    let now = volume.snapshot(account, mailbox).await?;
+    let messages = now.map_or(Vec::new(), |now| now.messages);
+    let uids: Vec<u32> = messages
+        .iter()
+        .filter(|message| message.flags.contains(Flags::DELETED) && wanted.contains(message.uid))
+        .map(|message| message.uid)
+        .collect();
+    let mut modseq = None;
+    for slice in uids.chunks(SLICE) {
+        // Another session may take the flag away meanwhile: the volume looks again.
+        let removed = volume
+            .expunge_deleted(account, epoch, mailbox, slice.to_vec())
+            .await?;
+        if removed.modseq > 0 {
+            modseq = Some(removed.modseq);
+        }
+    }
+    Ok(modseq)
+}
+
+/// Messages removed by one command of the volume: some thousand, so that others get between.
+const SLICE: usize = 5000;

@@ -1,0 +1,244 @@
+//! FETCH. RFC 9051 §6.4.5, RFC 7162 §3.1.4, §3.2.6.
+//!
+//! Messages are taken in slices. For each slice one visit to a thread that may block finds the rows and writes
+//! responses into a buffer until that is full; the buffer goes to the client, and the work goes on where it was, even in the middle
+//! of a literal ([`producer`]). So a command costs one buffer of memory, whatever it fetches.
+
+pub(super) mod producer;
+mod section;
+
+use mail_proto::imap::command::{Fetch, FetchItem};
+use mail_proto::imap::encode::Code;
+use mail_proto::imap::sequence::{Addressing, MessageSet, PartialRange, SequenceSet};
+use mail_proto::mime::Dialect;
+use tracing::error;
+
+use super::reply::{Failure, Reply};
+use super::select::intersection;
+use super::state::Selected;
+use super::view::View;
+use super::{Causes, Session};
+use crate::user::Cut;
+use crate::volume::{FlagChange, Flags, ReadError};
+use producer::{Producer, Progress, Wanted};
+
+pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Reply, Failure> {
+    let selected = session.selected()?;
+    if request.vanished {
+        // RFC 7162 §3.2.6.
+        if !session.state.enabled.qresync {
+            return Ok(Reply::bad("enable QRESYNC first"));
+        }
+        if request.by != Addressing::Uid || request.changed_since.is_none() {
+            return Ok(Reply::bad("VANISHED goes with UID FETCH and CHANGEDSINCE"));
+        }
+    }
+    let mut uids = selected.resolve(&request.set, request.by)?;
+    if let Some(window) = request.partial {
+        uids = within(&uids, window);
+    }
+    let asks_modseq = request.items.contains(&FetchItem::ModSeq) || request.changed_since.is_some();
+    if asks_modseq {
+        session.state.enabled.condstore = true;
+    }
+    if let (true, Some(since)) = (request.vanished, request.changed_since) {
+        tell_vanished(session, &request.set, since).await?;
+    }
+    fetch(session, &request, &uids, asks_modseq).await
+}
+
+async fn fetch(
+    session: &mut Session<'_>,
+    request: &Fetch,
+    uids: &View,
+    asks_modseq: bool,
+) -> Result<Reply, Failure> {
+    let selected = session.selected()?;
+    let sets_seen = request.items.iter().any(FetchItem::sets_seen)
+        && !selected.read_only
+        && session.service.may_write;
+    let enabled = session.state.enabled;
+    let wanted = Wanted {
+        items: request.items.as_slice().into(),
+        // RFC 9051 §6.4.9: with UID FETCH it is always told; RFC 7162 §3.2.10: with QRESYNC too.
+        uid: request.by == Addressing::Uid
+            || enabled.qresync
+            || request.items.contains(&FetchItem::Uid),
+        modseq: asks_modseq,
+        uid_only: enabled.uid_only,
+        condstore: enabled.condstore,
+        changed_since: request.changed_since,
+        form: session.state.form(),
+        dialect: match enabled.utf8() {
+            true => Dialect::Utf8,
+            false => Dialect::Rev1,
+        },
+    };
+    let (account, mailbox) = (session.state.account, selected.mailbox);
+    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let slice_max = match wanted.needs_contents() {
+        true => CONTENTS_SLICE,
+        false => ROWS_SLICE,
+    };
+    let mut producer = Box::new(Producer::new(reader, wanted));
+    let mut iter = uids.uids();
+    loop {
+        let selected = session.selected()?;
+        let numbered = |uid| selected.view.sequence(uid).map(|sequence| (uid, sequence));
+        let slice: Vec<(u32, u32)> = iter.by_ref().take(slice_max).filter_map(numbered).collect();
+        if slice.is_empty() {
+            break;
+        }
+        producer.take_slice(slice);
+        while producer.has_slice() {
+            let unseen;
+            (producer, unseen) =
+                blocking(producer, move |producer| producer.load(sets_seen)).await?;
+            let unseen = unseen.map_err(Failure::Read)?;
+            if !unseen.is_empty() {
+                set_seen(session, &mut producer, unseen).await?;
+            }
+            loop {
+                let Ok((filled, progress)) = blocking(producer, |producer| producer.fill()).await
+                else {
+                    // It may be within a literal.
+                    return Err(broken(session, ReadError::Stopped));
+                };
+                producer = filled;
+                session.out.append(&mut producer.out);
+                match progress {
+                    Progress::Full => session.flush().await?,
+                    Progress::Empty => break,
+                    Progress::Broken(error) => return Err(broken(session, error)),
+                }
+            }
+            session.flush_if_full().await?;
+        }
+    }
+    Ok(answer(session, &mut producer))
+}
+
+/// A message that cannot be read on in the middle of a literal: there is no way to say so but to end.
+fn broken(session: &mut Session<'_>, error: ReadError) -> Failure {
+    let failure = Failure::Read(error);
+    error!(account = %session.state.account, error = %Causes(&failure), "message cannot be read to its end");
+    session.out.clear();
+    Failure::Cut(Cut::Gone)
+}
+
+fn answer(session: &Session<'_>, producer: &mut Producer) -> Reply {
+    if let Some(error) = producer.failed.take() {
+        let failure = Failure::Read(error);
+        error!(account = %session.state.account, error = %Causes(&failure), "messages cannot be read");
+        return Reply::no("SERVERBUG", "some of the messages cannot be read");
+    }
+    if producer.unknown_encoding {
+        return Reply::no("UNKNOWN-CTE", "a part has an encoding that is not known");
+    }
+    match producer.has_missing {
+        // RFC 2180 §4.1, RFC 5530.
+        true => Reply::ok_with(
+            &Code::Word("EXPUNGEISSUED"),
+            "some of the messages are gone",
+        ),
+        false => Reply::ok("done"),
+    }
+}
+
+/// `\Seen` for those of a slice that do not have it, before they are told with their new flags.
+async fn set_seen(
+    session: &mut Session<'_>,
+    producer: &mut Producer,
+    unseen: Vec<u32>,
+) -> Result<(), Failure> {
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let mailbox = session.selected()?.mailbox;
+    let change = FlagChange::Add(Flags::SEEN.into());
+    let stored = session
+        .service
+        .volume
+        .store_flags(account, epoch, mailbox, unseen, change, None)
+        .await;
+    match stored {
+        Ok(stored) => {
+            if stored.modseq > 0 {
+                session.told(stored.modseq);
+                producer.seen(&stored);
+            }
+            Ok(())
+        }
+        // A mailbox that cannot be written can be read still.
+        Err(_) => Ok(()),
+    }
+}
+
+/// VANISHED (EARLIER): those of the set that went since. Messages that the client still counts are told as any
+/// other expunge, with the answer.
+async fn tell_vanished(
+    session: &mut Session<'_>,
+    set: &MessageSet,
+    since: u64,
+) -> Result<(), Failure> {
+    let selected = session.selected()?;
+    let (account, mailbox) = (session.state.account, selected.mailbox);
+    let volume = session.service.volume;
+    let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
+        return Err(Failure::MailboxGone);
+    };
+    let selected = session.selected()?;
+    let named: Vec<(u32, u32)> = match set {
+        MessageSet::Numbers(set) => set.resolve(selected.uid_next.saturating_sub(1)).collect(),
+        MessageSet::Saved => selected.saved.ranges(),
+    };
+    let gone = intersection(&changes.vanished, &named);
+    let gone = SequenceSet::from_ranges(unknown_to(selected, &gone));
+    session.encoder().vanished(true, &gone);
+    session.flush_if_full().await?;
+    Ok(())
+}
+
+/// The ranges without what is in the client's view.
+fn unknown_to(selected: &Selected, ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let mut unknown = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        let mut from = *first;
+        for uid in selected.view.uids_between(*first, *last) {
+            if from < uid {
+                unknown.push((from, uid - 1));
+            }
+            from = uid + 1;
+        }
+        if from <= *last {
+            unknown.push((from, *last));
+        }
+    }
+    unknown
+}
+
+/// The messages in a window. RFC 9394.
+fn within(uids: &View, window: PartialRange) -> View {
+    let skip = usize::try_from(window.first - 1).unwrap_or(usize::MAX);
+    let count = usize::try_from(window.last - window.first).unwrap_or(usize::MAX);
+    let count = count.saturating_add(1);
+    match window.from_end {
+        false => uids.uids().skip(skip).take(count).collect(),
+        true => uids.uids().rev().skip(skip).take(count).collect(),
+    }
+}
+
+/// Runs a piece of work on a thread that may block, and brings the worker back.
+pub(super) async fn blocking<W: Send + 'static, T: Send + 'static>(
+    mut worker: W,
+    work: impl FnOnce(&mut W) -> T + Send + 'static,
+) -> Result<(W, T), Failure> {
+    let ran = tokio::task::spawn_blocking(move || {
+        let result = work(&mut worker);
+        (worker, result)
+    });
+    ran.await.map_err(|_| Failure::Read(ReadError::Stopped))
+}
+
+/// Messages at a time when only their rows are needed.
+const ROWS_SLICE: usize = 4000;
+/// Messages at a time when their prologues and places are needed too, some KiB each.
+const CONTENTS_SLICE: usize = 250;

@@ -1,0 +1,118 @@
+//! Which octets of a message an item is: `BODY[…]` as ranges, `BINARY[…]` decoded. Everything here blocks.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use mail_proto::imap::command::{Section, SectionText, SectionWindow};
+use mail_proto::mime;
+
+use super::super::message::{Message, Unreadable};
+use super::super::transfer::Transfer;
+use crate::volume::MailboxReader;
+
+/// The octets of a section, in the message.
+pub(super) fn section_ranges(
+    reader: &MailboxReader,
+    message: &mut Message,
+    section: &Section,
+    window: Option<SectionWindow>,
+) -> Result<Option<VecDeque<Range<u64>>>, Unreadable> {
+    let all = SectionWindow {
+        first: 0,
+        count: u64::MAX,
+    };
+    let SectionWindow { first, count } = window.unwrap_or(all);
+    if *section == Section::default() {
+        let size = message.size();
+        let whole = first.min(size)..first.saturating_add(count).min(size);
+        return Ok(Some(
+            [whole]
+                .into_iter()
+                .filter(|range| !range.is_empty())
+                .collect(),
+        ));
+    }
+    let scan = message.scan(reader)?;
+    let structured = mime::Message::new(&scan.structure, message.prologue_octets());
+    let mut header = Vec::new();
+    if let SectionText::HeaderFields { .. } = section.text
+        && let Some(range) = structured.range(section)
+    {
+        message.read(reader, range, &mut header)?;
+    }
+    let ranges = structured.ranges(section, &header);
+    Ok(ranges.map(|ranges| ranges.partial(first, count).iter().collect()))
+}
+
+pub(super) fn octets_of(ranges: &VecDeque<Range<u64>>) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+/// A part for BINARY. RFC 3516.
+pub(super) enum Part {
+    Missing,
+    /// Its encoding is not known.
+    Unknown,
+    Decodable {
+        range: Range<u64>,
+        transfer: Transfer,
+        octets: u64,
+        has_nul: bool,
+    },
+}
+
+/// Finds a part and measures what it decodes to: its literal announces that.
+pub(super) fn decoded_part(
+    reader: &MailboxReader,
+    message: &mut Message,
+    part: &[u32],
+) -> Result<Part, Unreadable> {
+    let (range, transfer) = if part.is_empty() {
+        (0..message.size(), Transfer::Identity)
+    } else {
+        let scan = message.scan(reader)?;
+        let structured = mime::Message::new(&scan.structure, message.prologue_octets());
+        let Some(found) = structured.part(part) else {
+            return Ok(Part::Missing);
+        };
+        let Some(transfer) = Transfer::of(found.encoding()) else {
+            return Ok(Part::Unknown);
+        };
+        let ours = message.prologue_octets();
+        (found.body().start + ours..found.body().end + ours, transfer)
+    };
+    let (mut octets, mut has_nul) = (0, false);
+    let (mut left, mut decoder) = (range.clone(), transfer.clone());
+    while !left.is_empty() {
+        let piece = decode_piece(reader, message, &mut left, &mut decoder)?;
+        octets += piece.len() as u64;
+        has_nul = has_nul || memchr::memchr(0, &piece).is_some();
+    }
+    Ok(Part::Decodable {
+        range,
+        transfer,
+        octets,
+        has_nul,
+    })
+}
+
+pub(super) fn decode_piece(
+    reader: &MailboxReader,
+    message: &mut Message,
+    left: &mut Range<u64>,
+    transfer: &mut Transfer,
+) -> Result<Vec<u8>, Unreadable> {
+    let piece = left.start..left.end.min(left.start + PIECE_OCTETS);
+    let mut raw = Vec::new();
+    message.read(reader, piece.clone(), &mut raw)?;
+    left.start = piece.end;
+    let mut decoded = Vec::with_capacity(raw.len());
+    transfer.push(&raw, &mut decoded);
+    if left.is_empty() {
+        transfer.finish(&mut decoded);
+    }
+    Ok(decoded)
+}
+
+/// Octets read at once.
+pub(super) const PIECE_OCTETS: u64 = 64 << 10;

@@ -1,0 +1,237 @@
+//! LIST and LSUB. RFC 9051 §6.3.9, RFC 3501 §6.3.9, RFC 5258, RFC 5819, RFC 6154.
+
+use std::collections::BTreeMap;
+
+use mail_proto::imap::command::{List, SpecialUse};
+use mail_proto::imap::encode::ListResponse;
+use mail_proto::imap::mailbox::MailboxName;
+
+use super::namespace::DELIMITER;
+use super::pattern::matches;
+use super::reply::{Failure, Reply};
+use super::{Session, status};
+use crate::volume::{MailboxInfo, SpecialUse as Stored};
+
+/// Every name there is to list, in order.
+type Names = BTreeMap<String, Entry>;
+
+/// One name: of a mailbox, of a subscription, or above one of these.
+#[derive(Default)]
+struct Entry {
+    mailbox: Option<MailboxInfo>,
+    is_subscribed: bool,
+    /// Whether a mailbox is below it.
+    has_children: bool,
+}
+
+/// LIST.
+pub(super) async fn run(session: &mut Session<'_>, request: List) -> Result<Reply, Failure> {
+    // RFC 9051 §6.3.9: by itself it asks for the delimiter; with extensions it matches nothing.
+    if !request.extended && request.patterns.iter().all(String::is_empty) {
+        session.encoder().list_root(DELIMITER, "");
+        return Ok(Reply::ok("done"));
+    }
+    let patterns: Vec<String> = request
+        .patterns
+        .iter()
+        .filter(|pattern| !pattern.is_empty())
+        .map(|pattern| format!("{}{pattern}", request.reference))
+        .collect();
+    if patterns.iter().map(String::len).sum::<usize>() > PATTERNS_MAX_OCTETS {
+        return Ok(Reply::no("LIMIT", "patterns are too long"));
+    }
+    let is_match = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+    let names = names(session).await?;
+    for (place, (name, entry)) in names.iter().enumerate() {
+        breathe(place).await;
+        if !is_match(name) {
+            continue;
+        }
+        let is_selected = is_selected(&request, entry);
+        // RFC 5258 §3.5: a name that is not selected itself is told for what is below it and is not listed.
+        let has_selected_child = request.selection.recursive_match
+            && below(&names, name)
+                .any(|(name, entry)| is_selected_child(&request, entry) && !is_match(name));
+        if is_selected || has_selected_child {
+            tell(session, &request, name, entry, has_selected_child).await?;
+        }
+    }
+    Ok(Reply::ok("done"))
+}
+
+/// LSUB, of IMAP4rev1: subscribed names, and with `%` those above them as `\Noselect`.
+pub(super) async fn lsub(
+    session: &mut Session<'_>,
+    reference: &str,
+    pattern: &str,
+) -> Result<Reply, Failure> {
+    if pattern.is_empty() {
+        session.encoder().list_root(DELIMITER, "");
+        return Ok(Reply::ok("done"));
+    }
+    let pattern = format!("{reference}{pattern}");
+    let names = names(session).await?;
+    for (place, (name, entry)) in names.iter().enumerate() {
+        breathe(place).await;
+        let is_above = !entry.is_subscribed
+            && pattern.ends_with('%')
+            && below(&names, name).any(|(_, entry)| entry.is_subscribed);
+        if !(entry.is_subscribed || is_above) || !matches(&pattern, name) {
+            continue;
+        }
+        let attributes: &[&str] = match entry.is_subscribed {
+            true => &[],
+            false => &["\\Noselect"],
+        };
+        if let Ok(name) = MailboxName::new(name) {
+            session.encoder().lsub(&response(&name, attributes, false));
+            session.flush_if_full().await?;
+        }
+    }
+    Ok(Reply::ok("done"))
+}
+
+async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
+    let account = session.state.account;
+    let volume = session.service.volume;
+    let mailboxes = volume.mailboxes(account).await?;
+    let subscriptions = volume.subscriptions(account).await?;
+    let mut names = Names::new();
+    for mailbox in mailboxes {
+        for above in levels_above(&mailbox.name) {
+            names.entry(above.to_owned()).or_default().has_children = true;
+        }
+        let name = mailbox.name.clone();
+        names.entry(name).or_default().mailbox = Some(mailbox);
+    }
+    for name in subscriptions {
+        for above in levels_above(&name) {
+            names.entry(above.to_owned()).or_default();
+        }
+        names.entry(name).or_default().is_subscribed = true;
+    }
+    Ok(names)
+}
+
+/// Whether LIST's selection options, or their absence, select a name that matches.
+fn is_selected(request: &List, entry: &Entry) -> bool {
+    let selection = request.selection;
+    // A name without a mailbox is shown where something is below it.
+    let is_there = entry.mailbox.is_some() || entry.has_children;
+    (!selection.subscribed || entry.is_subscribed)
+        && (!selection.special_use || !uses(entry).is_empty())
+        && (selection.subscribed || is_there)
+}
+
+fn is_selected_child(request: &List, entry: &Entry) -> bool {
+    // CHILDINFO can say nothing but "SUBSCRIBED".
+    request.selection.subscribed && is_selected(request, entry)
+}
+
+async fn tell(
+    session: &mut Session<'_>,
+    request: &List,
+    name: &str,
+    entry: &Entry,
+    child_subscribed: bool,
+) -> Result<(), Failure> {
+    let Ok(name) = MailboxName::new(name) else {
+        return Ok(());
+    };
+    let (selection, returns) = (request.selection, &request.returns);
+    let is_plain = !request.extended;
+    let mut attributes = Vec::new();
+    if entry.mailbox.is_none() {
+        // RFC 9051 §7.3.1: `\NonExistent` implies `\Noselect`, which is all that old clients know.
+        attributes.push(match is_plain && !session.state.enabled.imap4rev2 {
+            true => "\\Noselect",
+            false => "\\NonExistent",
+        });
+    }
+    if (selection.subscribed || returns.subscribed) && entry.is_subscribed {
+        attributes.push("\\Subscribed");
+    }
+    if is_plain || returns.children {
+        attributes.push(match entry.has_children {
+            true => "\\HasChildren",
+            false => "\\HasNoChildren",
+        });
+    }
+    if is_plain || returns.special_use || selection.special_use {
+        attributes.extend(uses(entry));
+    }
+    session
+        .encoder()
+        .list(&response(&name, &attributes, child_subscribed));
+    if let Some(mailbox) = &entry.mailbox
+        && !returns.status.is_empty()
+    {
+        status::tell(session, &name, mailbox, &returns.status).await?;
+    }
+    Ok(session.flush_if_full().await?)
+}
+
+fn response<'r>(
+    name: &'r MailboxName,
+    attributes: &'r [&'r str],
+    child_subscribed: bool,
+) -> ListResponse<'r> {
+    ListResponse {
+        attributes,
+        delimiter: DELIMITER,
+        name,
+        child_subscribed,
+        old_name: None,
+    }
+}
+
+/// The names above a name, the topmost first.
+fn levels_above(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/').map(|(place, _)| &name[..place])
+}
+
+/// The names below a name. Those of one tree do not stand together, for `-` sorts before `/`.
+fn below<'n>(
+    names: &'n Names,
+    name: &str,
+) -> impl Iterator<Item = (&'n String, &'n Entry)> + use<'n> {
+    let first = format!("{name}/");
+    let range = names.range(first.clone()..);
+    range.take_while(move |(name, _)| name.starts_with(&first))
+}
+
+fn uses(entry: &Entry) -> Vec<&'static str> {
+    let stored = entry
+        .mailbox
+        .as_ref()
+        .map_or(Stored::default(), |mailbox| mailbox.special_use);
+    SpecialUse::ALL
+        .into_iter()
+        .filter(|one| stored.0 & to_store(*one).0 != 0)
+        .map(SpecialUse::as_str)
+        .collect()
+}
+
+/// A special use in the store's bits.
+pub(super) fn to_store(one: SpecialUse) -> Stored {
+    match one {
+        SpecialUse::All => Stored::ALL,
+        SpecialUse::Archive => Stored::ARCHIVE,
+        SpecialUse::Drafts => Stored::DRAFTS,
+        SpecialUse::Flagged => Stored::FLAGGED,
+        SpecialUse::Important => Stored::IMPORTANT,
+        SpecialUse::Junk => Stored::JUNK,
+        SpecialUse::Sent => Stored::SENT,
+        SpecialUse::Trash => Stored::TRASH,
+    }
+}
+
+/// Lets others run: thousands of names matched against long patterns take milliseconds.
+async fn breathe(place: usize) {
+    if place % 64 == 63 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Each pattern is matched against every name; those in use have some dozen octets.
+const PATTERNS_MAX_OCTETS: usize = 4096;

@@ -1,0 +1,55 @@
+//! MOVE. RFC 6851, RFC 9051 §6.4.8.
+
+use mail_proto::imap::encode::{Code, Condition};
+use mail_proto::imap::mailbox::MailboxName;
+use mail_proto::imap::sequence::{Addressing, MessageSet};
+
+use super::Session;
+use super::copy::{copied_sets, find_target, has_missing, missing, no_target};
+use super::reply::{Failure, Reply};
+use crate::volume::Refusal;
+
+/// Messages move in slices, each of them in one step: RFC 6851 §3.3 wants that of each message alone. COPYUID of each
+/// slice comes untagged, before EXPUNGE.
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    by: Addressing,
+    set: MessageSet,
+    target: MailboxName,
+) -> Result<Reply, Failure> {
+    let selected = session.selected_writable()?;
+    let source = selected.mailbox;
+    let uids: Vec<u32> = selected.resolve(&set, by)?.uids().collect();
+    let Some(target) = find_target(session, &target).await? else {
+        return Ok(no_target());
+    };
+    if by == Addressing::Sequence && has_missing(session, &uids).await? {
+        return Ok(missing());
+    }
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let volume = session.service.volume;
+    let mut modseq = 0;
+    for slice in uids.chunks(SLICE) {
+        let moved = volume.move_messages(account, epoch, source, slice.to_vec(), target);
+        let moved = match moved.await {
+            Ok(moved) => moved,
+            Err(Refusal::NoMailbox) => return Ok(no_target()),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if !moved.uids.is_empty() {
+            modseq = modseq.max(moved.source_modseq);
+            let (from, to) = copied_sets(&moved);
+            let code = Code::CopyUid(moved.uidvalidity, &from, &to);
+            session
+                .encoder()
+                .untagged(Condition::Ok, Some(&code), "moved");
+        }
+    }
+    Ok(match session.state.enabled.qresync && modseq > 0 {
+        true => Reply::ok_with(&Code::HighestModSeq(modseq), "done"),
+        false => Reply::ok("done"),
+    })
+}
+
+/// Messages moved in one command of the volume: some thousand, so that others get between.
+const SLICE: usize = 2000;

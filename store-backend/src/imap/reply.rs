@@ -1,0 +1,142 @@
+//! The one map from what happened to what a client is told.
+
+use mail_proto::imap::encode::{Code, Condition, Encoder};
+use mail_proto::imap::mailbox::NameForm;
+use mail_proto::imap::parse::{ErrorKind, ParseError};
+
+use super::state::BeyondEnd;
+use crate::user::Cut;
+use crate::volume::{ReadError, Refusal, WriteError};
+
+/// The tagged answer that ends a command: all but its tag.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// OK, NO or BAD.
+    pub(super) condition: Condition,
+    /// Everything behind the tag.
+    rest: Vec<u8>,
+}
+
+/// Why a command could not be done, where that is not the verb's own business.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The connection is of no use any more: nothing is answered.
+    #[error("connection cannot be used")]
+    Cut(#[from] Cut),
+    /// The selected mailbox is not there any more: there is no way to say so but BYE.
+    #[error("selected mailbox was deleted")]
+    MailboxGone,
+    /// A command of the selected state, outside of it.
+    #[error("no mailbox is selected")]
+    NotSelected,
+    /// A command that changes the mailbox, after EXAMINE.
+    #[error("mailbox was opened read-only")]
+    ReadOnly,
+    /// The volume takes no writes until an operator has adopted it.
+    #[error("volume is not adopted")]
+    NotAdopted,
+    /// A sequence number without a message.
+    #[error("no such message")]
+    BeyondEnd,
+    /// The volume refused.
+    #[error("volume refused")]
+    Refused(#[from] Refusal),
+    /// The volume cannot be read.
+    #[error("volume cannot be read")]
+    Read(#[from] ReadError),
+    /// A message cannot be taken.
+    #[error("message cannot be written")]
+    Write(#[from] WriteError),
+}
+
+impl Reply {
+    /// An answer; `text` is fixed and safe.
+    pub(super) fn new(condition: Condition, code: Option<&Code<'_>>, text: &str) -> Self {
+        let mut rest = Vec::new();
+        // The tag is not known here; what follows it does not depend on it.
+        Encoder::new(&mut rest, NameForm::Utf7).tagged("x", condition, code, text);
+        Self { condition, rest }
+    }
+
+    /// OK.
+    pub(super) fn ok(text: &str) -> Self {
+        Self::new(Condition::Ok, None, text)
+    }
+
+    /// OK with a code.
+    pub(super) fn ok_with(code: &Code<'_>, text: &str) -> Self {
+        Self::new(Condition::Ok, Some(code), text)
+    }
+
+    /// NO with a code of RFC 5530 or an extension.
+    pub(super) fn no(code: &'static str, text: &str) -> Self {
+        Self::new(Condition::No, Some(&Code::Word(code)), text)
+    }
+
+    /// BAD.
+    pub(super) fn bad(text: &str) -> Self {
+        Self::new(Condition::Bad, None, text)
+    }
+
+    /// The answer to what the grammar does not take.
+    pub(super) fn unreadable(error: &ParseError) -> Self {
+        match error.kind {
+            ErrorKind::Limit => {
+                Self::new(Condition::Bad, Some(&Code::Word("LIMIT")), &error.text())
+            }
+            // Only events of NOTIFY are refused like that, and NOTIFY is not a command of this server.
+            ErrorKind::Syntax | ErrorKind::Unknown | ErrorKind::BadEvent => {
+                Self::bad(&error.text())
+            }
+        }
+    }
+
+    /// Writes it behind its tag.
+    pub(super) fn encode(&self, tag: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(tag.as_bytes());
+        out.extend_from_slice(&self.rest[1..]);
+    }
+}
+
+impl Failure {
+    /// What the client is told; `None` when the session ends instead.
+    pub(super) fn reply(&self) -> Option<Reply> {
+        Some(match self {
+            Self::Cut(_) | Self::MailboxGone => return None,
+            Self::NotSelected => Reply::bad("no mailbox is selected"),
+            Self::ReadOnly => Reply::new(Condition::No, None, "mailbox was opened read-only"),
+            Self::BeyondEnd => Reply::bad("there is no such message"),
+            Self::NotAdopted => Reply::no("UNAVAILABLE", "the store takes no changes at present"),
+            Self::Refused(refusal) => refused(refusal),
+            Self::Read(_) => Reply::no("UNAVAILABLE", "mailbox cannot be read now, try again"),
+            Self::Write(_) => Reply::no("UNAVAILABLE", "message cannot be taken now, try again"),
+        })
+    }
+}
+
+fn refused(refusal: &Refusal) -> Reply {
+    match refusal {
+        Refusal::StaleEpoch { .. } | Refusal::Frozen | Refusal::Moved { .. } => Reply::no(
+            "UNAVAILABLE",
+            "account is being moved, try again in a moment",
+        ),
+        Refusal::ReadOnly => Reply::no("UNAVAILABLE", "the store takes no changes at present"),
+        Refusal::NoMailbox => Reply::no("NONEXISTENT", "there is no such mailbox"),
+        Refusal::MailboxExists => Reply::no("ALREADYEXISTS", "mailbox exists already"),
+        Refusal::BadName => Reply::no("CANNOT", "not a name that a mailbox or keyword can have"),
+        Refusal::NotAllowed => Reply::no("CANNOT", "this cannot be done with this mailbox"),
+        Refusal::Full => Reply::no("LIMIT", "a limit is reached"),
+        // None of these is about anything a client can name.
+        Refusal::NoAccount
+        | Refusal::WrongState
+        | Refusal::OtherMove
+        | Refusal::MissingBlobs(_)
+        | Refusal::BadItem => Reply::no("SERVERBUG", "the command failed"),
+    }
+}
+
+impl From<BeyondEnd> for Failure {
+    fn from(_: BeyondEnd) -> Self {
+        Self::BeyondEnd
+    }
+}

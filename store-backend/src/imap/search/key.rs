@@ -1,0 +1,181 @@
+//! Search keys made ready: sets resolved to UIDs, strings decoded and folded, dates as days.
+
+use mail_proto::imap::command::{DateField, DateTest, Flag, SearchKey};
+use mail_proto::imap::sequence::Addressing;
+use mail_proto::mime::decode_charset;
+
+use super::super::flags;
+use super::super::state::{BeyondEnd, Selected};
+use super::super::text::fold::Folded;
+use super::super::view::View;
+use crate::volume::Flags;
+
+/// One key.
+#[derive(Debug)]
+pub(super) enum Key {
+    /// True of all, or of none.
+    Constant(bool),
+    And(Vec<Key>),
+    Or(Vec<Key>),
+    Not(Box<Key>),
+    Uids(View),
+    System(Flags),
+    Keyword(String),
+    /// Days since 1970.
+    Internal(DateTest, i64),
+    Saved(DateTest, i64),
+    Sent(DateTest, i64),
+    Larger(u64),
+    Smaller(u64),
+    /// Internal date, in milliseconds since 1970.
+    NotAfter(i64),
+    NotBefore(i64),
+    ModSeq(u64),
+    EmailId(String),
+    ThreadId(String),
+    /// Name, folded text.
+    Header(String, String),
+    /// A string in the body: its place in [`Keys::strings`].
+    Body(usize),
+    /// A string in header or body.
+    Text(usize),
+}
+
+/// All keys of a search.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) root: Key,
+    /// Folded strings of BODY and TEXT, and whether it is TEXT.
+    pub(super) strings: Vec<(String, bool)>,
+}
+
+/// Why there is nothing to search for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadKeys {
+    BeyondEnd,
+    Charset,
+}
+
+impl From<BeyondEnd> for BadKeys {
+    fn from(_: BeyondEnd) -> Self {
+        Self::BeyondEnd
+    }
+}
+
+/// Makes keys ready.
+pub(super) fn compile(
+    keys: &SearchKey,
+    charset: Option<&str>,
+    selected: &Selected,
+    now_s: u64,
+) -> Result<Keys, BadKeys> {
+    let charset = charset.unwrap_or("UTF-8");
+    if decode_charset(charset.as_bytes(), b"").is_none() {
+        return Err(BadKeys::Charset);
+    }
+    let mut compiler = Compiler {
+        charset,
+        selected,
+        now_ms: i64::try_from(now_s).unwrap_or(i64::MAX / 1000) * 1000,
+        strings: Vec::new(),
+    };
+    let root = compiler.key(keys)?;
+    Ok(Keys {
+        root,
+        strings: compiler.strings,
+    })
+}
+
+impl Keys {
+    /// The only messages that can match, where a set that all must be in says so: the others are not even
+    /// looked at.
+    pub(super) fn named(&self) -> Option<View> {
+        match &self.root {
+            Key::Uids(uids) => Some(uids.clone()),
+            Key::And(keys) => {
+                let mut sets = keys.iter().filter_map(|key| match key {
+                    Key::Uids(uids) => Some(uids),
+                    _ => None,
+                });
+                let mut named = sets.next()?.clone();
+                sets.for_each(|uids| named.intersect(uids));
+                Some(named)
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Compiler<'a> {
+    charset: &'a str,
+    selected: &'a Selected,
+    now_ms: i64,
+    strings: Vec<(String, bool)>,
+}
+
+impl Compiler<'_> {
+    /// The parser bounds how deep this goes.
+    fn key(&mut self, key: &SearchKey) -> Result<Key, BadKeys> {
+        Ok(match key {
+            SearchKey::All | SearchKey::SaveDateSupported => Key::Constant(true),
+            // `\Recent` is not kept.
+            SearchKey::Recent => Key::Constant(false),
+            SearchKey::And(keys) => Key::And(self.keys(keys)?),
+            SearchKey::Or(keys) => Key::Or(self.keys(keys)?),
+            SearchKey::Not(key) => Key::Not(Box::new(self.key(key)?)),
+            SearchKey::Sequence(set) => {
+                Key::Uids(self.selected.resolve(set, Addressing::Sequence)?)
+            }
+            SearchKey::Uid(set) => Key::Uids(self.selected.resolve(set, Addressing::Uid)?),
+            SearchKey::Flag(Flag::Keyword(keyword)) => Key::Keyword(keyword.as_str().to_owned()),
+            SearchKey::Flag(flag) => {
+                Key::System(flags::to_store(std::slice::from_ref(flag)).system)
+            }
+            SearchKey::Header(name, text) => Key::Header(name.clone(), self.folded(text)),
+            SearchKey::Body(text) => Key::Body(self.string(text, false)),
+            SearchKey::Text(text) => Key::Text(self.string(text, true)),
+            SearchKey::Date(field, test, date) => {
+                let day = date.unix_days();
+                match field {
+                    DateField::Internal => Key::Internal(*test, day),
+                    DateField::Sent => Key::Sent(*test, day),
+                    DateField::Saved => Key::Saved(*test, day),
+                }
+            }
+            SearchKey::Larger(octets) => Key::Larger(*octets),
+            SearchKey::Smaller(octets) => Key::Smaller(*octets),
+            SearchKey::Older(seconds) => Key::NotAfter(self.now_ms - i64::from(*seconds) * 1000),
+            SearchKey::Younger(seconds) => Key::NotBefore(self.now_ms - i64::from(*seconds) * 1000),
+            SearchKey::ModSeq(modseq) => Key::ModSeq(*modseq),
+            SearchKey::EmailId(id) => Key::EmailId(id.clone()),
+            SearchKey::ThreadId(id) => Key::ThreadId(id.clone()),
+        })
+    }
+
+    fn keys(&mut self, keys: &[SearchKey]) -> Result<Vec<Key>, BadKeys> {
+        keys.iter().map(|key| self.key(key)).collect()
+    }
+
+    fn folded(&self, text: &[u8]) -> String {
+        let decoded = decode_charset(self.charset.as_bytes(), text);
+        Folded::of(&decoded.unwrap_or_default())
+    }
+
+    fn string(&mut self, text: &[u8], is_text: bool) -> usize {
+        let string = (self.folded(text), is_text);
+        let known = self.strings.iter().position(|other| *other == string);
+        known.unwrap_or_else(|| {
+            self.strings.push(string);
+            self.strings.len() - 1
+        })
+    }
+}
+
+/// Whether a day is as asked.
+pub(super) fn is_day(test: DateTest, day: i64, asked: i64) -> bool {
+    match test {
+        DateTest::Before => day < asked,
+        DateTest::On => day == asked,
+        DateTest::Since => day >= asked,
+    }
+}

@@ -1,0 +1,289 @@
+//! Finds the messages that match, in slices. Everything here blocks.
+//!
+//! Three rounds, each only for messages that the one before could not decide: by row, by header, by body. A key
+//! that cannot be answered yet is unknown, and so is what depends on it (Kleene's logic): whatever the keys are, a body is
+//! read only if it matters.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use mail_proto::mime::{Fields, decode_words, parse_date, unfold};
+
+use super::super::fetch::producer::{email_id, thread_id};
+use super::super::message::{Message, Unreadable};
+use super::super::text::fold::{Folded, Needles};
+use super::super::text::{Place, each_text, header_text};
+use super::key::{Key, Keys, is_day};
+use crate::volume::{Content, MailboxReader, ReadError, Snapshot, Summary};
+
+/// One search at work.
+#[derive(Debug)]
+pub(super) struct Searcher {
+    reader: MailboxReader,
+    keys: Keys,
+    /// The messages to look at, growing.
+    uids: Vec<u32>,
+    /// Up to here rows have been looked at.
+    next_row: usize,
+    /// What the rows left open, growing; up to `next_open` it is decided.
+    open: Vec<u32>,
+    next_open: usize,
+    /// UID and MODSEQ of those that match, growing.
+    pub(super) found: Vec<(u32, u64)>,
+    /// The first message that could not be read.
+    pub(super) failed: Option<ReadError>,
+    pub(super) has_failed: bool,
+}
+
+impl Searcher {
+    pub(super) fn new(reader: MailboxReader, uids: Vec<u32>, keys: Keys) -> Self {
+        Self {
+            reader,
+            keys,
+            uids,
+            next_row: 0,
+            open: Vec::new(),
+            next_open: 0,
+            found: Vec::new(),
+            failed: None,
+            has_failed: false,
+        }
+    }
+
+    /// Messages done.
+    pub(super) fn done(&self) -> usize {
+        self.next_row - (self.open.len() - self.next_open)
+    }
+
+    /// Messages in all.
+    pub(super) fn goal(&self) -> usize {
+        self.uids.len()
+    }
+
+    /// Works for a while; whether that was all.
+    pub(super) fn step(&mut self) -> Result<bool, ReadError> {
+        let until = Instant::now() + STEP;
+        while Instant::now() < until {
+            if self.next_open < self.open.len() {
+                self.look_into(until)?;
+            } else if self.next_row < self.uids.len() {
+                self.look_at_rows()?;
+            } else {
+                // Rows and contents were decided in turns.
+                self.found.sort_unstable();
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn look_at_rows(&mut self) -> Result<(), ReadError> {
+        let end = self.uids.len().min(self.next_row + ROWS_SLICE);
+        let uids = &self.uids[self.next_row..end];
+        self.next_row = end;
+        self.open.clear();
+        self.next_open = 0;
+        let Some(batch) = self.reader.messages(uids, false)? else {
+            return Ok(());
+        };
+        for summary in &batch.now.messages {
+            let facts = Facts::of_row(&batch.now, summary);
+            match facts.decide(&self.keys.root) {
+                Some(true) => self.found.push((summary.uid, summary.modseq)),
+                Some(false) => {}
+                None => self.open.push(summary.uid),
+            }
+        }
+        Ok(())
+    }
+
+    fn look_into(&mut self, until: Instant) -> Result<(), ReadError> {
+        let end = self.open.len().min(self.next_open + CONTENTS_SLICE);
+        let uids = &self.open[self.next_open..end];
+        let Some(batch) = self.reader.messages(uids, true)? else {
+            self.next_open = self.open.len();
+            return Ok(());
+        };
+        let last_done = uids[..batch.done_count].last().copied();
+        for (summary, content) in batch.now.messages.iter().zip(batch.contents) {
+            match self.decide(&batch.now, summary, content) {
+                Ok(true) => self.found.push((summary.uid, summary.modseq)),
+                Ok(false) | Err(Unreadable::Gone) => {}
+                Err(Unreadable::Failed(error)) => {
+                    self.has_failed = true;
+                    self.failed.get_or_insert(error);
+                }
+            }
+            self.next_open = self.open.partition_point(|uid| *uid <= summary.uid);
+            if Instant::now() >= until {
+                return Ok(());
+            }
+        }
+        if let Some(last) = last_done {
+            self.next_open = self.open.partition_point(|uid| *uid <= last);
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        now: &Snapshot,
+        summary: &Summary,
+        content: Content,
+    ) -> Result<bool, Unreadable> {
+        let mut facts = Facts::of_row(now, summary);
+        facts.content = Some((email_id(&content), thread_id(&content)));
+        if let Some(decided) = facts.decide(&self.keys.root) {
+            return Ok(decided);
+        }
+        let mut message = Message::new(content);
+        let scan = message.scan(&self.reader)?;
+        let blocks = [&message.content.prologue[..], &scan.header[..]];
+        let header = Header::of(blocks);
+        let strings = self.keys.strings.iter().map(|(text, _)| text.as_str());
+        let mut needles = Needles::new(strings);
+        if self.keys.strings.iter().any(|(_, is_text)| *is_text) {
+            for block in blocks {
+                needles.push(&header_text(block), |at| self.keys.strings[at].1);
+                needles.end_text();
+            }
+        }
+        facts.header = Some(&header);
+        facts.strings = Some((needles.found().to_vec(), false));
+        if let Some(decided) = facts.decide(&self.keys.root) {
+            return Ok(decided);
+        }
+        each_text(&mut message, &self.reader, |place, piece| {
+            match piece {
+                Some(piece) => {
+                    needles.push(piece, |at| place == Place::Body || self.keys.strings[at].1)
+                }
+                None => needles.end_text(),
+            }
+            match needles.is_done() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        facts.strings = Some((needles.found().to_vec(), true));
+        Ok(facts.decide(&self.keys.root).unwrap_or(false))
+    }
+}
+
+/// What is known of one message so far.
+struct Facts<'a> {
+    now: &'a Snapshot,
+    summary: &'a Summary,
+    /// EMAILID, THREADID.
+    content: Option<(String, Option<String>)>,
+    header: Option<&'a Header>,
+    /// Which strings were found, and whether the search for them is over.
+    strings: Option<(Vec<bool>, bool)>,
+}
+
+impl<'a> Facts<'a> {
+    fn of_row(now: &'a Snapshot, summary: &'a Summary) -> Self {
+        Self {
+            now,
+            summary,
+            content: None,
+            header: None,
+            strings: None,
+        }
+    }
+
+    /// `None`: it cannot be told yet.
+    fn decide(&self, key: &Key) -> Option<bool> {
+        let summary = self.summary;
+        Some(match key {
+            Key::Constant(is) => *is,
+            Key::And(keys) => return self.all(keys, true),
+            Key::Or(keys) => return self.all(keys, false),
+            Key::Not(key) => return self.decide(key).map(|is| !is),
+            Key::Uids(uids) => uids.contains(summary.uid),
+            Key::System(flags) => summary.flags.contains(*flags),
+            Key::Keyword(keyword) => {
+                let mut has = self.now.keywords_of(summary);
+                has.any(|has| has.eq_ignore_ascii_case(keyword))
+            }
+            Key::Internal(test, day) => is_day(*test, days(summary.internal_date_ms), *day),
+            Key::Saved(test, day) => is_day(*test, days(summary.save_date_ms), *day),
+            Key::Larger(octets) => summary.size_octets > *octets,
+            Key::Smaller(octets) => summary.size_octets < *octets,
+            Key::NotAfter(ms) => summary.internal_date_ms <= *ms,
+            Key::NotBefore(ms) => summary.internal_date_ms >= *ms,
+            Key::ModSeq(modseq) => summary.modseq >= *modseq,
+            Key::EmailId(id) => self.content.as_ref()?.0 == *id,
+            Key::ThreadId(id) => self.content.as_ref()?.1.as_ref() == Some(id),
+            Key::Sent(test, day) => {
+                let sent = self.header?.sent_day;
+                sent.is_some_and(|sent| is_day(*test, sent, *day))
+            }
+            Key::Header(name, text) => self.header?.has(name, text),
+            Key::Body(at) | Key::Text(at) => {
+                let (found, is_over) = self.strings.as_ref()?;
+                return match found[*at] {
+                    true => Some(true),
+                    false => is_over.then_some(false),
+                };
+            }
+        })
+    }
+
+    /// AND, or with `is_and` false OR.
+    fn all(&self, keys: &[Key], is_and: bool) -> Option<bool> {
+        let mut answer = Some(is_and);
+        for key in keys {
+            match self.decide(key) {
+                Some(is) if is != is_and => return Some(!is_and),
+                Some(_) => {}
+                None => answer = None,
+            }
+        }
+        answer
+    }
+}
+
+/// A header made comparable.
+struct Header {
+    /// Names as they stand, folded values.
+    fields: Vec<(Vec<u8>, String)>,
+    /// The day in its Date field, as written there.
+    sent_day: Option<i64>,
+}
+
+impl Header {
+    fn of(blocks: [&[u8]; 2]) -> Self {
+        let mut header = Self {
+            fields: Vec::new(),
+            sent_day: None,
+        };
+        for field in blocks.into_iter().flat_map(Fields::new) {
+            let value = unfold(field.value);
+            if field.is("Date") {
+                header.sent_day = parse_date(&value).map(|date| date.written_day());
+            }
+            // White space around a value is none of it.
+            let folded = Folded::of(decode_words(&value).trim());
+            header.fields.push((field.name.to_vec(), folded));
+        }
+        header
+    }
+
+    fn has(&self, name: &str, text: &str) -> bool {
+        let named = |field: &&(Vec<u8>, String)| field.0.eq_ignore_ascii_case(name.as_bytes());
+        let mut values = self.fields.iter().filter(named);
+        values.any(|(_, value)| memchr::memmem::find(value.as_bytes(), text.as_bytes()).is_some())
+    }
+}
+
+fn days(ms: i64) -> i64 {
+    ms.div_euclid(86_400_000)
+}
+
+/// How long one visit to a thread takes, a large message aside.
+const STEP: Duration = Duration::from_millis(50);
+/// Messages whose rows are looked at in one read of the index.
+const ROWS_SLICE: usize = 4000;
+/// Messages whose prologues and places are looked up in one read of the index.
+const CONTENTS_SLICE: usize = 100;

@@ -1,0 +1,171 @@
+//! SELECT and EXAMINE. RFC 9051 §6.3.2, §6.3.3; RFC 7162 §3.1.8, §3.2.5.
+
+use mail_proto::imap::command::{QuickResync, Select};
+use mail_proto::imap::encode::{Code, Condition, ListResponse};
+use mail_proto::imap::sequence::SequenceSet;
+
+use super::namespace::DELIMITER;
+use super::reply::{Failure, Reply};
+use super::state::Selected;
+use super::status::mailbox_id;
+use super::view::View;
+use super::{Session, updates};
+use crate::volume::{Flags, Snapshot};
+
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    request: Select,
+    read_only: bool,
+) -> Result<Reply, Failure> {
+    if request.resync.is_some() && !session.state.enabled.qresync {
+        // RFC 7162 §3.2.5.
+        return Ok(Reply::bad("enable QRESYNC first"));
+    }
+    // Whether or not this one opens, the one before is closed, without an expunge.
+    if session.state.selected.take().is_some() {
+        let code = Code::Word("CLOSED");
+        session
+            .encoder()
+            .untagged(Condition::Ok, Some(&code), "mailbox is closed");
+    }
+    let account = session.state.account;
+    let volume = session.service.volume;
+    let found = volume.mailbox(account, request.mailbox.as_str()).await?;
+    let snapshot = match found {
+        Some(found) => volume.snapshot(account, found.mailbox).await?,
+        None => None,
+    };
+    let Some(now) = snapshot else {
+        return Ok(Reply::no("NONEXISTENT", "there is no such mailbox"));
+    };
+    let read_only = read_only || !session.service.may_write;
+    session.state.enabled.condstore |= request.condstore || request.resync.is_some();
+    tell_mailbox(session, &request, &now, read_only);
+    session.state.selected = Some(Selected {
+        mailbox: now.mailbox.mailbox,
+        name: request.mailbox,
+        read_only,
+        uidvalidity: now.mailbox.uidvalidity,
+        view: updates::view_of(&now),
+        gone: View::default(),
+        uid_next: now.mailbox.uidnext,
+        modseq: now.mailbox.highestmodseq,
+        keyword_count: now.keywords.len(),
+        saved: View::default(),
+    });
+    if let Some(known) = request.resync {
+        resync(session, &now, &known).await?;
+    }
+    Ok(match read_only {
+        true => Reply::ok_with(&Code::Word("READ-ONLY"), "mailbox is open"),
+        false => Reply::ok_with(&Code::Word("READ-WRITE"), "mailbox is open"),
+    })
+}
+
+fn tell_mailbox(session: &mut Session<'_>, request: &Select, now: &Snapshot, read_only: bool) {
+    let is_rev2 = session.state.enabled.imap4rev2;
+    let mailbox = &now.mailbox;
+    updates::tell_flag_names(session, now, read_only);
+    let mut encoder = session.encoder();
+    encoder.exists(u32::try_from(now.messages.len()).unwrap_or(u32::MAX));
+    if is_rev2 {
+        // RFC 9051 §6.3.2: the name as it really is.
+        encoder.list(&ListResponse {
+            attributes: &[],
+            delimiter: DELIMITER,
+            name: &request.mailbox,
+            child_subscribed: false,
+            old_name: None,
+        });
+    } else {
+        encoder.recent(0);
+        let mut numbered = (1..).zip(&now.messages);
+        if let Some((number, _)) =
+            numbered.find(|(_, message)| !message.flags.contains(Flags::SEEN))
+        {
+            let code = Code::Unseen(number);
+            encoder.untagged(Condition::Ok, Some(&code), "first unseen");
+        }
+    }
+    let id = mailbox_id(mailbox);
+    let codes = [
+        (Code::UidValidity(mailbox.uidvalidity), "UIDs are valid"),
+        (Code::UidNext(mailbox.uidnext), "next UID"),
+        (Code::HighestModSeq(mailbox.highestmodseq), "highest MODSEQ"),
+        (Code::MailboxId(&id), "mailbox id"),
+    ];
+    for (code, text) in codes {
+        encoder.untagged(Condition::Ok, Some(&code), text);
+    }
+}
+
+/// What has changed since the client had the mailbox open. RFC 7162 §3.2.5.1.
+async fn resync(
+    session: &mut Session<'_>,
+    now: &Snapshot,
+    known: &QuickResync,
+) -> Result<(), Failure> {
+    if known.uid_validity != now.mailbox.uidvalidity {
+        // What it knows is of a mailbox that is not there any more.
+        return Ok(());
+    }
+    let (account, mailbox) = (session.state.account, now.mailbox.mailbox);
+    let volume = session.service.volume;
+    let Some(changes) = volume.changes_since(account, mailbox, known.modseq).await? else {
+        return Ok(());
+    };
+    let is_known = |uid: u32| match &known.known_uids {
+        Some(uids) => uids.contains(uid, u32::MAX),
+        None => true,
+    };
+    let vanished = changes.vanished.iter().copied();
+    let vanished = SequenceSet::from_ranges(match &known.known_uids {
+        None => vanished.collect(),
+        Some(uids) => intersection(&changes.vanished, uids.ranges()),
+    });
+    session.encoder().vanished(true, &vanished);
+    for message in &changes.now.messages {
+        let Some(selected) = &session.state.selected else {
+            return Ok(());
+        };
+        // What came or went since the snapshot is told with the next command.
+        let sequence = selected.view.sequence(message.uid);
+        if let Some(sequence) = sequence.filter(|_| is_known(message.uid)) {
+            updates::write_flags(session, &changes.now, message, sequence);
+            session.flush_if_full().await?;
+        }
+    }
+    Ok(())
+}
+
+/// What two lists of ranges, each growing and disjoint, have in common.
+pub(super) fn intersection(one: &[(u32, u32)], other: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let (mut a, mut b) = (one.iter().peekable(), other.iter().peekable());
+    let mut common = Vec::new();
+    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
+        let (first, last) = (x.0.max(y.0), x.1.min(y.1));
+        if first <= last {
+            common.push((first, last));
+        }
+        match x.1 < y.1 {
+            true => a.next(),
+            false => b.next(),
+        };
+    }
+    common
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_intersect() {
+        let one = [(1, 10), (20, 30), (40, 40)];
+        assert_eq!(
+            intersection(&one, &[(5, 25), (30, 50)]),
+            [(5, 10), (20, 25), (30, 30), (40, 40)]
+        );
+        assert_eq!(intersection(&one, &[]), []);
+    }
+}

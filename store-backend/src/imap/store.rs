@@ -1,0 +1,157 @@
+//! STORE. RFC 9051 §6.4.6, RFC 7162 §3.1.3.
+
+use mail_proto::imap::command::{Store, StoreAction};
+use mail_proto::imap::encode::{Code, FetchWriter};
+use mail_proto::imap::sequence::{Addressing, SequenceSet};
+
+use super::fetch::blocking;
+use super::reply::{Failure, Reply};
+use super::view::View;
+use super::{Session, flags};
+use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary};
+
+pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
+    let selected = session.selected_writable()?;
+    let uids = selected.resolve(&request.set, request.by)?;
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let mailbox = selected.mailbox;
+    if request.unchanged_since.is_some() {
+        session.state.enabled.condstore = true;
+    }
+    let named = flags::to_store(&request.flags);
+    let change = match request.action {
+        StoreAction::Replace => FlagChange::Replace(named),
+        StoreAction::Add => FlagChange::Add(named),
+        StoreAction::Remove => FlagChange::Remove(named),
+    };
+    let volume = session.service.volume;
+    let reader = volume.mailbox_reader(account, mailbox);
+    let uids: Vec<u32> = uids.uids().collect();
+    let mut unchanged = View::default();
+    let mut has_missing = false;
+    for slice in uids.chunks(SLICE) {
+        let before = match request.silent {
+            true => changed_by_others(session, &reader, slice).await?,
+            false => View::default(),
+        };
+        let stored = volume.store_flags(
+            account,
+            epoch,
+            mailbox,
+            slice.to_vec(),
+            change.clone(),
+            request.unchanged_since,
+        );
+        let stored = stored.await?;
+        // A keyword may be new to the mailbox.
+        session.has_changed |= !change.named().keywords.is_empty();
+        let failed: View = stored.failed.iter().copied().collect();
+        let changed: View = stored.changed.iter().copied().collect();
+        unchanged.unite(&failed);
+        if stored.modseq > 0 {
+            session.told(stored.modseq);
+        }
+        let Some(batch) = rows(&reader, slice.to_vec()).await? else {
+            return Err(Failure::MailboxGone);
+        };
+        has_missing |= batch.now.messages.len() < slice.len();
+        for message in &batch.now.messages {
+            // What was changed by others meanwhile is told with the answer.
+            let is_ours = changed.contains(message.uid) && message.modseq == stored.modseq;
+            let tells_flags = match request.silent {
+                true => is_ours && before.contains(message.uid),
+                false => !failed.contains(message.uid),
+            };
+            let tells_modseq = session.state.enabled.condstore && (tells_flags || is_ours);
+            if tells_flags || tells_modseq {
+                tell(session, &batch.now, message, tells_flags, request.by);
+                session.flush_if_full().await?;
+            }
+        }
+    }
+    answer(session, &request, &unchanged, has_missing)
+}
+
+fn answer(
+    session: &mut Session<'_>,
+    request: &Store,
+    unchanged: &View,
+    has_missing: bool,
+) -> Result<Reply, Failure> {
+    if !unchanged.is_empty() {
+        let selected = session.selected()?;
+        let numbers = match request.by {
+            Addressing::Uid => SequenceSet::from_ranges(unchanged.ranges()),
+            Addressing::Sequence => SequenceSet::from_numbers(
+                unchanged
+                    .uids()
+                    .filter_map(|uid| selected.view.sequence(uid)),
+            ),
+        };
+        let text = "messages changed since were left as they are";
+        return Ok(Reply::ok_with(&Code::Modified(&numbers), text));
+    }
+    Ok(match has_missing && request.by == Addressing::Sequence {
+        // RFC 2180 §4.2, RFC 5530.
+        true => Reply::ok_with(
+            &Code::Word("EXPUNGEISSUED"),
+            "some of the messages are gone",
+        ),
+        false => Reply::ok("done"),
+    })
+}
+
+/// One message after the change. With CONDSTORE its MODSEQ too, which is told even where the flags are not asked for
+/// (RFC 7162 §3.1.3).
+fn tell(
+    session: &mut Session<'_>,
+    now: &Snapshot,
+    message: &Summary,
+    tells_flags: bool,
+    by: Addressing,
+) {
+    let (enabled, form) = (session.state.enabled, session.state.form());
+    let selected = session.state.selected.as_ref();
+    let Some(sequence) = selected.and_then(|selected| selected.view.sequence(message.uid)) else {
+        return;
+    };
+    let out = &mut session.out;
+    let mut fetch = match enabled.uid_only {
+        true => FetchWriter::begin_uid(out, message.uid, form),
+        false => FetchWriter::begin(out, sequence, form),
+    };
+    // RFC 7162 §3.2.10: with QRESYNC always.
+    if !enabled.uid_only && (by == Addressing::Uid || enabled.qresync) {
+        fetch.uid(out, message.uid);
+    }
+    if tells_flags {
+        fetch.flags(out, &flags::of_message(now, message), false);
+    }
+    if enabled.condstore {
+        fetch.modseq(out, message.modseq);
+    }
+    fetch.end(out);
+}
+
+/// Those that somebody else has changed since the client was told: `.SILENT` does not keep that from it.
+async fn changed_by_others(
+    session: &mut Session<'_>,
+    reader: &MailboxReader,
+    uids: &[u32],
+) -> Result<View, Failure> {
+    let known = session.selected()?.modseq;
+    let batch = rows(reader, uids.to_vec()).await?;
+    let messages = batch.map(|batch| batch.now.messages).unwrap_or_default();
+    let news = messages
+        .iter()
+        .filter(|message| message.modseq > known && !session.told.contains(&message.modseq));
+    Ok(news.map(|message| message.uid).collect())
+}
+
+pub(super) async fn rows(reader: &MailboxReader, uids: Vec<u32>) -> Result<Option<Batch>, Failure> {
+    let (_, batch) = blocking(reader.clone(), move |reader| reader.messages(&uids, false)).await?;
+    Ok(batch?)
+}
+
+/// Messages changed in one command of the volume: some thousand, so that others get between.
+const SLICE: usize = 4000;

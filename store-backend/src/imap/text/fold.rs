@@ -1,0 +1,153 @@
+//! Finds strings in text, whatever their case: i;unicode-casemap without its decompositions. RFC 5051.
+//!
+//! White space of any kind and length counts as one space on both sides, for line ends say nothing about
+//! a text. So nothing is missed that an octet by octet comparison would find.
+
+use memchr::memmem::Finder;
+
+/// Text made comparable.
+#[derive(Debug, Default)]
+pub(in super::super) struct Folded {
+    text: String,
+    is_behind_space: bool,
+}
+
+impl Folded {
+    /// Folds a whole string.
+    pub(in super::super) fn of(text: &str) -> String {
+        let mut folded = Self::default();
+        folded.push(text);
+        folded.text
+    }
+
+    fn push(&mut self, text: &str) {
+        self.text.reserve(text.len());
+        for c in text.chars() {
+            if c.is_whitespace() {
+                if !self.is_behind_space {
+                    self.text.push(' ');
+                }
+                self.is_behind_space = true;
+            } else if !is_ignored(c) {
+                self.text.push(fold(c));
+                self.is_behind_space = false;
+            }
+        }
+    }
+}
+
+/// Strings that are looked for in one text after the other.
+#[derive(Debug)]
+pub(in super::super) struct Needles {
+    finders: Vec<Finder<'static>>,
+    found: Vec<bool>,
+    /// What a string could begin in that goes on in the next piece.
+    folded: Folded,
+    keep_octets: usize,
+}
+
+impl Needles {
+    /// Of folded strings.
+    pub(in super::super) fn new<'n>(folded: impl IntoIterator<Item = &'n str>) -> Self {
+        let finders: Vec<_> = folded
+            .into_iter()
+            .map(|needle| Finder::new(needle).into_owned())
+            .collect();
+        let longest = finders.iter().map(|finder| finder.needle().len()).max();
+        Self {
+            found: finders.iter().map(|f| f.needle().is_empty()).collect(),
+            finders,
+            folded: Folded::default(),
+            keep_octets: longest.unwrap_or(0).saturating_sub(1),
+        }
+    }
+
+    /// Looks into the next piece of a text, for those of which `is_wanted` says so.
+    pub(in super::super) fn push(&mut self, piece: &str, is_wanted: impl Fn(usize) -> bool) {
+        self.folded.push(piece);
+        let text = &mut self.folded.text;
+        for (at, finder) in self.finders.iter().enumerate() {
+            if !self.found[at] && is_wanted(at) {
+                self.found[at] = finder.find(text.as_bytes()).is_some();
+            }
+        }
+        let mut keep = text.len().saturating_sub(self.keep_octets);
+        while !text.is_char_boundary(keep) {
+            keep -= 1;
+        }
+        text.drain(..keep);
+    }
+
+    /// The text ends: no string goes on in the next one.
+    pub(in super::super) fn end_text(&mut self) {
+        self.folded = Folded::default();
+    }
+
+    /// Whether each was found.
+    pub(in super::super) fn found(&self) -> &[bool] {
+        &self.found
+    }
+
+    /// Whether there is nothing left to look for.
+    pub(in super::super) fn is_done(&self) -> bool {
+        self.found.iter().all(|found| *found)
+    }
+}
+
+/// Simple case folding: to capitals, then to small letters, where that is one letter each.
+fn fold(c: char) -> char {
+    if c.is_ascii() {
+        return c.to_ascii_lowercase();
+    }
+    let upper = alone(c.to_uppercase()).unwrap_or(c);
+    alone(upper.to_lowercase()).unwrap_or(upper)
+}
+
+fn alone(mut chars: impl Iterator<Item = char>) -> Option<char> {
+    let first = chars.next()?;
+    chars.next().is_none().then_some(first)
+}
+
+/// Characters that are not seen: soft hyphen, zero width space, byte order mark.
+fn is_ignored(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_and_white_space_make_no_difference() {
+        for (one, other) in [
+            ("ÄPFEL", "äpfel"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("a \r\n\t b", "A B"),
+            ("Привет", "ПРИВЕТ"),
+            ("straße", "STRAßE"),
+            ("so\u{ad}ft", "Soft"),
+        ] {
+            assert_eq!(Folded::of(one), Folded::of(other));
+        }
+        assert_ne!(Folded::of("a"), Folded::of("ä"));
+    }
+
+    #[test]
+    fn strings_are_found_over_the_ends_of_pieces_but_not_of_texts() {
+        let text = "Ein Männlein\r\nsteht im Walde";
+        for size in 1..text.chars().count() {
+            let chars: Vec<char> = text.chars().collect();
+            let folded = ["männlein steht", "walde", "ein walde", "x", ""];
+            let mut needles = Needles::new(folded);
+            for piece in chars.chunks(size) {
+                needles.push(&piece.iter().collect::<String>(), |at| at != 1);
+            }
+            assert_eq!(needles.found(), [true, false, false, false, true]);
+            needles.end_text();
+            needles.push("steht", |_| true);
+            needles.end_text();
+            needles.push("x", |_| true);
+            assert_eq!(needles.found(), [true, false, false, true, true]);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+#![allow(clippy::unwrap_used)]
+use mail_proto::imap::encode::Encoder;
+use mail_proto::imap::mailbox::NameForm;
+
+use super::*;
+
+/// Day, Message-ID, References, Subject; UIDs from 1.
+fn mails(rows: &[(i64, &str, &[&str], &str)]) -> Vec<Mail> {
+    let mails = (1..)
+        .zip(rows)
+        .map(|(uid, (sent_s, id, references, text))| {
+            let header = format!("Subject: {text}\r\n\r\n");
+            Mail {
+                uid,
+                sent_s: *sent_s,
+                subject: subject(header.as_bytes()),
+                id: (!id.is_empty()).then(|| short(id.as_bytes())),
+                references: references.iter().map(|id| short(id.as_bytes())).collect(),
+            }
+        });
+    mails.collect()
+}
+
+fn shown(entries: &[ThreadEntry]) -> String {
+    let mut out = Vec::new();
+    Encoder::new(&mut out, NameForm::Utf7).thread(entries);
+    let line = String::from_utf8(out).unwrap();
+    line["* THREAD".len()..].trim().to_owned()
+}
+
+#[test]
+fn answers_stand_below_what_they_answer() {
+    for (what, rows, expected) in [
+        ("nothing", &[][..], ""),
+        (
+            "a chain, told backwards",
+            &[
+                (3, "c", &["a", "b"][..], "x"),
+                (2, "b", &["a"], "x"),
+                (1, "a", &[], "x"),
+            ],
+            "(3 2 1)",
+        ),
+        (
+            "two answers, by date",
+            &[
+                (1, "a", &[], "x"),
+                (3, "c", &["a"], "Re: x"),
+                (2, "b", &["a"], "Re: x"),
+            ],
+            "(1 (3)(2))",
+        ),
+        (
+            "the first is not here",
+            &[(1, "b", &["a"], "x"), (2, "c", &["a"], "x")],
+            "((1)(2))",
+        ),
+        (
+            "what is between is not here",
+            &[(1, "a", &[], "x"), (2, "c", &["a", "b"], "y")],
+            "(1 2)",
+        ),
+        (
+            "nobody is here but one",
+            &[(1, "d", &["a", "b", "c"], "x")],
+            "(1)",
+        ),
+        (
+            "they answer each other",
+            &[
+                (1, "a", &["b"], "x"),
+                (2, "b", &["a"], "y"),
+                (3, "c", &["c"], "z"),
+            ],
+            "(2 1)(3)",
+        ),
+        (
+            "one Message-ID twice, and none",
+            &[(1, "a", &[], "x"), (2, "a", &[], "y"), (3, "", &["a"], "z")],
+            "(1 3)(2)",
+        ),
+        (
+            "an answer that names nobody",
+            &[
+                (1, "a", &[], "x"),
+                (2, "b", &[], "Re: x"),
+                (3, "c", &[], "Fwd: RE: X"),
+            ],
+            "(1 (2)(3))",
+        ),
+        (
+            "equal subjects of no answers",
+            &[
+                (1, "a", &[], "x"),
+                (2, "b", &[], "x"),
+                (3, "c", &[], "x"),
+                (4, "d", &[], ""),
+            ],
+            "((1)(2)(3))(4)",
+        ),
+        (
+            "threads without their first, of one subject",
+            &[
+                (1, "b", &["a"], "x"),
+                (2, "c", &["a"], "x"),
+                (3, "e", &["d"], "x"),
+                (4, "f", &["d"], "x"),
+            ],
+            "((1)(2)(3)(4))",
+        ),
+        (
+            "later ones first",
+            &[(9, "a", &[], "x"), (1, "b", &[], "y")],
+            "(2)(1)",
+        ),
+    ] {
+        assert_eq!(shown(&references::thread(&mails(rows))), expected, "{what}");
+    }
+}
+
+#[test]
+fn messages_of_one_subject_are_a_thread_by_date() {
+    let mut mails = mails(&[
+        (5, "", &[], "b"),
+        (4, "", &[], "Re: A"),
+        (3, "", &[], "a"),
+        (6, "", &[], "Re: b"),
+        (7, "", &[], "a (fwd)"),
+    ]);
+    assert_eq!(shown(&subjects::thread(&mut mails)), "(3 (2)(5))(1 4)");
+}
+
+#[test]
+fn a_mailbox_that_is_one_chain_is_threaded_in_linear_time() {
+    let ids: Vec<String> = (0..50_000).map(|n| format!("{n}@x")).collect();
+    let mut mails: Vec<Mail> = (0..ids.len())
+        .map(|at| Mail {
+            uid: u32::try_from(at).unwrap() + 1,
+            sent_s: 0,
+            subject: subject(b"Subject: x\r\n\r\n"),
+            id: Some(short(ids[at].as_bytes())),
+            references: at
+                .checked_sub(1)
+                .map(|at| short(ids[at].as_bytes()))
+                .into_iter()
+                .collect(),
+        })
+        .collect();
+    let entries = references::thread(&mails);
+    assert_eq!(entries.last().unwrap().depth, 49_999);
+    mails.reverse();
+    assert_eq!(references::thread(&mails).len(), 50_000);
+}

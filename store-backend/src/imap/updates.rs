@@ -1,0 +1,201 @@
+//! What has changed, told to the client: EXISTS, EXPUNGE or VANISHED, FETCH with flags.
+//! RFC 9051 §5.2, §7.4, §7.5; RFC 7162 §3.2.10.
+
+use mail_proto::imap::command::Command;
+use mail_proto::imap::encode::{Code, Condition, FetchWriter};
+use mail_proto::imap::sequence::{Addressing, SequenceSet};
+
+use super::reply::Failure;
+use super::view::View;
+use super::{Session, flags};
+use crate::volume::{Changes, KEYWORDS_MAX, Snapshot, Summary};
+
+/// Whether EXPUNGE may be told with the answer to a command. A client numbers the answers to these
+/// by the messages it knew when it sent them, and may have sent the next one already (RFC 9051 §7.5.1, RFC 5256).
+pub(super) fn may_expunge(command: &Command) -> bool {
+    let by = match command {
+        Command::Fetch(fetch) => fetch.by,
+        Command::Store(store) => store.by,
+        Command::Search(search) => search.by,
+        Command::Sort(sort) => sort.by,
+        Command::Thread(thread) => thread.by,
+        _ => return true,
+    };
+    by == Addressing::Uid
+}
+
+/// Brings the client's view up to date with the mailbox.
+pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result<(), Failure> {
+    let has_news = session.take_news().await;
+    let Some(selected) = &session.state.selected else {
+        return Ok(());
+    };
+    if !has_news {
+        // What was held back needs no look into the index.
+        if may_expunge && !selected.gone.is_empty() {
+            tell_gone(session);
+        }
+        return Ok(());
+    }
+    let (account, mailbox, since) = (session.state.account, selected.mailbox, selected.modseq);
+    let volume = session.service.volume;
+    let changes = volume.changes_since(account, mailbox, since).await;
+    // Until it could be read, it is not told.
+    session.has_changed = changes.is_err();
+    let Some(changes) = changes? else {
+        return Err(Failure::MailboxGone);
+    };
+    let known_below = selected.uid_next;
+    note_vanished(session, &changes);
+    if may_expunge {
+        tell_gone(session);
+    }
+    tell_arrived(session, &changes.now);
+    tell_keywords(session, &changes.now);
+    tell_flags(session, &changes.now, since, known_below).await?;
+    if let Some(selected) = &mut session.state.selected {
+        selected.modseq = changes.now.mailbox.highestmodseq;
+    }
+    Ok(())
+}
+
+fn note_vanished(session: &mut Session<'_>, changes: &Changes) {
+    if let Some(selected) = &mut session.state.selected {
+        for (first, last) in &changes.vanished {
+            // Also those that are still in the view only because they could not be told yet.
+            let gone: Vec<u32> = selected.view.uids_between(*first, *last).collect();
+            for uid in gone {
+                selected.gone.insert(uid);
+            }
+        }
+    }
+}
+
+/// EXPUNGE for each, or VANISHED for all at once.
+fn tell_gone(session: &mut Session<'_>) {
+    let enabled = session.state.enabled;
+    let Some(selected) = &mut session.state.selected else {
+        return;
+    };
+    let gone = std::mem::take(&mut selected.gone);
+    if gone.is_empty() {
+        return;
+    }
+    // From the end, so that no number changes before it is told.
+    let numbers: Vec<u32> = match enabled.qresync || enabled.uid_only {
+        true => Vec::new(),
+        false => gone
+            .uids()
+            .rev()
+            .filter_map(|uid| selected.view.sequence(uid))
+            .collect(),
+    };
+    selected.view.subtract(&gone);
+    selected.saved.subtract(&gone);
+    if enabled.qresync || enabled.uid_only {
+        let uids = SequenceSet::from_ranges(gone.ranges());
+        session.encoder().vanished(false, &uids);
+    } else {
+        let mut encoder = session.encoder();
+        for number in numbers {
+            encoder.expunge(number);
+        }
+    }
+}
+
+fn tell_arrived(session: &mut Session<'_>, now: &Snapshot) {
+    let Some(selected) = &mut session.state.selected else {
+        return;
+    };
+    let first_new = now
+        .messages
+        .partition_point(|message| message.uid < selected.uid_next);
+    for message in &now.messages[first_new..] {
+        selected.view.insert(message.uid);
+    }
+    selected.uid_next = now.mailbox.uidnext;
+    if first_new < now.messages.len() {
+        let count = selected.view.count();
+        session.encoder().exists(count);
+    }
+}
+
+/// FLAGS again when there are new keywords: a client may know only those it was told of.
+fn tell_keywords(session: &mut Session<'_>, now: &Snapshot) {
+    let Some(selected) = &mut session.state.selected else {
+        return;
+    };
+    if selected.keyword_count < now.keywords.len() {
+        selected.keyword_count = now.keywords.len();
+        let read_only = selected.read_only;
+        tell_flag_names(session, now, read_only);
+    }
+}
+
+/// FLAGS and PERMANENTFLAGS.
+pub(super) fn tell_flag_names(session: &mut Session<'_>, now: &Snapshot, read_only: bool) {
+    let names = flags::of_mailbox(now);
+    let mut encoder = session.encoder();
+    encoder.flags(&names);
+    let (permanent, may_add) = match read_only {
+        true => (&[][..], false),
+        false => (&names[..], now.keywords.len() < KEYWORDS_MAX),
+    };
+    let code = Code::PermanentFlags(permanent, may_add);
+    encoder.untagged(Condition::Ok, Some(&code), "flags that stay");
+}
+
+/// FETCH for messages whose flags the client knows otherwise. New ones it will fetch itself.
+async fn tell_flags(
+    session: &mut Session<'_>,
+    now: &Snapshot,
+    since: u64,
+    known_below: u32,
+) -> Result<(), Failure> {
+    for message in &now.messages {
+        let Some(selected) = &session.state.selected else {
+            return Ok(());
+        };
+        let is_news = message.modseq > since
+            && message.uid < known_below
+            && !session.told.contains(&message.modseq)
+            && !selected.gone.contains(message.uid);
+        if is_news && let Some(sequence) = selected.view.sequence(message.uid) {
+            write_flags(session, now, message, sequence);
+            session.flush_if_full().await?;
+        }
+    }
+    Ok(())
+}
+
+/// FETCH with the flags of one message, as anybody who did not ask for it is told.
+pub(super) fn write_flags(
+    session: &mut Session<'_>,
+    now: &Snapshot,
+    message: &Summary,
+    sequence: u32,
+) {
+    let (enabled, form) = (session.state.enabled, session.state.form());
+    let out = &mut session.out;
+    let mut fetch = match enabled.uid_only {
+        true => FetchWriter::begin_uid(out, message.uid, form),
+        false => FetchWriter::begin(out, sequence, form),
+    };
+    // RFC 7162 §3.2.10: with QRESYNC the UID is always told; without, it does no harm and
+    // spares the client its own table.
+    if !enabled.uid_only {
+        fetch.uid(out, message.uid);
+    }
+    fetch.flags(out, &flags::of_message(now, message), false);
+    if enabled.condstore {
+        fetch.modseq(out, message.modseq);
+    }
+    fetch.end(out);
+}
+
+/// The messages of a snapshot, as a client knows them that has just been told.
+pub(super) fn view_of(now: &Snapshot) -> View {
+    let mut view: View = now.messages.iter().map(|message| message.uid).collect();
+    view.shrink();
+    view
+}

@@ -1,0 +1,127 @@
+//! What a session waits for between two octets: its client, its mailbox, its end.
+
+use std::time::Duration;
+
+use mail_proto::imap::encode::{Code, Condition};
+use mail_proto::imap::framing::Framer;
+use tokio::time::{Instant, timeout_at};
+use tracing::error;
+
+use super::reply::Failure;
+use super::{Causes, Session, updates};
+use crate::session::SessionEnd;
+use crate::sessions::Registration;
+use crate::user::{Cut, Input};
+use crate::volume::{Changed, Watch};
+
+impl Session<'_> {
+    /// Writes what there is, then waits for the client, for the volume while it idles, or for the end.
+    pub(super) async fn wait(
+        &mut self,
+        framer: &Framer,
+        registration: &mut Registration,
+    ) -> Result<Option<SessionEnd>, Cut> {
+        self.flush().await?;
+        let is_between = framer.is_between_commands();
+        let (began, octets) = self.arriving;
+        let deadline = match is_between {
+            true => self.heard + self.service.idle,
+            false => {
+                let earned = Duration::from_secs(octets / SLOWEST_OCTETS_PER_S);
+                (began + earned).min(self.heard) + self.service.stall
+            }
+        };
+        let is_idling = is_between && self.state.idle.is_some();
+        let Self { user, watch, .. } = self;
+        tokio::select! {
+            // First, or a client that never stops sending would never be told.
+            biased;
+            () = registration.ending() => {
+                // Also in the middle of a command: nothing of it was done.
+                Ok(Some(self.going_down()))
+            }
+            changed = watch.changed(), if is_idling => match changed {
+                Some(changed) => {
+                    self.note(&changed);
+                    Box::pin(self.push()).await
+                }
+                // The volume is closed; nothing more can be done here.
+                None => Ok(Some(self.going_down())),
+            },
+            arrived = timeout_at(deadline, user.fill()) => match arrived {
+                Ok(Ok(Input::Octets)) => {
+                    self.heard = Instant::now();
+                    if is_between {
+                        self.arriving = (self.heard, 0);
+                    }
+                    self.arriving.1 += self.user.pending().len() as u64;
+                    Ok(None)
+                }
+                Ok(Ok(Input::End)) => Ok(Some(SessionEnd::Closed)),
+                Ok(Err(cut)) => Err(cut),
+                Err(_) => {
+                    self.encoder().untagged(Condition::Bye, None, "idle for too long");
+                    Ok(Some(SessionEnd::Idle))
+                }
+            },
+        }
+    }
+
+    /// Tells what has changed while the client idles.
+    async fn push(&mut self) -> Result<Option<SessionEnd>, Cut> {
+        match updates::tell(self, true).await {
+            Ok(()) => Ok(None),
+            Err(Failure::Cut(cut)) => Err(cut),
+            Err(Failure::MailboxGone) => Ok(Some(self.mailbox_gone())),
+            Err(failure) => {
+                error!(account = %self.state.account, error = %Causes(&failure), "idle cannot go on");
+                Ok(Some(self.going_down()))
+            }
+        }
+    }
+
+    /// Whether the open mailbox may have changed since this was last asked.
+    pub(super) async fn take_news(&mut self) -> bool {
+        // What the session's own commands did has rung before they were answered.
+        while let Some(changed) = rung(&mut self.watch).await {
+            self.note(&changed);
+        }
+        std::mem::take(&mut self.has_changed)
+    }
+
+    fn note(&mut self, changed: &Changed) {
+        let selected = self.state.selected.as_ref();
+        self.has_changed |= selected.is_some_and(|selected| {
+            // With the list of mailboxes this one may have gone.
+            changed.list
+                || changed.mailboxes.iter().any(|(mailbox, modseq)| {
+                    *mailbox == selected.mailbox && *modseq > selected.modseq
+                })
+        });
+    }
+
+    fn going_down(&mut self) -> SessionEnd {
+        let code = Code::Word("UNAVAILABLE");
+        self.encoder()
+            .untagged(Condition::Bye, Some(&code), "come back in a moment");
+        SessionEnd::Ended
+    }
+
+    pub(super) fn mailbox_gone(&mut self) -> SessionEnd {
+        self.encoder()
+            .untagged(Condition::Bye, None, "the selected mailbox was deleted");
+        SessionEnd::Ended
+    }
+}
+
+/// What has rung already; does not wait.
+async fn rung(watch: &mut Watch) -> Option<Changed> {
+    tokio::select! {
+        biased;
+        changed = watch.changed() => changed,
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// DESIGN, limits: the slowest sender of a command, beyond its first minute.
+const SLOWEST_OCTETS_PER_S: u64 = 100;
