@@ -106,7 +106,7 @@ async fn announce(
         // Its UIDs may have been given to messages that this copy does not know (P3).
         error!(volume = %volume, "the directory knows a newer state of this volume: it was restored from an old copy");
         health.set_failing(format!(
-            "volume {volume} is older than the directory knows it; adopt it with `posthouse backend adopt {} {volume}`",
+            "volume {volume} is older than the directory knows it; adopt it with `posthouse backend set {} --adopt-volume {volume}`",
             backend.name
         ));
     } else if let Some(why) = status.read_only {
