@@ -21,7 +21,7 @@
 //! - It returns the tagged answer. NO for reasons of the verb's own is `Ok(Reply::no(…))`; what any verb may
 //!   meet (the volume's refusals, no mailbox selected, a sequence number too large) is a [`Failure`], by `?`.
 //! - `session.selected()?` is the open mailbox, `session.selected_writable()?` one that may be
-//!   changed. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
+//!   changed. Whose it is and under which epoch it is written stands in its `place`, never in the session. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
 //!   the time it is read, then nothing is said of it. Sequence numbers come from `selected.view`, which does
 //!   not change while a command runs.
 //! - What others and the command itself changed is told by [`updates::tell`], which the shell calls between

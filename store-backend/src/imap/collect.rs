@@ -9,6 +9,7 @@ use super::Session;
 use super::fetch::blocking;
 use super::message::{Message, Unreadable};
 use super::reply::Failure;
+use super::state::Place;
 use super::text::fold::Folded;
 use super::view::View;
 use crate::volume::{MailboxReader, ReadError, Summary};
@@ -21,7 +22,9 @@ pub(super) async fn collect<T: Send + 'static>(
     headers: bool,
     make: impl Fn(&Summary, &[u8]) -> T + Send + Clone + 'static,
 ) -> Result<Vec<T>, Failure> {
-    let (account, mailbox) = (session.state.account, session.selected()?.mailbox);
+    let Place {
+        account, mailbox, ..
+    } = session.selected()?.place;
     let reader = session.service.volume.mailbox_reader(account, mailbox);
     let uids: Vec<u32> = uids.uids().collect();
     let mut made = Vec::with_capacity(uids.len());

@@ -6,6 +6,7 @@ use mail_proto::imap::sequence::{Addressing, MessageSet, SequenceSet};
 
 use super::Session;
 use super::reply::{Failure, Reply};
+use super::state::Place;
 use super::store::rows;
 use crate::volume::{Copied, MailboxId, Refusal};
 
@@ -25,8 +26,11 @@ pub(super) async fn run(
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
-    let (account, epoch) = (session.state.account, session.state.epoch);
-    let source = session.selected()?.mailbox;
+    let Place {
+        account,
+        epoch,
+        mailbox: source,
+    } = session.selected()?.place;
     let volume = session.service.volume;
     let copied = volume.copy_messages(account, epoch, source, uids, target);
     match copied.await {
@@ -58,7 +62,9 @@ pub(super) fn no_target() -> Reply {
 /// Whether a message that the client named by its number is gone. Then nothing is copied: it could not tell
 /// which ones were (RFC 2180 §4.4).
 pub(super) async fn has_missing(session: &mut Session<'_>, uids: &[u32]) -> Result<bool, Failure> {
-    let (account, mailbox) = (session.state.account, session.selected()?.mailbox);
+    let Place {
+        account, mailbox, ..
+    } = session.selected()?.place;
     let reader = session.service.volume.mailbox_reader(account, mailbox);
     let batch = rows(&reader, uids.to_vec()).await?;
     let batch = batch.ok_or(Failure::MailboxGone)?;

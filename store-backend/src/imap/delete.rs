@@ -13,8 +13,9 @@ pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result
     let mailbox = volume.mailbox(account, name.as_str()).await?;
     volume.delete_mailbox(account, epoch, name.as_str()).await?;
     // Who deletes the mailbox it has open has closed it; other sessions hear BYE.
-    let is_open =
-        |open: &mut super::Selected| mailbox.is_some_and(|mailbox| mailbox.mailbox == open.mailbox);
+    let is_open = |open: &mut super::Selected| {
+        mailbox.is_some_and(|mailbox| mailbox.mailbox == open.place.mailbox)
+    };
     session.state.selected.take_if(is_open);
     Ok(Reply::ok("done"))
 }

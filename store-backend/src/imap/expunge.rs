@@ -5,6 +5,7 @@ use mail_proto::imap::sequence::{Addressing, MessageSet};
 
 use super::Session;
 use super::reply::{Failure, Reply};
+use super::state::Place;
 use crate::volume::Flags;
 
 /// The messages that go are told before the answer, as those are that other sessions remove.
@@ -27,12 +28,15 @@ pub(super) async fn remove_deleted(
     set: Option<MessageSet>,
 ) -> Result<Option<u64>, Failure> {
     let selected = session.selected_writable()?;
-    let mailbox = selected.mailbox;
+    let Place {
+        account,
+        epoch,
+        mailbox,
+    } = selected.place;
     let wanted = match &set {
         Some(set) => selected.resolve(set, Addressing::Uid)?,
         None => selected.view.clone(),
     };
-    let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
     let status = volume.mailbox_status(account, mailbox).await?;
     if status.is_some_and(|mailbox| mailbox.deleted_count == 0) {

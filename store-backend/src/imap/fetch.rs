@@ -15,7 +15,7 @@ use tracing::error;
 
 use super::reply::{Failure, Reply};
 use super::select::intersection;
-use super::state::Selected;
+use super::state::{Place, Selected};
 use super::view::View;
 use super::{Causes, Session};
 use crate::user::Cut;
@@ -74,7 +74,9 @@ async fn fetch(
             false => Dialect::Rev1,
         },
     };
-    let (account, mailbox) = (session.state.account, selected.mailbox);
+    let Place {
+        account, mailbox, ..
+    } = selected.place;
     let reader = session.service.volume.mailbox_reader(account, mailbox);
     let slice_max = match wanted.needs_contents() {
         true => CONTENTS_SLICE,
@@ -151,8 +153,11 @@ async fn set_seen(
     producer: &mut Producer,
     unseen: Vec<u32>,
 ) -> Result<(), Failure> {
-    let (account, epoch) = (session.state.account, session.state.epoch);
-    let mailbox = session.selected()?.mailbox;
+    let Place {
+        account,
+        epoch,
+        mailbox,
+    } = session.selected()?.place;
     let change = FlagChange::Add(Flags::SEEN.into());
     let stored = session
         .service
@@ -180,7 +185,9 @@ async fn tell_vanished(
     since: u64,
 ) -> Result<(), Failure> {
     let selected = session.selected()?;
-    let (account, mailbox) = (session.state.account, selected.mailbox);
+    let Place {
+        account, mailbox, ..
+    } = selected.place;
     let volume = session.service.volume;
     let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
         return Err(Failure::MailboxGone);

@@ -7,6 +7,7 @@ use mail_proto::imap::sequence::{Addressing, MessageSet};
 use super::Session;
 use super::copy::{copied_sets, find_target, has_missing, missing, no_target};
 use super::reply::{Failure, Reply};
+use super::state::Place;
 use crate::volume::Refusal;
 
 /// Messages move in slices, each of them in one step: RFC 6851 §3.3 wants that of each message alone. COPYUID of each
@@ -18,7 +19,11 @@ pub(super) async fn run(
     target: MailboxName,
 ) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
-    let source = selected.mailbox;
+    let Place {
+        account,
+        epoch,
+        mailbox: source,
+    } = selected.place;
     let uids: Vec<u32> = selected.resolve(&set, by)?.uids().collect();
     let Some(target) = find_target(session, &target).await? else {
         return Ok(no_target());
@@ -26,7 +31,6 @@ pub(super) async fn run(
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
-    let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
     let mut modseq = 0;
     for slice in uids.chunks(SLICE) {

@@ -16,7 +16,7 @@ use tracing::error;
 
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
-use super::state::Selected;
+use super::state::{Place, Selected};
 use super::view::View;
 use super::{Causes, Session};
 use key::BadKeys;
@@ -127,7 +127,9 @@ pub(super) async fn find(
         uids.intersect(&named);
     }
     let has_modseq = keys.has_modseq();
-    let (account, mailbox) = (session.state.account, selected.mailbox);
+    let Place {
+        account, mailbox, ..
+    } = selected.place;
     let reader = session.service.volume.mailbox_reader(account, mailbox);
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
     let mut told = Instant::now();

@@ -6,7 +6,7 @@ use mail_proto::imap::sequence::SequenceSet;
 
 use super::namespace::DELIMITER;
 use super::reply::{Failure, Reply};
-use super::state::Selected;
+use super::state::{Place, Selected};
 use super::status::mailbox_id;
 use super::view::View;
 use super::{Session, updates};
@@ -42,7 +42,11 @@ pub(super) async fn run(
     session.state.enabled.condstore |= request.condstore || request.resync.is_some();
     tell_mailbox(session, &request, &now, read_only);
     session.state.selected = Some(Selected {
-        mailbox: now.mailbox.mailbox,
+        place: Place {
+            account,
+            epoch: session.state.epoch,
+            mailbox: now.mailbox.mailbox,
+        },
         name: request.mailbox,
         read_only,
         uidvalidity: now.mailbox.uidvalidity,

@@ -32,13 +32,25 @@ pub(super) struct State {
     pub(super) bad_count: u32,
 }
 
+/// Where a mailbox is. A number alone would mean another mailbox in another account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// Whose it is.
+    pub(super) account: AccountId,
+    /// Under which it may be written (P4): the owner's.
+    pub(super) epoch: Epoch,
+    /// Which of the owner's.
+    #[serde(with = "MailboxNumber")]
+    pub(super) mailbox: MailboxId,
+}
+
 /// The open mailbox as the client knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Selected {
     /// Which.
-    #[serde(with = "MailboxNumber")]
-    pub(super) mailbox: MailboxId,
+    pub(super) place: Place,
     /// Its name when it was selected.
     pub(super) name: MailboxName,
     /// EXAMINE.
@@ -152,7 +164,11 @@ mod tests {
 
     fn selected(uids: &[u32]) -> Selected {
         Selected {
-            mailbox: MailboxId(7),
+            place: Place {
+                account: AccountId(3),
+                epoch: Epoch(4),
+                mailbox: MailboxId(7),
+            },
             name: MailboxName::new("a").unwrap(),
             read_only: false,
             uidvalidity: 9,

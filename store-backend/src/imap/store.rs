@@ -6,6 +6,7 @@ use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
+use super::state::Place;
 use super::view::View;
 use super::{Session, flags};
 use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary};
@@ -13,8 +14,11 @@ use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary};
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
     let uids = selected.resolve(&request.set, request.by)?;
-    let (account, epoch) = (session.state.account, session.state.epoch);
-    let mailbox = selected.mailbox;
+    let Place {
+        account,
+        epoch,
+        mailbox,
+    } = selected.place;
     if request.unchanged_since.is_some() {
         session.state.enabled.condstore = true;
     }

@@ -37,9 +37,11 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
         }
         return Ok(());
     }
-    let (account, mailbox, since) = (session.state.account, selected.mailbox, selected.modseq);
+    let (place, since) = (selected.place, selected.modseq);
     let volume = session.service.volume;
-    let changes = volume.changes_since(account, mailbox, since).await;
+    let changes = volume
+        .changes_since(place.account, place.mailbox, since)
+        .await;
     // Until it could be read, it is not told.
     session.has_changed = changes.is_err();
     let Some(changes) = changes? else {

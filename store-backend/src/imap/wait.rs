@@ -95,7 +95,7 @@ impl Session<'_> {
             // With the list of mailboxes this one may have gone.
             changed.list
                 || changed.mailboxes.iter().any(|(mailbox, modseq)| {
-                    *mailbox == selected.mailbox && *modseq > selected.modseq
+                    *mailbox == selected.place.mailbox && *modseq > selected.modseq
                 })
         });
     }
