@@ -409,8 +409,11 @@ impl LoginDialogue for Login {
     }
 }
 
+/// Before the login, what a client needs for it, and what some look for here and never again although it is of use only
+/// behind it (Python's imaplib: ENABLE, IDLE). Each back-end tells its own list with the answer to the login.
 fn capabilities(config: &Config) -> String {
-    let mut text = "IMAP4rev1 LITERAL+ SASL-IR ID".to_owned();
+    let mut text =
+        "IMAP4rev1 IMAP4rev2 ENABLE ID IDLE LITERAL+ NAMESPACE SASL-IR UTF8=ACCEPT".to_owned();
     if config.tls == Tls::Offered {
         text.push_str(" STARTTLS");
     }
