@@ -276,6 +276,9 @@ impl<'a> Session<'a> {
                 self.tag = tag;
                 let may_expunge = updates::may_expunge(&command);
                 let answer = match command {
+                    command if self.state.enabled.uid_only && command.uses_sequence_numbers() => {
+                        Ok(Reply::uid_required())
+                    }
                     Command::Logout => {
                         self.encoder().untagged(Condition::Bye, None, "good-bye");
                         let tag = std::mem::take(&mut self.tag);

@@ -9,6 +9,7 @@ use super::reply::{Failure, Reply};
 /// What works, and nothing else.
 pub(super) const ADVERTISED: &[&str] = &[
     "IMAP4rev1",
+    "IMAP4rev2",
     "BINARY",
     "CHILDREN",
     "CONDSTORE",
@@ -38,6 +39,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "STATUS=SIZE",
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
+    "UIDONLY",
     "UIDPLUS",
     "UNSELECT",
     "UTF8=ACCEPT",

@@ -60,10 +60,10 @@ async fn fetch(
     let enabled = session.state.enabled;
     let wanted = Wanted {
         items: request.items.as_slice().into(),
-        // RFC 9051 §6.4.9: with UID FETCH it is always told; RFC 7162 §3.2.10: with QRESYNC too.
-        uid: request.by == Addressing::Uid
-            || enabled.qresync
-            || request.items.contains(&FetchItem::Uid),
+        // RFC 9051 §6.4.9: with UID FETCH it is always told; RFC 7162 §3.2.10: with QRESYNC too. RFC 9586 §3.3:
+        // UIDFETCH begins with it.
+        uid: request.items.contains(&FetchItem::Uid)
+            || !enabled.uid_only && (request.by == Addressing::Uid || enabled.qresync),
         modseq: asks_modseq,
         uid_only: enabled.uid_only,
         condstore: enabled.condstore,

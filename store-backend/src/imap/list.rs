@@ -91,6 +91,18 @@ pub(super) async fn lsub(
     Ok(Reply::ok("done"))
 }
 
+/// LIST of the mailbox that is being selected, with all that is known of it. RFC 9051 §6.3.2.
+pub(super) async fn tell_selected(
+    session: &mut Session<'_>,
+    name: &MailboxName,
+) -> Result<(), Failure> {
+    let names = names(session).await?;
+    match names.get(name.as_str()) {
+        Some(entry) => tell(session, &List::default(), name.as_str(), entry, false).await,
+        None => Ok(()),
+    }
+}
+
 async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
     let account = session.state.account;
     let volume = session.service.volume;

@@ -78,6 +78,12 @@ impl Reply {
         Self::new(Condition::Bad, None, text)
     }
 
+    /// BAD to a sequence number, once UIDONLY is enabled. RFC 9586 §3.
+    pub(super) fn uid_required() -> Self {
+        let code = Code::Word("UIDREQUIRED");
+        Self::new(Condition::Bad, Some(&code), "only UIDs, as you enabled it")
+    }
+
     /// The answer to what the grammar does not take.
     pub(super) fn unreadable(error: &ParseError) -> Self {
         match error.kind {

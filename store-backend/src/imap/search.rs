@@ -24,6 +24,11 @@ use matching::Searcher;
 
 pub(super) async fn run(session: &mut Session<'_>, request: Search) -> Result<Reply, Failure> {
     session.selected()?;
+    let enabled = session.state.enabled;
+    if request.charset.is_some() && enabled.utf8_accept && !enabled.imap4rev2 {
+        // RFC 6855 §3: the strings are UTF-8 already. RFC 9051 §6.4.4 permits it again.
+        return Ok(Reply::bad("with UTF8=ACCEPT a search names no charset"));
+    }
     let returns = match request.returns {
         // RFC 9051 §7.3.4: IMAP4rev2 knows no other answer.
         None if session.state.enabled.imap4rev2 => Some(ReturnOptions {

@@ -1,15 +1,14 @@
 //! SELECT and EXAMINE. RFC 9051 §6.3.2, §6.3.3; RFC 7162 §3.1.8, §3.2.5.
 
 use mail_proto::imap::command::{QuickResync, Select};
-use mail_proto::imap::encode::{Code, Condition, ListResponse};
+use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::sequence::SequenceSet;
 
-use super::namespace::DELIMITER;
 use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::status::mailbox_id;
 use super::view::View;
-use super::{Session, updates};
+use super::{Session, list, updates};
 use crate::volume::{Flags, Snapshot};
 
 pub(super) async fn run(
@@ -40,7 +39,10 @@ pub(super) async fn run(
     };
     let read_only = read_only || !session.service.may_write;
     session.state.enabled.condstore |= request.condstore || request.resync.is_some();
-    tell_mailbox(session, &request, &now, read_only);
+    tell_mailbox(session, &now, read_only);
+    if session.state.enabled.imap4rev2 {
+        list::tell_selected(session, &request.mailbox).await?;
+    }
     session.state.selected = Some(Selected {
         place: Place {
             account,
@@ -66,26 +68,19 @@ pub(super) async fn run(
     })
 }
 
-fn tell_mailbox(session: &mut Session<'_>, request: &Select, now: &Snapshot, read_only: bool) {
-    let is_rev2 = session.state.enabled.imap4rev2;
+fn tell_mailbox(session: &mut Session<'_>, now: &Snapshot, read_only: bool) {
+    let enabled = session.state.enabled;
     let mailbox = &now.mailbox;
     updates::tell_flag_names(session, now, read_only);
     let mut encoder = session.encoder();
     encoder.exists(u32::try_from(now.messages.len()).unwrap_or(u32::MAX));
-    if is_rev2 {
-        // RFC 9051 §6.3.2: the name as it really is.
-        encoder.list(&ListResponse {
-            attributes: &[],
-            delimiter: DELIMITER,
-            name: &request.mailbox,
-            child_subscribed: false,
-            old_name: None,
-        });
-    } else {
+    if !enabled.imap4rev2 {
         encoder.recent(0);
         let mut numbered = (1..).zip(&now.messages);
-        if let Some((number, _)) =
-            numbered.find(|(_, message)| !message.flags.contains(Flags::SEEN))
+        // RFC 9586 §3: with UIDONLY no sequence number in any response.
+        if !enabled.uid_only
+            && let Some((number, _)) =
+                numbered.find(|(_, message)| !message.flags.contains(Flags::SEEN))
         {
             let code = Code::Unseen(number);
             encoder.untagged(Condition::Ok, Some(&code), "first unseen");

@@ -253,7 +253,7 @@ impl Producer {
             true => FetchWriter::begin_uid(out, summary.uid, wanted.form),
             false => FetchWriter::begin(out, loaded.sequence, wanted.form),
         };
-        if wanted.uid && !wanted.uid_only {
+        if wanted.uid {
             writer.uid(out, summary.uid);
         }
         let asks_flags = wanted.items.contains(&FetchItem::Flags);
