@@ -72,4 +72,10 @@ impl Wire {
         }
         line
     }
+    /// Exactly so many octets.
+    pub(crate) fn octets(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        self.stream.read_exact(&mut octets).unwrap();
+        octets
+    }
 }

@@ -42,6 +42,11 @@ pub(crate) const PEERS: &[Peer] = &[
         title: "fetchmail empties a mailbox by POP3",
         packages: &["fetchmail"],
     },
+    Peer {
+        name: "mbsync",
+        title: "mbsync keeps Maildir folders and ours the same",
+        packages: &["isync", "zstd"],
+    },
 ];
 
 const TESTS: &str = "infra/e2e/tests/";

@@ -25,6 +25,10 @@ pub(super) const PACKAGES: &[Package] = &[
         name: "fetchmail",
         probe: &["fetchmail", "--version"],
     },
+    Package {
+        name: "isync",
+        probe: &["mbsync", "--version"],
+    },
     // Mechanisms only, no program: Postfix as a client loads them.
     Package {
         name: "libsasl2-modules",

@@ -1,0 +1,217 @@
+//! A client of IMAP, as plain as the RFC allows: it sets mailboxes up and tells what other programs left in them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::wire::Wire;
+
+/// One connection after its greeting.
+pub struct Imap {
+    wire: Wire,
+    tags: u32,
+}
+
+/// One untagged response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Its text without the leading `* `; a literal is left out behind its `{size}`.
+    pub text: String,
+    /// Its literals in order.
+    pub literals: Vec<Vec<u8>>,
+}
+
+/// One message as a client reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its UID.
+    pub uid: u32,
+    /// Its flags, `\Recent` aside.
+    pub flags: BTreeSet<String>,
+    /// All its octets.
+    pub octets: Vec<u8>,
+}
+
+impl Imap {
+    /// Connects and reads the greeting.
+    ///
+    /// # Panics
+    /// When the server does not greet.
+    #[must_use]
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::greeted(Wire::connect(address))
+    }
+
+    /// Connects with TLS from the first octet.
+    ///
+    /// # Panics
+    /// When the server does not greet.
+    #[must_use]
+    pub fn connect_tls(address: SocketAddr, ca: &Path) -> Self {
+        Self::greeted(Wire::connect(address).start_tls(ca))
+    }
+
+    fn greeted(wire: Wire) -> Self {
+        let mut imap = Self { wire, tags: 0 };
+        let greeting = imap.response();
+        assert!(greeting.text.starts_with("* OK "), "{}", greeting.text);
+        imap
+    }
+
+    /// Logs in.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    #[must_use]
+    pub fn login(mut self, user: &str, password: &str) -> Self {
+        self.command(&format!("LOGIN \"{user}\" \"{password}\""));
+        self
+    }
+
+    /// Sends a command that must succeed; gives the untagged responses.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn command(&mut self, command: &str) -> Vec<Response> {
+        let tag = self.send(command.as_bytes());
+        self.completed(&tag, command)
+    }
+
+    /// Appends one message, in a literal that does not wait (RFC 7888).
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn append(&mut self, mailbox: &str, flags: &str, octets: &[u8]) {
+        self.append_all(mailbox, flags, [octets]);
+    }
+
+    /// Appends messages, as many at a time as one command may have (RFC 3502).
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn append_all<'a>(
+        &mut self,
+        mailbox: &str,
+        flags: &str,
+        messages: impl IntoIterator<Item = &'a [u8]>,
+    ) {
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let mut command = format!("APPEND \"{mailbox}\"").into_bytes();
+            for octets in messages.by_ref().take(TOGETHER) {
+                let head = format!(" ({flags}) {{{}+}}\r\n", octets.len());
+                command.extend_from_slice(head.as_bytes());
+                command.extend_from_slice(octets);
+            }
+            let tag = self.send(&command);
+            self.completed(&tag, "APPEND");
+        }
+    }
+
+    /// UIDNEXT, HIGHESTMODSEQ and how many messages there are: whatever changes a mailbox changes this.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn position(&mut self, mailbox: &str) -> String {
+        let status = format!("STATUS \"{mailbox}\" (UIDNEXT HIGHESTMODSEQ MESSAGES)");
+        self.command(&status).remove(0).text
+    }
+
+    /// The names of all mailboxes, as they are listed.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn mailboxes(&mut self) -> BTreeSet<String> {
+        let listed = self.command("LIST \"\" \"*\"");
+        let name = |response: Response| {
+            let (_, name) = response.text.split_once(") \"/\" ")?;
+            Some(match response.literals.into_iter().next() {
+                Some(literal) => String::from_utf8(literal).unwrap(),
+                None => name.trim_matches('"').to_owned(),
+            })
+        };
+        listed.into_iter().filter_map(name).collect()
+    }
+
+    /// All messages of a mailbox, without a trace of the reading.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn messages(&mut self, mailbox: &str) -> Vec<Message> {
+        self.command(&format!("EXAMINE \"{mailbox}\""));
+        let answers = self.command("UID FETCH 1:* (UID FLAGS BODY.PEEK[])");
+        answers.into_iter().filter_map(message).collect()
+    }
+
+    fn send(&mut self, command: &[u8]) -> String {
+        self.tags += 1;
+        let tag = format!("T{}", self.tags);
+        self.wire
+            .write(&[tag.as_bytes(), b" ", command, b"\r\n"].concat());
+        tag
+    }
+
+    fn completed(&mut self, tag: &str, command: &str) -> Vec<Response> {
+        let mut untagged = Vec::new();
+        loop {
+            let mut response = self.response();
+            if let Some(text) = response.text.strip_prefix("* ") {
+                response.text = text.to_owned();
+                untagged.push(response);
+            } else {
+                let told = response.text.strip_prefix(tag).map(str::trim_start);
+                assert!(
+                    told.is_some_and(|told| told.starts_with("OK")),
+                    "{command}: {}",
+                    response.text
+                );
+                return untagged;
+            }
+        }
+    }
+
+    /// A line and the literals it announces. A closed connection is an empty text.
+    fn response(&mut self) -> Response {
+        let mut response = Response {
+            text: String::new(),
+            literals: Vec::new(),
+        };
+        loop {
+            let line = self.wire.line();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\r', '\n']);
+            response.text.push_str(line);
+            let announced = line
+                .strip_suffix('}')
+                .and_then(|line| line.rsplit_once('{'))
+                .and_then(|(_, size)| size.parse().ok());
+            match announced {
+                Some(size) => response.literals.push(self.wire.octets(size)),
+                None => return response,
+            }
+        }
+    }
+}
+
+/// Few enough for any server's limits, many enough that syncs do not dominate.
+const TOGETHER: usize = 100;
+
+fn message(mut response: Response) -> Option<Message> {
+    let (number, items) = response.text.split_once(" FETCH ")?;
+    number.parse::<u32>().ok()?;
+    let uid = behind(items, "UID ")?.split([' ', ')']).next()?;
+    let flags = behind(items, "FLAGS (")?.split(')').next()?;
+    let flags = flags.split(' ').filter(|flag| !flag.is_empty());
+    Some(Message {
+        uid: uid.parse().ok()?,
+        flags: flags
+            .filter(|flag| *flag != "\\Recent")
+            .map(str::to_owned)
+            .collect(),
+        octets: response.literals.pop()?,
+    })
+}
+
+fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    text.split_once(word).map(|(_, rest)| rest)
+}
