@@ -37,6 +37,8 @@ daemon::settings! {
         pub tls: TlsFiles = TlsFiles::default(),
         /// How much of everything.
         pub limits: Limits = Limits::default(),
+        /// What mail programs are told of this server (RFC 5464 §6.2.1).
+        pub about: About = About::default(),
         /// What is logged, and in which form.
         pub log: LogSettings = LogSettings::default(),
     }
@@ -59,6 +61,16 @@ daemon::settings! {
         pub imaps: Option<SocketAddr> = None,
         /// Whether users may log in without TLS. Loopback only.
         pub plaintext_login: bool = false,
+    }
+}
+
+daemon::settings! {
+    /// What mail programs are told of this server (RFC 5464 §6.2.1).
+    pub struct About {
+        /// A remark for users: `/shared/comment`.
+        pub comment: Option<String> = None,
+        /// How to reach its administrator, as a URI such as `mailto:postmaster@example.test`: `/shared/admin`.
+        pub admin: Option<String> = None,
     }
 }
 
@@ -117,6 +129,7 @@ impl Settings for Config {
         }
         self.listen
             .check(self.tls.certificate.is_some(), &mut problems);
+        self.about.check(&mut problems);
         self.limits.check(&mut problems);
         problems
     }
@@ -127,6 +140,7 @@ impl Settings for Config {
 }
 
 impl Settings for Listeners {}
+impl Settings for About {}
 impl Settings for Limits {}
 
 impl Listeners {
@@ -164,6 +178,37 @@ impl Listeners {
                     ));
                 }
             }
+        }
+    }
+}
+
+impl About {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let texts = [
+            ("about.comment", &self.comment),
+            ("about.admin", &self.admin),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text.as_ref().filter(|text| text.len() > ABOUT_MAX_BYTES) {
+                problems.push(Problem::new(
+                    key,
+                    text,
+                    "longer than 1,024 octets",
+                    "say it shorter, or name a page that says it",
+                ));
+            }
+        }
+        let is_uri = |text: &&String| {
+            let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+            !scheme.is_empty() && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric())
+        };
+        if let Some(admin) = self.admin.as_ref().filter(|admin| !is_uri(admin)) {
+            problems.push(Problem::new(
+                "about.admin",
+                admin,
+                "not a URI",
+                "write `mailto:` before an address, `https:` or `tel:` before another way",
+            ));
         }
     }
 }
@@ -216,6 +261,9 @@ impl Config {
     }
 }
 
+/// What a mail program shows in a window.
+const ABOUT_MAX_BYTES: usize = 1024;
+
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -262,12 +310,16 @@ mod tests {
         };
         config.listen.imaps = Some("127.0.0.1:993".parse().unwrap());
         config.limits.recipients_max = 99;
+        config.about.comment = Some("x".repeat(1025));
+        config.about.admin = Some("postmaster@example.test".into());
         assert_eq!(
             keys(&config),
             [
                 "name",
                 "link_advertise",
                 "listen.imaps",
+                "about.comment",
+                "about.admin",
                 "limits.recipients_max"
             ]
         );

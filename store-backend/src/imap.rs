@@ -45,6 +45,7 @@ mod id;
 mod idle;
 mod list;
 mod message;
+mod metadata;
 mod r#move;
 mod namespace;
 mod noop;
@@ -76,6 +77,7 @@ use mail_proto::imap::parse;
 use tokio::time::Instant;
 use tracing::error;
 
+use crate::config::About;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
@@ -95,6 +97,8 @@ pub(crate) struct Service<'a> {
     pub(crate) message_size_max_bytes: u64,
     /// Whether the volume may be changed.
     pub(crate) may_write: bool,
+    /// What the server says of itself.
+    pub(crate) about: &'a About,
 }
 
 /// One session and its shell.
@@ -333,6 +337,8 @@ impl<'a> Session<'a> {
             Command::Search(request) => search::run(self, request).await,
             Command::Sort(request) => sort::run(self, request).await,
             Command::Thread(request) => thread::run(self, request).await,
+            Command::GetMetadata(request) => metadata::get(self, request).await,
+            Command::SetMetadata(request) => metadata::set(self, request).await,
             Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
             // Known to the grammar, not advertised.
             Command::Compress
@@ -344,9 +350,7 @@ impl<'a> Session<'a> {
             | Command::SetAcl(..)
             | Command::DeleteAcl(..)
             | Command::ListRights(..)
-            | Command::MyRights(_)
-            | Command::GetMetadata(_)
-            | Command::SetMetadata(_) => Ok(Reply::bad("not a command of this server")),
+            | Command::MyRights(_) => Ok(Reply::bad("not a command of this server")),
             Command::Logout | Command::Idle => unreachable!("the shell's own"),
         }
     }

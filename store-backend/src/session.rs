@@ -183,6 +183,7 @@ impl Backend {
                     stall: self.config.limits.stall(),
                     message_size_max_bytes: self.config.limits.message_size_max_bytes,
                     may_write: self.may_write(),
+                    about: &self.config.about,
                 };
                 imap::Session::new(service, &mut user, grant.account, grant.epoch)
                     .run(&tag, &mut registration)

@@ -17,6 +17,7 @@
 //! (the hash is asked for with the message); [`Volume::release`] and [`Volume::thaw`] are repeatable, as is every
 //! step of a move.
 
+mod annotations;
 mod apply;
 mod blob;
 mod codec;
@@ -54,7 +55,8 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes};
 pub use transfer::Export;
 pub use types::{
-    APPEND_MESSAGES_MAX, AccountInfo, AccountState, AppendBody, AppendMessage, Appended, Changes,
+    ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
+    AccountInfo, AccountState, AnnotationChange, AppendBody, AppendMessage, Appended, Changes,
     Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, Hash, Item, KEYWORD_MAX_BYTES,
     KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES, MESSAGE_KEYWORDS_MAX, MailboxId,
     MailboxInfo, MessageInfo, MoveId, NamedMessage, Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX,

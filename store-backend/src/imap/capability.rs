@@ -23,6 +23,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "LIST-EXTENDED",
     "LIST-STATUS",
     "LITERAL+",
+    "METADATA",
     "MOVE",
     "MULTIAPPEND",
     "NAMESPACE",

@@ -16,9 +16,9 @@ use super::record::{
     Expunge, Import, PutBlob, Record, RenameMailboxes, SetAccount, StoreFlags,
 };
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
-    encode_subscription, expunged_key, expunged_of, mailbox_key, message_key, message_of,
-    ranges_of, subscription_key, transaction_key, unlinked_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_key, decode_ranges,
+    encode_annotation, encode_ranges, encode_subscription, expunged_key, expunged_of, mailbox_key,
+    message_key, message_of, ranges_of, subscription_key, transaction_key, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
 
@@ -92,6 +92,9 @@ impl Apply<'_, '_> {
                 self.index
                     .put_mailbox(self.txn, record.account, record.mailbox, &row)
             }
+            Record::Annotate(record) => record.changes.iter().try_for_each(|(entry, value)| {
+                self.annotate(record.account, record.mailbox, entry, value.as_deref())
+            }),
         }
     }
 
@@ -363,6 +366,24 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
+    fn annotate(
+        &mut self,
+        account: AccountId,
+        mailbox: MailboxId,
+        entry: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), IndexError> {
+        let key = annotation_key(account, mailbox, entry);
+        let table = self.index.annotations;
+        match value {
+            Some(value) => table.put(self.txn, &key, &encode_annotation(value))?,
+            None => {
+                table.delete(self.txn, &key)?;
+            }
+        }
+        Ok(())
+    }
+
     fn account(&mut self, record: &SetAccount) -> Result<(), IndexError> {
         if record.wipe {
             self.wipe(record.account, record.keep_until_ms)?;
@@ -423,6 +444,11 @@ impl Apply<'_, '_> {
                 Content::Subscription { name } => {
                     self.subscribe(record.account, &name, true)?;
                 }
+                Content::Annotation {
+                    mailbox,
+                    entry,
+                    value,
+                } => self.annotate(record.account, mailbox, &entry, Some(&value))?,
                 Content::Message(message) => {
                     let number = *numbers
                         .next()
@@ -486,6 +512,7 @@ impl Apply<'_, '_> {
             self.index.messages,
             self.index.prologues,
             self.index.expunged,
+            self.index.annotations,
             self.index.mailboxes,
         ];
         // Their keys go on with other things than a mailbox.

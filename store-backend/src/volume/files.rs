@@ -250,7 +250,8 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
         | Record::Mailbox(_)
         | Record::Rename(_)
         | Record::Subscribe(_)
-        | Record::SpecialUse(_) => {}
+        | Record::SpecialUse(_)
+        | Record::Annotate(_) => {}
     }
     Ok(())
 }

@@ -12,8 +12,9 @@
 //! | `unlinked` | keep-until, number | nothing |
 //! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
 //! | `subscriptions` | account, hash of the name | the name |
+//! | `annotations` | account, mailbox (0: the account itself), entry | the value |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use directory_api::AccountId;
@@ -25,8 +26,8 @@ use zerocopy::little_endian::U16;
 
 use super::error::{IndexError, OpenError};
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_subscription, mailbox_key,
-    message_key, message_of, transaction_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_of, decode_annotation,
+    decode_subscription, mailbox_key, message_key, message_of, transaction_key,
 };
 use super::types::{Hash, MailboxId, TransactionId};
 
@@ -45,6 +46,7 @@ pub(super) struct Index {
     pub(super) unlinked: Table,
     pub(super) expunged: Table,
     pub(super) subscriptions: Table,
+    pub(super) annotations: Table,
 }
 
 impl Index {
@@ -77,6 +79,7 @@ impl Index {
             unlinked,
             expunged,
             subscriptions,
+            annotations,
         ] = tables;
         Ok(Self {
             env,
@@ -90,6 +93,7 @@ impl Index {
             unlinked,
             expunged,
             subscriptions,
+            annotations,
         })
     }
 
@@ -106,6 +110,7 @@ impl Index {
             self.unlinked,
             self.expunged,
             self.subscriptions,
+            self.annotations,
         ];
         std::array::from_fn(|i| (TABLES[i], tables[i]))
     }
@@ -259,6 +264,26 @@ impl Index {
         Ok(found)
     }
 
+    /// The entries of an account's annotations with the octets of their values.
+    pub(super) fn annotations_of(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+    ) -> Result<BTreeMap<(MailboxId, String), usize>, IndexError> {
+        let mut found = BTreeMap::new();
+        for row in self
+            .annotations
+            .prefix_iter(txn, &account.0.to_be_bytes())?
+        {
+            let (key, value) = row?;
+            let (mailbox, entry) =
+                annotation_of(key).ok_or(IndexError::Contradiction("a key of annotations"))?;
+            let octets = decode_annotation(value)?.len();
+            found.insert((mailbox, entry.to_owned()), octets);
+        }
+        Ok(found)
+    }
+
     pub(super) fn has_transaction(
         &self,
         txn: &RoTxn<'_>,
@@ -320,7 +345,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "meta",
     "mailboxes",
     "messages",
@@ -331,4 +356,5 @@ const TABLES: [&str; 10] = [
     "unlinked",
     "expunged",
     "subscriptions",
+    "annotations",
 ];

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::blob::FinishedBlob;
 use super::types::{
-    AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange, Item, MailboxId,
-    MoveId, Outcome, Refusal, SpecialUse, Stored,
+    AnnotationChange, AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange,
+    Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored,
 };
 
 /// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
@@ -82,6 +82,13 @@ pub(super) enum Command {
         mailbox: MailboxId,
         special_use: SpecialUse,
     },
+    Annotate {
+        account: AccountId,
+        epoch: Epoch,
+        /// 0: the account itself.
+        mailbox: MailboxId,
+        changes: Vec<AnnotationChange>,
+    },
     Freeze {
         account: AccountId,
         epoch: Epoch,
@@ -139,6 +146,7 @@ impl Command {
             | Self::RenameMailbox { account, .. }
             | Self::Subscribe { account, .. }
             | Self::SetSpecialUse { account, .. }
+            | Self::Annotate { account, .. }
             | Self::Freeze { account, .. }
             | Self::Thaw { account, .. }
             | Self::Release { account, .. }
@@ -175,6 +183,12 @@ impl Command {
             | Self::RenameMailbox {
                 inbox_uids: uids, ..
             } => 64 * uids.len(),
+            Self::Annotate { changes, .. } => {
+                let value =
+                    |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
+                let one = |(entry, new): &AnnotationChange| entry.len() + value(new);
+                changes.iter().map(one).sum()
+            }
             Self::ImportItems { items, .. } => items.iter().map(|item| item.0.len()).sum(),
             Self::PutBlob { blob } => blob.memory_bytes(),
             _ => 0,

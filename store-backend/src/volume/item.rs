@@ -40,6 +40,13 @@ pub(super) enum Content {
     },
     /// Kind 6.
     Subscription { name: String },
+    /// Kind 7.
+    Annotation {
+        /// 0: of the account itself.
+        mailbox: MailboxId,
+        entry: String,
+        value: Bytes,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,6 +253,16 @@ impl Content {
                 out.put_fixed(&[6, VERSION]);
                 out.put_string(name.as_bytes());
             }
+            Self::Annotation {
+                mailbox,
+                entry,
+                value,
+            } => {
+                out.put_fixed(&[7, VERSION]);
+                out.put_u32(mailbox.0);
+                out.put_string(entry.as_bytes());
+                out.put_string(value);
+            }
         }
         Item(out.into())
     }
@@ -295,6 +312,11 @@ impl Content {
                 ranges: take.list(8, |take| Ok((take.u32()?, take.u32()?)))?,
             },
             [6, VERSION] => Self::Subscription { name: take.text()? },
+            [7, VERSION] => Self::Annotation {
+                mailbox: MailboxId(take.u32()?),
+                entry: take.text()?,
+                value: take.string()?,
+            },
             _ => return Err(take.malformed()),
         };
         take.end()?;
@@ -394,6 +416,11 @@ mod tests {
                 ranges: vec![(1, 3), (5, 5)],
             },
             Content::Subscription { name: "a".into() },
+            Content::Annotation {
+                mailbox: MailboxId(1),
+                entry: "/shared/comment".into(),
+                value: Bytes::from_static(b"v"),
+            },
         ]
         .iter()
         .map(Content::encode)

@@ -266,7 +266,7 @@ impl Volume {
         .await
     }
 
-    async fn query<T: Send + 'static>(
+    pub(super) async fn query<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Shared, &RoTxn<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {

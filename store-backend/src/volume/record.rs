@@ -45,6 +45,8 @@ pub(super) enum Record {
     Subscribe(Subscribe),
     /// Kind 14: what a mailbox is for.
     SpecialUse(SetSpecialUse),
+    /// Kind 15: annotations of a mailbox or of the account.
+    Annotate(Annotate),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +261,15 @@ pub(super) struct SetSpecialUse {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Annotate {
+    pub(super) account: AccountId,
+    /// 0: of the account itself.
+    pub(super) mailbox: MailboxId,
+    /// Entries with their values from now on; without one it goes. No entry stands twice.
+    pub(super) changes: Vec<(String, Option<Bytes>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SetAccount {
     pub(super) account: AccountId,
     pub(super) state: State,
@@ -340,6 +351,7 @@ impl Record {
             Self::Rename(_) => 12,
             Self::Subscribe(_) => 13,
             Self::SpecialUse(_) => 14,
+            Self::Annotate(_) => 15,
         }
     }
 
@@ -513,6 +525,16 @@ impl Record {
                 head.put_u64(record.account.0);
                 head.put_u32(record.mailbox.0);
                 head.put_u8(record.special_use.0);
+            }
+            Self::Annotate(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_count(record.changes.len());
+                for (entry, value) in &record.changes {
+                    head.put_string(entry.as_bytes());
+                    head.put_u8(u8::from(value.is_some()));
+                    head.put_string(value.as_deref().unwrap_or_default());
+                }
             }
         }
         Encoded {
@@ -712,6 +734,20 @@ impl Record {
                 };
                 take.end()?;
                 Ok(Self::SpecialUse(record))
+            }
+            15 => {
+                let record = Annotate {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    changes: take.list(9, |take| {
+                        let entry = take.text()?;
+                        let has_value = take.u8()? != 0;
+                        let value = take.string()?;
+                        Ok((entry, has_value.then_some(value)))
+                    })?,
+                };
+                take.end()?;
+                Ok(Self::Annotate(record))
             }
             _ => Err(take.malformed()),
         }

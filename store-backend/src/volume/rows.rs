@@ -443,6 +443,34 @@ pub(super) fn decode_subscription(bytes: &[u8]) -> Result<String, Malformed> {
     }
 }
 
+/// Key of the table `annotations`; mailbox 0 is the account itself.
+pub(super) fn annotation_key(account: AccountId, mailbox: MailboxId, entry: &str) -> Vec<u8> {
+    [&mailbox_key(account, mailbox), entry.as_bytes()].concat()
+}
+
+/// Mailbox and entry of a key of `annotations`.
+pub(super) fn annotation_of(key: &[u8]) -> Option<(MailboxId, &str)> {
+    let (mailbox, entry) = (key.get(8..12)?, key.get(12..)?);
+    Some((
+        MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+        std::str::from_utf8(entry).ok()?,
+    ))
+}
+
+/// A value of `annotations`: version, then the annotation's value.
+pub(super) fn encode_annotation(value: &[u8]) -> Vec<u8> {
+    [&[1], value].concat()
+}
+
+pub(super) fn decode_annotation(bytes: &[u8]) -> Result<&[u8], Malformed> {
+    match bytes.split_first() {
+        Some((1, value)) => Ok(value),
+        _ => Err(Malformed {
+            what: "annotation row",
+        }),
+    }
+}
+
 /// A message: all that SELECT and a fetch of flags need, so that they are one sequential scan. Followed by the numbers
 /// of its keywords, growing, 16 bits each.
 #[derive(

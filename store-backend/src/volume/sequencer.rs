@@ -6,6 +6,7 @@
 //! follow them.
 
 mod accounts;
+mod annotations;
 mod deliver;
 mod import;
 mod mailbox;
@@ -242,6 +243,12 @@ impl Sequencer {
                 mailbox,
                 special_use,
             } => self.set_special_use(batch, account, epoch, mailbox, special_use),
+            Command::Annotate {
+                account,
+                epoch,
+                mailbox,
+                changes,
+            } => self.annotate(batch, account, epoch, mailbox, changes),
             Command::Freeze {
                 account,
                 epoch,

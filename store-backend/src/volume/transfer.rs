@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch};
 use lmdb::heed::RoTxn;
 
@@ -15,7 +16,10 @@ use super::intake::Command;
 use super::item::{Content, MessageItem, SetHash};
 use super::read::blocking;
 use super::recovery::Shared;
-use super::rows::{MessageRow, TransactionRow, decode_ranges, expunged_of, message_of};
+use super::rows::{
+    MessageRow, TransactionRow, annotation_of, decode_annotation, decode_ranges, expunged_of,
+    message_of,
+};
 use super::types::{Hash, Item, MoveId, Refusal};
 
 impl Volume {
@@ -195,8 +199,8 @@ impl Volume {
     }
 }
 
-/// The items of one account: the account, its mailboxes and subscriptions, then what was expunged, messages and
-/// transactions.
+/// The items of one account: the account, its mailboxes and subscriptions, then annotations, what was expunged, messages
+/// and transactions.
 pub struct Export {
     shared: Arc<Shared>,
     cursor: Option<Cursor>,
@@ -240,6 +244,7 @@ struct Cursor {
 enum Stage {
     Mailboxes,
     /// After this key.
+    Annotations(Vec<u8>),
     Expunged(Vec<u8>),
     Messages(Vec<u8>),
     Transactions(Vec<u8>),
@@ -269,7 +274,26 @@ impl Cursor {
                 for name in index.subscriptions_of(txn, self.account)? {
                     items.push(Content::Subscription { name }.encode());
                 }
-                self.stage = Stage::Expunged(first);
+                self.stage = Stage::Annotations(first);
+            }
+            Stage::Annotations(after) => {
+                let last = page_of(index.annotations, txn, self.account, after, |key, value| {
+                    let (mailbox, entry) = annotation_of(key)
+                        .ok_or(IndexError::Contradiction("a key of annotations"))?;
+                    items.push(
+                        Content::Annotation {
+                            mailbox,
+                            entry: entry.to_owned(),
+                            value: Bytes::copy_from_slice(decode_annotation(value)?),
+                        }
+                        .encode(),
+                    );
+                    Ok(())
+                })?;
+                self.stage = match last {
+                    Some(key) => Stage::Annotations(key),
+                    None => Stage::Expunged(first),
+                };
             }
             Stage::Expunged(after) => {
                 let last = page_of(index.expunged, txn, self.account, after, |key, value| {

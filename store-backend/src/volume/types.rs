@@ -481,6 +481,9 @@ pub struct Changes {
     pub vanished: Vec<(u32, u32)>,
 }
 
+/// What an annotation is to be: its entry, and its value or that it goes.
+pub type AnnotationChange = (String, Option<Bytes>);
+
 /// One canonical item of an account: what a transfer carries and what the set-hash sums.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item(pub Bytes);
@@ -525,3 +528,9 @@ pub const APPEND_MESSAGES_MAX: usize = 1000;
 pub const MAILBOX_NAME_MAX_BYTES: usize = 1024;
 /// Levels of a mailbox's name (DESIGN §13).
 pub const MAILBOX_DEPTH_MAX: usize = 64;
+/// Octets of an annotation's value (RFC 5464): settings of clients take some KiB.
+pub const ANNOTATION_MAX_BYTES: usize = 64 << 10;
+/// Octets of an annotation's entry name: it stands in a key of the index, which has 511 at most.
+pub const ANNOTATION_NAME_MAX_BYTES: usize = 255;
+/// Annotations of one mailbox, and of the account itself.
+pub const ANNOTATIONS_MAX: usize = 100;

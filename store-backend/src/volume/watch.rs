@@ -18,6 +18,8 @@ pub struct Changed {
     pub mailboxes: Vec<(MailboxId, u64)>,
     /// Whether mailboxes, names, subscriptions or the account itself changed.
     pub list: bool,
+    /// Whether annotations changed (RFC 5464), of whichever mailbox.
+    pub annotations: bool,
 }
 
 impl Volume {
@@ -58,6 +60,7 @@ impl Watch {
         let changed = Changed {
             mailboxes: now.mailboxes.iter().filter_map(news).collect(),
             list: now.lists != self.seen.lists,
+            annotations: now.annotations != self.seen.annotations,
         };
         self.seen = now;
         Some(changed)
@@ -77,6 +80,8 @@ struct State {
     mailboxes: BTreeMap<MailboxId, u64>,
     /// Counts changes of the list.
     lists: u64,
+    /// Counts changes of annotations.
+    annotations: u64,
 }
 
 /// Who watches which account.
@@ -158,6 +163,7 @@ impl Watchers {
             Record::Rename(record) => self.list(record.account),
             Record::Subscribe(record) => self.list(record.account),
             Record::SpecialUse(record) => self.list(record.account),
+            Record::Annotate(record) => self.annotations(record.account),
             Record::Account(record) => self.list(record.account),
             // An account that is imported has no sessions; a blob alone is nobody's.
             Record::Import(_) | Record::Blob(_) | Record::Drop(_) => {}
@@ -172,6 +178,10 @@ impl Watchers {
 
     fn list(&self, account: AccountId) {
         self.with(account, |state| state.lists += 1);
+    }
+
+    fn annotations(&self, account: AccountId) {
+        self.with(account, |state| state.annotations += 1);
     }
 
     fn with(&self, account: AccountId, change: impl FnOnce(&mut State)) {

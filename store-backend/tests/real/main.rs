@@ -8,6 +8,7 @@ mod crash;
 mod deliver;
 mod grants;
 mod imap;
+mod imap_access;
 mod imap_client;
 mod imap_dialogue;
 mod imap_messages;

@@ -139,6 +139,15 @@ fn samples() -> Vec<Record> {
             mailbox,
             special_use: SpecialUse::JUNK,
         }),
+        Record::Annotate(Annotate {
+            account,
+            mailbox,
+            changes: vec![
+                ("/shared/comment".into(), Some(Bytes::from_static(b"c"))),
+                ("/private/empty".into(), Some(Bytes::new())),
+                ("/private/gone".into(), None),
+            ],
+        }),
     ]
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Account {
     pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
     /// Loaded when they are first needed.
     pub(super) subscriptions: Option<BTreeSet<String>>,
+    /// Octets of each annotation's value. Loaded when they are first needed.
+    pub(super) annotations: Option<BTreeMap<(MailboxId, String), usize>>,
     /// The last record that changed it.
     pub(super) last: Lsn,
     /// The last record that emptied it: until that is applied, a snapshot shows what is no more.
@@ -132,6 +134,7 @@ impl Account {
         self.wiped = lsn;
         self.mailboxes.clear();
         self.subscriptions = Some(BTreeSet::new());
+        self.annotations = Some(BTreeMap::new());
         self.transactions.clear();
         self.messages.clear();
         self.touched.clear();
@@ -182,6 +185,7 @@ impl Sequencer {
             row,
             mailboxes,
             subscriptions: None,
+            annotations: None,
             last: Lsn(0),
             wiped: Lsn(0),
             transactions: HashMap::new(),

@@ -10,10 +10,11 @@ use super::super::item::{Content, MessageItem};
 use super::super::record::{Body, Import, PutBlob, Record};
 use super::super::rows::State;
 use super::super::types::{
-    Flags, Hash, Item, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, MoveId,
-    PROLOGUE_MAX_BYTES, Refusal,
+    ANNOTATION_MAX_BYTES, Flags, Hash, Item, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX,
+    MailboxId, MoveId, PROLOGUE_MAX_BYTES, Refusal,
 };
 use super::accounts::{Account, InFlight, Known};
+use super::annotations::is_annotation;
 use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref, canonical};
 
 impl Sequencer {
@@ -202,6 +203,16 @@ fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Cont
                         .all(|(first, last)| 0 < *first && first <= last)
             }
             Content::Subscription { name } => canonical(name).is_ok_and(|same| same == *name),
+            Content::Annotation {
+                mailbox,
+                entry: name,
+                value,
+            } => {
+                let known = mailbox.0 == 0
+                    || entry.mailboxes.contains_key(mailbox)
+                    || coming.contains(mailbox);
+                known && is_annotation(name) && value.len() <= ANNOTATION_MAX_BYTES
+            }
             Content::Transaction { .. } => true,
         };
         if !fits {
@@ -233,6 +244,15 @@ fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
             // Emptied, and so known, since the import began or the entry was loaded.
             if let Some(names) = &mut entry.subscriptions {
                 names.insert(name.clone());
+            }
+        }
+        Content::Annotation {
+            mailbox,
+            entry: name,
+            value,
+        } => {
+            if let Some(annotations) = &mut entry.annotations {
+                annotations.insert((*mailbox, name.clone()), value.len());
             }
         }
         Content::Message(_) | Content::Transaction { .. } | Content::Expunged { .. } => {}

@@ -96,6 +96,9 @@ impl Sequencer {
             return Err(Refusal::NotAllowed.into());
         }
         let gone = entry.mailboxes.remove(&mailbox);
+        if let Some(annotations) = &mut entry.annotations {
+            annotations.retain(|(of, _), _| *of != mailbox);
+        }
         if let (Some(row), Some(gone)) = (&mut entry.row, gone) {
             row.message_count = row.message_count.saturating_sub(gone.message_count);
         }

@@ -5,6 +5,8 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use bytes::Bytes;
+
 use super::moves::{MOVE, copy, items_of, name};
 use super::*;
 
@@ -20,6 +22,8 @@ const NAMES: [&str; 8] = [
     "INBOX/x/y",
     "Ärger",
 ];
+
+const ENTRIES: [&str; 3] = ["/private/comment", "/shared/comment", "/shared/vendor/x"];
 
 struct Random(u64);
 
@@ -87,6 +91,7 @@ struct Mailbox {
     special_use: SpecialUse,
     messages: BTreeMap<u32, Message>,
     expunged: Vec<(u64, u32)>,
+    annotations: BTreeMap<String, Bytes>,
 }
 
 impl Mailbox {
@@ -123,6 +128,7 @@ impl Mailbox {
 struct Model {
     mailboxes: BTreeMap<String, Mailbox>,
     subscriptions: BTreeSet<String>,
+    annotations: BTreeMap<String, Bytes>,
     next: u32,
     deliveries: u64,
     uidvalidities: BTreeMap<u32, u32>,
@@ -244,7 +250,7 @@ impl Model {
             .collect();
         let sorted: Vec<u32> = BTreeSet::from_iter(uids.clone()).into_iter().collect();
         let volume = volume.clone();
-        match random.below(21) {
+        match random.below(22) {
             0..4 => {
                 self.deliveries += 1;
                 let (number, body_number) = (self.deliveries, random.below(BODIES));
@@ -430,6 +436,29 @@ impl Model {
                 };
                 (Answer::Done, Box::pin(work))
             }
+            20 => {
+                let (of, annotations) = if random.below(3) == 0 {
+                    (None, &mut self.annotations)
+                } else {
+                    let mailbox = self.mailboxes.get_mut(&at).unwrap();
+                    (Some(id), &mut mailbox.annotations)
+                };
+                let mut changes = Vec::new();
+                for _ in 0..1 + random.below(3) {
+                    let entry = (*random.one(&ENTRIES)).to_owned();
+                    let value = (random.below(3) > 0).then(|| body(random.below(BODIES)).into());
+                    match &value {
+                        Some(value) => annotations.insert(entry.clone(), Bytes::clone(value)),
+                        None => annotations.remove(&entry),
+                    };
+                    changes.push((entry, value));
+                }
+                let work = async move {
+                    let done = volume.annotate(ANN, E1, of, changes).await;
+                    answer(done, |()| Answer::Done)
+                };
+                (Answer::Done, Box::pin(work))
+            }
             _ => {
                 let special_use = SpecialUse(1 << random.below(8));
                 self.mailboxes.get_mut(&at).unwrap().special_use = special_use;
@@ -449,8 +478,11 @@ impl Model {
         let seen: BTreeSet<_> = infos.iter().map(|info| info.name.clone()).collect();
         assert_eq!(seen, self.mailboxes.keys().cloned().collect());
         assert_eq!(volume.subscriptions(ANN).await.unwrap(), self.subscriptions);
+        assert_eq!(annotations(volume, None).await, self.annotations);
         for info in infos {
             let wanted = &self.mailboxes[&info.name];
+            let annotated = annotations(volume, Some(info.mailbox)).await;
+            assert_eq!(annotated, wanted.annotations, "{}", info.name);
             let count = |flag, set| {
                 let all = wanted.messages.values();
                 all.filter(|one| one.flags.contains(flag) == set).count() as u64
@@ -514,6 +546,11 @@ impl Model {
             }
         }
     }
+}
+
+async fn annotations(volume: &Volume, of: Option<MailboxId>) -> BTreeMap<String, Bytes> {
+    let all = volume.annotations(ANN, of, "").await.unwrap();
+    all.into_iter().collect()
 }
 
 type View = BTreeMap<u32, (Flags, BTreeSet<String>, u64, i64, u64)>;

@@ -1,0 +1,207 @@
+//! GETMETADATA and SETMETADATA. RFC 5464.
+//!
+//! `/private` entries of the server are the user's own and stand in the account; its `/shared` ones are settings.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use mail_proto::imap::command::{GetMetadata, MetadataDepth, SetMetadata};
+use mail_proto::imap::encode::{Code, Condition};
+use mail_proto::imap::mailbox::MailboxName;
+
+use super::Session;
+use super::reply::{Failure, Reply};
+use crate::volume::{ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, MailboxId, Refusal};
+
+/// What GETMETADATA asks for and has found.
+struct Asked {
+    /// In lower case, each once.
+    entries: BTreeSet<String>,
+    depth: MetadataDepth,
+    size_max: u64,
+    /// Entries asked for that have a value, wanted or too long.
+    found: BTreeSet<String>,
+    /// The largest value that was too long.
+    longest: u64,
+}
+
+/// GETMETADATA.
+pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Result<Reply, Failure> {
+    let entries: BTreeSet<String> = request.entries.iter().map(|e| lower(e)).collect();
+    if !entries.iter().all(|entry| is_rooted(entry)) {
+        return Ok(not_rooted());
+    }
+    let mailbox = match find(session, request.mailbox.as_ref()).await? {
+        Ok(mailbox) => mailbox,
+        Err(reply) => return Ok(reply),
+    };
+    let mut asked = Asked {
+        entries,
+        depth: request.depth,
+        size_max: request.size_max_bytes.unwrap_or(u64::MAX),
+        found: BTreeSet::new(),
+        longest: 0,
+    };
+    let name = request.mailbox.as_ref();
+    if name.is_none() {
+        let about = session.service.about;
+        let settings = [
+            ("/shared/admin", &about.admin),
+            ("/shared/comment", &about.comment),
+        ];
+        let settings = settings.into_iter().filter_map(|(entry, value)| {
+            let value = Bytes::copy_from_slice(value.as_ref()?.as_bytes());
+            Some((entry.to_owned(), value))
+        });
+        let settings: Vec<_> = settings.collect();
+        tell(session, name, &mut asked, &settings);
+    }
+    let (account, volume) = (session.state.account, session.service.volume);
+    let mut after = String::new();
+    loop {
+        let page = volume.annotations(account, mailbox, &after).await?;
+        match page.last() {
+            Some((entry, _)) => after.clone_from(entry),
+            None => break,
+        }
+        tell(session, name, &mut asked, &page);
+        session.flush_if_full().await?;
+    }
+    // Who asks for an entry by its name is told that it has no value.
+    let missing: Vec<(&str, Option<&[u8]>)> = asked
+        .entries
+        .difference(&asked.found)
+        .filter(|entry| is_entry(entry))
+        .map(|entry| (entry.as_str(), None))
+        .collect();
+    if !missing.is_empty() {
+        session.encoder().metadata(name, &missing);
+    }
+    Ok(match asked.longest {
+        0 => Reply::ok("done"),
+        longest => Reply::ok_with(&Code::MetadataLongEntries(longest), "done"),
+    })
+}
+
+/// Tells those of a page that were asked for.
+fn tell(
+    session: &mut Session<'_>,
+    name: Option<&MailboxName>,
+    asked: &mut Asked,
+    page: &[(String, Bytes)],
+) {
+    let mut told: Vec<(&str, Option<&[u8]>)> = Vec::new();
+    for (entry, value) in page {
+        if !asked.wants(entry) {
+            continue;
+        }
+        if asked.entries.contains(entry) {
+            asked.found.insert(entry.clone());
+        }
+        let octets = value.len() as u64;
+        if octets > asked.size_max {
+            asked.longest = asked.longest.max(octets);
+        } else {
+            told.push((entry, Some(value)));
+        }
+    }
+    if !told.is_empty() {
+        session.encoder().metadata(name, &told);
+    }
+}
+
+impl Asked {
+    fn wants(&self, entry: &str) -> bool {
+        if self.entries.contains(entry) {
+            return true;
+        }
+        // The entries above it, the nearest first: no more of them than the name has parts.
+        let mut above = entry.rmatch_indices('/').map(|(place, _)| &entry[..place]);
+        match self.depth {
+            MetadataDepth::Zero => false,
+            MetadataDepth::One => above.next().is_some_and(|one| self.entries.contains(one)),
+            MetadataDepth::Infinity => above.any(|one| self.entries.contains(one)),
+        }
+    }
+}
+
+/// SETMETADATA: all entries or none.
+pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Result<Reply, Failure> {
+    session.writable()?;
+    let mailbox = match find(session, request.mailbox.as_ref()).await? {
+        Ok(mailbox) => mailbox,
+        Err(reply) => return Ok(reply),
+    };
+    let mut changes = Vec::with_capacity(request.entries.len());
+    for (entry, value) in request.entries {
+        let entry = lower(&entry);
+        if !is_rooted(&entry) || !is_entry(&entry) {
+            return Ok(not_rooted());
+        }
+        if mailbox.is_none() && entry.starts_with("/shared/") {
+            return Ok(Reply::no("NOPERM", "only the administrator sets these"));
+        }
+        if entry.len() > ANNOTATION_NAME_MAX_BYTES {
+            return Ok(Reply::no("LIMIT", "name of the entry is too long"));
+        }
+        if value
+            .as_ref()
+            .is_some_and(|value| value.len() > ANNOTATION_MAX_BYTES)
+        {
+            let code = Code::MetadataMaxSize(ANNOTATION_MAX_BYTES as u64);
+            return Ok(Reply::new(Condition::No, Some(&code), "value is too long"));
+        }
+        changes.push((entry, value.map(Bytes::from)));
+    }
+    let (account, epoch) = (session.state.account, session.state.epoch);
+    let volume = session.service.volume;
+    match volume.annotate(account, epoch, mailbox, changes).await {
+        Ok(()) => Ok(Reply::ok("done")),
+        Err(Refusal::Full) => {
+            let code = Code::MetadataTooMany;
+            Ok(Reply::new(Condition::No, Some(&code), "too many entries"))
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The mailbox whose entries are meant; of the server there is none.
+async fn find(
+    session: &mut Session<'_>,
+    name: Option<&MailboxName>,
+) -> Result<Result<Option<MailboxId>, Reply>, Failure> {
+    let Some(name) = name else {
+        return Ok(Ok(None));
+    };
+    let found = session
+        .service
+        .volume
+        .mailbox(session.state.account, name.as_str());
+    Ok(match found.await? {
+        Some(found) => Ok(Some(found.mailbox)),
+        None => Err(Reply::no("NONEXISTENT", "there is no such mailbox")),
+    })
+}
+
+/// RFC 5464 §3.2: names of entries are the same in any case.
+fn lower(entry: &str) -> String {
+    entry.to_ascii_lowercase()
+}
+
+/// Whether it is one of the two roots or below one.
+fn is_rooted(entry: &str) -> bool {
+    ["/private", "/shared"].iter().any(|root| {
+        entry
+            .strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+/// Whether it is below a root: the roots themselves have no value.
+fn is_entry(entry: &str) -> bool {
+    entry[1..].contains('/')
+}
+
+fn not_rooted() -> Reply {
+    Reply::bad("entries begin with /private/ or /shared/")
+}
