@@ -138,6 +138,7 @@ fn allow(
         epoch: account.home.epoch,
         service: request.service,
         login_name: account.login_name.clone(),
+        quota: record.quota,
         issued_at_ms,
         expires_at_ms: issued_at_ms + LIFE_MS,
         nonce: daemon::random::token128(),

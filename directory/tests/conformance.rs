@@ -7,7 +7,8 @@ use directory_api::wire::{
     ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
 };
 use directory_api::{
-    AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Service,
+    AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
+    Service,
 };
 
 /// Runs each claim on a fresh database of each engine.
@@ -41,6 +42,7 @@ claims! {
     a_restored_volume_is_told_what_was_known_until_it_is_adopted,
     lists_come_in_pages_and_filtered,
     a_login_name_finds_everything_that_decides_a_login,
+    limits_are_told_with_the_home_and_grow_newer_with_each_change,
 }
 
 fn address(text: &str) -> Address {
@@ -59,6 +61,7 @@ fn draft(name: &str) -> AccountDraft {
         status: AccountStatus::Active,
         services: vec![Service::Pop3],
         quota_octets: None,
+        quota_messages: None,
         backend: None,
         volume: None,
     }
@@ -711,6 +714,58 @@ async fn lists_come_in_pages_and_filtered<E: Engine>(engine: E) {
     assert!(matches!(refused, Err(EngineError::Invalid(_))));
 }
 
+async fn limits_are_told_with_the_home_and_grow_newer_with_each_change<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let to_ann = AddressPut {
+        targets: vec![Target::Account(ann.id)],
+    };
+    engine
+        .put_address(address("ann@x.test"), to_ann, 1)
+        .await
+        .unwrap();
+    let told = async || {
+        let addresses = vec![address("ann@x.test")];
+        let reply = engine.lookup(addresses).await.unwrap();
+        let Verdict::Accounts(located) = &reply.results[0].verdict else {
+            panic!("{reply:?}")
+        };
+        let record = engine.login_record("ann@x.test".parse().unwrap()).await;
+        assert_eq!(record.unwrap().unwrap().quota, located[0].quota);
+        located[0].quota
+    };
+    assert_eq!(told().await, Quota::NONE);
+    let set = async |octets, messages| {
+        let edit = AccountEdit {
+            quota_octets: octets,
+            quota_messages: messages,
+            ..AccountEdit::default()
+        };
+        engine.change_account(ann.id, edit, 1).await.unwrap()
+    };
+    let changed = set(Some(1000), None).await;
+    let first = told().await;
+    assert_eq!((first.octets, first.messages), (Some(1000), None));
+    let changes = engine.changes(ChangeNumber(changed.change.0 - 2), 10).await;
+    let kinds: Vec<_> = changes
+        .unwrap()
+        .changes
+        .iter()
+        .map(|one| one.kind)
+        .collect();
+    assert_eq!(kinds, [ChangeKind::Quota, ChangeKind::Account]);
+    set(None, None).await;
+    set(Some(1000), None).await;
+    assert_eq!(told().await, first, "what changes nothing is no news");
+    set(None, Some(7)).await;
+    let second = told().await;
+    assert_eq!((second.octets, second.messages), (Some(1000), Some(7)));
+    assert!(second.as_of > first.as_of);
+    set(Some(0), Some(0)).await;
+    let none = told().await;
+    assert!(!none.is_limited() && none.as_of > second.as_of);
+}
+
 async fn a_login_name_finds_everything_that_decides_a_login<E: Engine>(engine: E) {
     prepare(&engine).await;
     let ann = create(&engine, "ann@x.test").await;
@@ -735,6 +790,7 @@ async fn a_login_name_finds_everything_that_decides_a_login<E: Engine>(engine: E
         (found.status, found.quota_octets),
         (AccountStatus::Suspended, Some(5))
     );
+    assert_eq!(record("ann2").await.unwrap().quota.octets, Some(5));
     let longest = "n".repeat(512);
     engine.create_account(draft(&longest), 1).await.unwrap();
     assert!(record(&longest).await.is_some());

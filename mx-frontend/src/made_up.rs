@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use directory_api::wire::Located;
-use directory_api::{AccountId, BackendName, Epoch, Home, VolumeName};
+use directory_api::{AccountId, BackendName, Epoch, Home, Quota, VolumeName};
 use mail_proto::Address;
 
 use crate::recipients::Recipient;
@@ -24,6 +24,7 @@ pub(crate) fn located(account: u64, home: &str, epoch: u64) -> Located {
             volume: VolumeName::new("v1").unwrap(),
             epoch: Epoch(epoch),
         },
+        quota: Quota::NONE,
     }
 }
 

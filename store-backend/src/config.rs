@@ -79,6 +79,8 @@ daemon::settings! {
     pub struct Limits {
         /// Largest message taken, in octets.
         pub message_size_max_bytes: u64 = 50 * 1024 * 1024,
+        /// Per cent of an account's quota from which IMAP clients are warned and the log has a line.
+        pub quota_warning_percent: u8 = 90,
         /// Recipients of one transaction.
         pub recipients_max: usize = 1000,
         /// Connections of LMTP at once.
@@ -221,6 +223,11 @@ impl Limits {
                     "limits.message_size_max_bytes",
                     &self.message_size_max_bytes,
                     65_536..=1 << 40,
+                ),
+                Problem::outside(
+                    "limits.quota_warning_percent",
+                    &self.quota_warning_percent,
+                    1..=100,
                 ),
                 // RFC 5321 §4.5.3.1.8: never under 100. The deliver stream carries 1,000.
                 Problem::outside("limits.recipients_max", &self.recipients_max, 100..=1000),

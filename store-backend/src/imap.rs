@@ -50,6 +50,7 @@ mod r#move;
 mod namespace;
 mod noop;
 mod pattern;
+mod quota;
 mod rename;
 mod reply;
 mod scan;
@@ -95,6 +96,8 @@ pub(crate) struct Service<'a> {
     pub(crate) stall: Duration,
     /// The largest message that APPEND takes.
     pub(crate) message_size_max_bytes: u64,
+    /// How much of a quota may be used before the client is told, in per cent; none when nothing was limited at the login.
+    pub(crate) quota_warning_percent: Option<u8>,
     /// Whether the volume may be changed.
     pub(crate) may_write: bool,
     /// What the server says of itself.
@@ -339,13 +342,13 @@ impl<'a> Session<'a> {
             Command::Thread(request) => thread::run(self, request).await,
             Command::GetMetadata(request) => metadata::get(self, request).await,
             Command::SetMetadata(request) => metadata::set(self, request).await,
+            Command::GetQuota(root) => quota::run(self, &root).await,
+            Command::GetQuotaRoot(name) => quota::root_of(self, &name).await,
+            Command::SetQuota(..) => Ok(quota::set()),
             Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
             // Known to the grammar, not advertised.
             Command::Compress
             | Command::Notify(_)
-            | Command::GetQuota(_)
-            | Command::GetQuotaRoot(_)
-            | Command::SetQuota(..)
             | Command::GetAcl(_)
             | Command::SetAcl(..)
             | Command::DeleteAcl(..)

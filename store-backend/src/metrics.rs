@@ -22,6 +22,10 @@ pub(crate) fn describe() {
         "Seconds from the end of a message's octets to its durable commit."
     );
     describe_histogram!(MESSAGE, "Octets of accepted messages, without trace lines.");
+    describe_counter!(
+        QUOTA,
+        "Quotas that refused a write or a recipient, or came near their end."
+    );
     describe_gauge!(SESSIONS_OPEN, "Sessions of users open now.");
     describe_counter!(SESSIONS, "Sessions of users that ended, by how.");
     describe_counter!(
@@ -51,6 +55,11 @@ pub(crate) fn committed(octets: u64, commit: Duration) {
         reason = "a histogram's buckets are far coarser"
     )]
     histogram!(MESSAGE).record(octets as f64);
+}
+
+/// A quota came near its end (`warned`), or refused a write (`refused`) or a recipient (`recipient`).
+pub(crate) fn quota(event: &'static str) {
+    counter!(QUOTA, "event" => event).increment(1);
 }
 
 /// One session that was not opened.
@@ -101,6 +110,7 @@ impl Drop for SessionGauge {
 const DELIVERIES: &str = "posthouse_store_deliveries_total";
 const COMMIT: &str = "posthouse_store_delivery_commit_seconds";
 const MESSAGE: &str = "posthouse_store_message_bytes";
+const QUOTA: &str = "posthouse_store_quota_total";
 const SESSIONS_OPEN: &str = "posthouse_store_sessions_open";
 const SESSIONS: &str = "posthouse_store_sessions_total";
 const SESSIONS_REFUSED: &str = "posthouse_store_sessions_refused_total";

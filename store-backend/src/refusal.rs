@@ -26,7 +26,7 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
         Refusal::Moved { backend, epoch } => moved(backend, epoch),
         Refusal::NoAccount => Problem::not_found("no such account on this back-end"),
         Refusal::ReadOnly => Problem::unavailable("the volume takes no writes"),
-        Refusal::Full => Problem::new(
+        Refusal::Full | Refusal::OverQuota => Problem::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "full",
             "the volume or the account is at a limit",

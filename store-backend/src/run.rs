@@ -116,7 +116,10 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     ));
     health.set_waiting(RECOVERY);
     health.set_waiting(announce::waiting_for(&config));
-    let volume_config = VolumeConfig::new(&config.data, name.clone(), volume_name.clone());
+    let volume_config = VolumeConfig {
+        quota_warning_percent: config.limits.quota_warning_percent,
+        ..VolumeConfig::new(&config.data, name.clone(), volume_name.clone())
+    };
     let opening = tokio::task::spawn_blocking(move || {
         let volume = Volume::open(volume_config, Arc::new(RealDisk))?;
         let status = volume.status();

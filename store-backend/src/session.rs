@@ -125,7 +125,7 @@ impl Backend {
         }
         let registration = self.sessions.register(grant.account);
         self.volume
-            .ensure_account(grant.account, grant.epoch)
+            .limit_account(grant.account, grant.epoch, grant.quota)
             .await?;
         let start = match grant.service {
             Service::Pop3 => Start::Pop3(self.pop3(&grant).snapshot().await?),
@@ -182,6 +182,8 @@ impl Backend {
                     idle: Duration::from_secs(self.config.limits.imap_idle_s),
                     stall: self.config.limits.stall(),
                     message_size_max_bytes: self.config.limits.message_size_max_bytes,
+                    quota_warning_percent: Some(self.config.limits.quota_warning_percent)
+                        .filter(|_| grant.quota.is_limited()),
                     may_write: self.may_write(),
                     about: &self.config.about,
                 };

@@ -47,7 +47,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use directory_api::{AccountId, BackendName, Epoch, VolumeName};
+use directory_api::{AccountId, BackendName, Epoch, Quota, VolumeName};
 use durable::{Disk, Lsn};
 
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
@@ -88,6 +88,8 @@ pub struct VolumeConfig {
     pub links_max: u64,
     /// How long the body of an expunged message is kept after its last reference went.
     pub expunge_grace: Duration,
+    /// How much of an account's quota is used when the log has a line of it, in per cent.
+    pub quota_warning_percent: u8,
     /// Address space reserved for the index.
     pub index_map_size_bytes: usize,
 }
@@ -109,6 +111,7 @@ impl VolumeConfig {
             // ext4 stops at 65,000.
             links_max: 60_000,
             expunge_grace: Duration::ZERO,
+            quota_warning_percent: 90,
             index_map_size_bytes: 256 << 30,
         }
     }
@@ -199,9 +202,33 @@ impl Volume {
     /// # Errors
     /// [`Refusal`]: the account is elsewhere, frozen, or at another epoch.
     pub async fn ensure_account(&self, account: AccountId, epoch: Epoch) -> Result<(), Refusal> {
-        self.inner
-            .submit(Command::EnsureAccount { account, epoch })
-            .await
-            .done()
+        self.ensure(account, epoch, None).await
+    }
+
+    /// The same, with what the directory says that the account may keep: it holds from now on (RFC 9208).
+    ///
+    /// # Errors
+    /// [`Refusal`]: the account is elsewhere, frozen, or at another epoch.
+    pub async fn limit_account(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        quota: Quota,
+    ) -> Result<(), Refusal> {
+        self.ensure(account, epoch, Some(quota)).await
+    }
+
+    async fn ensure(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        quota: Option<Quota>,
+    ) -> Result<(), Refusal> {
+        let command = Command::EnsureAccount {
+            account,
+            epoch,
+            quota,
+        };
+        self.inner.submit(command).await.done()
     }
 }

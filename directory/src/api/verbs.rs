@@ -230,6 +230,7 @@ pub(super) async fn change_account<E: Engine>(
         status: change.status,
         services: change.services,
         quota_octets: change.quota_octets,
+        quota_messages: change.quota_messages,
     };
     let changed = app
         .engine
@@ -444,6 +445,7 @@ async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDr
             .services
             .unwrap_or_else(|| vec![Service::Pop3, Service::Imap]),
         quota_octets: account.quota_octets,
+        quota_messages: account.quota_messages,
         backend: account.backend,
         volume: account.volume,
     })

@@ -4,7 +4,7 @@ use std::fmt;
 
 use directory_api::wire::{Account, Incarnation, Secret};
 use directory_api::{
-    AccountId, AccountStatus, Address, BackendName, BackendState, Home, LoginName, Service,
+    AccountId, AccountStatus, Address, BackendName, BackendState, Home, LoginName, Quota, Service,
     VolumeName,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub struct AccountDraft {
     pub services: Vec<Service>,
     /// Most octets kept.
     pub quota_octets: Option<u64>,
+    /// Most messages kept.
+    pub quota_messages: Option<u64>,
     /// None: the engine chooses.
     pub backend: Option<BackendName>,
     /// None: the engine chooses.
@@ -54,8 +56,10 @@ pub struct AccountEdit {
     pub status: Option<AccountStatus>,
     /// The services from now on.
     pub services: Option<Vec<Service>>,
-    /// A new quota; 0 takes the limit away.
+    /// The most octets from now on; 0 takes the limit away.
     pub quota_octets: Option<u64>,
+    /// The most messages from now on; 0 takes the limit away.
+    pub quota_messages: Option<u64>,
 }
 
 /// Everything that decides a login.
@@ -63,6 +67,8 @@ pub struct AccountEdit {
 pub struct LoginRecord {
     /// The account, with its home.
     pub account: Account,
+    /// What the account may keep.
+    pub quota: Quota,
     /// Any of them lets the user in.
     pub credentials: Vec<StoredCredential>,
     /// Where the home's back-end listens and how it takes part; none when it never announced itself.
@@ -77,8 +83,8 @@ pub(super) struct AccountRow {
     pub(super) login_name: LoginName,
     pub(super) status: AccountStatus,
     pub(super) services: Vec<Service>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) quota_octets: Option<u64>,
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub(super) quota: Quota,
     pub(super) home: Home,
     pub(super) created_ms: i64,
     pub(super) credentials: Vec<StoredCredential>,
@@ -91,7 +97,8 @@ impl AccountRow {
             login_name: self.login_name.clone(),
             status: self.status,
             services: self.services.clone(),
-            quota_octets: self.quota_octets,
+            quota_octets: self.quota.octets,
+            quota_messages: self.quota.messages,
             home: self.home.clone(),
             created_ms: self.created_ms,
         }
@@ -102,6 +109,8 @@ impl AccountRow {
 #[derive(Deserialize)]
 pub(super) struct HomeOnly {
     pub(super) home: Home,
+    #[serde(default)]
+    pub(super) quota: Quota,
 }
 
 /// The row of a back-end.

@@ -24,7 +24,7 @@ use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AccountId, BackendName, Epoch, LoginName, Service};
+use crate::types::{AccountId, BackendName, Epoch, LoginName, Quota, Service};
 use crate::wire::PublicKey;
 
 /// How long a grant is valid. Opening a session takes milliseconds; the rest is for slow networks.
@@ -57,6 +57,9 @@ pub struct Grant {
     pub service: Service,
     /// The user's canonical name.
     pub login_name: LoginName,
+    /// What the account may keep, as of now: the home keeps it until it hears of a newer one.
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub quota: Quota,
     /// Unix milliseconds of the directory's clock.
     pub issued_at_ms: i64,
     /// The first millisecond at which it is no longer valid.
@@ -391,6 +394,7 @@ mod tests {
             epoch: Epoch(3),
             service: Service::Imap,
             login_name: "ann@example.test".parse().unwrap(),
+            quota: Quota::NONE,
             issued_at_ms,
             expires_at_ms: issued_at_ms + LIFE_MS,
             nonce: [nonce; 16],

@@ -15,5 +15,5 @@ pub mod wire;
 pub use client::{ClientOptions, DirectoryClient, DirectoryError, LoginError};
 pub use types::{
     AccountId, AccountStatus, Address, AddressError, BackendName, BackendState, ChangeNumber,
-    DomainName, Epoch, Home, LoginName, NameError, Service, VolumeName,
+    DomainName, Epoch, Home, LoginName, NameError, Quota, Service, VolumeName,
 };

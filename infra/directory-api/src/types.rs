@@ -301,6 +301,65 @@ pub struct Home {
     pub epoch: Epoch,
 }
 
+/// The most that an account may keep (RFC 9208): none is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Octets of all messages as RFC822.SIZE counts them, shared bodies each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets: Option<u64>,
+    /// Messages in all mailboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
+    /// The change that made it so: who was told of two takes the newer one. 0 when none was ever set.
+    pub as_of: ChangeNumber,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl Quota {
+    /// No limit, and none was ever set.
+    pub const NONE: Self = Self {
+        octets: None,
+        messages: None,
+        as_of: ChangeNumber(0),
+    };
+
+    /// Whether anything is limited.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.octets.is_some() || self.messages.is_some()
+    }
+
+    /// Whether an account may hold as much. A limit may be reached, not passed.
+    #[must_use]
+    pub fn allows(&self, messages: u64, octets: u64) -> bool {
+        self.messages.is_none_or(|most| messages <= most)
+            && self.octets.is_none_or(|most| octets <= most)
+    }
+
+    /// Whether this much is `percent` of a limit or more.
+    #[must_use]
+    pub fn is_near(&self, percent: u8, messages: u64, octets: u64) -> bool {
+        let near = |used: u64, most: Option<u64>| {
+            most.is_some_and(|most| {
+                u128::from(used) * 100 >= u128::from(most) * u128::from(percent)
+            })
+        };
+        near(messages, self.messages) || near(octets, self.octets)
+    }
+
+    /// For leaving it out where it says nothing.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
 /// What an account may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -368,6 +427,20 @@ mod tests {
             };
             assert_eq!(address.as_str().parse::<Address>().as_ref(), Ok(&address));
         }
+    }
+
+    #[test]
+    fn a_quota_may_be_reached_and_not_passed() {
+        let quota = Quota {
+            octets: Some(1000),
+            messages: Some(3),
+            as_of: ChangeNumber(1),
+        };
+        assert!(quota.allows(3, 1000));
+        assert!(!quota.allows(4, 1000) && !quota.allows(3, 1001));
+        assert!(Quota::NONE.allows(u64::MAX, u64::MAX) && !Quota::NONE.is_limited());
+        assert!(quota.is_near(90, 0, 900) && quota.is_near(90, 3, 0));
+        assert!(!quota.is_near(90, 2, 899) && !Quota::NONE.is_near(1, 9, 9));
     }
 
     #[test]

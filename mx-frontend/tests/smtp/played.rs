@@ -17,7 +17,9 @@ use daemon::shutdown::Shutdown;
 use directory_api::wire::{
     Backend, ChangesReply, Located, LookupReply, LookupRequest, LookupResult, Verdict,
 };
-use directory_api::{AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, VolumeName};
+use directory_api::{
+    AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, Quota, VolumeName,
+};
 use mx_frontend::{Config, Frontend, Limits};
 use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome};
 use store_api::frame::{Decoder, Event, Kind};
@@ -187,6 +189,7 @@ impl PlayedDirectory {
                 volume: VolumeName::new("v1").unwrap(),
                 epoch: Epoch(*epoch),
             },
+            quota: Quota::NONE,
         });
         self.known
             .lock()

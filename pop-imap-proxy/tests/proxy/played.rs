@@ -19,7 +19,9 @@ use daemon::random;
 use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner, GrantVerifier};
 use directory_api::wire::{ChangesReply, LoginReply, LoginRequest, code};
-use directory_api::{AccountId, BackendName, ChangeNumber, Epoch, Home, LoginName, VolumeName};
+use directory_api::{
+    AccountId, BackendName, ChangeNumber, Epoch, Home, LoginName, Quota, VolumeName,
+};
 use pop_imap_proxy::{Config, Limits, Proxy};
 use store_api::frame::{Decoder, Event, Kind, frame};
 use store_api::session::{MovedTo, SessionOpen, problem};
@@ -254,6 +256,7 @@ async fn login(
         epoch: Epoch(1),
         service: request.service,
         login_name: LoginName::new("ann").unwrap(),
+        quota: Quota::NONE,
         issued_at_ms: now,
         expires_at_ms: now + 10_000,
         nonce: random::token128(),

@@ -16,7 +16,7 @@ use mail_proto::imap::parse;
 use mail_proto::imap::sequence::SequenceSet;
 
 use super::reply::{Failure, Reply};
-use super::{Session, flags};
+use super::{Session, flags, quota};
 use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
 };
@@ -173,6 +173,7 @@ pub(super) async fn on_end(
     Ok(
         match volume.append(account, epoch, mailbox, messages).await {
             Ok(appended) => {
+                quota::warn(session).await?;
                 let uids = SequenceSet::from_numbers(appended.uids);
                 let code = Code::AppendUid(appended.uidvalidity, &uids);
                 Reply::ok_with(&code, "done")

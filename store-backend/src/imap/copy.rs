@@ -4,10 +4,10 @@ use mail_proto::imap::encode::Code;
 use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::sequence::{Addressing, MessageSet, SequenceSet};
 
-use super::Session;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::store::rows;
+use super::{Session, quota};
 use crate::volume::{Copied, MailboxId, Refusal};
 
 /// All messages or none.
@@ -36,6 +36,7 @@ pub(super) async fn run(
     match copied.await {
         Ok(copied) if copied.uids.is_empty() => Ok(Reply::ok("there is nothing to copy")),
         Ok(copied) => {
+            quota::warn(session).await?;
             let (from, to) = copied_sets(&copied);
             let code = Code::CopyUid(copied.uidvalidity, &from, &to);
             Ok(Reply::ok_with(&code, "copied"))

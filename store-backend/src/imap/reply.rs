@@ -131,6 +131,7 @@ fn refused(refusal: &Refusal) -> Reply {
         Refusal::MailboxExists => Reply::no("ALREADYEXISTS", "mailbox exists already"),
         Refusal::BadName => Reply::no("CANNOT", "not a name that a mailbox or keyword can have"),
         Refusal::NotAllowed => Reply::no("CANNOT", "this cannot be done with this mailbox"),
+        Refusal::OverQuota => Reply::no("OVERQUOTA", "the account's quota is used up"),
         Refusal::Full => Reply::no("LIMIT", "a limit is reached"),
         // None of these is about anything a client can name.
         Refusal::NoAccount

@@ -8,7 +8,7 @@ use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::status::mailbox_id;
 use super::view::View;
-use super::{Session, list, updates};
+use super::{Session, list, quota, updates};
 use crate::volume::{Flags, Snapshot};
 
 pub(super) async fn run(
@@ -59,6 +59,7 @@ pub(super) async fn run(
         keyword_count: now.keywords.len(),
         saved: View::default(),
     });
+    quota::warn(session).await?;
     if let Some(known) = request.resync {
         resync(session, &now, &known).await?;
     }

@@ -426,7 +426,7 @@ fn reply(found: &Found, outcomes: &HashMap<AccountId, Outcome>) -> Reply {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use directory_api::{Epoch, Home};
+    use directory_api::{Epoch, Home, Quota};
     use mail_proto::smtp::BodyType;
 
     use super::*;
@@ -457,6 +457,7 @@ mod tests {
         Located {
             account: AccountId(account),
             home,
+            quota: Quota::NONE,
         }
     }
 

@@ -400,6 +400,7 @@ impl Apply<'_, '_> {
             epoch: record.epoch,
             move_id: record.move_id,
             elsewhere: record.elsewhere.clone(),
+            quota: record.quota,
             ..row
         };
         self.index.put_account(self.txn, record.account, &row)
@@ -416,11 +417,13 @@ impl Apply<'_, '_> {
                 Content::Account {
                     mailbox_next,
                     uidvalidity_last,
+                    quota,
                     ..
                 } => {
                     let row = AccountRow {
                         mailbox_next,
                         uidvalidity_last,
+                        quota,
                         ..self.account_row(record.account)?
                     };
                     self.index.put_account(self.txn, record.account, &row)?;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, Epoch, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::blob::FinishedBlob;
@@ -20,6 +20,8 @@ pub(super) enum Command {
     EnsureAccount {
         account: AccountId,
         epoch: Epoch,
+        /// What it may keep from now on; `None` says nothing of it.
+        quota: Option<Quota>,
     },
     Append {
         account: AccountId,
@@ -395,6 +397,7 @@ mod tests {
         let command = Command::EnsureAccount {
             account: AccountId(account),
             epoch: Epoch(1),
+            quota: None,
         };
         let waiter = Waiter {
             sender: oneshot::channel().0,

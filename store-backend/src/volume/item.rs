@@ -5,10 +5,11 @@
 //! state, blob numbers, places) belongs to a back-end and not to the account.
 
 use bytes::Bytes;
-use directory_api::AccountId;
+use directory_api::{AccountId, Quota};
 use zerocopy::little_endian::U16;
 
 use super::codec::{Malformed, Put, Take};
+use super::record::{put_quota, take_quota};
 use super::rows::{AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow};
 use super::types::{Flags, Hash, Item, MailboxId, NamedMessage, SpecialUse, TransactionId};
 
@@ -20,6 +21,7 @@ pub(super) enum Content {
         account: AccountId,
         mailbox_next: u32,
         uidvalidity_last: u32,
+        quota: Quota,
     },
     /// Kind 2.
     Mailbox(MailboxItem),
@@ -167,6 +169,7 @@ impl Content {
             account,
             mailbox_next: row.mailbox_next,
             uidvalidity_last: row.uidvalidity_last,
+            quota: row.quota,
         }
     }
 
@@ -190,11 +193,13 @@ impl Content {
                 account,
                 mailbox_next,
                 uidvalidity_last,
+                quota,
             } => {
                 out.put_fixed(&[1, VERSION]);
                 out.put_u64(account.0);
                 out.put_u32(*mailbox_next);
                 out.put_u32(*uidvalidity_last);
+                put_quota(&mut out, quota);
             }
             Self::Mailbox(mailbox) => {
                 out.put_fixed(&[2, VERSION]);
@@ -274,6 +279,7 @@ impl Content {
                 account: AccountId(take.u64()?),
                 mailbox_next: take.u32()?,
                 uidvalidity_last: take.u32()?,
+                quota: take_quota(&mut take)?,
             },
             [2, VERSION] => Self::Mailbox(MailboxItem {
                 mailbox: MailboxId(take.u32()?),
@@ -369,6 +375,7 @@ const VERSION: u8 = 1;
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::rows::quota_of;
     use super::*;
 
     fn items() -> Vec<Item> {
@@ -391,6 +398,7 @@ mod tests {
                 account: AccountId(1),
                 mailbox_next: 2,
                 uidvalidity_last: 3,
+                quota: quota_of(4, 5, 6),
             },
             Content::Mailbox(MailboxItem {
                 mailbox: MailboxId(1),

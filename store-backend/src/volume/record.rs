@@ -8,10 +8,10 @@
 mod tests;
 
 use bytes::Bytes;
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, Epoch, Quota};
 
 use super::codec::{Malformed, Put, Take};
-use super::rows::State;
+use super::rows::{State, quota_of};
 use super::types::{Flags, Hash, MailboxId, MoveId, SpecialUse, TransactionId};
 
 /// One decided change of the volume.
@@ -276,6 +276,7 @@ pub(super) struct SetAccount {
     pub(super) epoch: Epoch,
     pub(super) move_id: MoveId,
     pub(super) elsewhere: Option<BackendName>,
+    pub(super) quota: Quota,
     /// UIDVALIDITY of the INBOX when this makes one, else 0.
     pub(super) inbox_uidvalidity: u32,
     /// Everything the account has goes first: mailboxes, messages, transactions.
@@ -443,6 +444,7 @@ impl Record {
                         .map_or("", BackendName::as_str)
                         .as_bytes(),
                 );
+                put_quota(&mut head, &record.quota);
                 head.put_u32(record.inbox_uidvalidity);
                 head.put_u8(u8::from(record.wipe));
                 head.put_i64(record.keep_until_ms);
@@ -625,6 +627,7 @@ impl Record {
                         name if name.is_empty() => None,
                         name => Some(BackendName::new(name).map_err(|_| bad)?),
                     },
+                    quota: take_quota(&mut take)?,
                     inbox_uidvalidity: take.u32()?,
                     wipe: take.u8()? != 0,
                     keep_until_ms: take.i64()?,
@@ -766,6 +769,17 @@ fn put_blob(head: &mut Vec<u8>, blob: &BlobRef) -> Bytes {
         Body::Inline(bytes) => bytes.clone(),
         _ => Bytes::new(),
     }
+}
+
+/// 24 octets; 0 is no limit.
+pub(super) fn put_quota(head: &mut Vec<u8>, quota: &Quota) {
+    head.put_u64(quota.octets.unwrap_or(0));
+    head.put_u64(quota.messages.unwrap_or(0));
+    head.put_u64(quota.as_of.0);
+}
+
+pub(super) fn take_quota(take: &mut Take) -> Result<Quota, Malformed> {
+    Ok(quota_of(take.u64()?, take.u64()?, take.u64()?))
 }
 
 fn put_copies(head: &mut Vec<u8>, copies: &[BlobRef]) {

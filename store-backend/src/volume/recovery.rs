@@ -315,6 +315,7 @@ fn start(
     replay(shared, recovery, done, applied)?;
     let rules = Rules {
         links_max: shared.config.links_max,
+        quota_warning_percent: shared.config.quota_warning_percent,
         expunge_grace_ms: i64::try_from(shared.config.expunge_grace.as_millis())
             .unwrap_or(i64::MAX / 2),
         record_max_bytes: usize::try_from(shared.config.journal_segment_size_bytes / 2)

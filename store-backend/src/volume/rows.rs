@@ -3,7 +3,7 @@
 //! Every value begins with its version (1). A reader refuses a version it does not know; new fields go into reserved
 //! octets (zero means "not known") or into a new version, and a row is rewritten when it is next changed.
 
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, ChangeNumber, Epoch, Quota};
 use durable::{Lsn, Place};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -70,8 +70,12 @@ struct AccountBytes {
     message_count: U64,
     size_octets: U64,
     move_id: [u8; 16],
-    /// For an incremental set-hash or quota limits.
-    reserved_later: [u8; 32],
+    /// 0: no limit.
+    quota_octets: U64,
+    /// 0: no limit.
+    quota_messages: U64,
+    quota_as_of: U64,
+    reserved_later: [u8; 8],
 }
 
 /// What an account is doing, as stored. Never renumber.
@@ -105,6 +109,8 @@ pub(super) struct AccountRow {
     pub(super) uidvalidity_last: u32,
     pub(super) message_count: u64,
     pub(super) size_octets: u64,
+    /// The newest that was heard of.
+    pub(super) quota: Quota,
 }
 
 impl AccountRow {
@@ -118,6 +124,7 @@ impl AccountRow {
             uidvalidity_last: 0,
             message_count: 0,
             size_octets: 0,
+            quota: Quota::NONE,
         }
     }
 
@@ -136,7 +143,10 @@ impl AccountRow {
             message_count: self.message_count.into(),
             size_octets: self.size_octets.into(),
             move_id: self.move_id,
-            reserved_later: [0; 32],
+            quota_octets: self.quota.octets.unwrap_or(0).into(),
+            quota_messages: self.quota.messages.unwrap_or(0).into(),
+            quota_as_of: self.quota.as_of.0.into(),
+            reserved_later: [0; 8],
         };
         [fixed.as_bytes(), elsewhere.as_bytes()].concat()
     }
@@ -165,6 +175,11 @@ impl AccountRow {
             uidvalidity_last: fixed.uidvalidity_last.get(),
             message_count: fixed.message_count.get(),
             size_octets: fixed.size_octets.get(),
+            quota: quota_of(
+                fixed.quota_octets.get(),
+                fixed.quota_messages.get(),
+                fixed.quota_as_of.get(),
+            ),
         })
     }
 
@@ -189,7 +204,18 @@ impl AccountRow {
             },
             message_count: self.message_count,
             size_octets: self.size_octets,
+            quota: self.quota,
         })
+    }
+}
+
+/// Limits as they are stored: 0 is none. The directory knows no limit of 0.
+pub(super) fn quota_of(octets: u64, messages: u64, as_of: u64) -> Quota {
+    let most = |stored: u64| Some(stored).filter(|most| *most > 0);
+    Quota {
+        octets: most(octets),
+        messages: most(messages),
+        as_of: ChangeNumber(as_of),
     }
 }
 

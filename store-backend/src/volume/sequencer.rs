@@ -2,8 +2,8 @@
 //!
 //! It runs on the commit thread alone. Its memory is ahead of the index by what is in flight: an entry loaded from
 //! the index stays true because nothing else changes accounts, and is only forgotten once the index has caught up
-//! with it. Sizes, counts of flags and the history of expunged UIDs are kept by the apply thread only; entries here do not
-//! follow them.
+//! with it. Messages and octets are counted here too, so that quota is exact. Counts of flags and the history of expunged
+//! UIDs are kept by the apply thread only; entries here do not follow them.
 
 mod accounts;
 mod annotations;
@@ -98,6 +98,8 @@ pub(super) struct Rules {
     pub(super) expunge_grace_ms: i64,
     /// A record above this is refused: it must fit into a segment.
     pub(super) record_max_bytes: usize,
+    /// How much of a quota is used when the log is told.
+    pub(super) quota_warning_percent: u8,
 }
 
 /// A blob in flight.
@@ -175,7 +177,11 @@ impl Sequencer {
     ) -> Result<Decided, IndexError> {
         let decided = match command {
             Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
-            Command::EnsureAccount { account, epoch } => self.ensure_account(batch, account, epoch),
+            Command::EnsureAccount {
+                account,
+                epoch,
+                quota,
+            } => self.ensure_account(batch, account, epoch, quota),
             Command::Append {
                 account,
                 epoch,

@@ -10,6 +10,7 @@ mod messages;
 mod model;
 mod moves;
 mod names;
+mod quota;
 mod recovery;
 
 use std::os::unix::fs::MetadataExt;

@@ -1,7 +1,7 @@
 //! The words of a volume's contract: what is delivered, what is answered, what a reader sees.
 
 use bytes::Bytes;
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, Epoch, Quota};
 use durable::Lsn;
 
 use super::blob::FinishedBlob;
@@ -142,6 +142,17 @@ pub enum AppendBody {
     },
 }
 
+impl AppendBody {
+    /// Octets of the message.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        match self {
+            Self::Finished(blob) => blob.size(),
+            Self::Put { octets, .. } => *octets,
+        }
+    }
+}
+
 /// One transaction's message for accounts of this volume.
 #[derive(Debug)]
 pub struct Delivery {
@@ -252,6 +263,9 @@ pub enum Refusal {
     /// A count or size is at its limit.
     #[error("a limit is reached")]
     Full,
+    /// The account would hold more than it may (RFC 9208).
+    #[error("the account's quota is used up")]
+    OverQuota,
     /// The account is not in the state this step of a move begins with.
     #[error("the account is not in the right state for this step of the move")]
     WrongState,
@@ -282,7 +296,8 @@ impl From<Refusal> for Outcome {
             | Refusal::BadName
             | Refusal::NotAllowed => Self::NoMailbox,
             Refusal::ReadOnly => Self::ReadOnly,
-            Refusal::Full => Self::Full,
+            // Never said of a delivery: after RCPT quota refuses nothing (DESIGN §6).
+            Refusal::Full | Refusal::OverQuota => Self::Full,
         }
     }
 }
@@ -324,6 +339,8 @@ pub struct AccountInfo {
     pub message_count: u64,
     /// Octets of all messages, prologues included, shared bodies counted each time.
     pub size_octets: u64,
+    /// The limits, as last heard of.
+    pub quota: Quota,
 }
 
 /// One mailbox as the index has it.

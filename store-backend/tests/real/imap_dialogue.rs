@@ -4,6 +4,7 @@
 //! C: what a client sends          C2: the same of a second session
 //! S: what it gets, line by line   S2:
 //! @deliver Subject: a header line of a message that arrives; it is in the mailbox when the next line runs
+//! @quota 5000 10                  from the next login on the account may keep 5000 octets and 10 messages; - for no limit
 //! @end                            the connection is closed by the server
 //! # a comment
 //! ```
@@ -85,6 +86,13 @@ impl Play<'_> {
             }
             if let Some(header) = line.strip_prefix("@deliver ") {
                 deliver(self.backend, &self.user, header).await;
+                continue;
+            }
+            if let Some(limits) = line.strip_prefix("@quota ") {
+                let (octets, messages) = limits.split_once(' ').expect(&place);
+                let limit = |text: &str| text.parse().ok();
+                let directory = &self.site.directory;
+                directory.quota(self.account, limit(octets), limit(messages));
                 continue;
             }
             let (who, what) = line.split_once(':').expect(&place);

@@ -21,7 +21,7 @@ use directory_api::wire::{
     LookupReply, LookupRequest, LookupResult, Verdict, VolumePosition, code, path,
 };
 use directory_api::{
-    AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, Service,
+    AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, Quota, Service,
 };
 use http::StatusCode;
 use tempfile::TempDir;
@@ -322,6 +322,7 @@ pub(crate) struct Directory {
 struct Known {
     addresses: HashMap<Address, Vec<AccountId>>,
     homes: HashMap<AccountId, Home>,
+    quotas: HashMap<AccountId, Quota>,
     backends: HashMap<BackendName, Announced>,
     /// What was announced; a later position replaces an earlier one, never the other way round.
     positions: HashMap<BackendName, Vec<VolumePosition>>,
@@ -359,6 +360,22 @@ impl Directory {
             .insert(AccountId(account), home);
     }
 
+    /// Limits what an account may keep.
+    pub(crate) fn quota(&self, account: u64, octets: Option<u64>, messages: Option<u64>) {
+        let mut state = self.state.lock().unwrap();
+        let quota = state.quotas.entry(AccountId(account)).or_default();
+        *quota = Quota {
+            octets,
+            messages,
+            as_of: ChangeNumber(quota.as_of.0 + 1),
+        };
+    }
+
+    fn quota_of(&self, account: AccountId) -> Quota {
+        let state = self.state.lock().unwrap();
+        state.quotas.get(&account).copied().unwrap_or_default()
+    }
+
     /// Claims to have seen this position of every volume.
     pub(crate) fn claim_position(&self, position: u64) {
         let mut state = self.state.lock().unwrap();
@@ -373,6 +390,7 @@ impl Directory {
             epoch: Epoch(epoch),
             service,
             login_name: "ann@example.test".parse().unwrap(),
+            quota: self.quota_of(AccountId(account)),
             issued_at_ms: now_ms(),
             expires_at_ms: now_ms() + 10_000,
             nonce: daemon::random::token128(),
@@ -403,6 +421,7 @@ async fn lookup(
                     .map(|account| Located {
                         account: *account,
                         home: known.homes[account].clone(),
+                        quota: known.quotas.get(account).copied().unwrap_or_default(),
                     })
                     .collect(),
             ),

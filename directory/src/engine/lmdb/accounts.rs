@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use directory_api::wire::{
     Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
 };
-use directory_api::{AccountId, BackendName, BackendState, DomainName, Epoch, Home, LoginName};
+use directory_api::{
+    AccountId, BackendName, BackendState, ChangeNumber, DomainName, Epoch, Home, LoginName, Quota,
+};
 
 use super::addresses::address_key;
 use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
@@ -46,6 +48,7 @@ impl Tables {
         let moving: Option<MoveRecord> = get(self.moves, txn, &account_key(id))?;
         Ok(Some(LoginRecord {
             account: row.shown(id),
+            quota: row.quota,
             credentials: row.credentials,
             backend: home
                 .filter(|backend| !backend.address.is_empty())
@@ -175,7 +178,7 @@ impl Write<'_, '_> {
             login_name: draft.login_name,
             status: draft.status,
             services: draft.services,
-            quota_octets: draft.quota_octets.filter(|octets| *octets > 0),
+            quota: self.quota(Quota::NONE, draft.quota_octets, draft.quota_messages),
             home,
             created_ms: self.now_ms,
             credentials: draft.credential.into_iter().collect(),
@@ -186,6 +189,27 @@ impl Write<'_, '_> {
             .put(self.txn, &login_key(&row.login_name), &account_key(id))?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(row.shown(id))
+    }
+
+    /// The limits after a change of them: what is not named stays, and 0 is no limit.
+    fn quota(&self, now: Quota, octets: Option<u64>, messages: Option<u64>) -> Quota {
+        let most = |named: Option<u64>, now| match named {
+            Some(0) => None,
+            Some(most) => Some(most),
+            None => now,
+        };
+        let changed = Quota {
+            octets: most(octets, now.octets),
+            messages: most(messages, now.messages),
+            ..now
+        };
+        if changed == now {
+            return now;
+        }
+        Quota {
+            as_of: ChangeNumber(self.last.0 + 1),
+            ..changed
+        }
     }
 
     /// Numbers are given once, also those of accounts that were removed.
@@ -232,11 +256,11 @@ impl Write<'_, '_> {
         }
         row.status = edit.status.unwrap_or(row.status);
         row.services = edit.services.unwrap_or(row.services);
-        row.quota_octets = match edit.quota_octets {
-            Some(0) => None,
-            Some(octets) => Some(octets),
-            None => row.quota_octets,
-        };
+        let quota = self.quota(row.quota, edit.quota_octets, edit.quota_messages);
+        if quota != row.quota {
+            row.quota = quota;
+            self.changed(ChangeKind::Quota, &id.to_string())?;
+        }
         self.put(self.tables.accounts, &account_key(id), &row)?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(self.reply(row.shown(id)))

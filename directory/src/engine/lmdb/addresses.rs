@@ -102,8 +102,12 @@ impl Tables {
         let mut located = Vec::with_capacity(accounts.len());
         for account in accounts {
             let row: Option<HomeOnly> = get(self.accounts, txn, &account_key(account))?;
-            if let Some(HomeOnly { home }) = row {
-                located.push(Located { account, home });
+            if let Some(HomeOnly { home, quota }) = row {
+                located.push(Located {
+                    account,
+                    home,
+                    quota,
+                });
             }
         }
         // An alias of which nothing is left is nobody, but stays "unknown" only until it is mended.

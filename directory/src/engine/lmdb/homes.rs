@@ -32,7 +32,7 @@ impl Tables {
             after.as_deref(),
             account_name,
             |key, row| {
-                let HomeOnly { home } = decode(row)?;
+                let HomeOnly { home, .. } = decode(row)?;
                 let wanted = query
                     .filter
                     .as_deref()

@@ -113,7 +113,8 @@ impl DirectoryClient {
                 ChangeKind::Domain => {
                     domains.insert(change.key.as_str());
                 }
-                ChangeKind::Home => {
+                // A lookup says both.
+                ChangeKind::Home | ChangeKind::Quota => {
                     if let Ok(number) = change.key.parse::<u64>() {
                         accounts.insert(number);
                     }

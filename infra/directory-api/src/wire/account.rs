@@ -56,6 +56,9 @@ pub struct Account {
     /// Most octets kept; none when there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_octets: Option<u64>,
+    /// Most messages kept; none when there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_messages: Option<u64>,
     /// Where it lives.
     pub home: Home,
     /// When it was created, Unix milliseconds.
@@ -85,6 +88,9 @@ pub struct AccountNew {
     /// No limit when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_octets: Option<u64>,
+    /// No limit when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_messages: Option<u64>,
     /// When not given, the active back-end with the fewest accounts for its weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
@@ -104,6 +110,7 @@ impl AccountNew {
             status: None,
             services: None,
             quota_octets: None,
+            quota_messages: None,
             backend: None,
             volume: None,
         }
@@ -127,9 +134,12 @@ pub struct AccountChange {
     /// The services allowed from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<Service>>,
-    /// A new quota; 0 takes the limit away.
+    /// The most octets from now on; 0 takes the limit away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota_octets: Option<u64>,
+    /// The most messages from now on; 0 takes the limit away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_messages: Option<u64>,
 }
 
 /// Creates many accounts in one transaction. Repeating it changes nothing: accounts whose login

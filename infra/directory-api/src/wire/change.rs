@@ -31,6 +31,8 @@ pub enum ChangeKind {
     Move,
     /// Key: the signing key's id.
     Key,
+    /// Key: the account's number. Its limits changed.
+    Quota,
     /// A kind of a later version.
     #[serde(other)]
     Other,

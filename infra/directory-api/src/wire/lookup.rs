@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AccountId, Address, ChangeNumber, Home};
+use crate::types::{AccountId, Address, ChangeNumber, Home, Quota};
 
 /// Asks where mail for these addresses goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,4 +53,7 @@ pub struct Located {
     pub account: AccountId,
     /// Where it lives; the epoch fences the delivery (P4).
     pub home: Home,
+    /// What it may keep.
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub quota: Quota,
 }

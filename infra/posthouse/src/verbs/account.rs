@@ -76,7 +76,10 @@ pub(crate) struct Changes {
     services: Option<Vec<Open>>,
     /// Most octets kept; 0 for no limit
     #[arg(long, value_name = "OCTETS")]
-    quota: Option<u64>,
+    quota_octets: Option<u64>,
+    /// Most messages kept; 0 for no limit
+    #[arg(long, value_name = "COUNT")]
+    quota_messages: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -149,7 +152,8 @@ impl super::Verb for Verb {
                     },
                     status: changes.status(),
                     services: changes.services(),
-                    quota_octets: changes.quota.filter(|octets| *octets > 0),
+                    quota_octets: changes.quota_octets.filter(|octets| *octets > 0),
+                    quota_messages: changes.quota_messages.filter(|count| *count > 0),
                     backend,
                     volume,
                     ..AccountNew::new(login_name.clone(), credential)
@@ -178,7 +182,8 @@ impl super::Verb for Verb {
                     credential,
                     status: changes.status(),
                     services: changes.services(),
-                    quota_octets: changes.quota,
+                    quota_octets: changes.quota_octets,
+                    quota_messages: changes.quota_messages,
                 };
                 let changed = directory
                     .change_account(id, &change)
@@ -205,7 +210,8 @@ impl Row for Account {
         "LOGIN NAME",
         "STATUS",
         "SERVICES",
-        "QUOTA",
+        "OCTETS",
+        "MESSAGES",
         "BACKEND",
         "VOLUME",
         "EPOCH",
@@ -222,11 +228,15 @@ impl Row for Account {
             self.login_name.to_string(),
             format!("{:?}", self.status).to_lowercase(),
             services.join(","),
-            self.quota_octets
-                .map_or("-".to_owned(), |octets| octets.to_string()),
+            limit(self.quota_octets),
+            limit(self.quota_messages),
             self.home.backend.to_string(),
             self.home.volume.to_string(),
             self.home.epoch.to_string(),
         ]
     }
+}
+
+fn limit(most: Option<u64>) -> String {
+    most.map_or("-".to_owned(), |most| most.to_string())
 }

@@ -71,6 +71,7 @@ fn samples() -> Vec<Record> {
             epoch: Epoch(9),
             move_id: [3; 16],
             elsewhere: Some(BackendName::new("b2").unwrap()),
+            quota: quota_of(10, 0, 3),
             inbox_uidvalidity: 0,
             wipe: true,
             keep_until_ms: 4,

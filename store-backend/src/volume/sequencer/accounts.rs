@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use directory_api::{AccountId, Epoch};
+use directory_api::{AccountId, Epoch, Quota};
 use durable::Lsn;
+use tracing::info;
 
 use super::super::error::IndexError;
 use super::super::intake::Reply;
@@ -12,9 +13,12 @@ use super::super::record::{Record, SetAccount};
 use super::super::rows::{AccountRow, MailboxRow, State};
 use super::super::types::{Flags, Hash, MailboxId, MoveId, Refusal, TransactionId};
 use super::{Batch, Decided, Sequencer, Stop, check_epoch};
+use crate::metrics;
 
 /// An account with what is in flight.
 pub(super) struct Account {
+    id: AccountId,
+    quota_warning_percent: u8,
     pub(super) row: Option<AccountRow>,
     pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
     /// Loaded when they are first needed.
@@ -45,7 +49,10 @@ pub(super) struct Known {
     pub(super) keywords: Vec<u16>,
     pub(super) modseq: u64,
     pub(super) blob: u64,
+    /// Of the blob.
     pub(super) octets: u64,
+    /// What a client reads: prologue and blob.
+    pub(super) size_octets: u64,
     /// The blob's; `None` when the index has the blob.
     pub(super) hash: Option<Hash>,
 }
@@ -122,6 +129,57 @@ impl Account {
         Ok(row)
     }
 
+    /// Refuses what would be more than the account may hold, with all that is in flight.
+    pub(super) fn check_quota(&self, messages: u64, octets: u64) -> Result<(), Refusal> {
+        let row = self.row.as_ref().ok_or(Refusal::NoAccount)?;
+        let (messages, octets) = (
+            row.message_count.saturating_add(messages),
+            row.size_octets.saturating_add(octets),
+        );
+        if row.quota.allows(messages, octets) {
+            return Ok(());
+        }
+        metrics::quota("refused");
+        info!(account = %self.id, reason = "over_quota", messages, octets, quota = ?row.quota, "write refused");
+        Err(Refusal::OverQuota)
+    }
+
+    /// Counts a message that comes.
+    pub(super) fn count_in(&mut self, mailbox: MailboxId, octets: u64) {
+        if let Some(row) = self.mailboxes.get_mut(&mailbox) {
+            row.message_count += 1;
+            row.size_octets += octets;
+        }
+        let Some(row) = &mut self.row else { return };
+        let percent = self.quota_warning_percent;
+        let was_near = row
+            .quota
+            .is_near(percent, row.message_count, row.size_octets);
+        row.message_count += 1;
+        row.size_octets += octets;
+        if !was_near
+            && row
+                .quota
+                .is_near(percent, row.message_count, row.size_octets)
+        {
+            metrics::quota("warned");
+            info!(account = %self.id, reason = "quota_warning", messages = row.message_count,
+                octets = row.size_octets, quota = ?row.quota, "quota is nearly used up");
+        }
+    }
+
+    /// Counts a message that goes.
+    pub(super) fn count_out(&mut self, mailbox: MailboxId, octets: u64) {
+        if let Some(row) = self.mailboxes.get_mut(&mailbox) {
+            row.message_count = row.message_count.saturating_sub(1);
+            row.size_octets = row.size_octets.saturating_sub(octets);
+        }
+        if let Some(row) = &mut self.row {
+            row.message_count = row.message_count.saturating_sub(1);
+            row.size_octets = row.size_octets.saturating_sub(octets);
+        }
+    }
+
     /// Whether it ever held a message or mailbox here, or was in a move. A first session alone does not count.
     pub(super) fn was_used(&self) -> bool {
         self.row.as_ref().is_some_and(|row| {
@@ -182,6 +240,8 @@ impl Sequencer {
             None => BTreeMap::new(),
         };
         Ok(Account {
+            id: account,
+            quota_warning_percent: self.rules.quota_warning_percent,
             row,
             mailboxes,
             subscriptions: None,
@@ -227,14 +287,15 @@ impl Sequencer {
         batch: &mut Batch<'_>,
         account: AccountId,
         epoch: Epoch,
+        quota: Option<Quota>,
     ) -> Result<Decided, Stop> {
-        let before = self
-            .account(batch, account)?
-            .row
-            .as_ref()
-            .map(|row| row.epoch);
+        let known = |row: &AccountRow| (row.epoch, row.quota);
+        let before = self.account(batch, account)?.row.as_ref().map(known);
         let inbox_uidvalidity = self.admit(batch, account, epoch)?;
-        if before != Some(epoch) {
+        let row = self.account(batch, account)?.row.as_mut();
+        let row = row.ok_or(Refusal::NoAccount)?;
+        row.quota = quota.unwrap_or(row.quota);
+        if before != Some(known(row)) {
             self.push_account(batch, account, inbox_uidvalidity, false)?;
         }
         // The session that follows opens INBOX at once.
@@ -260,6 +321,7 @@ impl Sequencer {
             epoch: row.epoch,
             move_id: row.move_id,
             elsewhere: row.elsewhere.clone(),
+            quota: row.quota,
             inbox_uidvalidity,
             wipe,
             keep_until_ms,

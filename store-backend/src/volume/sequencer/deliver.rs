@@ -85,6 +85,7 @@ impl Sequencer {
                         modseq: 0,
                         blob: number,
                         octets,
+                        size_octets: recipient.prologue.len() as u64 + octets,
                         hash: Some(hash),
                     };
                     let to = self.number(batch, &txn, recipient, inbox_uidvalidity, known)?;
@@ -157,8 +158,7 @@ impl Sequencer {
         let identity = self.identities.next();
         let lsn = batch.lsn();
         let account = self.account(batch, recipient.account)?;
-        let row = account.row.as_mut().ok_or(Refusal::NoAccount)?;
-        row.message_count += 1;
+        let row = account.row.as_ref().ok_or(Refusal::NoAccount)?;
         let epoch = row.epoch;
         let mailbox = account
             .mailboxes
@@ -166,9 +166,9 @@ impl Sequencer {
             .ok_or(Refusal::NoMailbox)?;
         let uid = mailbox.uidnext;
         mailbox.uidnext += 1;
-        mailbox.message_count += 1;
         mailbox.highestmodseq += 1;
         let modseq = mailbox.highestmodseq;
+        account.count_in(recipient.mailbox, known.size_octets);
         account.touch_transaction(lsn, *txn);
         let known = Known { modseq, ..known };
         account.touch_message(lsn, recipient.mailbox, uid, InFlight::Has(known));

@@ -94,16 +94,12 @@ impl Sequencer {
                         modseq: message.modseq,
                         blob: blob.number,
                         octets: message.octets,
+                        size_octets: message.prologue.len() as u64 + message.octets,
                         hash: Some(message.hash),
                     };
+                    entry.count_in(message.mailbox, known.size_octets);
                     let in_flight = InFlight::Has(known);
                     entry.touch_message(lsn, message.mailbox, message.uid, in_flight);
-                    if let Some(row) = entry.mailboxes.get_mut(&message.mailbox) {
-                        row.message_count += 1;
-                    }
-                    if let Some(row) = &mut entry.row {
-                        row.message_count += 1;
-                    }
                 }
                 other => take_over(self.account(batch, account)?, account, other),
             }
@@ -228,10 +224,12 @@ fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
         Content::Account {
             mailbox_next,
             uidvalidity_last,
+            quota,
             ..
         } => {
             if let Some(row) = &mut entry.row {
                 (row.mailbox_next, row.uidvalidity_last) = (*mailbox_next, *uidvalidity_last);
+                row.quota = *quota;
             }
         }
         Content::Mailbox(item) => {

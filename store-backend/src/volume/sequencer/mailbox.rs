@@ -101,6 +101,7 @@ impl Sequencer {
         }
         if let (Some(row), Some(gone)) = (&mut entry.row, gone) {
             row.message_count = row.message_count.saturating_sub(gone.message_count);
+            row.size_octets = row.size_octets.saturating_sub(gone.size_octets);
         }
         entry.last = lsn;
         batch.records.push(Record::Delete(DeleteMailbox {

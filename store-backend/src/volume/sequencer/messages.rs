@@ -37,7 +37,10 @@ impl Sequencer {
             .iter()
             .map(|message| number_keywords(row, &mut new_keywords, &message.flags.keywords))
             .collect::<Result<Vec<_>, _>>()?;
-        check_keyword_room(self.account(batch, account)?, &new_keywords)?;
+        let entry = self.account(batch, account)?;
+        check_keyword_room(entry, &new_keywords)?;
+        let octets = messages.iter().map(|message| message.body.octets()).sum();
+        entry.check_quota(messages.len() as u64, octets)?;
         let mut missing = Vec::new();
         for message in &messages {
             if let AppendBody::Put { hash, .. } = &message.body
@@ -103,6 +106,8 @@ impl Sequencer {
                 modseq,
                 blob: blob.number,
                 octets,
+                // There is no prologue.
+                size_octets: octets,
                 hash: Some(hash),
             };
             add_message(entry, lsn, mailbox, *uid, known)?;
@@ -172,6 +177,11 @@ impl Sequencer {
         }
         let new_keywords = translate_keywords(entry, source, target, &mut found)?;
         check_keyword_room(entry, &new_keywords)?;
+        // Within one account a MOVE adds nothing.
+        if !leave {
+            let octets = found.iter().map(|(_, known, _)| known.size_octets).sum();
+            entry.check_quota(found.len() as u64, octets)?;
+        }
         // Nothing refuses from here on.
         let lsn = batch.lsn();
         let row = mailbox_of(entry, target)?;
@@ -202,7 +212,7 @@ impl Sequencer {
             };
             let entry = self.account(batch, account)?;
             if leave {
-                remove_message(entry, lsn, source, source_uid)?;
+                remove_message(entry, lsn, source, source_uid, known.size_octets)?;
             }
             let known = Known {
                 flags: flags.flags,
@@ -210,6 +220,7 @@ impl Sequencer {
                 modseq,
                 blob,
                 octets: known.octets,
+                size_octets: known.size_octets,
                 hash: Some(hash),
             };
             add_message(entry, lsn, target, uid, known)?;
@@ -255,7 +266,7 @@ impl Sequencer {
             if let Some(known) = self.message_now(batch, account, mailbox, uid)?
                 && (!only_deleted || known.flags.contains(Flags::DELETED))
             {
-                gone.push(uid);
+                gone.push((uid, known.size_octets));
             }
         }
         if gone.is_empty() {
@@ -263,9 +274,10 @@ impl Sequencer {
         }
         let lsn = batch.lsn();
         let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
-        for uid in &gone {
-            remove_message(entry, lsn, mailbox, *uid)?;
+        for (uid, octets) in &gone {
+            remove_message(entry, lsn, mailbox, *uid, *octets)?;
         }
+        let gone: Vec<u32> = gone.into_iter().map(|(uid, _)| uid).collect();
         batch.records.push(Record::Expunge(Expunge {
             account,
             mailbox,
@@ -402,6 +414,7 @@ impl Sequencer {
                     modseq: row.modseq.get(),
                     blob: row.blob.get(),
                     octets: row.blob_octets.get(),
+                    size_octets: row.size_octets(),
                     hash: None,
                 }))
             }
@@ -575,10 +588,7 @@ fn add_message(
 ) -> Result<(), Refusal> {
     let row = mailbox_of(entry, mailbox)?;
     row.uidnext = uid + 1;
-    row.message_count += 1;
-    if let Some(row) = &mut entry.row {
-        row.message_count += 1;
-    }
+    entry.count_in(mailbox, known.size_octets);
     entry.touch_message(lsn, mailbox, uid, InFlight::Has(known));
     Ok(())
 }
@@ -588,12 +598,10 @@ fn remove_message(
     lsn: durable::Lsn,
     mailbox: MailboxId,
     uid: u32,
+    octets: u64,
 ) -> Result<(), Refusal> {
-    let row = mailbox_of(entry, mailbox)?;
-    row.message_count = row.message_count.saturating_sub(1);
-    if let Some(row) = &mut entry.row {
-        row.message_count = row.message_count.saturating_sub(1);
-    }
+    mailbox_of(entry, mailbox)?;
+    entry.count_out(mailbox, octets);
     entry.touch_message(lsn, mailbox, uid, InFlight::Gone);
     Ok(())
 }

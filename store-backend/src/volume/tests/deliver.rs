@@ -250,6 +250,7 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
     let finished = blob(&volume, BODY).await;
     let shared = volume.inner.shared();
     let rules = Rules {
+        quota_warning_percent: 90,
         record_max_bytes: usize::MAX,
         links_max: 1,
         expunge_grace_ms: 0,
@@ -296,6 +297,7 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         .unwrap();
     let shared = volume.inner.shared();
     let rules = Rules {
+        quota_warning_percent: 90,
         record_max_bytes: usize::MAX,
         links_max: 1,
         expunge_grace_ms: 0,
