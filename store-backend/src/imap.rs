@@ -72,7 +72,7 @@ use std::time::Duration;
 
 use directory_api::{AccountId, Epoch};
 use mail_proto::imap::command::{Command, Tagged};
-use mail_proto::imap::encode::{Condition, Encoder};
+use mail_proto::imap::encode::{Code, Condition, Encoder};
 use mail_proto::imap::framing::{Fault, Frame, Framer, Limits, Step};
 use mail_proto::imap::parse;
 use tokio::time::Instant;
@@ -417,6 +417,19 @@ impl<'a> Session<'a> {
             false => Reply::bad("expected DONE"),
         };
         self.answer(Ok(reply), true).await
+    }
+
+    /// A command makes the client one that knows MODSEQ; if it was none, it has not looked at what SELECT told.
+    /// RFC 7162 §3.1.
+    fn use_modseq(&mut self) {
+        if std::mem::replace(&mut self.state.enabled.condstore, true) {
+            return;
+        }
+        if let Some(selected) = &self.state.selected {
+            let code = Code::HighestModSeq(selected.modseq);
+            self.encoder()
+                .untagged(Condition::Ok, Some(&code), "highest MODSEQ");
+        }
     }
 
     /// Where untagged responses are written.

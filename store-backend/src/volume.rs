@@ -33,6 +33,7 @@ mod mailboxes;
 mod messages;
 mod pipe;
 mod read;
+mod recent;
 mod record;
 mod recovery;
 mod rows;

@@ -65,6 +65,11 @@ impl Input {
         taken
     }
 
+    /// What waits.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.octets[self.start..]
+    }
+
     /// The octets of a range given by this buffer. Valid until `receive`.
     pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
         &self.octets[range]

@@ -10,7 +10,7 @@ use super::fetch::blocking;
 use super::message::{Message, Unreadable};
 use super::reply::Failure;
 use super::state::Place;
-use super::text::fold::Folded;
+use super::text::fold::collated;
 use super::view::View;
 use crate::volume::{MailboxReader, ReadError, Summary};
 
@@ -84,7 +84,7 @@ pub(super) fn sent_s(summary: &Summary, header: &[u8]) -> i64 {
 pub(super) fn subject(header: &[u8]) -> BaseSubject {
     let subject = field(header, "Subject").unwrap_or_default();
     let mut subject = base_subject(&decode_words(&subject));
-    subject.text = Folded::of(&subject.text);
+    subject.text = collated(&subject.text);
     subject
 }
 

@@ -17,7 +17,7 @@ use super::reply::{Failure, Reply};
 use super::select::intersection;
 use super::state::{Place, Selected};
 use super::view::View;
-use super::{Causes, Session};
+use super::{Causes, Session, updates};
 use crate::user::Cut;
 use crate::volume::{FlagChange, Flags, ReadError};
 use producer::{Producer, Progress, Wanted};
@@ -39,7 +39,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Rep
     }
     let asks_modseq = request.items.contains(&FetchItem::ModSeq) || request.changed_since.is_some();
     if asks_modseq {
-        session.state.enabled.condstore = true;
+        session.use_modseq();
     }
     if let (true, Some(since)) = (request.vanished, request.changed_since) {
         tell_vanished(session, &request.set, since).await?;
@@ -67,6 +67,7 @@ async fn fetch(
         modseq: asks_modseq,
         uid_only: enabled.uid_only,
         condstore: enabled.condstore,
+        recent: selected.recent.clone(),
         changed_since: request.changed_since,
         form: session.state.form(),
         dialect: match enabled.utf8() {
@@ -97,6 +98,9 @@ async fn fetch(
             (producer, unseen) =
                 blocking(producer, move |producer| producer.load(sets_seen)).await?;
             let unseen = unseen.map_err(Failure::Read)?;
+            if let Some(batch) = producer.batch() {
+                updates::tell_keywords(session, &batch.now);
+            }
             if !unseen.is_empty() {
                 set_seen(session, &mut producer, unseen).await?;
             }

@@ -90,6 +90,7 @@ impl Reply {
             ErrorKind::Limit => {
                 Self::new(Condition::Bad, Some(&Code::Word("LIMIT")), &error.text())
             }
+            ErrorKind::Name => Self::no("CANNOT", &error.text()),
             // Only events of NOTIFY are refused like that, and NOTIFY is not a command of this server.
             ErrorKind::Syntax | ErrorKind::Unknown | ErrorKind::BadEvent => {
                 Self::bad(&error.text())

@@ -19,7 +19,7 @@ use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::view::View;
 use super::{Causes, Session};
-use key::BadKeys;
+use key::BadCharset;
 use matching::Searcher;
 
 pub(super) async fn run(session: &mut Session<'_>, request: Search) -> Result<Reply, Failure> {
@@ -45,8 +45,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Search) -> Result<Re
             return Ok(refused);
         }
         Err(failure) => {
-            // RFC 5182 §2.1: after BAD it stays as it was.
-            forget_saved(session, saves && !matches!(failure, Failure::BeyondEnd));
+            forget_saved(session, saves);
             return Err(failure);
         }
     };
@@ -118,8 +117,7 @@ pub(super) async fn find(
         .map_or(0, |since| since.as_secs());
     let compiled = match key::compile(keys, charset, selected, now_s) {
         Ok(compiled) => compiled,
-        Err(BadKeys::BeyondEnd) => return Err(Failure::BeyondEnd),
-        Err(BadKeys::Charset) => {
+        Err(BadCharset) => {
             let code = Code::BadCharset(&["US-ASCII", "UTF-8"]);
             let text = "charset is not known";
             return Ok(Err(Reply::new(Condition::No, Some(&code), text)));
@@ -150,7 +148,7 @@ pub(super) async fn find(
         }
     }
     if has_modseq {
-        session.state.enabled.condstore = true;
+        session.use_modseq();
     }
     if let Some(error) = searcher.failed.take() {
         let failure = Failure::Read(error);

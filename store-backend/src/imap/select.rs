@@ -39,7 +39,10 @@ pub(super) async fn run(
     };
     let read_only = read_only || !session.service.may_write;
     session.state.enabled.condstore |= request.condstore || request.resync.is_some();
-    tell_mailbox(session, &now, read_only);
+    let first = updates::first_recent(session, account, &now, read_only).unwrap_or(u32::MAX);
+    let first_new = now.messages.partition_point(|message| message.uid < first);
+    let recent: View = now.messages[first_new..].iter().map(|m| m.uid).collect();
+    tell_mailbox(session, &now, read_only, recent.count());
     if session.state.enabled.imap4rev2 {
         list::tell_selected(session, &request.mailbox).await?;
     }
@@ -58,6 +61,7 @@ pub(super) async fn run(
         modseq: now.mailbox.highestmodseq,
         keyword_count: now.keywords.len(),
         saved: View::default(),
+        recent,
     });
     quota::warn(session).await?;
     if let Some(known) = request.resync {
@@ -69,14 +73,14 @@ pub(super) async fn run(
     })
 }
 
-fn tell_mailbox(session: &mut Session<'_>, now: &Snapshot, read_only: bool) {
+fn tell_mailbox(session: &mut Session<'_>, now: &Snapshot, read_only: bool, recent_count: u32) {
     let enabled = session.state.enabled;
     let mailbox = &now.mailbox;
     updates::tell_flag_names(session, now, read_only);
     let mut encoder = session.encoder();
     encoder.exists(u32::try_from(now.messages.len()).unwrap_or(u32::MAX));
     if !enabled.imap4rev2 {
-        encoder.recent(0);
+        encoder.recent(recent_count);
         let mut numbered = (1..).zip(&now.messages);
         // RFC 9586 §3: with UIDONLY no sequence number in any response.
         if !enabled.uid_only
@@ -124,6 +128,7 @@ async fn resync(
         Some(uids) => intersection(&changes.vanished, uids.ranges()),
     });
     session.encoder().vanished(true, &vanished);
+    updates::tell_keywords(session, &changes.now);
     for message in &changes.now.messages {
         let Some(selected) = &session.state.selected else {
             return Ok(());

@@ -12,7 +12,7 @@ use super::collect::{collect, field, sent_s, subject};
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::search::{Found, ends_of, find, forget_saved, named_of, tell_extended, window_of};
-use super::text::fold::Folded;
+use super::text::fold::collated;
 use super::view::View;
 use crate::volume::Summary;
 
@@ -26,8 +26,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Sort) -> Result<Repl
             return Ok(refused);
         }
         Err(failure) => {
-            // RFC 5182 §2.1: after BAD it stays as it was.
-            forget_saved(session, saves && !matches!(failure, Failure::BeyondEnd));
+            forget_saved(session, saves);
             return Err(failure);
         }
     };
@@ -120,7 +119,7 @@ enum Value {
 
 impl Value {
     fn of(key: SortKey, summary: &Summary, header: &[u8]) -> Self {
-        let text = |text: &str| Self::Text(Folded::of(text).into());
+        let text = |text: &str| Self::Text(collated(text).into());
         match key {
             SortKey::Arrival => Self::Number(summary.internal_date_ms),
             SortKey::Size => Self::Number(i64::try_from(summary.size_octets).unwrap_or(i64::MAX)),

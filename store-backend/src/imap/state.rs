@@ -69,6 +69,8 @@ pub(super) struct Selected {
     pub(super) keyword_count: usize,
     /// `$`: the UIDs a search has saved. RFC 5182.
     pub(super) saved: View,
+    /// Those this session was told of before any other: `\Recent`. RFC 3501 §2.3.2.
+    pub(super) recent: View,
 }
 
 /// Why a set names no messages.
@@ -108,6 +110,23 @@ impl State {
 }
 
 impl Selected {
+    /// What [`resolve`](Self::resolve) finds, numbers without a message passed over: a search for them finds nothing,
+    /// and that is an answer.
+    pub(super) fn resolve_known(&self, set: &MessageSet, by: Addressing) -> View {
+        let count = self.view.count();
+        match (set, by) {
+            (MessageSet::Numbers(numbers), Addressing::Sequence) if count > 0 => {
+                let uid = |sequence: u32| self.view.uid(sequence.min(count));
+                let ranges = numbers.resolve(count).filter(|(first, _)| *first <= count);
+                let ranges = ranges.filter_map(|(first, last)| uid(first).zip(uid(last)));
+                ranges
+                    .flat_map(|(first, last)| self.view.uids_between(first, last))
+                    .collect()
+            }
+            _ => self.resolve(set, by).unwrap_or_default(),
+        }
+    }
+
     /// The UIDs that a set of a command names, of messages the client knows. UIDs that do not exist
     /// are passed over, as RFC 9051 §6.4.9 has it; the messages may be gone by now.
     ///
@@ -178,6 +197,7 @@ mod tests {
             modseq: 1 << 40,
             keyword_count: 3,
             saved: [5, 20].into_iter().collect(),
+            recent: [30].into_iter().collect(),
         }
     }
 
@@ -210,6 +230,31 @@ mod tests {
         }
         assert_eq!(named(&[], "1:*", by), Some(vec![]));
         assert_eq!(named(&[], "1", by), None);
+    }
+
+    #[test]
+    fn a_search_passes_over_numbers_without_a_message() {
+        let known = |uids: &[u32], set: &str| {
+            let frame = Frame::line(format!("a COPY {set} b").as_bytes());
+            let parsed = parse::command(&frame, NameForm::Utf7).unwrap().command;
+            let Command::Copy(_, set, _) = parsed else {
+                panic!("not a COPY");
+            };
+            let found = selected(uids).resolve_known(&set, Addressing::Sequence);
+            found.uids().collect::<Vec<u32>>()
+        };
+        let uids = [5, 10, 20, 30];
+        for (set, found) in [
+            ("5", vec![]),
+            ("1000:2000", vec![]),
+            ("4:5", vec![30]),
+            ("9:*", vec![30]),
+            ("1,3:9", vec![5, 20, 30]),
+            ("$", vec![5, 20]),
+        ] {
+            assert_eq!(known(&uids, set), found, "{set}");
+        }
+        assert!(known(&[], "1").is_empty() && known(&[], "1:*").is_empty());
     }
 
     #[test]

@@ -29,17 +29,20 @@ pub(super) async fn tell(
     mailbox: &MailboxInfo,
     items: &[StatusItem],
 ) -> Result<(), Failure> {
-    // The one item that is not in the mailbox's own record.
+    // The two items that are not in the mailbox's own record.
     let deleted_octets = match items.contains(&StatusItem::DeletedStorage) {
         true => deleted_octets(session, mailbox).await?,
+        false => 0,
+    };
+    let recent_count = match items.contains(&StatusItem::Recent) {
+        true => recent_count(session, mailbox).await?,
         false => 0,
     };
     let id = mailbox_id(mailbox);
     let limit = session.service.message_size_max_bytes;
     let value = |item: &StatusItem| match item {
         StatusItem::Messages => StatusValue::Number(mailbox.message_count),
-        // No session ever has a message first: `\Recent` is no more (RFC 9051 §E).
-        StatusItem::Recent => StatusValue::Number(0),
+        StatusItem::Recent => StatusValue::Number(recent_count),
         StatusItem::UidNext => StatusValue::Number(mailbox.uidnext.into()),
         StatusItem::UidValidity => StatusValue::Number(mailbox.uidvalidity.into()),
         StatusItem::Unseen => StatusValue::Number(mailbox.unseen_count),
@@ -54,9 +57,21 @@ pub(super) async fn tell(
     session.encoder().status(name, &values);
     // RFC 7162 §3.1: asking for it switches it on.
     if items.contains(&StatusItem::HighestModSeq) {
-        session.state.enabled.condstore = true;
+        session.use_modseq();
     }
     Ok(())
+}
+
+/// Messages that no session was told of.
+async fn recent_count(session: &mut Session<'_>, mailbox: &MailboxInfo) -> Result<u64, Failure> {
+    let (account, volume) = (session.state.account, session.service.volume);
+    let Some(first) = volume.first_recent(account, mailbox.mailbox) else {
+        return Ok(0);
+    };
+    let snapshot = volume.snapshot(account, mailbox.mailbox).await?;
+    let messages = snapshot.map_or(Vec::new(), |now| now.messages);
+    let count = messages.len() - messages.partition_point(|message| message.uid < first);
+    Ok(count as u64)
 }
 
 async fn deleted_octets(session: &mut Session<'_>, mailbox: &MailboxInfo) -> Result<u64, Failure> {

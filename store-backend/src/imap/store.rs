@@ -8,7 +8,7 @@ use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::view::View;
-use super::{Session, flags};
+use super::{Session, flags, updates};
 use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
@@ -20,7 +20,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         mailbox,
     } = selected.place;
     if request.unchanged_since.is_some() {
-        session.state.enabled.condstore = true;
+        session.use_modseq();
     }
     let named = flags::to_store(&request.flags);
     let change = match request.action {
@@ -59,6 +59,8 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
             return Err(Failure::MailboxGone);
         };
         has_missing |= batch.now.messages.len() < slice.len();
+        // A client may know only those keywords that it was told of.
+        updates::tell_keywords(session, &batch.now);
         for message in &batch.now.messages {
             // What was changed by others meanwhile is told with the answer.
             let is_ours = changed.contains(message.uid) && message.modseq == stored.modseq;
@@ -119,6 +121,7 @@ fn tell(
     let Some(sequence) = selected.and_then(|selected| selected.view.sequence(message.uid)) else {
         return;
     };
+    let is_recent = selected.is_some_and(|selected| selected.recent.contains(message.uid));
     let out = &mut session.out;
     let mut fetch = match enabled.uid_only {
         true => FetchWriter::begin_uid(out, message.uid, form),
@@ -129,7 +132,7 @@ fn tell(
         fetch.uid(out, message.uid);
     }
     if tells_flags {
-        fetch.flags(out, &flags::of_message(now, message), false);
+        fetch.flags(out, &flags::of_message(now, message), is_recent);
     }
     if enabled.condstore {
         fetch.modseq(out, message.modseq);

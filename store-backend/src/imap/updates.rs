@@ -1,6 +1,7 @@
 //! What has changed, told to the client: EXISTS, EXPUNGE or VANISHED, FETCH with flags.
 //! RFC 9051 §5.2, §7.4, §7.5; RFC 7162 §3.2.10.
 
+use directory_api::AccountId;
 use mail_proto::imap::command::Command;
 use mail_proto::imap::encode::{Code, Condition, FetchWriter};
 use mail_proto::imap::sequence::{Addressing, SequenceSet};
@@ -94,6 +95,7 @@ fn tell_gone(session: &mut Session<'_>) {
     };
     selected.view.subtract(&gone);
     selected.saved.subtract(&gone);
+    selected.recent.subtract(&gone);
     if enabled.qresync || enabled.uid_only {
         let uids = SequenceSet::from_ranges(gone.ranges());
         session.encoder().vanished(false, &uids);
@@ -105,7 +107,37 @@ fn tell_gone(session: &mut Session<'_>) {
     }
 }
 
+/// The first UID from which on messages are `\Recent` to this session. It is the first to be told of them, unless it
+/// only looks. IMAP4rev2 has no such flag (RFC 9051 §E).
+pub(super) fn first_recent(
+    session: &Session<'_>,
+    account: AccountId,
+    now: &Snapshot,
+    looks_only: bool,
+) -> Option<u32> {
+    let mailbox = now.mailbox.mailbox;
+    match (session.state.enabled.imap4rev2, looks_only) {
+        (true, _) => None,
+        (false, true) => session.service.volume.first_recent(account, mailbox),
+        (false, false) => {
+            let uid_next = now.mailbox.uidnext;
+            session
+                .service
+                .volume
+                .take_recent(account, mailbox, uid_next)
+        }
+    }
+}
+
 fn tell_arrived(session: &mut Session<'_>, now: &Snapshot) {
+    let Some(selected) = &session.state.selected else {
+        return;
+    };
+    let (account, looks_only) = (selected.place.account, selected.read_only);
+    let first_recent = match selected.uid_next < now.mailbox.uidnext {
+        true => first_recent(session, account, now, looks_only).unwrap_or(u32::MAX),
+        false => u32::MAX,
+    };
     let Some(selected) = &mut session.state.selected else {
         return;
     };
@@ -114,16 +146,23 @@ fn tell_arrived(session: &mut Session<'_>, now: &Snapshot) {
         .partition_point(|message| message.uid < selected.uid_next);
     for message in &now.messages[first_new..] {
         selected.view.insert(message.uid);
+        if message.uid >= first_recent {
+            selected.recent.insert(message.uid);
+        }
     }
     selected.uid_next = now.mailbox.uidnext;
     if first_new < now.messages.len() {
-        let count = selected.view.count();
-        session.encoder().exists(count);
+        let (count, recent_count) = (selected.view.count(), selected.recent.count());
+        let mut encoder = session.encoder();
+        encoder.exists(count);
+        if first_recent < u32::MAX {
+            encoder.recent(recent_count);
+        }
     }
 }
 
 /// FLAGS again when there are new keywords: a client may know only those it was told of.
-fn tell_keywords(session: &mut Session<'_>, now: &Snapshot) {
+pub(super) fn tell_keywords(session: &mut Session<'_>, now: &Snapshot) {
     let Some(selected) = &mut session.state.selected else {
         return;
     };
@@ -178,6 +217,8 @@ pub(super) fn write_flags(
     sequence: u32,
 ) {
     let (enabled, form) = (session.state.enabled, session.state.form());
+    let selected = session.state.selected.as_ref();
+    let is_recent = selected.is_some_and(|selected| selected.recent.contains(message.uid));
     let out = &mut session.out;
     let mut fetch = match enabled.uid_only {
         true => FetchWriter::begin_uid(out, message.uid, form),
@@ -188,7 +229,7 @@ pub(super) fn write_flags(
     if !enabled.uid_only {
         fetch.uid(out, message.uid);
     }
-    fetch.flags(out, &flags::of_message(now, message), false);
+    fetch.flags(out, &flags::of_message(now, message), is_recent);
     if enabled.condstore {
         fetch.modseq(out, message.modseq);
     }

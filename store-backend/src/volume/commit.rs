@@ -216,6 +216,9 @@ pub(super) fn apply(shared: &Shared) {
             .flat_map(|item| &item.records)
             .map(AsRef::as_ref)
             .peekable();
+        for placed in items.iter().flat_map(|item| &item.records) {
+            shared.recent.note(&placed.record);
+        }
         // Commands that changed nothing, as most logins, waited for what came before and cost no sync.
         let applied = match run.peek() {
             Some(_) => apply_run(&shared.index, run),

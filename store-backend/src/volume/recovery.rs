@@ -28,6 +28,7 @@ use super::layout::{
     Layout, MAIL_DIR,
 };
 use super::pipe::Pipe;
+use super::recent::Recent;
 use super::record::Record;
 use super::sequencer::{Rules, Sequencer};
 use super::watch::Watchers;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) apply_queue: Pipe<ApplyItem>,
     pub(super) files_queue: Pipe<FilesItem>,
     pub(super) watchers: Arc<Watchers>,
+    pub(super) recent: Recent,
     /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
     pub(super) position: AtomicU64,
     pub(super) applied: AtomicU64,
@@ -260,6 +262,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         apply_queue: Pipe::new(QUEUE_MAX_BYTES),
         files_queue: Pipe::new(QUEUE_MAX_BYTES),
         watchers: Arc::default(),
+        recent: Recent::default(),
         position: AtomicU64::new(recovery.next_lsn().0 - 1),
         applied: AtomicU64::new(applied.0),
         materialised: AtomicU64::new(done.0),

@@ -203,7 +203,11 @@ async fn a_body_that_is_read_is_seen_and_one_that_is_peeked_at_is_not() {
         let answer = imap.ok(command).await;
         assert_eq!(answer.untagged.len(), 1, "{command}: {answer:?}");
         let line = answer.lines().remove(0);
-        assert_eq!(line.contains("FLAGS (\\Seen)"), tells, "{command}: {line}");
+        assert_eq!(
+            line.contains("FLAGS (\\Seen \\Recent)"),
+            tells,
+            "{command}: {line}"
+        );
     }
     let told = other.ok("NOOP").await;
     assert_eq!(told.untagged.len(), 5, "{told:?}");
@@ -240,7 +244,7 @@ async fn a_store_is_told_to_who_made_it_and_to_others() {
     one.ok("SELECT INBOX").await;
     let mut two = Imap::inbox(&backend, "ann").await;
     let told = one.ok("STORE 1:2 +FLAGS (\\Flagged $Junk)").await;
-    let flags = |line: &String| line.contains("FETCH (FLAGS (\\Flagged $Junk))");
+    let flags = |line: &String| line.contains("FETCH (FLAGS (\\Flagged $Junk \\Recent))");
     assert_eq!(
         told.lines().iter().filter(|line| flags(line)).count(),
         2,
@@ -262,7 +266,7 @@ async fn a_store_is_told_to_who_made_it_and_to_others() {
     assert_eq!(later.untagged.len(), 0, "{later:?}");
     one.ok("NOOP").await;
     let flags = one.ok("UID FETCH 1 FLAGS").await.lines();
-    assert_eq!(flags, ["* 1 FETCH (UID 1 FLAGS (\\Flagged))"]);
+    assert_eq!(flags, ["* 1 FETCH (UID 1 FLAGS (\\Flagged \\Recent))"]);
     one.ok("EXAMINE INBOX").await;
     let refused = one.command(b"STORE 1 FLAGS ()").await;
     assert!(refused.tagged.starts_with("NO"), "{refused:?}");
@@ -394,7 +398,7 @@ async fn copies_and_moves_tell_their_uids_and_share_the_octets() {
     assert_eq!(imap.item(1, "INTERNALDATE EMAILID").await, date);
     assert_eq!(imap.ok("FETCH 1 EMAILID").await.fetch(1), id);
     let flags = imap.ok("FETCH 1 FLAGS").await.lines();
-    assert_eq!(flags, ["* 1 FETCH (FLAGS (\\Flagged key))"]);
+    assert_eq!(flags, ["* 1 FETCH (FLAGS (\\Flagged key \\Recent))"]);
     for (message, body) in [(1, "2"), (2, "4"), (3, "1"), (4, "3")] {
         let text = imap.item(message, "BODY.PEEK[TEXT]").await.unwrap();
         assert_eq!(text, format!("body {body}").as_bytes());
@@ -446,8 +450,9 @@ async fn what_is_known_of_ten_thousand_messages_is_read_without_opening_one() {
     let all = imap
         .ok("FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE MODSEQ SAVEDATE)")
         .await;
-    assert_eq!(all.untagged.len(), 10_000);
-    assert!(all.lines()[9_999].starts_with("* 10000 FETCH (UID 10000 FLAGS () MODSEQ ("));
+    // The first that asks for MODSEQ is told the highest.
+    assert_eq!(all.untagged.len(), 10_001);
+    assert!(all.lines()[10_000].starts_with("* 10000 FETCH (UID 10000 FLAGS (\\Recent) MODSEQ ("));
     let found = imap
         .ok("SEARCH RETURN (COUNT MIN MAX) UNSEEN SMALLER 100 SINCE 1-Jan-2020")
         .await;

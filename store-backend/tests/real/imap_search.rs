@@ -90,9 +90,13 @@ const QUERIES: &[(&str, &str)] = &[
     ("KEYWORD $junk", "4"),
     ("UNKEYWORD $Junk FLAGGED", "2"),
     ("KEYWORD unknown", ""),
-    ("RECENT", ""),
-    ("NEW", ""),
-    ("OLD FLAGGED", "2 4"),
+    ("RECENT", "1 2 3 4 5 6 7 8 9"),
+    ("NEW 2:3", "2 3"),
+    ("OLD", ""),
+    ("NOT RECENT FLAGGED", ""),
+    ("10:99", ""),
+    ("NOT 99 1", "1"),
+    ("9:99", "9"),
 ];
 
 #[tokio::test]
@@ -195,7 +199,7 @@ async fn results_come_in_the_form_asked_for() {
         fetched,
         [6, 7, 8].map(|n| format!("* {n} FETCH (UID {})", n + 1))
     );
-    let beyond = imap.command(b"SEARCH RETURN (SAVE) 99").await;
+    let beyond = imap.command(b"SEARCH RETURN (SAVE) x").await;
     assert!(beyond.tagged.starts_with("BAD"), "{beyond:?}");
     let kept = imap.ok("SEARCH RETURN (COUNT) $").await.lines();
     assert!(kept[0].ends_with("COUNT 3"), "{kept:?}");
@@ -208,7 +212,7 @@ async fn results_come_in_the_form_asked_for() {
             .1,
         " COUNT 0"
     );
-    let modseq = imap.ok("FETCH 3 MODSEQ").await.lines().remove(0);
+    let modseq = imap.ok("FETCH 3 MODSEQ").await.lines().remove(1);
     let modseq: u64 = modseq.split(['(', ')']).nth(2).unwrap().parse().unwrap();
     let answer = imap
         .ok(&format!("SEARCH MODSEQ {modseq} 1:4"))

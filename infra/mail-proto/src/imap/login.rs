@@ -68,6 +68,8 @@ impl Login {
     fn line_max(&self) -> usize {
         match self.state {
             State::AwaitResponse { .. } => RESPONSE_MAX,
+            // RFC 2971 §3.3 lets it be that long, and at this place too.
+            _ if self.command.is_empty() && begins_id(self.input.waiting()) => ID_MAX,
             _ => COMMAND_MAX - self.command.text_length(),
         }
     }
@@ -409,6 +411,13 @@ impl LoginDialogue for Login {
     }
 }
 
+/// Whether these octets are of an ID command, as far as they go.
+fn begins_id(line: &[u8]) -> bool {
+    let mut words = line.splitn(3, |octet| *octet == b' ');
+    let verb = words.nth(1);
+    verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"ID")) && words.next().is_some()
+}
+
 /// Before the login, what a client needs for it, and what some look for here and never again although it is of use only
 /// behind it (Python's imaplib: ENABLE, IDLE). Each back-end tells its own list with the answer to the login.
 fn capabilities(config: &Config) -> String {
@@ -439,6 +448,8 @@ fn refusal_text(why: Refusal) -> &'static str {
 
 /// Longest command before the login, without literals. DESIGN §13.
 const COMMAND_MAX: usize = 8 * 1024;
+/// Longest ID in one line: 30 fields of 30 octets with values of 1,024 (RFC 2971 §3.3), quoted.
+const ID_MAX: usize = 33 * 1024;
 /// Longest literal: LOGIN's password is the longest thing worth sending in one.
 const LITERAL_MAX: u64 = PASSWORD_MAX as u64;
 /// LOGIN has two; ID may have some more.

@@ -15,6 +15,7 @@ use super::super::flags;
 use super::super::message::{Message, Unreadable};
 use super::super::text;
 use super::super::transfer::Transfer;
+use super::super::view::View;
 use super::section::{PIECE_OCTETS, Part, decode_piece, decoded_part, octets_of, section_ranges};
 use crate::volume::{Batch, Content, Flags, MailboxReader, ReadError, Stored, Summary};
 
@@ -26,6 +27,8 @@ pub(super) struct Wanted {
     pub(super) modseq: bool,
     pub(super) uid_only: bool,
     pub(super) condstore: bool,
+    /// Those that have `\Recent`.
+    pub(super) recent: View,
     pub(super) changed_since: Option<u64>,
     pub(super) form: NameForm,
     pub(super) dialect: Dialect,
@@ -201,6 +204,11 @@ impl Producer {
         Ok(unseen.map(|message| message.uid).collect())
     }
 
+    /// What was read of the slice.
+    pub(super) fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
+    }
+
     /// `\Seen` was set for some that are loaded.
     pub(super) fn seen(&mut self, stored: &Stored) {
         for loaded in &mut self.loaded {
@@ -260,7 +268,8 @@ impl Producer {
         if (asks_flags || loaded.tell_flags)
             && let Some(batch) = &self.batch
         {
-            writer.flags(out, &flags::of_message(&batch.now, &summary), false);
+            let is_recent = wanted.recent.contains(summary.uid);
+            writer.flags(out, &flags::of_message(&batch.now, &summary), is_recent);
         }
         if wanted.modseq || (loaded.tell_flags && wanted.condstore) {
             writer.modseq(out, summary.modseq);

@@ -5,7 +5,7 @@ use mail_proto::imap::sequence::Addressing;
 use mail_proto::mime::decode_charset;
 
 use super::super::flags;
-use super::super::state::{BeyondEnd, Selected};
+use super::super::state::Selected;
 use super::super::text::fold::Folded;
 use super::super::view::View;
 use crate::volume::Flags;
@@ -49,18 +49,9 @@ pub(super) struct Keys {
     pub(super) strings: Vec<(String, bool)>,
 }
 
-/// Why there is nothing to search for.
+/// The charset is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadKeys {
-    BeyondEnd,
-    Charset,
-}
-
-impl From<BeyondEnd> for BadKeys {
-    fn from(_: BeyondEnd) -> Self {
-        Self::BeyondEnd
-    }
-}
+pub(super) struct BadCharset;
 
 /// Makes keys ready.
 pub(super) fn compile(
@@ -68,10 +59,10 @@ pub(super) fn compile(
     charset: Option<&str>,
     selected: &Selected,
     now_s: u64,
-) -> Result<Keys, BadKeys> {
+) -> Result<Keys, BadCharset> {
     let charset = charset.unwrap_or("UTF-8");
     if decode_charset(charset.as_bytes(), b"").is_none() {
-        return Err(BadKeys::Charset);
+        return Err(BadCharset);
     }
     let mut compiler = Compiler {
         charset,
@@ -79,7 +70,7 @@ pub(super) fn compile(
         now_ms: i64::try_from(now_s).unwrap_or(i64::MAX / 1000) * 1000,
         strings: Vec::new(),
     };
-    let root = compiler.key(keys)?;
+    let root = compiler.key(keys);
     Ok(Keys {
         root,
         strings: compiler.strings,
@@ -115,18 +106,17 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// The parser bounds how deep this goes.
-    fn key(&mut self, key: &SearchKey) -> Result<Key, BadKeys> {
-        Ok(match key {
+    fn key(&mut self, key: &SearchKey) -> Key {
+        match key {
             SearchKey::All | SearchKey::SaveDateSupported => Key::Constant(true),
-            // `\Recent` is not kept.
-            SearchKey::Recent => Key::Constant(false),
-            SearchKey::And(keys) => Key::And(self.keys(keys)?),
-            SearchKey::Or(keys) => Key::Or(self.keys(keys)?),
-            SearchKey::Not(key) => Key::Not(Box::new(self.key(key)?)),
+            SearchKey::Recent => Key::Uids(self.selected.recent.clone()),
+            SearchKey::And(keys) => Key::And(self.keys(keys)),
+            SearchKey::Or(keys) => Key::Or(self.keys(keys)),
+            SearchKey::Not(key) => Key::Not(Box::new(self.key(key))),
             SearchKey::Sequence(set) => {
-                Key::Uids(self.selected.resolve(set, Addressing::Sequence)?)
+                Key::Uids(self.selected.resolve_known(set, Addressing::Sequence))
             }
-            SearchKey::Uid(set) => Key::Uids(self.selected.resolve(set, Addressing::Uid)?),
+            SearchKey::Uid(set) => Key::Uids(self.selected.resolve_known(set, Addressing::Uid)),
             SearchKey::Flag(Flag::Keyword(keyword)) => Key::Keyword(keyword.as_str().to_owned()),
             SearchKey::Flag(flag) => {
                 Key::System(flags::to_store(std::slice::from_ref(flag)).system)
@@ -149,10 +139,10 @@ impl Compiler<'_> {
             SearchKey::ModSeq(modseq) => Key::ModSeq(*modseq),
             SearchKey::EmailId(id) => Key::EmailId(id.clone()),
             SearchKey::ThreadId(id) => Key::ThreadId(id.clone()),
-        })
+        }
     }
 
-    fn keys(&mut self, keys: &[SearchKey]) -> Result<Vec<Key>, BadKeys> {
+    fn keys(&mut self, keys: &[SearchKey]) -> Vec<Key> {
         keys.iter().map(|key| self.key(key)).collect()
     }
 

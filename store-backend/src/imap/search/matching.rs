@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use mail_proto::mime::{Fields, decode_words, parse_date, unfold};
+use mail_proto::mime::{AddressEntry, Addresses, Fields, decode_words, parse_date, unfold};
 
 use super::super::fetch::producer::{email_id, thread_id};
 use super::super::message::{Message, Unreadable};
@@ -266,6 +266,12 @@ impl Header {
             // White space around a value is none of it.
             let folded = Folded::of(decode_words(&value).trim());
             header.fields.push((field.name.to_vec(), folded));
+            // RFC 9051 §6.4.4: FROM and its like search what ENVELOPE tells. It differs where an address holds comments,
+            // quotes or white space.
+            if ADDRESS_FIELDS.iter().any(|name| field.is(name)) && is_written_otherwise(&value) {
+                let addresses = Folded::of(&plain_addresses(&value));
+                header.fields.push((field.name.to_vec(), addresses));
+            }
         }
         header
     }
@@ -277,10 +283,35 @@ impl Header {
     }
 }
 
+/// Whether an address in it may be written with more than its octets.
+fn is_written_otherwise(value: &[u8]) -> bool {
+    [&b"("[..], b"\"@", b" @", b"@ "]
+        .iter()
+        .any(|sign| memchr::memmem::find(value, sign).is_some())
+}
+
+/// The addresses alone, as `local@domain`.
+fn plain_addresses(value: &[u8]) -> String {
+    let mut text = Vec::new();
+    for entry in Addresses::new(value).take(ADDRESSES_MAX) {
+        if let AddressEntry::Mailbox(mailbox) = entry {
+            text.extend_from_slice(&mailbox.local.unwrap_or_default());
+            text.push(b'@');
+            text.extend_from_slice(&mailbox.domain.unwrap_or_default());
+            text.extend_from_slice(b", ");
+        }
+    }
+    decode_words(&text)
+}
+
 fn days(ms: i64) -> i64 {
     ms.div_euclid(86_400_000)
 }
 
+/// Fields whose addresses are searched apart from how they are written.
+const ADDRESS_FIELDS: &[&str] = &["From", "To", "Cc", "Bcc", "Sender", "Reply-To"];
+/// As many as ENVELOPE lists. DESIGN §13.
+const ADDRESSES_MAX: usize = 10_000;
 /// How long one visit to a thread takes, a large message aside.
 const STEP: Duration = Duration::from_millis(50);
 /// Messages whose rows are looked at in one read of the index.

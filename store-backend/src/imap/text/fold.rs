@@ -108,6 +108,16 @@ fn alone(mut chars: impl Iterator<Item = char>) -> Option<char> {
     chars.next().is_none().then_some(first)
 }
 
+/// Text for SORT to compare. The same texts are equal as are folded; in i;unicode-casemap they are ordered as capitals are,
+/// which puts `[` and `_` behind the letters.
+pub(in super::super) fn collated(text: &str) -> String {
+    let folded = Folded::of(text);
+    folded
+        .chars()
+        .map(|c| alone(c.to_uppercase()).unwrap_or(c))
+        .collect()
+}
+
 /// Characters that are not seen: soft hyphen, zero width space, byte order mark.
 fn is_ignored(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}' | '\u{feff}')
@@ -130,6 +140,14 @@ mod tests {
             assert_eq!(Folded::of(one), Folded::of(other));
         }
         assert_ne!(Folded::of("a"), Folded::of("ä"));
+    }
+
+    #[test]
+    fn texts_are_ordered_as_capitals() {
+        let mut texts = ["_", "b", "[x]", "A", "ä", "Z", "1"];
+        texts.sort_by_key(|text| collated(text));
+        assert_eq!(texts, ["1", "A", "b", "Z", "[x]", "_", "ä"]);
+        assert_eq!(collated("Straße \r\n x"), collated("STRAßE X"));
     }
 
     #[test]

@@ -428,7 +428,11 @@ impl<'a> Cursor<'a> {
         let octets = self.string_or("a mailbox pattern", |octet| {
             is_list_char(octet) || octet >= 0x80
         })?;
-        decode_text(&octets, self.form).map_err(|error| self.name_error(start, error))
+        match decode_text(&octets, self.form) {
+            // No name is like that, and the answer to that is an empty list.
+            Err(NameError::Encoding) => Ok(String::from_utf8_lossy(&octets).into_owned()),
+            text => text.map_err(|error| self.name_error(start, error)),
+        }
     }
 
     fn name_error(&self, at: usize, error: NameError) -> ParseError {
@@ -439,12 +443,16 @@ impl<'a> Cursor<'a> {
                 ErrorKind::Limit,
             ),
             NameError::Empty => self.expected_from(at, "a mailbox name that is not empty"),
-            NameError::Encoding => {
-                self.expected_from(at, "a mailbox name in modified UTF-7 or UTF-8")
-            }
-            NameError::Control => {
-                self.expected_from(at, "a mailbox name without control characters")
-            }
+            NameError::Encoding => self.error(
+                at,
+                "a mailbox name in modified UTF-7 or UTF-8",
+                ErrorKind::Name,
+            ),
+            NameError::Control => self.error(
+                at,
+                "a mailbox name without control characters",
+                ErrorKind::Name,
+            ),
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Unknown,
     /// BAD with `[LIMIT]` or `[TOOBIG]`: more than is allowed of something.
     Limit,
+    /// NO with `[CANNOT]`: the grammar was obeyed, but no mailbox can have such a name.
+    Name,
     /// NO with `[BADEVENT]`: an event of NOTIFY that we do not know. RFC 5465 §5.
     BadEvent,
 }
