@@ -1,19 +1,19 @@
-//! APPEND with any number of messages. RFC 9051 §6.3.12, RFC 3502, RFC 4315.
+//! APPEND with any number of messages, REPLACE with one. RFC 9051 §6.3.12, RFC 3502, RFC 4315, RFC 8508.
 //!
 //! ```text
 //! on_message ─▶ Upload ─▶ write … ─▶ end_message ─┬─▶ on_message   the next message
-//!                                                 └─▶ on_end ─▶ volume.append ─▶ OK [APPENDUID …]
+//!                                                 └─▶ on_end ─▶ volume.append or replace ─▶ OK [APPENDUID …]
 //! ```
 //!
 //! The octets go to the volume as they come; nothing of a command that does not come to its end stays.
 
 use daemon::clock::now_ms;
-use mail_proto::imap::command::{MessageHead, MessageOptions, Tagged};
-use mail_proto::imap::encode::Code;
+use mail_proto::imap::command::{MessageHead, MessageOptions, ReplaceHead, Tagged};
+use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::framing::Frame;
 use mail_proto::imap::mailbox::NameForm;
 use mail_proto::imap::parse;
-use mail_proto::imap::sequence::SequenceSet;
+use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::reply::{Failure, Reply};
 use super::{Session, flags, quota};
@@ -21,9 +21,11 @@ use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
 };
 
-/// An APPEND under way.
+/// An APPEND or REPLACE under way.
 pub(super) struct Upload {
     mailbox: MailboxId,
+    /// The message that goes for it: its mailbox and UID.
+    replaced: Option<(MailboxId, u32)>,
     /// Those that are whole; their octets are with the volume.
     messages: Vec<AppendMessage>,
     /// The last one: taken, or being taken.
@@ -64,22 +66,52 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
             return Err(Ok(Reply::unreadable(&bad.error)));
         }
     };
-    let MessageHead::Append(head) = head else {
-        return Err(Ok(Reply::bad("not a command of this server")));
+    let (name, options, replaced) = match head {
+        MessageHead::Append(head) => (head.mailbox, head.options, None),
+        MessageHead::Replace(head) => {
+            let replaced = replaced(session, &head)?;
+            (head.mailbox, head.options, Some(replaced))
+        }
     };
     session.writable().map_err(Err)?;
     let account = session.state.account;
     let volume = session.service.volume;
-    let found = volume.mailbox(account, head.mailbox.as_str()).await;
+    let found = volume.mailbox(account, name.as_str()).await;
     let Some(mailbox) = found.map_err(|error| Err(error.into()))? else {
         return Err(Ok(Reply::no("TRYCREATE", "there is no such mailbox")));
     };
     Ok(Upload {
         mailbox: mailbox.mailbox,
+        replaced,
         messages: Vec::new(),
-        options: head.options,
+        options,
         body: Body::Coming(Box::new(volume.begin_blob())),
     })
+}
+
+/// The message that a REPLACE names.
+fn replaced(
+    session: &Session<'_>,
+    head: &ReplaceHead,
+) -> Result<(MailboxId, u32), Result<Reply, Failure>> {
+    if session.state.enabled.uid_only && head.by == Addressing::Sequence {
+        return Err(Ok(Reply::uid_required()));
+    }
+    let selected = session.selected_writable().map_err(Err)?;
+    if selected.place.account != session.state.account {
+        // One record cannot change two accounts.
+        return Err(Ok(Reply::no("CANNOT", "the message is of another account")));
+    }
+    let uid = match (head.by, head.number) {
+        (_, None) => selected.view.last(),
+        (Addressing::Sequence, Some(number)) => selected.view.uid(number),
+        (Addressing::Uid, Some(uid)) => Some(uid).filter(|uid| selected.view.contains(*uid)),
+    };
+    match (uid, head.by) {
+        (Some(uid), _) => Ok((selected.place.mailbox, uid)),
+        (None, Addressing::Sequence) => Err(Err(Failure::BeyondEnd)),
+        (None, Addressing::Uid) => Err(Ok(Reply::no("NONEXISTENT", "there is no such message"))),
+    }
 }
 
 /// What can be said before any octet has come.
@@ -110,6 +142,10 @@ impl Upload {
     ) -> Result<Self, Result<Reply, Failure>> {
         let options = parse::message_next(frame, &self.options)
             .map_err(|error| Ok(Reply::unreadable(&error)))?;
+        if self.replaced.is_some() {
+            // RFC 8508 §4.7.
+            return Err(Ok(Reply::bad("REPLACE takes one message")));
+        }
         let Body::Whole(blob) = self.body else {
             unreachable!("the framer ends a message before it announces the next")
         };
@@ -157,6 +193,7 @@ pub(super) async fn on_end(
 ) -> Result<Reply, Failure> {
     let Upload {
         mailbox,
+        replaced,
         mut messages,
         options,
         body,
@@ -167,22 +204,43 @@ pub(super) async fn on_end(
     let Body::Whole(blob) = body else {
         unreachable!("the framer ends every message before the command")
     };
-    messages.push(message(&options, AppendBody::Finished(blob)));
+    let last = message(&options, AppendBody::Finished(blob));
     let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
-    Ok(
-        match volume.append(account, epoch, mailbox, messages).await {
-            Ok(appended) => {
-                quota::warn(session).await?;
-                let uids = SequenceSet::from_numbers(appended.uids);
-                let code = Code::AppendUid(appended.uidvalidity, &uids);
-                Reply::ok_with(&code, "done")
-            }
-            // Deleted while the message came.
-            Err(Refusal::NoMailbox) => Reply::no("TRYCREATE", "there is no such mailbox"),
-            Err(refusal) => return Err(refusal.into()),
-        },
-    )
+    let added = match replaced {
+        None => {
+            messages.push(last);
+            volume.append(account, epoch, mailbox, messages).await
+        }
+        Some(replaced) => {
+            volume
+                .replace(account, epoch, replaced, mailbox, last)
+                .await
+        }
+    };
+    let added = match added {
+        Ok(added) => added,
+        // Deleted while the message came.
+        Err(Refusal::NoMailbox) => {
+            return Ok(Reply::no("TRYCREATE", "there is no such mailbox"));
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
+    quota::warn(session).await?;
+    let uids = SequenceSet::from_numbers(added.uids);
+    let code = Code::AppendUid(added.uidvalidity, &uids);
+    if replaced.is_none() {
+        return Ok(Reply::ok_with(&code, "done"));
+    }
+    // RFC 8508 §4.3: before the client hears that the other one is gone.
+    session
+        .encoder()
+        .untagged(Condition::Ok, Some(&code), "the new message is there");
+    Ok(match session.state.enabled.qresync {
+        // RFC 8508 §4.5, RFC 7162 §3.2.8: as UID EXPUNGE.
+        true => Reply::ok_with(&Code::HighestModSeq(added.replaced_modseq), "replaced"),
+        false => Reply::ok("replaced"),
+    })
 }
 
 fn message(options: &MessageOptions, body: AppendBody) -> AppendMessage {

@@ -34,6 +34,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "QUOTA",
     "QUOTA=RES-MESSAGE",
     "QUOTA=RES-STORAGE",
+    "REPLACE",
     "SASL-IR",
     "SAVEDATE",
     "SEARCHRES",

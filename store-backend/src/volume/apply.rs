@@ -264,7 +264,17 @@ impl Apply<'_, '_> {
         mailbox.highestmodseq = record.modseq;
         self.index.put_account(self.txn, record.account, &account)?;
         self.index
-            .put_mailbox(self.txn, record.account, record.mailbox, &mailbox)
+            .put_mailbox(self.txn, record.account, record.mailbox, &mailbox)?;
+        match &record.replaced {
+            Some(gone) => self.remove_messages(
+                record.account,
+                gone.mailbox,
+                gone.modseq,
+                &[gone.uid],
+                gone.keep_until_ms,
+            ),
+            None => Ok(()),
+        }
     }
 
     fn copy(&mut self, record: &CopyMessages) -> Result<(), IndexError> {

@@ -187,6 +187,10 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                 let path = layout.message(record.account, record.mailbox, message.flags.uid);
                 link(shared, &known(message.blob, message.hash), &path)?;
             }
+            if let Some(gone) = &record.replaced {
+                let path = layout.message(record.account, gone.mailbox, gone.uid);
+                remove(&*shared.disk, &path)?;
+            }
         }
         Record::Copy(record) => {
             for copy in &record.copies {

@@ -28,6 +28,8 @@ pub(super) enum Command {
         epoch: Epoch,
         mailbox: MailboxId,
         messages: Vec<AppendMessage>,
+        /// Mailbox and UID of the message whose place they take.
+        replaced: Option<(MailboxId, u32)>,
     },
     /// COPY, or MOVE when the messages leave the source.
     Copy {

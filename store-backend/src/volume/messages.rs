@@ -26,11 +26,41 @@ impl Volume {
         mailbox: MailboxId,
         messages: Vec<AppendMessage>,
     ) -> Result<Appended, Refusal> {
+        self.add(account, epoch, mailbox, messages, None).await
+    }
+
+    /// Adds a message to a mailbox, and the one it replaces leaves its own, in one record: no moment has both or neither
+    /// (RFC 8508). `replaced` is mailbox and UID.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was added or removed. As [`Volume::append`], and [`Refusal::NoMessage`]: the one to be
+    /// replaced is gone.
+    pub async fn replace(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        replaced: (MailboxId, u32),
+        mailbox: MailboxId,
+        message: AppendMessage,
+    ) -> Result<Appended, Refusal> {
+        self.add(account, epoch, mailbox, vec![message], Some(replaced))
+            .await
+    }
+
+    async fn add(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        messages: Vec<AppendMessage>,
+        replaced: Option<(MailboxId, u32)>,
+    ) -> Result<Appended, Refusal> {
         let command = Command::Append {
             account,
             epoch,
             mailbox,
             messages,
+            replaced,
         };
         match self.inner.submit(command).await {
             Reply::Appended(appended) => Ok(appended),

@@ -33,7 +33,7 @@ pub(super) enum Record {
     Blob(PutBlob),
     /// Kind 8: blobs without links go for good.
     Drop(DropBlobs),
-    /// Kind 9: messages that a client brought, without prologues.
+    /// Kind 9: messages that a client brought, without prologues; with REPLACE one leaves for it.
     Append(Append),
     /// Kind 10: messages of one mailbox again in another one; with MOVE they leave the first.
     Copy(CopyMessages),
@@ -192,6 +192,19 @@ pub(super) struct Append {
     /// New inodes for blobs that have all the links they may have: always [`Body::Copied`].
     pub(super) copies: Vec<BlobRef>,
     pub(super) messages: Vec<Appended>,
+    /// The message whose place they take (RFC 8508).
+    pub(super) replaced: Option<Replaced>,
+}
+
+/// A message that goes with the record that brings another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replaced {
+    pub(super) mailbox: MailboxId,
+    pub(super) uid: u32,
+    /// MODSEQ of its mailbox by it.
+    pub(super) modseq: u64,
+    /// How long its body stays if that was its last link.
+    pub(super) keep_until_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +217,17 @@ pub(super) struct Appended {
     pub(super) blob: u64,
     pub(super) hash: Hash,
     pub(super) octets: u64,
+}
+
+impl Replaced {
+    fn take(take: &mut Take) -> Result<Self, Malformed> {
+        Ok(Self {
+            mailbox: MailboxId(take.u32()?),
+            uid: take.u32()?,
+            modseq: take.u64()?,
+            keep_until_ms: take.i64()?,
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -373,6 +397,7 @@ impl Record {
     pub(super) fn may_unlink(&self) -> bool {
         matches!(self, Self::Expunge(_) | Self::Delete(_))
             || matches!(self, Self::Account(account) if account.wipe)
+            || matches!(self, Self::Append(append) if append.replaced.is_some())
     }
 
     pub(super) fn encode(&self) -> Encoded {
@@ -486,6 +511,13 @@ impl Record {
                     head.put_u64(message.blob);
                     head.put_fixed(&message.hash);
                     head.put_u64(message.octets);
+                }
+                head.put_count(usize::from(record.replaced.is_some()));
+                if let Some(replaced) = &record.replaced {
+                    head.put_u32(replaced.mailbox.0);
+                    head.put_u32(replaced.uid);
+                    head.put_u64(replaced.modseq);
+                    head.put_i64(replaced.keep_until_ms);
                 }
             }
             Self::Copy(record) => {
@@ -660,6 +692,7 @@ impl Record {
                 Ok(Self::Drop(record))
             }
             9 => {
+                let bad = take.malformed();
                 let record = Append {
                     account: AccountId(take.u64()?),
                     mailbox: MailboxId(take.u32()?),
@@ -677,6 +710,11 @@ impl Record {
                             octets: take.u64()?,
                         })
                     })?,
+                    replaced: match &take.list(24, Replaced::take)?[..] {
+                        [] => None,
+                        [one] => Some(one.clone()),
+                        _ => return Err(bad),
+                    },
                 };
                 take.end()?;
                 Ok(Self::Append(record))

@@ -187,7 +187,8 @@ impl Sequencer {
                 epoch,
                 mailbox,
                 messages,
-            } => self.append(batch, account, epoch, mailbox, messages),
+                replaced,
+            } => self.append(batch, account, epoch, mailbox, messages, replaced),
             Command::Copy {
                 account,
                 epoch,

@@ -248,6 +248,9 @@ pub enum Refusal {
     /// The account has no such mailbox.
     #[error("no such mailbox")]
     NoMailbox,
+    /// The mailbox has no such message.
+    #[error("no such message")]
+    NoMessage,
     /// The name is taken.
     #[error("the mailbox exists")]
     MailboxExists,
@@ -292,6 +295,7 @@ impl From<Refusal> for Outcome {
             Refusal::Moved { backend, epoch } => Self::Moved { backend, epoch },
             Refusal::NoAccount => Self::NoAccount,
             Refusal::NoMailbox
+            | Refusal::NoMessage
             | Refusal::MailboxExists
             | Refusal::BadName
             | Refusal::NotAllowed => Self::NoMailbox,
@@ -428,6 +432,8 @@ pub struct Appended {
     pub uidvalidity: u32,
     /// MODSEQ of every message.
     pub modseq: u64,
+    /// HIGHESTMODSEQ of the mailbox that the replaced message left, else 0.
+    pub replaced_modseq: u64,
     /// One for each message, in order, without a gap.
     pub uids: Vec<u32>,
 }

@@ -149,7 +149,12 @@ impl Watchers {
                     self.mailbox(to.account, to.mailbox, to.modseq);
                 }
             }
-            Record::Append(record) => self.mailbox(record.account, record.mailbox, record.modseq),
+            Record::Append(record) => {
+                self.mailbox(record.account, record.mailbox, record.modseq);
+                if let Some(gone) = &record.replaced {
+                    self.mailbox(record.account, gone.mailbox, gone.modseq);
+                }
+            }
             Record::Copy(record) => {
                 self.mailbox(record.account, record.target, record.modseq);
                 if record.source_modseq > 0 {

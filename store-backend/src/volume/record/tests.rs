@@ -104,6 +104,22 @@ fn samples() -> Vec<Record> {
                 hash: [8; 32],
                 octets: 9,
             }],
+            replaced: None,
+        }),
+        Record::Append(Append {
+            account,
+            mailbox,
+            modseq: 3,
+            saved_ms: 4,
+            new_keywords: Vec::new(),
+            copies: Vec::new(),
+            messages: Vec::new(),
+            replaced: Some(Replaced {
+                mailbox: MailboxId::INBOX,
+                uid: 6,
+                modseq: 5,
+                keep_until_ms: 7,
+            }),
         }),
         Record::Copy(CopyMessages {
             account,

@@ -8,7 +8,7 @@ use super::super::error::IndexError;
 use super::super::intake::Reply;
 use super::super::record::{
     self, Append, BlobRef, Body, CopiedMessage, CopyMessages, Expunge, FlagsOf, PutBlob, Record,
-    StoreFlags,
+    Replaced, StoreFlags,
 };
 use super::super::rows::MailboxRow;
 use super::super::types::{
@@ -19,6 +19,7 @@ use super::accounts::{Account, InFlight, Known};
 use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
 
 impl Sequencer {
+    /// APPEND, or REPLACE when a message leaves for it.
     pub(super) fn append(
         &mut self,
         batch: &mut Batch<'_>,
@@ -26,6 +27,7 @@ impl Sequencer {
         epoch: Epoch,
         mailbox: MailboxId,
         messages: Vec<AppendMessage>,
+        replaced: Option<(MailboxId, u32)>,
     ) -> Result<Decided, Stop> {
         if messages.is_empty() || messages.len() > APPEND_MESSAGES_MAX {
             return Err(Refusal::Full.into());
@@ -39,8 +41,6 @@ impl Sequencer {
             .collect::<Result<Vec<_>, _>>()?;
         let entry = self.account(batch, account)?;
         check_keyword_room(entry, &new_keywords)?;
-        let octets = messages.iter().map(|message| message.body.octets()).sum();
-        entry.check_quota(messages.len() as u64, octets)?;
         let mut missing = Vec::new();
         for message in &messages {
             if let AppendBody::Put { hash, .. } = &message.body
@@ -51,6 +51,21 @@ impl Sequencer {
         }
         if !missing.is_empty() {
             return Err(Refusal::MissingBlobs(missing).into());
+        }
+        let mut count = messages.len() as u64;
+        let mut octets = messages.iter().map(|message| message.body.octets()).sum();
+        let mut gone_octets = 0;
+        if let Some((source, uid)) = replaced {
+            self.writable_mailbox(batch, account, epoch, source)?;
+            let gone = self.message_now(batch, account, source, uid)?;
+            let gone = gone.ok_or(Refusal::NoMessage)?;
+            // RFC 8508 §3.4: only what comes to what was there.
+            gone_octets = gone.size_octets;
+            count -= 1;
+            octets = u64::saturating_sub(octets, gone_octets);
+        }
+        if (count, octets) != (0, 0) {
+            self.account(batch, account)?.check_quota(count, octets)?;
         }
         // Nothing refuses from here on. Bodies first, each in a record of its own; one last record makes messages of
         // all of them, or of none.
@@ -120,6 +135,18 @@ impl Sequencer {
                 octets,
             });
         }
+        let mut gone = None;
+        if let Some((source, uid)) = replaced {
+            let (modseq, entry) = self.next_modseq(batch, account, source)?;
+            remove_message(entry, lsn, source, uid, gone_octets)?;
+            gone = Some(Replaced {
+                mailbox: source,
+                uid,
+                modseq,
+                keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+            });
+        }
+        let replaced_modseq = gone.as_ref().map_or(0, |gone| gone.modseq);
         batch.records.push(Record::Append(Append {
             account,
             mailbox,
@@ -128,10 +155,12 @@ impl Sequencer {
             new_keywords,
             copies,
             messages: appended,
+            replaced: gone,
         }));
         Ok(Decided::AfterApply(Reply::Appended(Appended {
             uidvalidity,
             modseq,
+            replaced_modseq,
             uids,
         })))
     }

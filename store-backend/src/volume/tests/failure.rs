@@ -159,6 +159,95 @@ async fn power_cuts_lose_and_double_nothing_that_was_acknowledged() {
     println!("{cuts} power cuts");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_leave_a_replaced_message_or_the_one_in_its_place_never_both_or_neither() {
+    let mut cuts_within = 0;
+    for (seed, loss) in Loss::ALL.into_iter().cycle().take(60).enumerate() {
+        let place = format!("seed {seed} {loss:?}");
+        let dir = TempDir::new().unwrap();
+        let disk = FaultDisk::new(seed as u64);
+        // Bodies small and large, within a mailbox and from one to the other.
+        let body = |number: u32| {
+            vec![
+                b'a';
+                if number % 4 == 3 {
+                    140_000
+                } else {
+                    10 + number as usize
+                }
+            ]
+        };
+        let message = async |volume: &Volume, number| {
+            let mut writer = volume.begin_blob();
+            writer.write(&body(number)).await.ok()?;
+            Some(AppendMessage {
+                body: AppendBody::Finished(writer.finish().await.ok()?),
+                flags: Flags::DRAFT.into(),
+                internal_date_ms: i64::from(number),
+            })
+        };
+        let volume = open_on(&disk, &dir).unwrap();
+        volume.ensure_account(ANN, E1).await.unwrap();
+        let inbox = MailboxId::INBOX;
+        let drafts = volume.create_mailbox(ANN, E1, "Drafts", SpecialUse::DRAFTS);
+        let drafts = drafts.await.unwrap();
+        let first = message(&volume, 0).await.unwrap();
+        let first = volume.append(ANN, E1, drafts, vec![first]).await.unwrap();
+        let mut known = (0, drafts, first.uids[0]);
+        let mut tried = 0;
+        disk.cut_power_after(1 + (seed as u64 * 7) % 61);
+        for number in 1..40 {
+            let Some(message) = message(&volume, number).await else {
+                break;
+            };
+            tried = number;
+            let target = if number % 3 == 0 { inbox } else { drafts };
+            let replaced = volume.replace(ANN, E1, (known.1, known.2), target, message);
+            match replaced.await {
+                Ok(done) => known = (number, target, done.uids[0]),
+                Err(_) => break,
+            }
+        }
+        volume.inner.crash();
+        drop(volume);
+        disk.power_on(loss);
+        let volume = open_on(&disk, &dir).unwrap_or_else(|error| panic!("{place}: {error:?}"));
+        settle(&volume);
+        let mut found = Vec::new();
+        for mailbox in [inbox, drafts] {
+            for one in volume.messages(ANN, mailbox).await.unwrap() {
+                let number = u32::try_from(one.internal_date_ms).unwrap();
+                found.push((number, mailbox, one.uid));
+            }
+        }
+        let [(number, mailbox, uid)] = found[..] else {
+            panic!("{place}: {found:?} when {known:?} was known and {tried} tried");
+        };
+        // What was not acknowledged may have been done.
+        let is_known = (number, mailbox, uid) == known;
+        assert!(
+            is_known || number == tried && number == known.0 + 1,
+            "{place}: {number}"
+        );
+        cuts_within += u32::from(known.0 + 1 == tried);
+        let read = volume
+            .read_message(ANN, mailbox, uid)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            read.blob.read_all().await.unwrap() == body(number),
+            "{place}"
+        );
+        volume.close();
+        assert_eq!(volume.status().read_only, None);
+    }
+    assert!(
+        cuts_within > 10,
+        "{cuts_within} cuts were within a replacement"
+    );
+}
+
 #[test]
 fn a_folder_that_is_not_ours_is_refused_and_untouched() {
     let dir = TempDir::new().unwrap();

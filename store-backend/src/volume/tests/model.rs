@@ -250,7 +250,7 @@ impl Model {
             .collect();
         let sorted: Vec<u32> = BTreeSet::from_iter(uids.clone()).into_iter().collect();
         let volume = volume.clone();
-        match random.below(22) {
+        match random.below(24) {
             0..4 => {
                 self.deliveries += 1;
                 let (number, body_number) = (self.deliveries, random.below(BODIES));
@@ -297,6 +297,43 @@ impl Model {
                     answer(appended, |done| Answer::Appended(done.modseq, done.uids))
                 };
                 (Answer::Appended(mailbox.modseq, added), Box::pin(work))
+            }
+            22.. => {
+                let (number, flags) = (random.below(BODIES), random.flags());
+                let replaced = uids[0];
+                let message = AppendMessage {
+                    body: AppendBody::Finished(blob(&volume, &body(number)).await),
+                    flags: flags.clone(),
+                    internal_date_ms: 7,
+                };
+                let expected = if self.mailboxes[&at].messages.contains_key(&replaced) {
+                    let target = self.mailboxes.get_mut(&to).unwrap();
+                    target.modseq += 1;
+                    let modseq = target.modseq;
+                    let added = target.add(Message {
+                        flags: flags.system,
+                        keywords: flags.keywords.into_iter().collect(),
+                        modseq,
+                        date_ms: 7,
+                        body: number,
+                        delivered: false,
+                    });
+                    let source = self.mailboxes.get_mut(&at).unwrap();
+                    source.remove(&[replaced]);
+                    Answer::Copied(modseq, source.modseq, vec![(replaced, added)])
+                } else {
+                    Answer::Refused(Refusal::NoMessage)
+                };
+                let work = async move {
+                    let done = volume
+                        .replace(ANN, E1, (id, replaced), to_id, message)
+                        .await;
+                    answer(done, |done| {
+                        let pair = (replaced, done.uids[0]);
+                        Answer::Copied(done.modseq, done.replaced_modseq, vec![pair])
+                    })
+                };
+                (expected, Box::pin(work))
             }
             7..10 => {
                 let leave = random.below(2) == 0;
