@@ -152,8 +152,8 @@ impl<'a> Session<'a> {
     }
 
     /// Answers the login and serves the session to its end.
-    pub(crate) async fn run(mut self, tag: &str, registration: &mut Registration) -> SessionEnd {
-        capability::tell_login(&mut self, tag);
+    pub(crate) async fn run(&mut self, tag: &str, registration: &mut Registration) -> SessionEnd {
+        capability::tell_login(self, tag);
         match self.drive(registration).await {
             Ok(end) => end,
             Err(cut) => SessionEnd::Cut(cut),
@@ -174,6 +174,8 @@ impl<'a> Session<'a> {
                     if framer.is_between_commands() && !self.out.is_empty() {
                         self.renew(&mut framer);
                     }
+                    // Nothing is kept of what was read while there is no more to read.
+                    drop(arrived);
                     self.wait(&framer, registration).await?
                 }
                 // Apart, so that a session that waits does not hold the room of every verb.
@@ -181,7 +183,7 @@ impl<'a> Session<'a> {
             };
             if let Some(end) = end {
                 // What the client does not take now, it does not get.
-                self.flush().await?;
+                Box::pin(self.flush()).await?;
                 return Ok(end);
             }
         }

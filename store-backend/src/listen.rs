@@ -40,7 +40,7 @@ struct UserListener {
 
 /// A session that opened, here or on the sibling where the user lives.
 enum Home {
-    Here(Box<Opened>, SessionOpen),
+    Here(Box<Opened>),
     There(Session),
 }
 
@@ -123,11 +123,30 @@ struct Front {
 
 impl Front {
     async fn serve(self: Arc<Self>, socket: TcpStream, client: SocketAddr) {
+        // In boxes of their own, or every session would hold the room of its login.
+        let Some(logged_in) = Box::pin(self.let_in(socket, client)).await else {
+            return;
+        };
+        match logged_in.session {
+            Home::Here(opened) => {
+                let stall = self.backend.config.limits.stall();
+                let user = User::direct(logged_in.stream, logged_in.leftover, stall);
+                Arc::clone(&self.backend).run_session(opened, user).await;
+            }
+            Home::There(_) => Box::pin(self.relay(logged_in)).await,
+        }
+    }
+
+    /// TLS and login; nothing when the user did not come so far.
+    async fn let_in(&self, socket: TcpStream, client: SocketAddr) -> Option<LoggedIn<Home>> {
         let stream = match &self.implicit_tls {
             Some(tls) => {
                 match UserStream::implicit_tls(socket, tls, self.options.login_timeout).await {
                     Ok(stream) => stream,
-                    Err(error) => return debug!(%client, %error, "tls handshake failed"),
+                    Err(error) => {
+                        debug!(%client, %error, "tls handshake failed");
+                        return None;
+                    }
                 }
             }
             None => UserStream::plain(socket),
@@ -143,43 +162,39 @@ impl Front {
                     .await
             }
         };
+        if let Err(ended) = &logged_in {
+            debug!(%client, service = self.options.service.as_str(), %ended, "no login");
+        }
+        logged_in.ok()
+    }
+
+    /// Copies for a user who lives on a sibling.
+    async fn relay(&self, logged_in: LoggedIn<Home>) {
         let LoggedIn {
             stream,
-            session,
+            session: Home::There(session),
             leftover,
             facts,
             login,
-        } = match logged_in {
-            Ok(logged_in) => logged_in,
-            Err(ended) => {
-                return debug!(%client, service = self.options.service.as_str(), %ended, "no login");
-            }
+        } = logged_in
+        else {
+            return;
         };
         let limits = &self.backend.config.limits;
-        match session {
-            Home::Here(opened, open) => {
-                let user = User::direct(stream, leftover, limits.stall());
-                self.backend.run_session(*opened, user, &open).await;
-            }
-            Home::There(session) => {
-                // The session's own idle limit is shorter and comes with a word to the user.
-                let idle_max = Duration::from_secs(
-                    limits.pop3_idle_s.max(limits.imap_idle_s) + limits.stall_s,
-                );
-                let relayed =
-                    relay(stream, leftover, session, idle_max, &self.backend.shutdown).await;
-                info!(
-                    service = facts.service.as_str(),
-                    account = %login.account,
-                    home = %login.home.backend,
-                    client = %facts.client,
-                    from_user = relayed.from_user,
-                    to_user = relayed.to_user,
-                    end = relayed.end.as_str(),
-                    "relayed session ended"
-                );
-            }
-        }
+        // The session's own idle limit is shorter and comes with a word to the user.
+        let idle_max =
+            Duration::from_secs(limits.pop3_idle_s.max(limits.imap_idle_s) + limits.stall_s);
+        let relayed = relay(stream, leftover, session, idle_max, &self.backend.shutdown).await;
+        info!(
+            service = facts.service.as_str(),
+            account = %login.account,
+            home = %login.home.backend,
+            client = %facts.client,
+            from_user = relayed.from_user,
+            to_user = relayed.to_user,
+            end = relayed.end.as_str(),
+            "relayed session ended"
+        );
     }
 
     async fn log_in<D: LoginDialogue>(
@@ -218,8 +233,8 @@ impl Front {
             trace_id: trace_id(),
         };
         if login.home.backend == self.backend.name {
-            return match self.backend.open_session(&open).await {
-                Ok(opened) => Ok(Home::Here(Box::new(opened), open)),
+            return match self.backend.open_session(open).await {
+                Ok(opened) => Ok(Home::Here(opened)),
                 Err(SessionRefusal::Account(
                     AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
                 )) => Err(OpenError::LookAgain),

@@ -15,8 +15,8 @@ use axum::response::Response;
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{LinkBody, Problem, require};
-use directory_api::Service;
 use directory_api::grant::{Grant, GrantError};
+use directory_api::{AccountId, Epoch, LoginName, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
 use store_api::session::SessionOpen;
@@ -67,9 +67,21 @@ pub(crate) enum SessionEnd {
 
 /// A session that may begin: nothing has been said to the user yet.
 pub(crate) struct Opened {
-    grant: Grant,
+    facts: Facts,
     registration: Registration,
     start: Start,
+}
+
+/// Whose session it is. What else the grant says is of no use once it was verified.
+struct Facts {
+    service: Service,
+    account: AccountId,
+    epoch: Epoch,
+    has_quota: bool,
+    login_name: LoginName,
+    client: String,
+    tls: Option<String>,
+    trace_id: String,
 }
 
 enum Start {
@@ -91,34 +103,54 @@ pub(crate) async fn serve(
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
     let mut decoder = Decoder::default();
     let open: SessionOpen = first_frame(&mut body, &mut decoder).await?;
-    let opened = backend.open_session(&open).await.map_err(Problem::from)?;
+    let opened = backend.open_session(open).await.map_err(Problem::from)?;
     let (sender, answer) = LinkBody::channel(WINDOW_PIECES);
     let user = User::framed(body, decoder, sender, backend.config.limits.stall());
-    let serving = Arc::clone(&backend);
-    backend
-        .shutdown
-        .spawn(async move { serving.run_session(opened, user, &open).await });
+    let serving = Arc::clone(&backend).run_session(opened, user);
+    backend.shutdown.spawn(serving);
     Ok(Response::new(Body::new(answer)))
 }
 
 impl Backend {
     /// Decides whether the session may begin. Nothing is said to the user here.
-    pub(crate) async fn open_session(&self, open: &SessionOpen) -> Result<Opened, SessionRefusal> {
-        let opened = self.admit(open).await;
-        if let Err(refusal) = &opened {
-            metrics::session_refused(open.service, refusal.code());
-            warn!(
-                trace_id = open.trace_id,
-                service = open.service.as_str(),
-                client = open.client,
-                why = refusal.code(),
-                "session refused"
-            );
+    pub(crate) async fn open_session(
+        &self,
+        open: SessionOpen,
+    ) -> Result<Box<Opened>, SessionRefusal> {
+        let opened = self.admit(&open).await;
+        match opened {
+            Ok((grant, registration, start)) => Ok(Box::new(Opened {
+                facts: Facts {
+                    service: grant.service,
+                    account: grant.account,
+                    epoch: grant.epoch,
+                    has_quota: grant.quota.is_limited(),
+                    login_name: grant.login_name,
+                    client: open.client,
+                    tls: open.tls,
+                    trace_id: open.trace_id,
+                },
+                registration,
+                start,
+            })),
+            Err(refusal) => {
+                metrics::session_refused(open.service, refusal.code());
+                warn!(
+                    trace_id = open.trace_id,
+                    service = open.service.as_str(),
+                    client = open.client,
+                    why = refusal.code(),
+                    "session refused"
+                );
+                Err(refusal)
+            }
         }
-        opened
     }
 
-    async fn admit(&self, open: &SessionOpen) -> Result<Opened, SessionRefusal> {
+    async fn admit(
+        &self,
+        open: &SessionOpen,
+    ) -> Result<(Grant, Registration, Start), SessionRefusal> {
         let grant = self.verify(&open.grant).await?;
         if grant.service != open.service {
             return Err(SessionRefusal::Service);
@@ -128,16 +160,15 @@ impl Backend {
             .limit_account(grant.account, grant.epoch, grant.quota)
             .await?;
         let start = match grant.service {
-            Service::Pop3 => Start::Pop3(self.pop3(&grant).snapshot().await?),
+            Service::Pop3 => {
+                let pop3 = self.pop3(grant.account, grant.epoch);
+                Start::Pop3(pop3.snapshot().await?)
+            }
             Service::Imap => Start::Imap {
                 tag: open.tag.clone().ok_or(SessionRefusal::Service)?,
             },
         };
-        Ok(Opened {
-            grant,
-            registration,
-            start,
-        })
+        Ok((grant, registration, start))
     }
 
     /// A key that is not known may be newer than the last announcement: the directory is asked once.
@@ -151,62 +182,90 @@ impl Backend {
         verdict.map_err(SessionRefusal::Grant)
     }
 
-    fn pop3<'a>(&'a self, grant: &Grant) -> Pop3<'a> {
+    fn pop3(&self, account: AccountId, epoch: Epoch) -> Pop3<'_> {
         Pop3 {
             volume: &self.volume,
-            account: grant.account,
-            epoch: grant.epoch,
+            account,
+            epoch,
             idle: Duration::from_secs(self.config.limits.pop3_idle_s),
             may_write: self.may_write(),
         }
     }
 
-    /// Serves the session to its end and logs one line.
-    pub(crate) async fn run_session(&self, opened: Opened, mut user: User, open: &SessionOpen) {
-        let Opened {
-            grant,
-            mut registration,
-            start,
-        } = opened;
-        let began = Instant::now();
-        let _open = metrics::SessionGauge::enter(grant.service);
-        let end = match start {
-            Start::Pop3(maildrop) => {
-                self.pop3(&grant)
-                    .run(&mut user, maildrop, &mut registration)
-                    .await
-            }
-            Start::Imap { tag } => {
-                let service = imap::Service {
-                    volume: &self.volume,
-                    idle: Duration::from_secs(self.config.limits.imap_idle_s),
-                    stall: self.config.limits.stall(),
-                    message_size_max_bytes: self.config.limits.message_size_max_bytes,
-                    quota_warning_percent: Some(self.config.limits.quota_warning_percent)
-                        .filter(|_| grant.quota.is_limited()),
-                    may_write: self.may_write(),
-                    about: &self.config.about,
-                };
-                imap::Session::new(service, &mut user, grant.account, grant.epoch)
-                    .run(&tag, &mut registration)
-                    .await
-            }
-        };
-        // Gone from the registry first: whoever froze the account waits for that, not for the peer.
-        drop(registration);
-        let (from_user, to_user) = user.offsets();
-        if !matches!(end, SessionEnd::Cut(_)) {
-            // A peer that is gone already does not hear the end; nothing follows from that.
-            let _ = user.finish().await;
+    fn imap(&self, has_quota: bool) -> imap::Service<'_> {
+        imap::Service {
+            volume: &self.volume,
+            idle: Duration::from_secs(self.config.limits.imap_idle_s),
+            stall: self.config.limits.stall(),
+            message_size_max_bytes: self.config.limits.message_size_max_bytes,
+            quota_warning_percent: Some(self.config.limits.quota_warning_percent)
+                .filter(|_| has_quota),
+            may_write: self.may_write(),
+            about: &self.config.about,
         }
-        metrics::session_ended(grant.service, end.label());
+    }
+
+    /// Serves the session to its end and logs one line.
+    ///
+    /// Its size is what a session costs that waits, times all of them: what is large and lives shorter, or is
+    /// not of every session, has a box of its own.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn holds what it was given twice"
+    )]
+    pub(crate) fn run_session(
+        self: Arc<Self>,
+        opened: Box<Opened>,
+        mut user: User,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let Opened {
+                facts,
+                mut registration,
+                start,
+            } = *opened;
+            let Facts {
+                account,
+                epoch,
+                has_quota,
+                ..
+            } = facts;
+            let began = Instant::now();
+            let _open = metrics::SessionGauge::enter(facts.service);
+            let end = match start {
+                Start::Pop3(maildrop) => {
+                    let pop3 = self.pop3(account, epoch);
+                    Box::pin(pop3.run(&mut user, maildrop, &mut registration)).await
+                }
+                Start::Imap { tag } => {
+                    let service = self.imap(has_quota);
+                    let session = imap::Session::new(service, &mut user, account, epoch);
+                    let mut session = Box::new(session);
+                    session.run(&tag, &mut registration).await
+                }
+            };
+            // Gone from the registry first: whoever froze the account waits for that, not for the peer.
+            drop(registration);
+            let (from_user, to_user) = user.offsets();
+            if !matches!(end, SessionEnd::Cut(_)) {
+                // A peer that is gone already does not hear the end; nothing follows from that.
+                let _ = Box::pin(user.finish()).await;
+            }
+            facts.log(began, (from_user, to_user), end);
+        }
+    }
+}
+
+impl Facts {
+    fn log(&self, began: Instant, (from_user, to_user): (u64, u64), end: SessionEnd) {
+        metrics::session_ended(self.service, end.label());
         info!(
-            trace_id = open.trace_id,
-            service = grant.service.as_str(),
-            account = %grant.account,
-            login_name = %grant.login_name,
-            client = open.client,
-            tls = open.tls.as_deref().unwrap_or("none"),
+            trace_id = self.trace_id,
+            service = self.service.as_str(),
+            account = %self.account,
+            login_name = %self.login_name,
+            client = self.client,
+            tls = self.tls.as_deref().unwrap_or("none"),
             from_user,
             to_user,
             seconds = began.elapsed().as_secs_f64(),
@@ -228,5 +287,23 @@ impl SessionEnd {
             Self::Cut(Cut::Stalled) => "stalled",
             Self::Cut(Cut::Malformed) => "malformed",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task_size<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand users wait at once. What a session allocates besides is measured from outside.
+    #[test]
+    fn a_session_that_waits_is_small() {
+        let task = task_size(Backend::run_session);
+        assert!(task <= 1_792, "{task} octets of task");
+        let session = size_of::<imap::Session<'static>>();
+        assert!(session <= 512, "{session} octets of session");
     }
 }

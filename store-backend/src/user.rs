@@ -111,8 +111,12 @@ impl User {
 
     /// Tells how many octets of [`pending`](Self::pending) were taken.
     pub(crate) fn took(&mut self, octets: usize) {
-        self.pending.advance(octets);
         self.from_user += octets as u64;
+        match octets == self.pending.len() {
+            // Also empty they would hold the whole of what was read from the link, a piece of it for each session.
+            true => self.pending = Bytes::new(),
+            false => self.pending.advance(octets),
+        }
     }
 
     /// Octets taken from the user and given to the user.

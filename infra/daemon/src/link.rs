@@ -7,6 +7,7 @@ mod body;
 mod client;
 mod connection;
 mod problem;
+mod queue;
 mod server;
 
 pub use body::{BodySender, Cut, Gone, LinkBody, next_data};

@@ -124,7 +124,8 @@ pub async fn accept_each_or<H, F, R, G>(
         };
         _ = socket.set_nodelay(true);
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-            let session = handle(socket, from);
+            // In a box, because a task that awaits what it was given holds it twice.
+            let session = Box::pin(handle(socket, from));
             shutdown.spawn(async move {
                 session.await;
                 drop(slot);

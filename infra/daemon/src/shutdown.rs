@@ -67,6 +67,8 @@ impl Shutdown {
             return self.tasks.spawn(task);
         }
         let counted: Vec<_> = self.ancestors.iter().map(TaskTracker::token).collect();
+        // In a box, because a task that awaits what it was given holds it twice.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             let _counted = counted;
             task.await

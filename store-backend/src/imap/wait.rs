@@ -21,7 +21,10 @@ impl Session<'_> {
         framer: &Framer,
         registration: &mut Registration,
     ) -> Result<Option<SessionEnd>, Cut> {
-        self.flush().await?;
+        if !self.out.is_empty() {
+            // In a box of its own, for it is larger than all that is waited for below.
+            Box::pin(self.flush()).await?;
+        }
         let is_between = framer.is_between_commands();
         let (began, octets) = self.arriving;
         let deadline = match is_between {

@@ -2,19 +2,17 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
 
-use super::LinkError;
+use super::{
+    LinkError,
+    queue::{End, Feeder, Taker, queue},
+};
 
 /// A request's or response's body. Works with [`Link::send`](super::Link::send) and as `axum::body::Body::new(body)`.
 #[derive(Debug)]
@@ -23,10 +21,7 @@ pub struct LinkBody(Inner);
 #[derive(Debug)]
 enum Inner {
     Full(Bytes),
-    Fed {
-        chunks: mpsc::Receiver<Bytes>,
-        finished: Arc<AtomicBool>,
-    },
+    Fed(Taker),
 }
 
 impl LinkBody {
@@ -45,13 +40,8 @@ impl LinkBody {
     /// Makes a body that is fed while it is sent; at most `capacity` chunks (at least one) wait to be taken.
     #[must_use]
     pub fn channel(capacity: usize) -> (BodySender, Self) {
-        let (sender, chunks) = mpsc::channel(capacity.max(1));
-        let finished = Arc::new(AtomicBool::new(false));
-        let body = Self(Inner::Fed {
-            chunks,
-            finished: Arc::clone(&finished),
-        });
-        (BodySender { sender, finished }, body)
+        let (feeder, taker) = queue(capacity.max(1));
+        (BodySender(feeder), Self(Inner::Fed(taker)))
     }
 }
 
@@ -66,11 +56,10 @@ impl Body for LinkBody {
         match &mut self.0 {
             Inner::Full(octets) if octets.is_empty() => Poll::Ready(None),
             Inner::Full(octets) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(octets))))),
-            Inner::Fed { chunks, finished } => chunks.poll_recv(cx).map(|chunk| match chunk {
-                Some(chunk) => Some(Ok(Frame::data(chunk))),
-                // `finish` stores before the channel closes, so that its word is seen here.
-                None if finished.load(Ordering::Acquire) => None,
-                None => Some(Err(Cut::Sender)),
+            Inner::Fed(taker) => taker.poll_take(cx).map(|chunk| match chunk {
+                Ok(chunk) => Some(Ok(Frame::data(chunk))),
+                Err(End::Finished) => None,
+                Err(End::Cut) => Some(Err(Cut::Sender)),
             }),
         }
     }
@@ -82,17 +71,14 @@ impl Body for LinkBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Full(octets) => SizeHint::with_exact(octets.len() as u64),
-            Inner::Fed { .. } => SizeHint::default(),
+            Inner::Fed(_) => SizeHint::default(),
         }
     }
 }
 
 /// Feeds a body. Dropped without [`finish`](Self::finish), it resets the stream: the receiver sees a cut.
 #[derive(Debug)]
-pub struct BodySender {
-    sender: mpsc::Sender<Bytes>,
-    finished: Arc<AtomicBool>,
-}
+pub struct BodySender(Feeder);
 
 impl BodySender {
     /// Hands over a chunk, waiting while the receiver is slower. Cancelling the wait sends nothing.
@@ -100,17 +86,17 @@ impl BodySender {
     /// # Errors
     /// `Gone` when nobody takes the body any more: the stream was reset or answered, or the connection is lost.
     pub async fn send(&self, chunk: Bytes) -> Result<(), Gone> {
-        self.sender.send(chunk).await.map_err(|_| Gone)
+        self.0.feed(chunk).await
     }
 
     /// Ends the body cleanly; what was handed over is still sent.
     pub fn finish(self) {
-        self.finished.store(true, Ordering::Release);
+        self.0.finish();
     }
 
     /// Waits until nobody takes the body any more. Safe in `select!`.
     pub async fn gone(&self) {
-        self.sender.closed().await;
+        self.0.gone().await;
     }
 }
 

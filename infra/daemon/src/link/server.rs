@@ -81,7 +81,9 @@ async fn converse(tls: TlsStream<TcpStream>, peer: Peer, router: Router, ending:
     let who = peer.to_string();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        let answer = router.clone().call(request);
+        // In a box: the stream's task keeps the room of its handler as long as the answer's body goes on, which for
+        // an idle user is half an hour.
+        let answer = Box::pin(router.clone().call(request));
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
