@@ -79,9 +79,14 @@ fn with(limit: &str) -> impl Iterator<Item = &str> {
 
 /// ENABLE: what was asked for and is advertised; the rest is passed over.
 pub(super) fn enable(session: &mut Session<'_>, wanted: &[Enable]) -> Result<Reply, Failure> {
+    let before = session.state.enabled;
     let mut switched_on = Vec::new();
-    for one in wanted {
-        if ADVERTISED.contains(&one.name()) && session.state.enabled.enable(*one) {
+    for one in wanted.iter().filter(|one| ADVERTISED.contains(&one.name())) {
+        session.state.enabled.enable(*one);
+        // What was asked for is told, also CONDSTORE behind the QRESYNC that implies it: imapflow believes no more
+        // than what ENABLED names.
+        let mut fresh = before;
+        if fresh.enable(*one) && !switched_on.contains(&one.name()) {
             switched_on.push(one.name());
         }
     }
