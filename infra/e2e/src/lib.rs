@@ -7,6 +7,7 @@
     reason = "everything here is for tests, where a panic is the verdict"
 )]
 
+pub mod foreign;
 pub mod imap;
 pub mod pop3;
 pub mod ports;

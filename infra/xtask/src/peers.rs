@@ -1,4 +1,5 @@
-//! `cargo xtask peers`: our system against other people's programs, which are installed from Debian first.
+//! `cargo xtask peers`: our system against other people's programs, which are installed from Debian first; libraries
+//! that it lacks come from their language's own registry into the target folder.
 //!
 //! A peer test is an integration test of the package `e2e`, `infra/e2e/tests/peers_<name>.rs`, behind the feature
 //! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler.
@@ -11,6 +12,9 @@ use crate::report::Report;
 use crate::tree::Tree;
 
 mod debian;
+mod library;
+
+use library::{Language, Library};
 
 /// One test with other people's programs.
 pub(crate) struct Peer {
@@ -19,6 +23,8 @@ pub(crate) struct Peer {
     title: &'static str,
     /// Debian packages it needs; each has a row in [`debian::PACKAGES`].
     packages: &'static [&'static str],
+    /// What Debian does not have.
+    library: Option<Library>,
 }
 
 pub(crate) const PEERS: &[Peer] = &[
@@ -26,26 +32,52 @@ pub(crate) const PEERS: &[Peer] = &[
         name: "curl",
         title: "curl sends by SMTP and reads by POP3",
         packages: &["curl", "zstd"],
+        library: None,
     },
     Peer {
         name: "swaks",
         title: "swaks walks through SMTP and LMTP dialogues",
         packages: &["swaks"],
+        library: None,
     },
     Peer {
         name: "postfix",
         title: "Postfix feeds us by LMTP and SMTP",
         packages: &["postfix", "libsasl2-modules"],
+        library: None,
     },
     Peer {
         name: "fetchmail",
         title: "fetchmail empties a mailbox by POP3",
         packages: &["fetchmail"],
+        library: None,
     },
     Peer {
         name: "mbsync",
         title: "mbsync keeps Maildir folders and ours the same",
         packages: &["isync", "zstd"],
+        library: None,
+    },
+    Peer {
+        name: "imapclient",
+        title: "Python's IMAPClient does all it can",
+        packages: &["python3-venv", "zstd"],
+        library: Some(Library {
+            language: Language::Python,
+            name: "IMAPClient",
+            version: "3.0.1",
+        }),
+    },
+    Peer {
+        name: "imapflow",
+        title: "Node's imapflow does all it can",
+        packages: &["nodejs", "npm", "zstd"],
+        library: Some(Library {
+            language: Language::Node,
+            name: "imapflow",
+            // The last one whose parts all run on the Node that Debian 12 has.
+            version: "1.0.190",
+        }),
     },
 ];
 
@@ -79,7 +111,12 @@ pub(crate) fn run(tree: &Tree, only: Option<&str>) -> Result<bool, Box<dyn Error
         report.step(peer.name, peer.title, || {
             match skip(peer, &tree.files, &absent) {
                 Some(why) => Ok(vec![why]),
-                None => test(tree, peer),
+                None => {
+                    if let Some(library) = &peer.library {
+                        library.provide(tree, peer.name)?;
+                    }
+                    test(tree, peer)
+                }
             }
         });
     }

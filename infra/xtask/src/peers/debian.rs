@@ -1,4 +1,5 @@
-//! Packages from Debian: what is missing is installed without questions and without starting a daemon.
+//! Packages from Debian: what does not work yet is installed without questions and without starting a daemon.
+//! A program that is there from elsewhere stays.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -35,8 +36,20 @@ pub(super) const PACKAGES: &[Package] = &[
         probe: &["sh", "-c", "ls /usr/lib/*/sasl2/libplain.so"],
     },
     Package {
+        name: "nodejs",
+        probe: &["node", "--version"],
+    },
+    Package {
+        name: "npm",
+        probe: &["npm", "--version"],
+    },
+    Package {
         name: "postfix",
         probe: &["postconf", "-d", "mail_version"],
+    },
+    Package {
+        name: "python3-venv",
+        probe: &["python3", "-c", "import ensurepip, sys; print(sys.version)"],
     },
     Package {
         name: "swaks",
@@ -63,7 +76,7 @@ pub(super) fn provide<'a>(
     let missing: Vec<&str> = needed
         .iter()
         .copied()
-        .filter(|name| !is_installed(tree, name))
+        .filter(|name| probe(tree, name).is_err())
         .collect();
     if !missing.is_empty()
         && let Err(error) = install(tree, &missing)
@@ -81,14 +94,6 @@ pub(super) fn provide<'a>(
         }
     }
     (findings, absent)
-}
-
-fn is_installed(tree: &Tree, name: &str) -> bool {
-    let status = tree.output(
-        "dpkg-query",
-        &["--show", "--showformat", "${db:Status-Status}", name],
-    );
-    status.is_ok_and(|status| status == "installed")
 }
 
 fn probe(tree: &Tree, name: &str) -> Result<String, Box<dyn Error>> {
