@@ -71,6 +71,8 @@ daemon::settings! {
         pub stall_timeout_s: u64 = 10,
         /// Seconds from the final dot to the reply, at most.
         pub commit_timeout_s: u64 = 30,
+        /// Whether mail for a full account is refused for good (552) or until later (452).
+        pub over_quota_is_permanent: bool = false,
         /// Bodies up to this size stay in memory until the reply, to be sent once more when a home has moved.
         pub retry_body_max_bytes: u64 = 256 << 10,
     }

@@ -14,6 +14,7 @@ use directory_api::{ChangeNumber, ClientOptions, DirectoryClient};
 use mail_proto::Address;
 use mail_proto::smtp::{self, Mode};
 use store_api::Backends;
+use store_api::room::Rooms;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) postmaster: Address,
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
+    pub(crate) rooms: Rooms,
     pub(crate) tls: Option<PublicTls>,
     pub(crate) limits: Limits,
 }
@@ -94,6 +96,7 @@ impl Frontend {
                 postmaster,
                 directory,
                 backends,
+                rooms: Rooms::default(),
                 tls,
                 limits: config.limits,
             }),

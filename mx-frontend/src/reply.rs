@@ -19,6 +19,11 @@ pub(crate) enum RecipientRefusal {
     BackendAway,
     /// The transaction reaches as many accounts as it may.
     TooManyAccounts,
+    /// Every account it leads to is full.
+    OverQuota {
+        /// By setting: 552 instead of 452.
+        for_good: bool,
+    },
 }
 
 impl RecipientRefusal {
@@ -31,6 +36,7 @@ impl RecipientRefusal {
             Self::DirectoryAway => "directory_away",
             Self::BackendAway => "backend_away",
             Self::TooManyAccounts => "too_many_accounts",
+            Self::OverQuota { .. } => "over_quota",
         }
     }
 
@@ -54,6 +60,14 @@ impl RecipientRefusal {
             Self::TooManyAccounts => {
                 Reply::new(452, (4, 5, 3), "too many recipients in one transaction")
             }
+            Self::OverQuota { for_good: true } => {
+                Reply::new(552, (5, 2, 2), "recipient's mailbox is full")
+            }
+            Self::OverQuota { for_good: false } => Reply::new(
+                452,
+                (4, 2, 2),
+                "recipient's mailbox is full, try again later",
+            ),
         }
     }
 }
@@ -124,10 +138,12 @@ mod tests {
     #[test]
     fn trouble_of_ours_is_temporary_and_only_the_senders_mistakes_are_final() {
         use RecipientRefusal::*;
-        for refusal in [UnknownUser, RelayDenied, BadAddress] {
+        let full = OverQuota { for_good: true };
+        for refusal in [UnknownUser, RelayDenied, BadAddress, full] {
             assert_eq!(refusal.reply().code / 100, 5, "{}", refusal.code());
         }
-        for refusal in [DirectoryAway, BackendAway, TooManyAccounts] {
+        let full = OverQuota { for_good: false };
+        for refusal in [DirectoryAway, BackendAway, TooManyAccounts, full] {
             assert_eq!(refusal.reply().code / 100, 4, "{}", refusal.code());
         }
         use Short::*;
@@ -148,6 +164,8 @@ mod tests {
             DirectoryAway,
             BackendAway,
             TooManyAccounts,
+            OverQuota { for_good: false },
+            OverQuota { for_good: true },
         ];
         use Closing::*;
         let closings = [Draining, Idle, TooSlow, TooManyConnections];

@@ -9,6 +9,7 @@ use directory_api::BackendName;
 use directory_api::client::DirectoryClient;
 use directory_api::grant::GrantVerifier;
 use store_api::Backends;
+use store_api::room::Rooms;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
@@ -26,6 +27,8 @@ pub(crate) struct Backend {
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
     pub(crate) grants: GrantVerifier,
+    /// What siblings said of their accounts.
+    pub(crate) rooms: Rooms,
     pub(crate) sessions: Sessions,
     pub(crate) pulls: Pulls,
     pub(crate) public_tls: Option<PublicTls>,

@@ -81,6 +81,8 @@ daemon::settings! {
         pub message_size_max_bytes: u64 = 50 * 1024 * 1024,
         /// Per cent of an account's quota from which IMAP clients are warned and the log has a line.
         pub quota_warning_percent: u8 = 90,
+        /// Whether LMTP refuses mail for a full account for good (552) or until later (452).
+        pub over_quota_is_permanent: bool = false,
         /// Recipients of one transaction.
         pub recipients_max: usize = 1000,
         /// Connections of LMTP at once.

@@ -23,6 +23,7 @@ mod metrics;
 mod outcome;
 mod pop3;
 mod refusal;
+mod room;
 mod run;
 mod session;
 mod sessions;

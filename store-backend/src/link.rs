@@ -11,18 +11,19 @@ use bytes::Bytes;
 use daemon::link::{Problem, next_data};
 use serde::de::DeserializeOwned;
 use store_api::frame::{Decoder, Event, Kind};
-use store_api::{deliver as deliver_api, session as session_api};
+use store_api::{deliver as deliver_api, room as room_api, session as session_api};
 use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{deliver, session, transfer};
+use crate::{deliver, room, session, transfer};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
     Router::new()
         .route(deliver_api::PATH, post(deliver::serve))
         .route(session_api::PATH, post(session::serve))
+        .route(room_api::PATH, post(room::serve))
         .merge(transfer::routes())
         .with_state(backend)
 }

@@ -109,6 +109,15 @@ impl Connection {
                             );
                             self.server.refuse(full);
                         }
+                        Some(transaction)
+                            if self
+                                .backend
+                                .are_full(&found.homes, transaction.declared_octets())
+                                .await =>
+                        {
+                            let for_good = self.backend.config.limits.over_quota_is_permanent;
+                            self.server.refuse(over_quota(for_good));
+                        }
                         transaction => {
                             if let Some(transaction) = transaction {
                                 transaction.add(found);
@@ -218,6 +227,14 @@ async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
                 "directory does not answer, try again later",
             ))
         }
+    }
+}
+
+/// RFC 3463 X.2.2. Temporary by default: the owner may make room while the sender tries.
+fn over_quota(for_good: bool) -> Reply {
+    match for_good {
+        true => Reply::new(552, (5, 2, 2), "mailbox is full"),
+        false => Reply::new(452, (4, 2, 2), "mailbox is full, try again later"),
     }
 }
 

@@ -16,6 +16,7 @@ use directory_api::grant::GrantVerifier;
 use directory_api::{BackendName, NameError, VolumeName};
 use durable::RealDisk;
 use store_api::Backends;
+use store_api::room::Rooms;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -133,6 +134,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let backend = Arc::new(Backend {
         backends: Backends::new(Arc::clone(&identity), directory.clone()),
         grants: GrantVerifier::new(now_ms()),
+        rooms: Rooms::default(),
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
         keys_asked: Mutex::default(),

@@ -1,13 +1,14 @@
 //! The back-end's contract for the other tiers, and the client that speaks it.
 //!
-//! Three conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]), a
-//! user's session ([`session`]) and a move ([`transfer`]). Bodies with mail in them are framed
+//! Four conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
+//! the question before it ([`room`]), a user's session ([`session`]) and a move ([`transfer`]). Bodies with mail in them are framed
 //! ([`frame`]), so that an end is always said and never guessed from a closed stream.
 //! This package never stores mail and never parses it.
 
 pub mod backends;
 pub mod deliver;
 pub mod frame;
+pub mod room;
 pub mod session;
 pub mod transfer;
 

@@ -51,6 +51,13 @@ pub(super) async fn add(
         })?;
         envelope.links.push((backend.clone(), link));
     }
+    // Once RCPT said yes, quota refuses nothing (DESIGN §6).
+    let declared = envelope.mail.size;
+    let rooms = shared.rooms.are_full(&shared.backends, &located, declared);
+    if rooms.await {
+        let for_good = shared.limits.over_quota_is_permanent;
+        return Err(RecipientRefusal::OverQuota { for_good });
+    }
     envelope.timeline.charge(Stage::Connect, Instant::now());
     let added = envelope.recipients.add(address, located);
     added.map_err(|_| RecipientRefusal::TooManyAccounts)

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use directory_api::{
 use mx_frontend::{Config, Frontend, Limits};
 use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome};
 use store_api::frame::{Decoder, Event, Kind};
+use store_api::room::{Room, RoomRequest};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -198,6 +200,16 @@ impl PlayedDirectory {
             .insert(address.into(), located.collect());
     }
 
+    /// Limits the account to which a known address leads.
+    pub(crate) fn limit(&self, address: &str, octets: u64) {
+        let mut known = self.known.lock().unwrap();
+        known.addresses.get_mut(address).unwrap()[0].quota = Quota {
+            octets: Some(octets),
+            messages: None,
+            as_of: ChangeNumber(1),
+        };
+    }
+
     pub(crate) fn add_backend(&self, name: &str, address: SocketAddr) {
         let backend = Backend {
             name: BackendName::new(name).unwrap(),
@@ -358,6 +370,11 @@ impl PlayedBackend {
         }
     }
 
+    /// How often it was asked for an account's room.
+    pub(crate) fn rooms_asked(&self) -> usize {
+        self.stage.rooms_asked.load(Ordering::Relaxed)
+    }
+
     /// Whether everything that was seen has been taken.
     pub(crate) fn saw_nothing_more(&mut self) -> bool {
         self.seen.try_recv().is_err()
@@ -368,6 +385,7 @@ impl PlayedBackend {
 struct Stage {
     plays: Arc<Mutex<VecDeque<Play>>>,
     seen: UnboundedSender<Seen>,
+    rooms_asked: Arc<AtomicUsize>,
 }
 
 impl Stage {
@@ -377,6 +395,7 @@ impl Stage {
             Self {
                 plays: Arc::default(),
                 seen,
+                rooms_asked: Arc::default(),
             },
             receiver,
         )
@@ -385,8 +404,16 @@ impl Stage {
     fn router(&self) -> Router {
         Router::new()
             .route(store_api::deliver::PATH, post(deliver))
+            .route(store_api::room::PATH, post(room))
             .with_state(self.clone())
     }
+}
+
+/// Half of what the account may hold is used.
+async fn room(State(stage): State<Stage>, Json(request): Json<RoomRequest>) -> Json<Room> {
+    stage.rooms_asked.fetch_add(1, Ordering::Relaxed);
+    let used = request.quota.octets.unwrap() / 2;
+    Json(Room::left(&request.quota, 0, used))
 }
 
 /// Tells of a stream that ended without a commit, however its handler ended.

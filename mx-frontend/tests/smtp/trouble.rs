@@ -29,6 +29,48 @@ async fn unknown_users_and_foreign_domains_are_refused_and_the_session_goes_on()
 }
 
 #[tokio::test]
+async fn a_full_mailbox_is_deferred_at_rcpt_or_refused_by_setting_and_asked_of_its_home_once() {
+    for (over_quota_is_permanent, refusal) in [(false, "452 4.2.2"), (true, "552 5.2.2")] {
+        let limits = Limits {
+            over_quota_is_permanent,
+            ..Limits::default()
+        };
+        let world = World::start(limits).await;
+        let b1 = world.backend("b1").await;
+        world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+        world.directory.add("bob@example.test", &[(2, "b1", 1)]);
+        world
+            .directory
+            .add("both@example.test", &[(1, "b1", 1), (2, "b1", 1)]);
+        for address in ["ann@example.test", "both@example.test"] {
+            world.directory.limit(address, 2000);
+        }
+        let mut client = Client::connect(world.smtp).await;
+        client.command("EHLO client.test").await;
+        for (size, recipient, expected) in [
+            (1000, "ann", "250 2.1.5"),
+            (1001, "ann", refusal),
+            (1001, "bob", "250 2.1.5"),
+            // One of its accounts has room.
+            (1001, "both", "250 2.1.5"),
+        ] {
+            let mail = format!("MAIL FROM:<bob@sender.test> SIZE={size}");
+            client.command(&mail).await;
+            let said = client
+                .command(&format!("RCPT TO:<{recipient}@example.test>"))
+                .await;
+            assert!(said.starts_with(expected), "{size} {recipient}: {said}");
+            client.command("RSET").await;
+        }
+        assert_eq!(
+            b1.rooms_asked(),
+            1,
+            "asked once in some seconds, and only of who has a limit"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_directory_that_is_away_defers_and_health_says_what_is_waited_for() {
     let world = World::without_directory(Limits::default()).await;
     let mut client = Client::connect(world.smtp).await;

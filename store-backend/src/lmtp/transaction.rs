@@ -103,6 +103,11 @@ impl Transaction {
         accounts + found.homes.len() <= RECIPIENTS_MAX
     }
 
+    /// What MAIL said of the size.
+    pub(super) fn declared_octets(&self) -> Option<u64> {
+        self.declared_octets
+    }
+
     pub(super) fn add(&mut self, found: Found) {
         self.recipients.push(found);
     }

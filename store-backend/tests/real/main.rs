@@ -17,5 +17,6 @@ mod imap_together;
 mod life;
 mod lmtp;
 mod pop3;
+mod quota;
 mod tls;
 mod transfer;
