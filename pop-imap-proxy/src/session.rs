@@ -113,6 +113,13 @@ fn after(error: &session::OpenError) -> (OpenError, &'static str) {
         Why::Moved(_) => (OpenError::LookAgain, "moved"),
         Why::StaleEpoch => (OpenError::LookAgain, "stale_epoch"),
         Why::Away(_) => (OpenError::Refused(Refusal::Temporary), "backend_away"),
+        Why::LoginDelay(wait_s) => {
+            let wait_s = *wait_s;
+            (
+                OpenError::Refused(Refusal::LoginDelay { wait_s }),
+                "login_delay",
+            )
+        }
         Why::Frozen => (OpenError::Refused(Refusal::Temporary), "frozen"),
         Why::GrantRefused(_) => (OpenError::Refused(Refusal::Temporary), "grant_refused"),
         Why::Refused(_) => (OpenError::Refused(Refusal::Temporary), "backend_refused"),
@@ -216,6 +223,8 @@ mod tests {
         };
         assert_eq!(after(&Why::Moved(moved)).0, OpenError::LookAgain);
         assert_eq!(after(&Why::StaleEpoch).0, OpenError::LookAgain);
+        let waits = OpenError::Refused(Refusal::LoginDelay { wait_s: 9 });
+        assert_eq!(after(&Why::LoginDelay(9)).0, waits);
         let problem = || Problem::unavailable("starting");
         for why in [
             Why::Frozen,

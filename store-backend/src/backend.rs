@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::Config;
+use crate::login_delay::LoginDelays;
 use crate::sessions::Sessions;
 use crate::transfer::Pulls;
 use crate::volume::Volume;
@@ -29,6 +30,7 @@ pub(crate) struct Backend {
     pub(crate) grants: GrantVerifier,
     /// What siblings said of their accounts.
     pub(crate) rooms: Rooms,
+    pub(crate) login_delays: LoginDelays,
     pub(crate) sessions: Sessions,
     pub(crate) pulls: Pulls,
     pub(crate) public_tls: Option<PublicTls>,

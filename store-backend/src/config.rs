@@ -95,6 +95,8 @@ daemon::settings! {
         pub login_s: u64 = 60,
         /// Seconds without a command after which a POP3 session ends. RFC 1939 demands 600 at least.
         pub pop3_idle_s: u64 = 600,
+        /// Seconds that must lie between two POP3 logins of one account, told to clients as LOGIN-DELAY (RFC 2449); 0 for no such rule.
+        pub pop3_login_delay_s: u64 = 0,
         /// Seconds without a command after which an IMAP session ends. RFC 9051 demands 1800 at least.
         pub imap_idle_s: u64 = 1800,
         /// Seconds within which a peer must take 64 KiB that we have for it, or send more of the body it began.
@@ -246,6 +248,11 @@ impl Limits {
                 Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
                 Problem::outside("limits.login_s", &self.login_s, 1..=3600),
                 Problem::outside("limits.pop3_idle_s", &self.pop3_idle_s, 1..=86_400),
+                Problem::outside(
+                    "limits.pop3_login_delay_s",
+                    &self.pop3_login_delay_s,
+                    0..=86_400,
+                ),
                 Problem::outside("limits.imap_idle_s", &self.imap_idle_s, 1..=86_400),
                 Problem::outside("limits.stall_s", &self.stall_s, 1..=3600),
                 Problem::outside("limits.commit_s", &self.commit_s, 1..=600),
@@ -253,6 +260,11 @@ impl Limits {
             .into_iter()
             .flatten(),
         );
+    }
+
+    /// The interval between two POP3 logins, if there is one.
+    pub(crate) fn login_delay_s(&self) -> Option<u64> {
+        Some(self.pop3_login_delay_s).filter(|delay_s| *delay_s > 0)
     }
 
     /// How long a peer may leave us standing in the middle of something.

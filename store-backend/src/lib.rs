@@ -19,6 +19,7 @@ mod imap;
 mod link;
 mod listen;
 mod lmtp;
+mod login_delay;
 mod metrics;
 mod outcome;
 mod pop3;

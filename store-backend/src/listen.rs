@@ -99,6 +99,7 @@ impl Bound {
                     login_timeout: Duration::from_secs(limits.login_s),
                     // A user who lives on a sibling is relayed there.
                     backend: None,
+                    login_delay_s: limits.login_delay_s(),
                 },
                 implicit_tls: backend.public_tls.clone().filter(|_| implicit_tls),
                 backend: Arc::clone(backend),
@@ -238,6 +239,9 @@ impl Front {
                 Err(SessionRefusal::Account(
                     AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
                 )) => Err(OpenError::LookAgain),
+                Err(SessionRefusal::LoginDelay { wait_s }) => {
+                    Err(OpenError::Refused(Refusal::LoginDelay { wait_s }))
+                }
                 Err(_) => Err(OpenError::Refused(Refusal::Temporary)),
             };
         }
@@ -249,6 +253,9 @@ impl Front {
             Ok(session) => Ok(Home::There(session)),
             Err(session::OpenError::Moved(_) | session::OpenError::StaleEpoch) => {
                 Err(OpenError::LookAgain)
+            }
+            Err(session::OpenError::LoginDelay(wait_s)) => {
+                Err(OpenError::Refused(Refusal::LoginDelay { wait_s }))
             }
             Err(error) => {
                 warn!(home = %login.home.backend, %error, trace_id = open.trace_id, "session at the user's home did not open");

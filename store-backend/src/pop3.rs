@@ -25,6 +25,8 @@ pub(crate) struct Pop3<'a> {
     pub(crate) account: AccountId,
     pub(crate) epoch: Epoch,
     pub(crate) idle: Duration,
+    /// Announced.
+    pub(crate) login_delay_s: Option<u64>,
     pub(crate) may_write: bool,
 }
 
@@ -52,7 +54,7 @@ impl Pop3<'_> {
         maildrop: Maildrop,
         registration: &mut Registration,
     ) -> SessionEnd {
-        let mut transaction = Transaction::new(maildrop, b"");
+        let mut transaction = Transaction::new(maildrop, b"").with_login_delay(self.login_delay_s);
         match self.drive(user, &mut transaction, registration).await {
             Ok(end) => end,
             Err(cut) => SessionEnd::Cut(cut),

@@ -4,7 +4,7 @@ use daemon::link::Problem;
 use directory_api::BackendName;
 use directory_api::Epoch;
 use http::StatusCode;
-use store_api::session::{MovedTo, problem};
+use store_api::session::{MovedTo, Wait, problem};
 
 use crate::session::SessionRefusal;
 use crate::volume::{ReadError, Refusal};
@@ -92,6 +92,12 @@ impl From<SessionRefusal> for Problem {
                 problem::GRANT_REFUSED,
                 "the grant does not open this session",
             ),
+            SessionRefusal::LoginDelay { wait_s } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                problem::LOGIN_DELAY,
+                "the account logged in a moment ago",
+            )
+            .with_detail(serde_json::to_value(Wait { wait_s }).unwrap_or_default()),
             SessionRefusal::Account(refusal) => account(refusal),
             SessionRefusal::Read(error) => read(&error),
         }
@@ -104,6 +110,7 @@ impl SessionRefusal {
         match self {
             Self::Grant(error) => error.code(),
             Self::Service => "grant_foreign_service",
+            Self::LoginDelay { .. } => "login_delay",
             Self::Account(Refusal::Frozen) => "frozen",
             Self::Account(Refusal::Moved { .. }) => "moved",
             Self::Account(Refusal::StaleEpoch { .. }) => "stale_epoch",

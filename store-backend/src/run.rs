@@ -25,6 +25,7 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::link::router;
 use crate::listen::Bound;
+use crate::login_delay::LoginDelays;
 use crate::metrics;
 use crate::sessions::Sessions;
 use crate::transfer::Pulls;
@@ -135,6 +136,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         backends: Backends::new(Arc::clone(&identity), directory.clone()),
         grants: GrantVerifier::new(now_ms()),
         rooms: Rooms::default(),
+        login_delays: LoginDelays::default(),
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
         keys_asked: Mutex::default(),

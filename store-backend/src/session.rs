@@ -43,6 +43,12 @@ pub(crate) enum SessionRefusal {
     /// The volume does not open the account.
     #[error("account is not open")]
     Account(#[from] Refusal),
+    /// The account logged in less than the interval ago.
+    #[error("account logged in a moment ago")]
+    LoginDelay {
+        /// Seconds to wait.
+        wait_s: u64,
+    },
     /// The volume cannot be read.
     #[error("volume cannot be read")]
     Read(#[from] ReadError),
@@ -161,6 +167,14 @@ impl Backend {
             .await?;
         let start = match grant.service {
             Service::Pop3 => {
+                // Last: a login that is sent on to the account's new home must not count here.
+                if let Some(delay_s) = self.config.limits.login_delay_s() {
+                    let delay = Duration::from_secs(delay_s);
+                    let entered = self
+                        .login_delays
+                        .enter(grant.account, delay, Instant::now());
+                    entered.map_err(|wait_s| SessionRefusal::LoginDelay { wait_s })?;
+                }
                 let pop3 = self.pop3(grant.account, grant.epoch);
                 Start::Pop3(pop3.snapshot().await?)
             }
@@ -188,6 +202,7 @@ impl Backend {
             account,
             epoch,
             idle: Duration::from_secs(self.config.limits.pop3_idle_s),
+            login_delay_s: self.config.limits.login_delay_s(),
             may_write: self.may_write(),
         }
     }

@@ -47,6 +47,8 @@ pub struct FrontOptions {
     pub login_timeout: Duration,
     /// Only accounts of this back-end may log in here; none on a proxy.
     pub backend: Option<BackendName>,
+    /// Seconds between two POP3 logins of an account, to be announced; none when unknown here.
+    pub login_delay_s: Option<u64>,
 }
 
 impl FrontOptions {
@@ -59,6 +61,7 @@ impl FrontOptions {
             (None, None) => Tls::Absent,
         };
         let mut config = Config::new(self.hostname.clone(), tls);
+        config.login_delay_s = self.login_delay_s;
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
         config

@@ -12,6 +12,8 @@ pub struct Config {
     pub tls: Tls,
     /// Whether a login may be made without TLS. Loopback and tests only.
     pub plaintext_login: bool,
+    /// Seconds between two logins that POP3 announces; none when unknown or there is no such rule. RFC 2449 §6.5.
+    pub login_delay_s: Option<u64>,
     /// Refused commands and logins after which the connection is closed.
     pub errors_max: u32,
 }
@@ -23,6 +25,7 @@ impl Config {
             hostname: hostname.into(),
             tls,
             plaintext_login: false,
+            login_delay_s: None,
             errors_max: 10,
         }
     }
@@ -152,6 +155,11 @@ pub enum Refusal {
     InUse,
     /// The account has too many sessions, or tries to log in too often.
     TooMany,
+    /// The account's last login was less than the provider's interval ago (RFC 2449 §8.1.1).
+    LoginDelay {
+        /// Seconds until it may log in again.
+        wait_s: u64,
+    },
 }
 
 /// Why we end a session.

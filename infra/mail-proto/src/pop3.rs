@@ -1,4 +1,4 @@
-//! The server's side of POP3. RFC 1939, 2449, 2595, 3206, 5034.
+//! The server's side of POP3. RFC 1939, 2449, 2595, 3206, 5034, 6856.
 //!
 //! In two cores, because a proxy parses only up to the login and then copies:
 //! [`Login`] for AUTHORIZATION, [`Transaction`] for TRANSACTION and UPDATE.

@@ -64,6 +64,14 @@ pub struct MovedTo {
     pub epoch: Epoch,
 }
 
+/// The detail of the problem `login_delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// Seconds until the account may log in again.
+    pub wait_s: u64,
+}
+
 /// Problem codes of `/v1/session` and, where they fit, of the other paths.
 pub mod problem {
     /// The grant is missing, malformed, forged, expired, used, or for another back-end or service.
@@ -72,6 +80,8 @@ pub mod problem {
     pub const MOVED: &str = "moved";
     /// The grant's epoch is not the account's here.
     pub const STALE_EPOCH: &str = "stale_epoch";
+    /// The account logged in a moment ago; the detail is a [`Wait`](super::Wait).
+    pub const LOGIN_DELAY: &str = "login_delay";
     /// The account is being moved right now.
     pub const FROZEN: &str = "frozen";
     /// The back-end is starting, stopping, or its volume is out of service.

@@ -196,3 +196,89 @@ async fn a_peer_that_stops_reading_is_cut_off_with_bounded_memory() {
     let mut alive = Dialogue::pop3(&backend, "ann").await;
     alive.ask("NOOP", "+OK").await;
 }
+
+#[tokio::test]
+async fn an_account_waits_between_two_logins_and_is_told_how_long() {
+    let site = Site::new().await;
+    for (local, account) in [("ann", 1), ("bob", 2)] {
+        site.directory.address(local, &[account]);
+        site.directory.home(account, "b1", 1);
+    }
+    let backend = site.backend_starting("b1", "pop3_login_delay_s = 3");
+    backend.ready().await;
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("CAPA", "+OK").await;
+    let before = String::from_utf8(pop3.lines().await).unwrap();
+    assert!(before.contains("\r\nLOGIN-DELAY 3\r\n"), "{before}");
+    let mut first = Dialogue::pop3(&backend, "ann").await;
+    first.ask("CAPA", "+OK").await;
+    let after = String::from_utf8(first.lines().await).unwrap();
+    assert!(
+        after.contains("\r\nLOGIN-DELAY 3\r\n") && !after.contains("USER"),
+        "{after}"
+    );
+    let mut again = Dialogue::open(backend.pop3).await;
+    again.expect("+OK").await;
+    again.ask("USER ann@example.test", "+OK").await;
+    let refused = again.ask("PASS pass", "-ERR [LOGIN-DELAY] wait ").await;
+    let wait: u64 = refused.split(' ').nth(3).unwrap().parse().unwrap();
+    assert!((1..=3).contains(&wait), "{refused}");
+    // The rule is each account's own, and of POP3 alone.
+    drop(Dialogue::pop3(&backend, "bob").await);
+    drop(crate::imap_dialogue::imap(&backend, "ann").await);
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    again.ask("USER ann@example.test", "+OK").await;
+    again.ask("PASS pass", "+OK 0 messages").await;
+}
+
+#[tokio::test]
+async fn a_session_keeps_its_snapshot_while_imap_removes_and_mail_arrives() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    for number in 1..=3 {
+        let message = format!("Subject: {number}\r\n\r\n.\r\n..dots\r\n");
+        assert!(lmtp.deliver(&["ann"], message.as_bytes()).await[0].starts_with("250 "));
+        drop(until_listed(&backend, "ann", number).await);
+    }
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    let stat = pop3.ask("STAT", "+OK 3 ").await;
+    let ids = [
+        pop3.ask("UIDL 2", "+OK 2 ").await,
+        pop3.ask("UIDL 3", "+OK 3 ").await,
+    ];
+    let mut imap = crate::imap_dialogue::imap(&backend, "ann").await;
+    imap.ask("a SELECT INBOX", "* ").await;
+    while !imap.line().await.starts_with("a OK") {}
+    imap.ask("b STORE 1 +FLAGS.SILENT (\\Deleted)", "b OK")
+        .await;
+    imap.ask("c EXPUNGE", "* 1 EXPUNGE").await;
+    imap.expect("c OK").await;
+    assert!(lmtp.deliver(&["ann"], b"Subject: 4\r\n\r\n").await[0].starts_with("250 "));
+    drop(until_listed(&backend, "ann", 3).await);
+    // Nothing is renumbered; what is gone is said to be gone.
+    assert_eq!(pop3.ask("STAT", "+OK").await, stat);
+    pop3.ask("RETR 1", "-ERR message was removed by another session")
+        .await;
+    pop3.ask("TOP 1 0", "-ERR message was removed by another session")
+        .await;
+    pop3.ask("RETR 4", "-ERR no such message").await;
+    assert!(
+        pop3.retrieve(2)
+            .await
+            .ends_with(b"Subject: 2\r\n\r\n.\r\n..dots\r\n")
+    );
+    pop3.ask("DELE 1", "+OK").await;
+    pop3.ask("DELE 2", "+OK").await;
+    pop3.ask("QUIT", "+OK bye").await;
+    let mut left = until_listed(&backend, "ann", 2).await;
+    assert_eq!(
+        left.ask("UIDL 1", "+OK 1 ").await[6..],
+        ids[1][6..],
+        "the same message has the same id"
+    );
+    assert!(left.retrieve(2).await.ends_with(b"Subject: 4\r\n\r\n"));
+}

@@ -442,7 +442,7 @@ fn refusal_text(why: Refusal) -> &'static str {
         Refusal::PlaintextForbidden => "[PRIVACYREQUIRED] TLS first",
         Refusal::NotAllowed => "[AUTHORIZATIONFAILED] IMAP is not enabled for this account",
         Refusal::InUse => "[INUSE] the account is in use",
-        Refusal::TooMany => "[LIMIT] too many sessions",
+        Refusal::TooMany | Refusal::LoginDelay { .. } => "[LIMIT] too many sessions",
     }
 }
 

@@ -1,5 +1,7 @@
 //! AUTHORIZATION: POP3 up to the login. RFC 1939 §4, RFC 5034.
 
+use std::borrow::Cow;
+
 use super::{LINE_MAX, shut_line};
 use crate::input::{Frame, Input};
 use crate::login::{
@@ -84,9 +86,13 @@ impl Login {
             (_, None) if is("PASS") => self.error("-ERR USER first"),
             (Some(arguments), _) if is("AUTH") => self.on_auth(arguments),
             (None, _) if is("CAPA") => {
-                write_capabilities(&mut self.out, Some(&self.config));
+                let delay_s = self.config.login_delay_s;
+                write_capabilities(&mut self.out, Some(&self.config), delay_s);
             }
             (None, _) if is("STLS") => self.on_stls(),
+            // RFC 6856 §2. There is nothing to switch: messages go out octet for octet as they are kept, in either mode.
+            // Downgrading one would change octets that LIST has counted and other clients have.
+            (None, _) if is("UTF8") => self.out.line("+OK UTF8 enabled"),
             (None, _) if is("QUIT") => {
                 self.out.line("+OK bye");
                 self.state = State::Closing(CloseReason::Quit);
@@ -98,7 +104,7 @@ impl Login {
 
     fn on_user(&mut self, user: &[u8]) {
         if !self.config.allows_login() {
-            return self.error(refusal_line(Refusal::PlaintextForbidden));
+            return self.error(&refusal_line(Refusal::PlaintextForbidden));
         }
         self.state = State::AwaitPass {
             user: user.to_vec(),
@@ -109,7 +115,7 @@ impl Login {
 
     fn on_auth(&mut self, arguments: &[u8]) {
         if !self.config.allows_login() {
-            return self.error(refusal_line(Refusal::PlaintextForbidden));
+            return self.error(&refusal_line(Refusal::PlaintextForbidden));
         }
         let mut words = arguments.split(|octet| *octet == b' ');
         let mechanism = words
@@ -139,7 +145,7 @@ impl Login {
                 mechanism,
             }) => self.ask(user, password, mechanism),
             Err(SaslError::Cancelled) => self.error("-ERR cancelled"),
-            Err(SaslError::ActingAs) => self.error(refusal_line(Refusal::BadCredentials)),
+            Err(SaslError::ActingAs) => self.error(&refusal_line(Refusal::BadCredentials)),
             Err(SaslError::Encoding | SaslError::Syntax | SaslError::TooLong) => {
                 self.error(MALFORMED);
             }
@@ -239,7 +245,7 @@ impl LoginDialogue for Login {
             "an answer to no question"
         );
         self.state = State::AwaitCommand;
-        self.error(refusal_line(why));
+        self.error(&refusal_line(why));
     }
 
     fn tls_started(&mut self) {
@@ -265,10 +271,26 @@ impl LoginDialogue for Login {
 
 /// The answer to CAPA: before the login with its configuration, after it
 /// without. RFC 2449 §5.
-pub(super) fn write_capabilities(out: &mut Output, before_login: Option<&Config>) {
+pub(super) fn write_capabilities(
+    out: &mut Output,
+    before_login: Option<&Config>,
+    login_delay_s: Option<u64>,
+) {
     out.line("+OK");
-    for capability in ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"] {
+    for capability in [
+        "TOP",
+        "UIDL",
+        "RESP-CODES",
+        "AUTH-RESP-CODE",
+        "PIPELINING",
+        // Nothing but a client's own deletion takes a message away. RFC 2449 §6.7.
+        "EXPIRE NEVER",
+        "UTF8",
+    ] {
         out.line(capability);
+    }
+    if let Some(delay_s) = login_delay_s {
+        out.line(&format!("LOGIN-DELAY {delay_s}"));
     }
     if let Some(config) = before_login {
         if config.allows_login() {
@@ -283,7 +305,7 @@ pub(super) fn write_capabilities(out: &mut Output, before_login: Option<&Config>
     out.line(".");
 }
 
-fn refusal_line(why: Refusal) -> &'static str {
+fn refusal_line(why: Refusal) -> Cow<'static, str> {
     match why {
         Refusal::BadCredentials => "-ERR [AUTH] wrong user name or password",
         Refusal::Temporary => "-ERR [SYS/TEMP] login is not possible now, try again later",
@@ -291,8 +313,12 @@ fn refusal_line(why: Refusal) -> &'static str {
         Refusal::NotAllowed => "-ERR [AUTH] POP3 is not enabled for this account",
         Refusal::InUse => "-ERR [IN-USE] the maildrop is in use",
         Refusal::TooMany => "-ERR [SYS/TEMP] too many sessions",
+        Refusal::LoginDelay { wait_s } => {
+            return format!("-ERR [LOGIN-DELAY] wait {wait_s} s").into();
+        }
     }
+    .into()
 }
 
-const KNOWN: [&str; 6] = ["USER", "PASS", "AUTH", "CAPA", "STLS", "QUIT"];
+const KNOWN: [&str; 7] = ["USER", "PASS", "AUTH", "CAPA", "STLS", "UTF8", "QUIT"];
 const MALFORMED: &str = "-ERR malformed user name or password";

@@ -60,6 +60,7 @@ pub struct Transaction {
     input: Input,
     out: Output,
     mistake_count: u32,
+    login_delay_s: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +99,15 @@ impl Transaction {
             input,
             out,
             mistake_count: 0,
+            login_delay_s: None,
         }
+    }
+
+    /// Announces the seconds that must lie between two logins. RFC 2449 §6.5.
+    #[must_use]
+    pub fn with_login_delay(mut self, login_delay_s: Option<u64>) -> Self {
+        self.login_delay_s = login_delay_s;
+        self
     }
 
     /// How many octets [`receive`](Self::receive) takes now. Positive whenever
@@ -260,7 +269,7 @@ impl Transaction {
                 self.out.line("+OK");
             }
             Command::Noop => self.out.line("+OK"),
-            Command::Capa => write_capabilities(&mut self.out, None),
+            Command::Capa => write_capabilities(&mut self.out, None, self.login_delay_s),
             // Nothing marked, nothing to wait for.
             Command::Quit if self.maildrop.count() == self.maildrop.entries().len() => {
                 self.out.line(BYE);

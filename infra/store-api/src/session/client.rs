@@ -7,7 +7,7 @@ use daemon::link::{BodySender, CallError, Link, LinkBody, LinkError, Problem, ne
 use http::{Method, Request};
 use hyper::body::Incoming;
 
-use super::{MovedTo, PATH, SessionOpen, problem};
+use super::{MovedTo, PATH, SessionOpen, Wait, problem};
 use crate::frame::{Decoder, Event, Kind, data_frames, frame, json_frame};
 
 /// Why a session did not open. Every variant is another thing to do next.
@@ -25,6 +25,9 @@ pub enum OpenError {
     /// The account is being moved right now. Temporary.
     #[error("account is being moved")]
     Frozen,
+    /// The account logged in a moment ago: so many seconds are to wait.
+    #[error("account must wait for {0} s before it logs in again")]
+    LoginDelay(u64),
     /// The back-end did not accept the grant. A fault of ours: clocks, keys, or a replay.
     #[error("back-end refused the grant: {0}")]
     GrantRefused(Problem),
@@ -39,6 +42,13 @@ impl From<Problem> for OpenError {
             problem::MOVED => {
                 let detail = refusal.detail.clone().unwrap_or_default();
                 serde_json::from_value(detail).map_or(Self::Refused(refusal), Self::Moved)
+            }
+            problem::LOGIN_DELAY => {
+                let detail = refusal.detail.clone().unwrap_or_default();
+                let wait = serde_json::from_value(detail);
+                wait.map_or(Self::Refused(refusal), |Wait { wait_s }| {
+                    Self::LoginDelay(wait_s)
+                })
             }
             problem::STALE_EPOCH => Self::StaleEpoch,
             problem::FROZEN => Self::Frozen,
