@@ -49,6 +49,7 @@ mod metadata;
 mod r#move;
 mod namespace;
 mod noop;
+mod notify;
 mod pattern;
 mod quota;
 mod rename;
@@ -84,6 +85,7 @@ use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
 use crate::volume::{Volume, Watch};
 use append::Upload;
+use notify::News;
 use reply::{Failure, Reply};
 use state::{Selected, State};
 
@@ -119,6 +121,16 @@ pub(crate) struct Session<'a> {
     watch: Watch,
     /// Whether the open mailbox may have changed since the client was last told.
     has_changed: bool,
+    /// What may have changed outside of it.
+    news: News,
+    /// Whether the command that runs changes the open mailbox: then what has changed is told in any case.
+    acts: bool,
+    /// UIDs of messages that the command that runs has added to the open mailbox.
+    made: Vec<u32>,
+    /// Names that the command that runs has changed.
+    own: Vec<String>,
+    /// Annotations that it has changed: mailbox, or 0 for the server, and entry.
+    own_entries: Vec<(u32, String)>,
     /// When the client last sent something.
     heard: Instant,
     /// The command that is arriving: when it began, and its octets so far.
@@ -140,6 +152,11 @@ impl<'a> Session<'a> {
         Self {
             watch: service.volume.watch(account),
             has_changed: true,
+            news: News::default(),
+            acts: false,
+            made: Vec::new(),
+            own: Vec::new(),
+            own_entries: Vec::new(),
             service,
             user,
             state: State::new(account, epoch),
@@ -284,6 +301,10 @@ impl<'a> Session<'a> {
             Ok(Tagged { tag, command }) => {
                 self.tag = tag;
                 let may_expunge = updates::may_expunge(&command);
+                self.acts = matches!(
+                    command,
+                    Command::Expunge(_) | Command::Copy(..) | Command::Move(..)
+                );
                 let answer = match command {
                     command if self.state.enabled.uid_only && command.uses_sequence_numbers() => {
                         Ok(Reply::uid_required())
@@ -347,10 +368,10 @@ impl<'a> Session<'a> {
             Command::GetQuota(root) => quota::run(self, &root).await,
             Command::GetQuotaRoot(name) => quota::root_of(self, &name).await,
             Command::SetQuota(..) => Ok(quota::set()),
+            Command::Notify(set) => notify::run(self, set).await,
             Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
             // Known to the grammar, not advertised.
             Command::Compress
-            | Command::Notify(_)
             | Command::GetAcl(_)
             | Command::SetAcl(..)
             | Command::DeleteAcl(..)
@@ -366,8 +387,15 @@ impl<'a> Session<'a> {
         answer: Result<Reply, Failure>,
         may_expunge: bool,
     ) -> Result<Option<SessionEnd>, Cut> {
-        let told = updates::tell(self, may_expunge).await;
+        let mut told = updates::tell(self, may_expunge).await;
+        if told.is_ok() {
+            told = notify::tell(self).await;
+        }
         self.told.clear();
+        self.made.clear();
+        self.own.clear();
+        self.own_entries.clear();
+        self.acts = false;
         for failure in [answer.as_ref().err(), told.as_ref().err()] {
             match failure {
                 Some(Failure::Cut(cut)) => return Err(*cut),
@@ -513,6 +541,7 @@ impl<'a> Session<'a> {
         if self.user.offsets().0.is_multiple_of(2) {
             self.watch = self.service.volume.watch(self.state.account);
             self.has_changed = true;
+            self.news.list = true;
         }
     }
 

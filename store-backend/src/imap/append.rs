@@ -16,6 +16,7 @@ use mail_proto::imap::parse;
 use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::reply::{Failure, Reply};
+use super::state::Place;
 use super::{Session, flags, quota};
 use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
@@ -204,6 +205,7 @@ pub(super) async fn on_end(
     let Body::Whole(blob) = body else {
         unreachable!("the framer ends every message before the command")
     };
+    session.acts = true;
     let last = message(&options, AppendBody::Finished(blob));
     let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
@@ -227,6 +229,12 @@ pub(super) async fn on_end(
         Err(refusal) => return Err(refusal.into()),
     };
     quota::warn(session).await?;
+    let place = Place {
+        account,
+        epoch,
+        mailbox,
+    };
+    session.made(place, &added.uids, added.modseq);
     let uids = SequenceSet::from_numbers(added.uids);
     let code = Code::AppendUid(added.uidvalidity, &uids);
     if replaced.is_none() {

@@ -27,6 +27,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "MOVE",
     "MULTIAPPEND",
     "NAMESPACE",
+    "NOTIFY",
     "OBJECTID",
     "PARTIAL",
     "PREVIEW",

@@ -16,6 +16,6 @@ pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
 /// UNSELECT removes nothing.
 pub(super) fn unselect(session: &mut Session<'_>) -> Result<Reply, Failure> {
     session.selected()?;
-    session.state.selected = None;
+    session.deselect();
     Ok(Reply::ok("done"))
 }

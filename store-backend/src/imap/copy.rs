@@ -37,6 +37,7 @@ pub(super) async fn run(
         Ok(copied) if copied.uids.is_empty() => Ok(Reply::ok("there is nothing to copy")),
         Ok(copied) => {
             quota::warn(session).await?;
+            made(session, target, &copied);
             let (from, to) = copied_sets(&copied);
             let code = Code::CopyUid(copied.uidvalidity, &from, &to);
             Ok(Reply::ok_with(&code, "copied"))
@@ -74,6 +75,17 @@ pub(super) async fn has_missing(session: &mut Session<'_>, uids: &[u32]) -> Resu
 
 pub(super) fn missing() -> Reply {
     Reply::no("EXPUNGEISSUED", "some of the messages are gone")
+}
+
+/// Nobody needs to be told of what the command has added itself.
+pub(super) fn made(session: &mut Session<'_>, target: MailboxId, copied: &Copied) {
+    let place = Place {
+        account: session.state.account,
+        epoch: session.state.epoch,
+        mailbox: target,
+    };
+    let uids: Vec<u32> = copied.uids.iter().map(|(_, to)| *to).collect();
+    session.made(place, &uids, copied.modseq);
 }
 
 /// Source and target of COPYUID, in corresponding order: both grow.

@@ -5,7 +5,7 @@ use mail_proto::imap::encode::Code;
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
-use super::list::to_store;
+use super::list::{own_name, to_store};
 use super::reply::{Failure, Reply};
 use super::status::mailbox_id;
 use crate::volume::SpecialUse as Stored;
@@ -29,6 +29,7 @@ pub(super) async fn run(
     volume
         .create_mailbox(account, epoch, name.as_str(), stored)
         .await?;
+    session.own.push(own_name(name));
     let made = volume.mailbox(account, name.as_str()).await?;
     Ok(match made {
         Some(made) => Reply::ok_with(&Code::MailboxId(&mailbox_id(&made)), "done"),

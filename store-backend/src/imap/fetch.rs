@@ -47,6 +47,16 @@ pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Rep
     fetch(session, &request, &uids, asks_modseq).await
 }
 
+/// What NOTIFY fetches of new messages.
+pub(super) async fn new_messages(
+    session: &mut Session<'_>,
+    request: &Fetch,
+    uids: &View,
+) -> Result<(), Failure> {
+    let asks_modseq = request.items.contains(&FetchItem::ModSeq);
+    fetch(session, request, uids, asks_modseq).await.map(drop)
+}
+
 async fn fetch(
     session: &mut Session<'_>,
     request: &Fetch,

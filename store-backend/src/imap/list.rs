@@ -13,13 +13,13 @@ use super::{Session, status};
 use crate::volume::{MailboxInfo, SpecialUse as Stored};
 
 /// Every name there is to list, in order.
-type Names = BTreeMap<String, Entry>;
+pub(super) type Names = BTreeMap<String, Entry>;
 
 /// One name: of a mailbox, of a subscription, or above one of these.
 #[derive(Default)]
-struct Entry {
-    mailbox: Option<MailboxInfo>,
-    is_subscribed: bool,
+pub(super) struct Entry {
+    pub(super) mailbox: Option<MailboxInfo>,
+    pub(super) is_subscribed: bool,
     /// Whether a mailbox is below it.
     has_children: bool,
 }
@@ -103,7 +103,38 @@ pub(super) async fn tell_selected(
     }
 }
 
-async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
+/// LIST that nobody asked for: what there is under a name now, and the name that it had before if it was renamed.
+/// RFC 5465 §5.4, §5.5.
+pub(super) fn announce(session: &mut Session<'_>, names: &Names, name: &str, old: Option<&str>) {
+    let (Ok(shown), old) = (MailboxName::new(name), old.map(MailboxName::new)) else {
+        return;
+    };
+    let none = Entry::default();
+    let entry = names.get(name).unwrap_or(&none);
+    let mut attributes = Vec::new();
+    if entry.mailbox.is_none() {
+        attributes.push("\\NonExistent");
+    }
+    if entry.is_subscribed {
+        attributes.push("\\Subscribed");
+    }
+    attributes.push(children(entry));
+    attributes.extend(uses(entry));
+    let old = old.and_then(Result::ok);
+    session.encoder().list(&ListResponse {
+        old_name: old.as_ref(),
+        ..response(&shown, &attributes, false)
+    });
+}
+
+fn children(entry: &Entry) -> &'static str {
+    match entry.has_children {
+        true => "\\HasChildren",
+        false => "\\HasNoChildren",
+    }
+}
+
+pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
     let account = session.state.account;
     let volume = session.service.volume;
     let mailboxes = volume.mailboxes(account).await?;
@@ -164,10 +195,7 @@ async fn tell(
         attributes.push("\\Subscribed");
     }
     if is_plain || returns.children {
-        attributes.push(match entry.has_children {
-            true => "\\HasChildren",
-            false => "\\HasNoChildren",
-        });
+        attributes.push(children(entry));
     }
     if is_plain || returns.special_use || selection.special_use {
         attributes.extend(uses(entry));
@@ -222,6 +250,11 @@ fn uses(entry: &Entry) -> Vec<&'static str> {
         .filter(|one| stored.0 & to_store(*one).0 != 0)
         .map(SpecialUse::as_str)
         .collect()
+}
+
+/// A name as the store keeps it: NOTIFY does not tell a session what it did itself.
+pub(super) fn own_name(name: &MailboxName) -> String {
+    name.as_str().trim_end_matches('/').to_owned()
 }
 
 /// A special use in the store's bits.

@@ -155,6 +155,9 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
     }
     let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
+    let number = mailbox.map_or(0, |mailbox| mailbox.0);
+    let own = changes.iter().map(|(entry, _)| (number, entry.clone()));
+    session.own_entries.extend(own);
     match volume.annotate(account, epoch, mailbox, changes).await {
         Ok(()) => Ok(Reply::ok("done")),
         Err(Refusal::Full) => {

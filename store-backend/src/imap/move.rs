@@ -5,7 +5,7 @@ use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::sequence::{Addressing, MessageSet};
 
 use super::Session;
-use super::copy::{copied_sets, find_target, has_missing, missing, no_target};
+use super::copy::{copied_sets, find_target, has_missing, made, missing, no_target};
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use crate::volume::Refusal;
@@ -42,6 +42,7 @@ pub(super) async fn run(
         };
         if !moved.uids.is_empty() {
             modseq = modseq.max(moved.source_modseq);
+            made(session, target, &moved);
             let (from, to) = copied_sets(&moved);
             let code = Code::CopyUid(moved.uidvalidity, &from, &to);
             session

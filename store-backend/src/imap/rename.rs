@@ -3,6 +3,7 @@
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
+use super::list::own_name;
 use super::reply::{Failure, Reply};
 
 /// A session that has the mailbox open goes on with it.
@@ -18,5 +19,6 @@ pub(super) async fn run(
         .volume
         .rename_mailbox(account, epoch, from.as_str(), to.as_str())
         .await?;
+    session.own.push(own_name(to));
     Ok(Reply::ok("done"))
 }

@@ -4,6 +4,7 @@ use mail_proto::imap::encode::{Code, Condition, Encoder};
 use mail_proto::imap::mailbox::NameForm;
 use mail_proto::imap::parse::{ErrorKind, ParseError};
 
+use super::notify::SUPPORTED;
 use super::state::BeyondEnd;
 use crate::user::Cut;
 use crate::volume::{ReadError, Refusal, WriteError};
@@ -84,6 +85,12 @@ impl Reply {
         Self::new(Condition::Bad, Some(&code), "only UIDs, as you enabled it")
     }
 
+    /// NO to an event of NOTIFY that cannot be told. RFC 5465 §3.1.
+    pub(super) fn bad_event() -> Self {
+        let code = Code::BadEvent(SUPPORTED);
+        Self::new(Condition::No, Some(&code), "no such event here")
+    }
+
     /// The answer to what the grammar does not take.
     pub(super) fn unreadable(error: &ParseError) -> Self {
         match error.kind {
@@ -91,10 +98,8 @@ impl Reply {
                 Self::new(Condition::Bad, Some(&Code::Word("LIMIT")), &error.text())
             }
             ErrorKind::Name => Self::no("CANNOT", &error.text()),
-            // Only events of NOTIFY are refused like that, and NOTIFY is not a command of this server.
-            ErrorKind::Syntax | ErrorKind::Unknown | ErrorKind::BadEvent => {
-                Self::bad(&error.text())
-            }
+            ErrorKind::BadEvent => Self::bad_event(),
+            ErrorKind::Syntax | ErrorKind::Unknown => Self::bad(&error.text()),
         }
     }
 

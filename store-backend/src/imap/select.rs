@@ -21,7 +21,7 @@ pub(super) async fn run(
         return Ok(Reply::bad("enable QRESYNC first"));
     }
     // Whether or not this one opens, the one before is closed, without an expunge.
-    if session.state.selected.take().is_some() {
+    if session.deselect() {
         let code = Code::Word("CLOSED");
         session
             .encoder()

@@ -11,6 +11,7 @@ use mail_proto::imap::mailbox::{MailboxName, NameForm};
 use mail_proto::imap::sequence::{Addressing, MessageSet};
 use serde::{Deserialize, Serialize};
 
+use super::notify::Registration;
 use super::view::View;
 use crate::volume::MailboxId;
 
@@ -26,6 +27,8 @@ pub(super) struct State {
     pub(super) enabled: Enabled,
     /// The open mailbox.
     pub(super) selected: Option<Selected>,
+    /// What NOTIFY has registered; none until it is used first. RFC 5465.
+    pub(super) notify: Option<Box<Registration>>,
     /// The tag of the IDLE under way.
     pub(super) idle: Option<String>,
     /// Commands answered with BAD since the last good one.
@@ -85,6 +88,7 @@ impl State {
             epoch,
             enabled: Enabled::default(),
             selected: None,
+            notify: None,
             idle: None,
             bad_count: 0,
         }

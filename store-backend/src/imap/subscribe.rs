@@ -3,6 +3,7 @@
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
+use super::list::own_name;
 use super::reply::{Failure, Reply};
 
 /// The name need not be a mailbox's, so that a subscription outlives a mailbox that comes and goes.
@@ -18,5 +19,6 @@ pub(super) async fn run(
         .volume
         .subscribe(account, epoch, name.as_str(), subscribed)
         .await?;
+    session.own.push(own_name(name));
     Ok(Reply::ok("done"))
 }

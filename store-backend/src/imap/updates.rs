@@ -2,13 +2,13 @@
 //! RFC 9051 §5.2, §7.4, §7.5; RFC 7162 §3.2.10.
 
 use directory_api::AccountId;
-use mail_proto::imap::command::Command;
+use mail_proto::imap::command::{Command, Fetch, FetchItem};
 use mail_proto::imap::encode::{Code, Condition, FetchWriter};
 use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::reply::Failure;
 use super::view::View;
-use super::{Session, flags};
+use super::{Session, fetch, flags};
 use crate::volume::{Changes, KEYWORDS_MAX, Snapshot, Summary};
 
 /// Whether EXPUNGE may be told with the answer to a command. A client numbers the answers to these
@@ -27,7 +27,14 @@ pub(super) fn may_expunge(command: &Command) -> bool {
 
 /// Brings the client's view up to date with the mailbox.
 pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result<(), Failure> {
-    let has_news = session.take_news().await;
+    session.note_rung().await;
+    let hears = session.state.hears();
+    if !hears.messages && !session.acts {
+        // NOTIFY without SELECTED: it stays to be told until it is asked for again.
+        return Ok(());
+    }
+    let (hears_flags, items) = (hears.flags, hears.items.to_vec());
+    let has_news = std::mem::take(&mut session.has_changed);
     let Some(selected) = &session.state.selected else {
         return Ok(());
     };
@@ -55,11 +62,39 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
     }
     tell_arrived(session, &changes.now);
     tell_keywords(session, &changes.now);
-    tell_flags(session, &changes.now, since, known_below).await?;
+    if hears_flags {
+        tell_flags(session, &changes.now, since, known_below).await?;
+    }
     if let Some(selected) = &mut session.state.selected {
         selected.modseq = changes.now.mailbox.highestmodseq;
     }
-    Ok(())
+    match items.is_empty() {
+        true => Ok(()),
+        false => tell_items(session, &changes.now, known_below, items).await,
+    }
+}
+
+/// What NOTIFY asks for of each new message; not of those that the session has added itself. RFC 5465 §5.2.
+async fn tell_items(
+    session: &mut Session<'_>,
+    now: &Snapshot,
+    known_below: u32,
+    items: Vec<FetchItem>,
+) -> Result<(), Failure> {
+    let uids = now.messages.iter().map(|message| message.uid);
+    let new: View = uids
+        .filter(|uid| *uid >= known_below && !session.made.contains(uid))
+        .collect();
+    let request = Fetch {
+        by: Addressing::Uid,
+        set: SequenceSet::from_ranges(new.ranges()).into(),
+        items,
+        changed_since: None,
+        vanished: false,
+        partial: None,
+    };
+    // One that cannot be read was logged; there is no command that could be answered NO.
+    fetch::new_messages(session, &request, &new).await
 }
 
 fn note_vanished(session: &mut Session<'_>, changes: &Changes) {

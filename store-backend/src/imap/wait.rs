@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
 use super::reply::Failure;
-use super::{Causes, Session, updates};
+use super::{Causes, Session, notify, updates};
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, Input};
@@ -34,7 +34,7 @@ impl Session<'_> {
                 (began + earned).min(self.heard) + self.service.stall
             }
         };
-        let is_idling = is_between && self.state.idle.is_some();
+        let is_listening = is_between && (self.state.idle.is_some() || self.state.hears_always());
         let Self { user, watch, .. } = self;
         tokio::select! {
             // First, or a client that never stops sending would never be told.
@@ -43,7 +43,7 @@ impl Session<'_> {
                 // Also in the middle of a command: nothing of it was done.
                 Ok(Some(self.going_down()))
             }
-            changed = watch.changed(), if is_idling => match changed {
+            changed = watch.changed(), if is_listening => match changed {
                 Some(changed) => {
                     self.note(&changed);
                     Box::pin(self.push()).await
@@ -70,26 +70,29 @@ impl Session<'_> {
         }
     }
 
-    /// Tells what has changed while the client idles.
+    /// Tells what has changed while the client idles, or has asked by NOTIFY to be told always.
     async fn push(&mut self) -> Result<Option<SessionEnd>, Cut> {
-        match updates::tell(self, true).await {
+        let may_expunge = self.state.idle.is_some() || self.state.hears().at_once;
+        let mut told = updates::tell(self, may_expunge).await;
+        if told.is_ok() {
+            told = notify::tell(self).await;
+        }
+        match told {
             Ok(()) => Ok(None),
             Err(Failure::Cut(cut)) => Err(cut),
             Err(Failure::MailboxGone) => Ok(Some(self.mailbox_gone())),
             Err(failure) => {
-                error!(account = %self.state.account, error = %Causes(&failure), "idle cannot go on");
+                error!(account = %self.state.account, error = %Causes(&failure), "changes cannot be told");
                 Ok(Some(self.going_down()))
             }
         }
     }
 
-    /// Whether the open mailbox may have changed since this was last asked.
-    pub(super) async fn take_news(&mut self) -> bool {
-        // What the session's own commands did has rung before they were answered.
+    /// Takes note of all that has rung: what the session's own commands did has, before they were answered.
+    pub(super) async fn note_rung(&mut self) {
         while let Some(changed) = rung(&mut self.watch).await {
             self.note(&changed);
         }
-        std::mem::take(&mut self.has_changed)
     }
 
     fn note(&mut self, changed: &Changed) {
@@ -101,6 +104,13 @@ impl Session<'_> {
                     *mailbox == selected.place.mailbox && *modseq > selected.modseq
                 })
         });
+        if let Some(registration) = self.state.notify.as_ref().filter(|one| one.has_others()) {
+            self.news.list |= changed.list;
+            self.news.annotations |= changed.annotations;
+            let mailboxes = changed.mailboxes.iter().map(|(mailbox, _)| *mailbox);
+            let watched = mailboxes.filter(|mailbox| registration.watches(*mailbox));
+            self.news.mailboxes.extend(watched);
+        }
     }
 
     fn going_down(&mut self) -> SessionEnd {

@@ -1,0 +1,331 @@
+//! What a session has asked to hear of, and what it was last told of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mail_proto::imap::command::{FetchItem, MailboxFilter, NotifyEvent, NotifyGroup};
+use serde::{Deserialize, Serialize};
+
+use super::super::list::Names;
+use super::super::state::Selected;
+use crate::volume::{MailboxId, MailboxInfo};
+
+/// What NOTIFY has registered. Nothing at all after NOTIFY NONE.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Registration {
+    groups: Vec<NotifyGroup>,
+    /// The mailboxes that are watched, by number.
+    known: Vec<Known>,
+    /// No mailbox that there was had this number or a higher one.
+    next: u32,
+    /// The names subscribed, if that matters.
+    subscribed: BTreeSet<String>,
+    /// The annotations, if that matters.
+    annotations: BTreeSet<Annotation>,
+}
+
+/// An annotation: its mailbox's number, or 0 for the server; its entry; a hash of its value.
+pub(super) type Annotation = (u32, String, u64);
+
+/// A mailbox as the client was last told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    number: u32,
+    uidnext: u32,
+    message_count: u64,
+    /// `None` if it was changed by the session itself: then what it is, is known.
+    unseen_count: Option<u64>,
+    modseq: u64,
+    /// Empty if nobody asks for names.
+    name: Box<str>,
+}
+
+/// What is wanted of one mailbox that is not selected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Wanted {
+    pub(super) messages: bool,
+    pub(super) flags: bool,
+    pub(super) name: bool,
+    pub(super) subscription: bool,
+    pub(super) annotations: bool,
+}
+
+/// What is wanted of the selected mailbox.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Hears<'a> {
+    /// EXISTS, EXPUNGE.
+    pub(in super::super) messages: bool,
+    /// FETCH with flags.
+    pub(in super::super) flags: bool,
+    /// EXPUNGE at any time.
+    pub(in super::super) at_once: bool,
+    /// What is fetched of each new message.
+    pub(in super::super) items: &'a [FetchItem],
+}
+
+impl Default for Hears<'_> {
+    /// Without NOTIFY.
+    fn default() -> Self {
+        Self {
+            messages: true,
+            flags: true,
+            at_once: false,
+            items: &[],
+        }
+    }
+}
+
+/// What has rung and was not looked at.
+#[derive(Debug, Default)]
+pub(in super::super) struct News {
+    /// Mailboxes, names, subscriptions; or it is not known what.
+    pub(in super::super) list: bool,
+    pub(in super::super) annotations: bool,
+    pub(in super::super) mailboxes: BTreeSet<MailboxId>,
+}
+
+/// How names have changed.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) made: Vec<String>,
+    pub(super) deleted: Vec<String>,
+    /// From, to.
+    pub(super) renamed: Vec<(String, String)>,
+    /// Subscribed, or not any more.
+    pub(super) subscribed: Vec<String>,
+}
+
+impl Registration {
+    /// With everything known as it is now.
+    pub(super) fn new(groups: Vec<NotifyGroup>, names: &Names) -> Self {
+        let mailboxes = names.values().filter_map(|entry| entry.mailbox.as_ref());
+        let mut registration = Self {
+            groups,
+            next: mailboxes.map(|one| one.mailbox.0 + 1).max().unwrap_or(0),
+            ..Self::default()
+        };
+        registration.follow(names, &[]);
+        registration
+    }
+
+    pub(super) fn groups(&self) -> &[NotifyGroup] {
+        &self.groups
+    }
+
+    /// Whether it is about any mailbox but the selected one.
+    pub(in super::super) fn has_others(&self) -> bool {
+        self.groups.iter().any(|group| !group.filter.is_selected())
+    }
+
+    /// What must not grow without limit, for it lives as long as the session.
+    pub(super) fn is_too_large(&self) -> bool {
+        let names = self.known.iter().map(|known| known.name.len());
+        let octets = names
+            .chain(self.subscribed.iter().map(String::len))
+            .chain(self.annotations.iter().map(|(_, entry, _)| entry.len()));
+        self.known.len() > WATCHED_MAX || octets.sum::<usize>() > NAMES_MAX_OCTETS
+    }
+
+    /// Whether it is about annotations of the server.
+    pub(super) fn has_server(&self) -> bool {
+        let mut events = self.groups.iter().flat_map(|group| &group.events);
+        events.any(|event| *event == NotifyEvent::ServerMetadataChange)
+    }
+
+    /// Takes in the annotations there are; the mailbox's number and the entry of those that are other now.
+    pub(super) fn annotate(&mut self, now: BTreeSet<Annotation>) -> BTreeSet<(u32, String)> {
+        let differing = now.symmetric_difference(&self.annotations);
+        let entry = |one: &Annotation| (one.0, one.1.clone());
+        let differing = differing.map(entry).collect();
+        self.annotations = now;
+        differing
+    }
+
+    pub(super) fn is_subscribed(&self, name: &str) -> bool {
+        self.subscribed.contains(name)
+    }
+
+    pub(super) fn hears(&self) -> Hears<'_> {
+        let mut selected = self.groups.iter().filter(|one| one.filter.is_selected());
+        let Some(group) = selected.next() else {
+            return Hears {
+                messages: false,
+                flags: false,
+                ..Hears::default()
+            };
+        };
+        Hears {
+            // The grammar takes it only together with MessageNew.
+            messages: group.events.contains(&NotifyEvent::MessageExpunge),
+            flags: group.events.contains(&NotifyEvent::FlagChange),
+            at_once: group.filter == MailboxFilter::Selected,
+            items: super::items(&self.groups),
+        }
+    }
+
+    /// More than one group may be about a mailbox: everything that any of them wants (RFC 5465 §6).
+    pub(super) fn wanted(&self, name: &str, is_subscribed: bool) -> Wanted {
+        let mut wanted = Wanted::default();
+        for group in &self.groups {
+            if super::covers(&group.filter, name, is_subscribed) {
+                for event in &group.events {
+                    match event {
+                        NotifyEvent::MessageNew(_) | NotifyEvent::MessageExpunge => {
+                            wanted.messages = true;
+                        }
+                        NotifyEvent::FlagChange => wanted.flags = true,
+                        NotifyEvent::MailboxName => wanted.name = true,
+                        NotifyEvent::SubscriptionChange => wanted.subscription = true,
+                        NotifyEvent::MailboxMetadataChange => wanted.annotations = true,
+                        // Of no mailbox, and refused.
+                        NotifyEvent::ServerMetadataChange | NotifyEvent::AnnotationChange => {}
+                    }
+                }
+            }
+        }
+        wanted
+    }
+
+    fn of(&mut self, mailbox: MailboxId) -> Option<&mut Known> {
+        let place = self
+            .known
+            .binary_search_by_key(&mailbox.0, |known| known.number);
+        place.ok().map(|place| &mut self.known[place])
+    }
+
+    pub(in super::super) fn watches(&self, mailbox: MailboxId) -> bool {
+        let found = self
+            .known
+            .binary_search_by_key(&mailbox.0, |known| known.number);
+        found.is_ok()
+    }
+
+    /// Takes in what a mailbox is; whether the client must be told of it.
+    pub(super) fn meet(&mut self, now: &MailboxInfo, wanted: Wanted, condstore: bool) -> bool {
+        let Some(known) = self.of(now.mailbox) else {
+            return false;
+        };
+        let has_other_messages =
+            (known.uidnext, known.message_count) != (now.uidnext, now.message_count);
+        let has_other_flags = match condstore {
+            true => known.modseq != now.highestmodseq,
+            false => known
+                .unseen_count
+                .is_some_and(|unseen| unseen != now.unseen_count),
+        };
+        known.uidnext = now.uidnext;
+        known.message_count = now.message_count;
+        known.unseen_count = Some(now.unseen_count);
+        known.modseq = now.highestmodseq;
+        wanted.messages && has_other_messages || wanted.flags && has_other_flags
+    }
+
+    /// The session has added messages itself.
+    pub(super) fn made(&mut self, mailbox: MailboxId, uids: &[u32], modseq: u64) {
+        // A mailbox's MODSEQs have no gaps: when it is the next one, nothing else has happened.
+        if let (Some(known), Some(last)) = (self.of(mailbox), uids.last())
+            && known.modseq + 1 == modseq
+        {
+            known.uidnext = last + 1;
+            known.message_count += uids.len() as u64;
+            known.unseen_count = None;
+            known.modseq = modseq;
+        }
+    }
+
+    /// The mailbox is not selected any more; what was told of it as such is what the client knows.
+    pub(super) fn leave(&mut self, selected: &Selected) {
+        if let Some(known) = self.of(selected.place.mailbox) {
+            known.uidnext = selected.uid_next;
+            known.message_count = selected.view.count().into();
+            known.unseen_count = None;
+            known.modseq = selected.modseq;
+        }
+    }
+
+    /// Takes in which mailboxes and subscriptions there are; what of that has changed.
+    /// What is the session's own doing is taken as it is.
+    pub(super) fn follow(&mut self, names: &Names, own: &[String]) -> Changes {
+        let mut changes = Changes::default();
+        let mut before: BTreeMap<u32, Known> = std::mem::take(&mut self.known)
+            .into_iter()
+            .map(|known| (known.number, known))
+            .collect();
+        let mut next = self.next;
+        for (name, entry) in names {
+            let Some(now) = &entry.mailbox else { continue };
+            let number = now.mailbox.0;
+            let wanted = self.wanted(name, entry.is_subscribed);
+            let known = before.remove(&number);
+            if let Some(known) = &known
+                && !known.name.is_empty()
+                && *known.name != **name
+            {
+                changes.renamed.push((known.name.to_string(), name.clone()));
+            }
+            if known.is_none() && wanted.name && (number >= self.next || self.is_named(name)) {
+                changes.made.push(name.clone());
+            }
+            next = next.max(number + 1);
+            if wanted.messages || wanted.flags || wanted.name || wanted.annotations {
+                let is_new = number >= self.next && !own.contains(name);
+                let mut known = known.unwrap_or_else(|| Known::of(now, is_new));
+                known.name = match wanted.name {
+                    true => name.as_str().into(),
+                    false => Box::default(),
+                };
+                self.known.push(known);
+            }
+        }
+        self.known.sort_unstable_by_key(|known| known.number);
+        self.next = next;
+        let gone = before.into_values().filter(|known| !known.name.is_empty());
+        changes.deleted = gone.map(|known| known.name.into()).collect();
+        if self.has_subscriptions() {
+            let subscribed = names.iter().filter(|(_, entry)| entry.is_subscribed);
+            let now: BTreeSet<String> = subscribed.map(|(name, _)| name.clone()).collect();
+            let differing = now.symmetric_difference(&self.subscribed);
+            changes.subscribed = differing.cloned().collect();
+            self.subscribed = now;
+        }
+        changes
+    }
+
+    /// Whether a name is watched for what it is, not for being subscribed: then it is news when a mailbox gets it.
+    fn is_named(&self, name: &str) -> bool {
+        self.wanted(name, false).name
+    }
+
+    fn has_subscriptions(&self) -> bool {
+        self.groups.iter().any(|group| {
+            group.filter == MailboxFilter::Subscribed
+                || group.events.contains(&NotifyEvent::SubscriptionChange)
+        })
+    }
+}
+
+impl Known {
+    /// A mailbox that was just made is told of with all it has; one that came into sight is taken as it is.
+    fn of(now: &MailboxInfo, is_new: bool) -> Self {
+        let mut known = Self {
+            number: now.mailbox.0,
+            uidnext: now.uidnext,
+            message_count: now.message_count,
+            unseen_count: Some(now.unseen_count),
+            modseq: now.highestmodseq,
+            name: Box::default(),
+        };
+        if is_new {
+            (known.uidnext, known.message_count) = (1, 0);
+            // RFC 5465 §5.1: its UIDVALIDITY is news, if there was one of this name before.
+            (known.unseen_count, known.modseq) = (Some(u64::MAX), 0);
+        }
+        known
+    }
+}
+
+/// Mailboxes that one session may watch: some 40 octets each.
+const WATCHED_MAX: usize = 1000;
+/// Octets of their names, where those are asked for.
+const NAMES_MAX_OCTETS: usize = 32 << 10;
