@@ -54,7 +54,6 @@ mod pattern;
 mod quota;
 mod rename;
 mod reply;
-mod scan;
 mod search;
 mod select;
 mod sort;

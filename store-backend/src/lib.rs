@@ -12,6 +12,7 @@ pub mod volume;
 
 mod announce;
 mod backend;
+mod card;
 mod config;
 mod deliver;
 mod delivered;

@@ -53,7 +53,7 @@ use durable::{Disk, Lsn};
 
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
-pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes};
+pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes, Want};
 pub use transfer::Export;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,

@@ -42,7 +42,7 @@ pub use header::{Field, Fields, unfold};
 pub use message_id::message_ids;
 pub use parameter::decode_parameter;
 pub use scan::{Scanned, Scanner};
-pub use section::{Message, Ranges};
+pub use section::{FieldFilter, Message, Ranges};
 pub use string::Dialect;
 pub use structure::{Children, Kind, Pairs, Part, Structure, StructureError};
 pub use subject::{BaseSubject, base_subject};

@@ -1,5 +1,5 @@
-//! Something of each message that a search found, from its row and the header of its blob: what SORT and THREAD
-//! compare.
+//! Something of each message that a search found, from its row and the fields on its card: what SORT and THREAD
+//! compare. No message is opened.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::reply::Failure;
 use super::state::Place;
 use super::text::fold::collated;
 use super::view::View;
-use crate::volume::{MailboxReader, ReadError, Summary};
+use crate::volume::{MailboxReader, ReadError, Summary, Want};
 
 /// Makes a value of each message that there still is, in the order of their UIDs. Without headers, none is opened and
 /// they are empty.
@@ -45,8 +45,15 @@ fn one_slice<T>(
 ) -> Result<Vec<T>, ReadError> {
     let mut made = Vec::with_capacity(uids.len());
     let mut rest = uids;
+    let want = match headers {
+        true => Want {
+            card: true,
+            ..Want::ROWS
+        },
+        false => Want::ROWS,
+    };
     while !rest.is_empty() {
-        let Some(batch) = reader.messages(rest, headers)? else {
+        let Some(batch) = reader.messages(rest, want)? else {
             break;
         };
         rest = &rest[batch.done_count..];
@@ -54,8 +61,8 @@ fn one_slice<T>(
             made.extend(batch.now.messages.iter().map(|summary| make(summary, b"")));
         }
         for (summary, content) in batch.now.messages.iter().zip(batch.contents) {
-            match Message::new(content).scan(reader) {
-                Ok(scan) => made.push(make(summary, &scan.header)),
+            match Message::new(content).fields(reader) {
+                Ok(fields) => made.push(make(summary, &fields)),
                 Err(Unreadable::Gone) => {}
                 Err(Unreadable::Failed(error)) => return Err(error),
             }

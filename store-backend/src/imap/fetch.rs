@@ -89,11 +89,11 @@ async fn fetch(
         account, mailbox, ..
     } = selected.place;
     let reader = session.service.volume.mailbox_reader(account, mailbox);
-    let slice_max = match wanted.needs_contents() {
-        true => CONTENTS_SLICE,
-        false => ROWS_SLICE,
-    };
     let mut producer = Box::new(Producer::new(reader, wanted));
+    let slice_max = match sets_seen {
+        true => SEEN_SLICE,
+        false => SLICE,
+    };
     let mut iter = uids.uids();
     loop {
         let selected = session.selected()?;
@@ -104,34 +104,61 @@ async fn fetch(
         }
         producer.take_slice(slice);
         while producer.has_slice() {
-            let unseen;
-            (producer, unseen) =
-                blocking(producer, move |producer| producer.load(sets_seen)).await?;
-            let unseen = unseen.map_err(Failure::Read)?;
-            if let Some(batch) = producer.batch() {
-                updates::tell_keywords(session, &batch.now);
-            }
-            if !unseen.is_empty() {
-                set_seen(session, &mut producer, unseen).await?;
-            }
-            loop {
-                let Ok((filled, progress)) = blocking(producer, |producer| producer.fill()).await
-                else {
-                    // It may be within a literal.
-                    return Err(broken(session, ReadError::Stopped));
-                };
-                producer = filled;
-                session.out.append(&mut producer.out);
-                match progress {
-                    Progress::Full => session.flush().await?,
-                    Progress::Empty => break,
-                    Progress::Broken(error) => return Err(broken(session, error)),
+            if sets_seen {
+                let unseen;
+                (producer, unseen) = blocking(producer, Producer::load_to_see).await?;
+                let unseen = unseen.map_err(Failure::Read)?;
+                tell_keywords(session, &producer);
+                if !unseen.is_empty() {
+                    set_seen(session, &mut producer, unseen).await?;
                 }
             }
-            session.flush_if_full().await?;
+            producer = write_all(session, producer, !sets_seen).await?;
         }
     }
     Ok(answer(session, &mut producer))
+}
+
+/// Writes what is loaded, and with `loads` what is left of the slice. While one buffer goes to the client, the next is
+/// filled.
+async fn write_all(
+    session: &mut Session<'_>,
+    producer: Box<Producer>,
+    loads: bool,
+) -> Result<Box<Producer>, Failure> {
+    let fill = move |producer| blocking(producer, move |work: &mut Box<Producer>| work.fill(loads));
+    let mut filling = fill(producer);
+    loop {
+        let Ok((mut producer, progress)) = filling.await else {
+            // It may be within a literal.
+            return Err(broken(session, ReadError::Stopped));
+        };
+        session.out.append(&mut producer.out);
+        match progress {
+            Progress::Full => {
+                filling = fill(producer);
+                session.flush().await?;
+            }
+            Progress::Keywords => {
+                tell_keywords(session, &producer);
+                filling = fill(producer);
+                session.flush_if_full().await?;
+            }
+            Progress::Empty => {
+                session.flush_if_full().await?;
+                return Ok(producer);
+            }
+            Progress::Unloaded(error) => return Err(Failure::Read(error)),
+            Progress::Broken(error) => return Err(broken(session, error)),
+        }
+    }
+}
+
+/// Keywords that the next responses may hold and the client does not know.
+fn tell_keywords(session: &mut Session<'_>, producer: &Producer) {
+    if let Some(batch) = producer.batch() {
+        updates::tell_keywords(session, &batch.now);
+    }
 }
 
 /// A message that cannot be read on in the middle of a literal: there is no way to say so but to end.
@@ -247,19 +274,19 @@ fn within(uids: &View, window: PartialRange) -> View {
     }
 }
 
-/// Runs a piece of work on a thread that may block, and brings the worker back.
-pub(super) async fn blocking<W: Send + 'static, T: Send + 'static>(
+/// Runs a piece of work on a thread that may block, and brings the worker back. It begins at once.
+pub(super) fn blocking<W: Send + 'static, T: Send + 'static>(
     mut worker: W,
     work: impl FnOnce(&mut W) -> T + Send + 'static,
-) -> Result<(W, T), Failure> {
+) -> impl Future<Output = Result<(W, T), Failure>> + Send {
     let ran = tokio::task::spawn_blocking(move || {
         let result = work(&mut worker);
         (worker, result)
     });
-    ran.await.map_err(|_| Failure::Read(ReadError::Stopped))
+    async move { ran.await.map_err(|_| Failure::Read(ReadError::Stopped)) }
 }
 
-/// Messages at a time when only their rows are needed.
-const ROWS_SLICE: usize = 4000;
-/// Messages at a time when their prologues and places are needed too, some KiB each.
-const CONTENTS_SLICE: usize = 250;
+/// Messages at a time.
+const SLICE: usize = 4000;
+/// Messages at a time that get `\Seen` in one change.
+const SEEN_SLICE: usize = 250;

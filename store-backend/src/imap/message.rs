@@ -1,11 +1,14 @@
-//! One message as a client reads it, prologue and blob, opened no further than it is asked for.
+//! One message as a client reads it, prologue and blob, opened no further than it is asked for: what its card has
+//! ([`Card`]) opens nothing.
 //!
 //! Everything here blocks: it is used on threads that may.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use super::scan::Scan;
+use bytes::Bytes;
+use mail_proto::mime::{BodyForm, Dialect, Envelope, Scanner, Structure};
+
+use crate::card::Card;
 use crate::volume::{BlobReader, Content, MailboxReader, ReadError};
 
 /// A message to be read.
@@ -14,7 +17,8 @@ pub(super) struct Message {
     /// Which, and its prologue.
     pub(super) content: Content,
     blob: Blob,
-    scan: Option<Arc<Scan>>,
+    /// The blob's header block, empty line included, once it is known.
+    header: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl Message {
         Self {
             content,
             blob: Blob::Closed,
-            scan: None,
+            header: None,
         }
     }
 
@@ -60,21 +64,104 @@ impl Message {
         self.prologue_octets() + self.content.blob_octets
     }
 
-    /// Its structure and the header of its blob.
-    pub(super) fn scan(&mut self, reader: &MailboxReader) -> Result<Arc<Scan>, Unreadable> {
-        let hash = self.content.hash;
-        self.scan = self.scan.take().or_else(|| Scan::remembered(&hash));
-        if let Some(scan) = &self.scan {
-            return Ok(Arc::clone(scan));
+    /// Its card; made, and kept, if there is none.
+    pub(super) fn card(&mut self, reader: &MailboxReader) -> Result<&Card, Unreadable> {
+        if self.content.card.is_none() {
+            self.scan(reader)?;
         }
+        self.content.card.as_ref().ok_or(Unreadable::Gone)
+    }
+
+    /// The structure of its blob.
+    pub(super) fn structure(
+        &mut self,
+        reader: &MailboxReader,
+    ) -> Result<Structure<Bytes>, Unreadable> {
+        if let Some(structure) = self.card(reader)?.structure() {
+            return Ok(structure);
+        }
+        // The card is damaged.
+        self.scan(reader)?;
+        self.card(reader)?.structure().ok_or(Unreadable::Gone)
+    }
+
+    /// A header block of its blob with all the fields that cards keep, at least.
+    pub(super) fn fields(&mut self, reader: &MailboxReader) -> Result<Bytes, Unreadable> {
+        match self.card(reader)?.fields() {
+            Some(fields) => Ok(fields),
+            None => self.header(reader),
+        }
+    }
+
+    /// The header block of its blob.
+    pub(super) fn header(&mut self, reader: &MailboxReader) -> Result<Bytes, Unreadable> {
+        let card = self.card(reader)?;
+        let (kept, octets) = (card.header(), card.header_octets());
+        if let Some(header) = self.header.clone().or(kept) {
+            self.header = Some(header.clone());
+            return Ok(header);
+        }
+        let ours = self.prologue_octets();
+        let mut header = Vec::new();
+        self.read(reader, ours..ours + octets, &mut header)?;
+        let header = Bytes::from(header);
+        self.header = Some(header.clone());
+        Ok(header)
+    }
+
+    /// Appends ENVELOPE.
+    pub(super) fn write_envelope(
+        &mut self,
+        reader: &MailboxReader,
+        dialect: Dialect,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unreadable> {
+        if !self.card(reader)?.write_envelope(dialect, out) {
+            Envelope::read(&self.header(reader)?).write(dialect, out);
+        }
+        Ok(())
+    }
+
+    /// Appends BODY or BODYSTRUCTURE.
+    pub(super) fn write_body(
+        &mut self,
+        reader: &MailboxReader,
+        form: BodyForm,
+        dialect: Dialect,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unreadable> {
+        if !self.card(reader)?.write_body(form, dialect, out) {
+            self.scan(reader)?;
+            self.card(reader)?.write_body(form, dialect, out);
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, reader: &MailboxReader) -> Result<(), Unreadable> {
         self.open(reader)?;
-        let scan = match &mut self.blob {
-            Blob::Memory(octets) => Scan::of(hash, octets),
-            Blob::Open(blob) => Scan::read(hash, blob)?,
+        let mut scanner = Scanner::new();
+        match &mut self.blob {
+            Blob::Memory(octets) => scanner.push(octets),
+            Blob::Open(blob) => {
+                let mut piece = Vec::with_capacity(PIECE_OCTETS);
+                let mut at = 0;
+                while at < blob.size() {
+                    let count = usize::try_from(blob.size() - at);
+                    let count = count.map_or(PIECE_OCTETS, |left| left.min(PIECE_OCTETS));
+                    piece.clear();
+                    blob.read_at(at, count, &mut piece)?;
+                    scanner.push(&piece);
+                    at += count as u64;
+                }
+            }
             Blob::Closed => return Err(Unreadable::Gone),
-        };
-        self.scan = Some(Arc::clone(&scan));
-        Ok(scan)
+        }
+        let scanned = scanner.finish();
+        let card = Card::of(&scanned);
+        reader.keep_card(&self.content, card.clone());
+        self.content.card = Card::read(card.into());
+        self.header = Some(scanned.header.into());
+        Ok(())
     }
 
     /// Makes ready to read the blob; if it is small, this is the only thing that can fail.
@@ -111,10 +198,10 @@ impl Message {
         if from == to {
             return Ok(());
         }
-        if let Some(scan) = &self.scan
-            && to <= scan.header.len() as u64
+        if let Some(header) = &self.header
+            && to <= header.len() as u64
         {
-            out.extend_from_slice(&scan.header[to_index(from)..to_index(to)]);
+            out.extend_from_slice(&header[to_index(from)..to_index(to)]);
             return Ok(());
         }
         self.open(reader)?;
@@ -144,3 +231,4 @@ fn to_index(octets: u64) -> usize {
 
 /// Every blob that waits in the journal is no larger.
 const MEMORY_MAX_OCTETS: usize = 128 << 10;
+const PIECE_OCTETS: usize = 64 << 10;

@@ -9,7 +9,7 @@ use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::view::View;
 use super::{Session, flags, updates};
-use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary};
+use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary, Want};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
@@ -156,7 +156,10 @@ async fn changed_by_others(
 }
 
 pub(super) async fn rows(reader: &MailboxReader, uids: Vec<u32>) -> Result<Option<Batch>, Failure> {
-    let (_, batch) = blocking(reader.clone(), move |reader| reader.messages(&uids, false)).await?;
+    let (_, batch) = blocking(reader.clone(), move |reader| {
+        reader.messages(&uids, Want::ROWS)
+    })
+    .await?;
     Ok(batch?)
 }
 

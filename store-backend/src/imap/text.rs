@@ -49,9 +49,9 @@ pub(super) fn each_text(
     reader: &MailboxReader,
     mut sink: impl FnMut(Place, Option<&str>) -> ControlFlow<()>,
 ) -> Result<(), Unreadable> {
-    let scan = message.scan(reader)?;
+    let structure = message.structure(reader)?;
     let mut sources = Vec::new();
-    collect(&scan.structure.root(), Owner::Message, &mut sources);
+    collect(&structure.root(), Owner::Message, &mut sources);
     let ours = message.prologue_octets();
     let mut raw = Vec::new();
     for source in sources {

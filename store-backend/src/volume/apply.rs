@@ -21,6 +21,7 @@ use super::rows::{
     message_key, message_of, ranges_of, subscription_key, transaction_key, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
+use crate::card::Card;
 
 /// A record with its place in the journal.
 #[derive(Clone, Debug)]
@@ -30,13 +31,22 @@ pub(super) struct Placed {
     pub(super) record: Record,
 }
 
-/// Applies a run of records, in journal order, in one transaction.
+/// A card that was made when a message was read, for it had none.
+#[derive(Clone, Debug)]
+pub(super) struct NewCard {
+    /// Of the blob.
+    pub(super) number: u64,
+    pub(super) octets: Vec<u8>,
+}
+
+/// Applies a run of records, in journal order, in one transaction, and keeps cards.
 ///
 /// # Errors
 /// The index cannot be written or contradicts the journal; nothing was applied.
 pub(super) fn apply_run<'r>(
     index: &Index,
     run: impl Iterator<Item = &'r Placed>,
+    cards: impl Iterator<Item = &'r NewCard>,
 ) -> Result<Lsn, IndexError> {
     index.write(|txn| {
         let mut last = index.lsn(txn, Meta::Applied)?;
@@ -54,6 +64,14 @@ pub(super) fn apply_run<'r>(
             last = placed.lsn;
         }
         index.set_number(txn, Meta::Applied, last.0)?;
+        for card in cards {
+            // The blob may have gone meanwhile. Numbers are not given twice.
+            if index.blob(txn, card.number)?.is_some() {
+                index
+                    .cards
+                    .put(txn, &card.number.to_be_bytes(), &card.octets)?;
+            }
+        }
         Ok(last)
     })
 }
@@ -501,6 +519,7 @@ impl Apply<'_, '_> {
                 .unlinked
                 .delete(self.txn, &unlinked_key(row.keep_until_ms.get(), *number))?;
             self.index.blobs.delete(self.txn, &number.to_be_bytes())?;
+            self.index.cards.delete(self.txn, &number.to_be_bytes())?;
             if self.index.hashes.get(self.txn, hash)? == Some(&number.to_le_bytes()[..]) {
                 self.index.hashes.delete(self.txn, hash)?;
             }
@@ -594,6 +613,19 @@ impl Apply<'_, '_> {
         self.index
             .blobs
             .put(self.txn, &blob.number.to_be_bytes(), row.as_bytes())?;
+        let card = match &blob.body {
+            Body::Inline(octets) => Some(Card::of_blob(octets)),
+            Body::Copied(from) => {
+                let card = self.index.cards.get(self.txn, &from.to_be_bytes())?;
+                card.map(<[u8]>::to_vec)
+            }
+            // A large one is not at hand: its card is made when it is first asked for.
+            Body::Spilled(_) | Body::Known => None,
+        };
+        if let Some(card) = card {
+            let key = blob.number.to_be_bytes();
+            self.index.cards.put(self.txn, &key, &card)?;
+        }
         self.index
             .hashes
             .put(self.txn, &blob.hash, &blob.number.to_le_bytes())?;

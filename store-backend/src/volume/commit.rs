@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use durable::{Entry, Journal, JournalError, Lsn};
 
-use super::apply::{Placed, apply_run};
+use super::apply::{NewCard, Placed, apply_run};
 use super::error::IndexError;
 use super::files::FilesItem;
 use super::intake::{Reply, Request, Taken, Waiter};
@@ -22,6 +22,18 @@ use super::types::Refusal;
 pub(super) struct ApplyItem {
     records: Vec<Arc<Placed>>,
     waiters: Vec<(Waiter, Reply)>,
+    cards: Vec<NewCard>,
+}
+
+impl ApplyItem {
+    /// Cards to keep, for nobody waits.
+    pub(super) fn cards(cards: Vec<NewCard>) -> Self {
+        Self {
+            records: Vec::new(),
+            waiters: Vec::new(),
+            cards,
+        }
+    }
 }
 
 pub(super) struct Committer {
@@ -166,9 +178,12 @@ impl Committer {
             .map(|(record, (lsn, place))| Arc::new(Placed { lsn, place, record }))
             .collect();
         if !records.is_empty() || !waiters.is_empty() {
-            self.shared
-                .apply_queue
-                .push(ApplyItem { records, waiters }, cost);
+            let item = ApplyItem {
+                records,
+                waiters,
+                cards: Vec::new(),
+            };
+            self.shared.apply_queue.push(item, cost);
         }
     }
 
@@ -220,9 +235,10 @@ pub(super) fn apply(shared: &Shared) {
             shared.recent.note(&placed.record);
         }
         // Commands that changed nothing, as most logins, waited for what came before and cost no sync.
-        let applied = match run.peek() {
-            Some(_) => apply_run(&shared.index, run),
-            None => Ok(shared.applied()),
+        let mut cards = items.iter().flat_map(|item| &item.cards).peekable();
+        let applied = match run.peek().is_some() || cards.peek().is_some() {
+            true => apply_run(&shared.index, run, cards),
+            false => Ok(shared.applied()),
         };
         match applied {
             Ok(last) => {

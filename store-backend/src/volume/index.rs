@@ -9,6 +9,7 @@
 //! | `transactions` | account, transaction | [`TransactionRow`] |
 //! | `blobs` | number | [`BlobRow`] |
 //! | `hashes` | hash | number of the blob that takes new links |
+//! | `cards` | number | a [`Card`](crate::card::Card), derived from the blob; may be missing |
 //! | `unlinked` | keep-until, number | nothing |
 //! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
 //! | `subscriptions` | account, hash of the name | the name |
@@ -47,6 +48,7 @@ pub(super) struct Index {
     pub(super) expunged: Table,
     pub(super) subscriptions: Table,
     pub(super) annotations: Table,
+    pub(super) cards: Table,
 }
 
 impl Index {
@@ -80,6 +82,7 @@ impl Index {
             expunged,
             subscriptions,
             annotations,
+            cards,
         ] = tables;
         Ok(Self {
             env,
@@ -94,6 +97,7 @@ impl Index {
             expunged,
             subscriptions,
             annotations,
+            cards,
         })
     }
 
@@ -111,6 +115,7 @@ impl Index {
             self.expunged,
             self.subscriptions,
             self.annotations,
+            self.cards,
         ];
         std::array::from_fn(|i| (TABLES[i], tables[i]))
     }
@@ -345,7 +350,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "meta",
     "mailboxes",
     "messages",
@@ -357,4 +362,5 @@ const TABLES: [&str; 11] = [
     "expunged",
     "subscriptions",
     "annotations",
+    "cards",
 ];

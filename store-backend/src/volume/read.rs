@@ -14,7 +14,7 @@ use durable::{DiskFile, JournalError, OpenMode};
 use lmdb::heed::RoTxn;
 use zerocopy::little_endian::U16;
 
-pub use batch::{Batch, Content, MailboxReader};
+pub use batch::{Batch, Content, MailboxReader, Want};
 
 use super::Volume;
 use super::apply::prologue;

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io::{self, IoSlice, Read};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -406,7 +407,8 @@ impl Run<'_> {
 
     fn apply(&mut self) -> Result<(), OpenError> {
         if !self.placed.is_empty() {
-            let last = apply_run(&self.shared.index, self.placed.iter().map(AsRef::as_ref))?;
+            let run = self.placed.iter().map(AsRef::as_ref);
+            let last = apply_run(&self.shared.index, run, iter::empty())?;
             self.shared.applied.store(last.0, Ordering::Release);
         }
         (self.placed, self.bytes) = (Vec::new(), 0);

@@ -3,6 +3,7 @@
 
 mod annotations;
 mod batch;
+mod cards;
 mod deliver;
 mod failure;
 mod mailbox;

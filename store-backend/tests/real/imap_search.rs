@@ -364,9 +364,10 @@ async fn text_that_is_broken_everywhere_is_searched_once_through() {
     }
     imap.ok("SELECT INBOX").await;
     let answer = imap.ok("SEARCH OR BODY needle TEXT \"<  <<<<\"").await;
-    assert_eq!(answer.lines(), ["* SEARCH"]);
+    // On a busy machine it is long enough for INPROGRESS.
+    assert_eq!(answer.lines().last().unwrap(), "* SEARCH");
     let answer = imap.ok("SEARCH BODY <<<<<<<<").await;
-    assert_eq!(answer.lines(), ["* SEARCH 1"]);
+    assert_eq!(answer.lines().last().unwrap(), "* SEARCH 1");
     let answer = imap.ok("FETCH 1:* (PREVIEW)").await;
     assert_eq!(answer.untagged.len(), 9);
 }

@@ -56,6 +56,50 @@ impl Ranges {
     }
 }
 
+/// The fields that HEADER.FIELDS or HEADER.FIELDS.NOT names.
+#[derive(Debug, Clone)]
+pub struct FieldFilter {
+    /// Sorted, for a client may name thousands.
+    names: Vec<Box<[u8]>>,
+    not: bool,
+}
+
+impl FieldFilter {
+    /// One for these names; with `not` for all others.
+    pub fn new(names: &[String], not: bool) -> Self {
+        let mut names: Vec<Box<[u8]>> = names.iter().map(|name| name.as_bytes().into()).collect();
+        names.sort_unstable_by(|one, other| compare_ignoring_case(one, other));
+        Self { names, not }
+    }
+
+    /// The ranges of these fields in a prologue and the header block of a
+    /// blob behind it, counted from `start`.
+    pub fn ranges(&self, prologue: &[u8], header: &[u8], start: u64) -> Ranges {
+        let mut ranges = Ranges::default();
+        // Our lines and the blob's are two headers, whatever the second
+        // begins with.
+        let behind = start + prologue.len() as u64;
+        for (block, start) in [(prologue, start), (header, behind)] {
+            let at = |octet: usize| start + octet as u64;
+            let mut fields = Fields::new(block);
+            for field in fields.by_ref() {
+                if self.names(&field) != self.not {
+                    ranges.add(at(field.range().start)..at(field.range().end));
+                }
+            }
+            // The empty line is always there, if the message has one.
+            ranges.add(at(fields.position())..at(block.len()));
+        }
+        ranges
+    }
+
+    fn names(&self, field: &Field<'_>) -> bool {
+        self.names
+            .binary_search_by(|name| compare_ignoring_case(name, field.name))
+            .is_ok()
+    }
+}
+
 /// A message as a client sees it: a prologue followed by a blob.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
@@ -133,35 +177,14 @@ impl<'a> Message<'a> {
         let SectionText::HeaderFields { not, names } = &section.text else {
             return Some(Ranges::one(range));
         };
-        // Sorted, for a client may name thousands.
-        let mut names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        names.sort_unstable_by(|one, other| compare_ignoring_case(one, other));
-        let is_named = |field: &Field<'_>| {
-            names
-                .binary_search_by(|name| compare_ignoring_case(name, field.name))
-                .is_ok()
-        };
-        // Our lines and the blob's are two headers, whatever the second
-        // begins with.
         let ours = if section.part.is_empty() {
             self.prologue_size
         } else {
             0
         };
         let ours = usize::try_from(ours).map_or(header.len(), |ours| ours.min(header.len()));
-        let mut ranges = Ranges::default();
-        for (block, start) in [(&header[..ours], 0), (&header[ours..], ours as u64)] {
-            let at = |octet: usize| range.start + start + octet as u64;
-            let mut fields = Fields::new(block);
-            for field in fields.by_ref() {
-                if is_named(&field) != *not {
-                    ranges.add(at(field.range().start)..at(field.range().end));
-                }
-            }
-            // The empty line is always there, if the message has one.
-            ranges.add(at(fields.position())..at(block.len()));
-        }
-        Some(ranges)
+        let (prologue, blob) = header.split_at(ours);
+        Some(FieldFilter::new(names, *not).ranges(prologue, blob, range.start))
     }
 
     /// A range of the blob as one of the message.

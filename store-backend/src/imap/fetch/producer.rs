@@ -9,15 +9,18 @@ use std::sync::Arc;
 use mail_proto::imap::command::{DateTime, FetchItem, Section, SectionText};
 use mail_proto::imap::encode::FetchWriter;
 use mail_proto::imap::mailbox::NameForm;
-use mail_proto::mime::{BodyForm, Dialect, Envelope, write_body_structure};
+use mail_proto::mime::{BodyForm, Dialect, FieldFilter};
 
 use super::super::flags;
 use super::super::message::{Message, Unreadable};
 use super::super::text;
 use super::super::transfer::Transfer;
 use super::super::view::View;
-use super::section::{PIECE_OCTETS, Part, decode_piece, decoded_part, octets_of, section_ranges};
-use crate::volume::{Batch, Content, Flags, MailboxReader, ReadError, Stored, Summary};
+use super::section::{
+    PIECE_OCTETS, Part, decode_piece, decoded_part, octets_of, section_ranges, write_header,
+};
+use crate::card;
+use crate::volume::{Batch, Content, Flags, MailboxReader, ReadError, Stored, Summary, Want};
 
 /// What to tell of each message.
 #[derive(Debug)]
@@ -34,48 +37,89 @@ pub(super) struct Wanted {
     pub(super) dialect: Dialect,
 }
 
-impl Wanted {
-    /// Whether it takes more than the rows that a scan of the mailbox gives.
-    pub(super) fn needs_contents(&self) -> bool {
-        self.items.iter().any(|item| {
-            !matches!(
-                item,
+/// What a command takes of each message, and what of it must be there before its response begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    /// Identity or anything below.
+    content: bool,
+    prologue: bool,
+    card: bool,
+    /// The fields that cards keep.
+    fields: bool,
+    /// The whole header of the blob.
+    header: bool,
+    /// Octets behind it.
+    blob: bool,
+}
+
+impl Needs {
+    fn of(items: &[FetchItem]) -> Self {
+        let mut needs = Self::default();
+        for item in items {
+            match item {
                 FetchItem::Flags
-                    | FetchItem::InternalDate
-                    | FetchItem::Uid
-                    | FetchItem::ModSeq
-                    | FetchItem::Rfc822Size
-                    | FetchItem::SaveDate
-            )
-        })
-    }
-
-    /// Whether it takes the structure.
-    fn needs_scan(&self) -> bool {
-        self.items.iter().any(|item| match item {
-            FetchItem::Envelope
-            | FetchItem::Body
-            | FetchItem::BodyStructure
-            | FetchItem::Rfc822Header
-            | FetchItem::Rfc822Text
-            | FetchItem::Preview { .. } => true,
-            FetchItem::Section { section, .. } => *section != Section::default(),
-            FetchItem::Binary { part, .. } | FetchItem::BinarySize(part) => !part.is_empty(),
-            _ => false,
-        })
-    }
-
-    /// Whether it takes octets behind the header.
-    fn needs_blob(&self) -> bool {
-        self.items.iter().any(|item| match item {
-            FetchItem::Rfc822 | FetchItem::Rfc822Text | FetchItem::Preview { .. } => true,
-            FetchItem::Section { section, .. } => {
-                !section.part.is_empty()
-                    || matches!(section.text, SectionText::All | SectionText::Text)
+                | FetchItem::InternalDate
+                | FetchItem::Uid
+                | FetchItem::ModSeq
+                | FetchItem::Rfc822Size
+                | FetchItem::SaveDate => continue,
+                FetchItem::EmailId | FetchItem::ThreadId => {}
+                FetchItem::Envelope => (needs.card, needs.fields) = (true, true),
+                FetchItem::Body | FetchItem::BodyStructure => needs.card = true,
+                FetchItem::Section { section, .. } if is_header(section) => {
+                    (needs.prologue, needs.card) = (true, true);
+                    match names_kept(section) {
+                        true => needs.fields = true,
+                        false => needs.header = true,
+                    }
+                }
+                FetchItem::Rfc822Header => {
+                    (needs.prologue, needs.card, needs.header) = (true, true, true);
+                }
+                FetchItem::Rfc822 => (needs.prologue, needs.blob) = (true, true),
+                FetchItem::Section { section, .. } => {
+                    (needs.prologue, needs.blob) = (true, true);
+                    needs.card |= *section != Section::default();
+                }
+                FetchItem::Binary { part, .. } | FetchItem::BinarySize(part) => {
+                    (needs.prologue, needs.blob) = (true, true);
+                    needs.card |= !part.is_empty();
+                }
+                FetchItem::Rfc822Text | FetchItem::Preview { .. } => {
+                    (needs.prologue, needs.blob, needs.card) = (true, true, true);
+                }
             }
-            FetchItem::Binary { .. } | FetchItem::BinarySize(_) => true,
-            _ => false,
-        })
+            needs.content = true;
+        }
+        needs
+    }
+
+    fn want(self) -> Want {
+        Want {
+            card: self.card,
+            // For the identity alone anything will do.
+            prologue: self.prologue || (self.content && !self.card),
+            blob: self.blob,
+        }
+    }
+}
+
+/// Whether it is of the message's own header.
+fn is_header(section: &Section) -> bool {
+    let of_header = matches!(
+        section.text,
+        SectionText::Header | SectionText::HeaderFields { .. }
+    );
+    of_header && section.part.is_empty()
+}
+
+/// Whether it is fields that cards have.
+fn names_kept(section: &Section) -> bool {
+    match &section.text {
+        SectionText::HeaderFields { not: false, names } => {
+            names.iter().all(|name| card::is_kept(name.as_bytes()))
+        }
+        _ => false,
     }
 }
 
@@ -86,6 +130,10 @@ pub(super) enum Progress {
     Full,
     /// What was loaded is written.
     Empty,
+    /// The messages just loaded may have keywords that those before did not.
+    Keywords,
+    /// The next messages cannot be loaded; what is written ends with a whole response.
+    Unloaded(ReadError),
     /// A message cannot be read on: the stream cannot be saved.
     Broken(ReadError),
 }
@@ -95,9 +143,14 @@ pub(super) enum Progress {
 pub(super) struct Producer {
     reader: MailboxReader,
     wanted: Wanted,
+    needs: Needs,
+    /// For each item that names fields.
+    filters: Arc<[Option<FieldFilter>]>,
     /// UIDs and sequence numbers not loaded yet.
     slice: VecDeque<(u32, u32)>,
     batch: Option<Batch>,
+    /// Keywords of the batch before; they only ever grow.
+    keyword_count: usize,
     /// What is loaded, in order.
     loaded: VecDeque<Loaded>,
     current: Option<Current>,
@@ -146,11 +199,21 @@ enum Literal {
 
 impl Producer {
     pub(super) fn new(reader: MailboxReader, wanted: Wanted) -> Self {
+        let filter = |item: &FetchItem| match item {
+            FetchItem::Section { section, .. } => match &section.text {
+                SectionText::HeaderFields { not, names } => Some(FieldFilter::new(names, *not)),
+                _ => None,
+            },
+            _ => None,
+        };
         Self {
             reader,
+            needs: Needs::of(&wanted.items),
+            filters: wanted.items.iter().map(filter).collect(),
             wanted,
             slice: VecDeque::new(),
             batch: None,
+            keyword_count: 0,
             loaded: VecDeque::new(),
             current: None,
             out: Vec::new(),
@@ -169,14 +232,21 @@ impl Producer {
         !self.slice.is_empty()
     }
 
-    /// Loads the rows of the next messages. UIDs of those without `\Seen`, if they are to get it.
-    pub(super) fn load(&mut self, sets_seen: bool) -> Result<Vec<u32>, ReadError> {
-        let uids: Vec<u32> = self.slice.iter().map(|(uid, _)| *uid).collect();
-        let contents = self.wanted.needs_contents();
-        let Some(mut batch) = self.reader.messages(&uids, contents)? else {
+    /// Loads the next messages; UIDs of those without `\Seen`.
+    pub(super) fn load_to_see(self: &mut Box<Self>) -> Result<Vec<u32>, ReadError> {
+        self.load()?;
+        let unseen = self.loaded.iter().map(|loaded| &loaded.summary);
+        let unseen = unseen.filter(|message| !message.flags.contains(Flags::SEEN));
+        Ok(unseen.map(|message| message.uid).collect())
+    }
+
+    fn load(&mut self) -> Result<(), ReadError> {
+        let next = self.slice.iter().take(LOAD_MAX);
+        let uids: Vec<u32> = next.map(|(uid, _)| *uid).collect();
+        let Some(mut batch) = self.reader.messages(&uids, self.needs.want())? else {
             self.slice.clear();
             self.has_missing = true;
-            return Ok(Vec::new());
+            return Ok(());
         };
         let mut contents = std::mem::take(&mut batch.contents).into_iter();
         let mut messages = std::mem::take(&mut batch.now.messages)
@@ -199,9 +269,15 @@ impl Producer {
             }
         }
         self.batch = Some(batch);
-        let unseen = self.loaded.iter().map(|loaded| &loaded.summary);
-        let unseen = unseen.filter(|message| sets_seen && !message.flags.contains(Flags::SEEN));
-        Ok(unseen.map(|message| message.uid).collect())
+        Ok(())
+    }
+
+    fn has_new_keywords(&mut self) -> bool {
+        let count = self
+            .batch
+            .as_ref()
+            .map_or(0, |batch| batch.now.keywords.len());
+        std::mem::replace(&mut self.keyword_count, count) != count
     }
 
     /// What was read of the slice.
@@ -221,8 +297,8 @@ impl Producer {
         }
     }
 
-    /// Writes on until the buffer is full or all that was loaded is written.
-    pub(super) fn fill(&mut self) -> Progress {
+    /// Writes on until the buffer is full or all that was loaded is written; with `loads`, until all of the slice is.
+    pub(super) fn fill(&mut self, loads: bool) -> Progress {
         loop {
             if self.out.len() >= FILL_OCTETS {
                 return Progress::Full;
@@ -231,6 +307,11 @@ impl Producer {
                 Some(current) => self.go_on(current),
                 None => match self.loaded.pop_front() {
                     Some(loaded) => self.begin(loaded),
+                    None if loads && self.has_slice() => match self.load() {
+                        Ok(()) if self.has_new_keywords() => return Progress::Keywords,
+                        Ok(()) => continue,
+                        Err(error) => return Progress::Unloaded(error),
+                    },
                     None => return Progress::Empty,
                 },
             };
@@ -286,11 +367,16 @@ impl Producer {
 
     /// Does all that can fail.
     fn prepare(&self, mut message: Message) -> Result<Message, Unreadable> {
-        if self.wanted.needs_blob() {
+        if self.needs.blob {
             message.open(&self.reader)?;
         }
-        if self.wanted.needs_scan() {
-            message.scan(&self.reader)?;
+        if self.needs.card {
+            message.structure(&self.reader)?;
+        }
+        if self.needs.header {
+            message.header(&self.reader)?;
+        } else if self.needs.fields {
+            message.fields(&self.reader)?;
         }
         Ok(message)
     }
@@ -308,8 +394,10 @@ impl Producer {
             current.writer.end(&mut self.out);
             return Ok(());
         };
+        let filters = Arc::clone(&self.filters);
+        let filter = filters.get(current.item).and_then(Option::as_ref);
         current.item += 1;
-        self.write_item(&mut current, item)?;
+        self.write_item(&mut current, item, filter)?;
         self.current = Some(current);
         Ok(())
     }
@@ -355,7 +443,12 @@ impl Producer {
         Ok(true)
     }
 
-    fn write_item(&mut self, current: &mut Current, item: &FetchItem) -> Result<(), Unreadable> {
+    fn write_item(
+        &mut self,
+        current: &mut Current,
+        item: &FetchItem,
+        filter: Option<&FieldFilter>,
+    ) -> Result<(), Unreadable> {
         let Current {
             writer, summary, ..
         } = current;
@@ -384,22 +477,41 @@ impl Producer {
             FetchItem::EmailId => writer.email_id(out, &email_id(&message.content)),
             FetchItem::ThreadId => writer.thread_id(out, thread_id(&message.content).as_deref()),
             FetchItem::Envelope => {
-                let scan = message.scan(&self.reader)?;
                 writer.encoded(out, "ENVELOPE", b"");
-                Envelope::read(&scan.header).write(self.wanted.dialect, out);
+                message.write_envelope(&self.reader, self.wanted.dialect, out)?;
             }
             FetchItem::Body | FetchItem::BodyStructure => {
                 let (name, form) = match item {
                     FetchItem::Body => ("BODY", BodyForm::Body),
                     _ => ("BODYSTRUCTURE", BodyForm::BodyStructure),
                 };
-                let scan = message.scan(&self.reader)?;
                 writer.encoded(out, name, b"");
-                write_body_structure(&scan.structure, form, self.wanted.dialect, out);
+                message.write_body(&self.reader, form, self.wanted.dialect, out)?;
             }
             FetchItem::Preview { .. } => {
                 let preview = text::preview(message, &self.reader)?;
                 writer.preview(out, Some(&preview));
+            }
+            FetchItem::Section {
+                section, window, ..
+            } if is_header(section) => {
+                let block = match names_kept(section) {
+                    true => message.fields(&self.reader)?,
+                    false => message.header(&self.reader)?,
+                };
+                let prologue = &message.content.prologue;
+                let origin = window.map(|window| window.first);
+                let announce = |out: &mut Vec<u8>, octets| {
+                    writer.section(out, section, origin, octets);
+                };
+                write_header(prologue, &block, filter, *window, out, announce);
+            }
+            FetchItem::Rfc822Header => {
+                let block = message.header(&self.reader)?;
+                let prologue = &message.content.prologue;
+                let announce =
+                    |out: &mut Vec<u8>, octets| writer.rfc822(out, "RFC822.HEADER", octets);
+                write_header(prologue, &block, None, None, out, announce);
             }
             FetchItem::Section {
                 section, window, ..
@@ -414,10 +526,9 @@ impl Producer {
                 }
                 current.literal = Literal::Plain(ranges.unwrap_or_default());
             }
-            FetchItem::Rfc822 | FetchItem::Rfc822Header | FetchItem::Rfc822Text => {
+            FetchItem::Rfc822 | FetchItem::Rfc822Text => {
                 let (name, text) = match item {
                     FetchItem::Rfc822 => ("RFC822", SectionText::All),
-                    FetchItem::Rfc822Header => ("RFC822.HEADER", SectionText::Header),
                     _ => ("RFC822.TEXT", SectionText::Text),
                 };
                 let part = Vec::new();
@@ -492,3 +603,5 @@ fn moment(ms: i64) -> DateTime {
 
 /// Octets given to the session at once; the last item may go beyond it.
 const FILL_OCTETS: usize = 128 << 10;
+/// Messages loaded at once, if all they take is rows.
+const LOAD_MAX: usize = 1000;

@@ -4,11 +4,37 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use mail_proto::imap::command::{Section, SectionText, SectionWindow};
-use mail_proto::mime;
+use mail_proto::mime::{self, FieldFilter};
 
 use super::super::message::{Message, Unreadable};
 use super::super::transfer::Transfer;
 use crate::volume::MailboxReader;
+
+/// Appends the literal of a header: of the fields that the filter lets through, or all of it. Given are the prologue and
+/// the header block of the blob, or one with the fields that the filter looks for.
+pub(super) fn write_header(
+    prologue: &[u8],
+    block: &[u8],
+    filter: Option<&FieldFilter>,
+    window: Option<SectionWindow>,
+    out: &mut Vec<u8>,
+    announce: impl FnOnce(&mut Vec<u8>, u64),
+) {
+    let everything = FieldFilter::new(&[], true);
+    let ranges = filter.unwrap_or(&everything).ranges(prologue, block, 0);
+    let ranges = match window {
+        Some(SectionWindow { first, count }) => ranges.partial(first, count),
+        None => ranges,
+    };
+    announce(out, ranges.octets());
+    for range in ranges.iter() {
+        // Both are in memory.
+        let at = |octet: u64| usize::try_from(octet).unwrap_or(usize::MAX);
+        let (start, end, ours) = (at(range.start), at(range.end), prologue.len());
+        out.extend_from_slice(&prologue[start.min(ours)..end.min(ours)]);
+        out.extend_from_slice(&block[start.max(ours) - ours..end.max(ours) - ours]);
+    }
+}
 
 /// The octets of a section, in the message.
 pub(super) fn section_ranges(
@@ -32,8 +58,8 @@ pub(super) fn section_ranges(
                 .collect(),
         ));
     }
-    let scan = message.scan(reader)?;
-    let structured = mime::Message::new(&scan.structure, message.prologue_octets());
+    let structure = message.structure(reader)?;
+    let structured = mime::Message::new(&structure, message.prologue_octets());
     let mut header = Vec::new();
     if let SectionText::HeaderFields { .. } = section.text
         && let Some(range) = structured.range(section)
@@ -70,8 +96,8 @@ pub(super) fn decoded_part(
     let (range, transfer) = if part.is_empty() {
         (0..message.size(), Transfer::Identity)
     } else {
-        let scan = message.scan(reader)?;
-        let structured = mime::Message::new(&scan.structure, message.prologue_octets());
+        let structure = message.structure(reader)?;
+        let structured = mime::Message::new(&structure, message.prologue_octets());
         let Some(found) = structured.part(part) else {
             return Ok(Part::Missing);
         };

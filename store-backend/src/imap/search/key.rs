@@ -3,11 +3,13 @@
 use mail_proto::imap::command::{DateField, DateTest, Flag, SearchKey};
 use mail_proto::imap::sequence::Addressing;
 use mail_proto::mime::decode_charset;
+use memchr::memmem::Finder;
 
 use super::super::flags;
 use super::super::state::Selected;
 use super::super::text::fold::Folded;
 use super::super::view::View;
+use crate::card;
 use crate::volume::Flags;
 
 /// One key.
@@ -33,8 +35,8 @@ pub(super) enum Key {
     ModSeq(u64),
     EmailId(String),
     ThreadId(String),
-    /// Name, folded text.
-    Header(String, String),
+    /// Name, what finds the folded text.
+    Header(String, Box<Finder<'static>>),
     /// A string in the body: its place in [`Keys::strings`].
     Body(usize),
     /// A string in header or body.
@@ -47,6 +49,8 @@ pub(super) struct Keys {
     pub(super) root: Key,
     /// Folded strings of BODY and TEXT, and whether it is TEXT.
     pub(super) strings: Vec<(String, bool)>,
+    /// Fields are looked at that cards do not keep.
+    pub(super) needs_header: bool,
 }
 
 /// The charset is not known.
@@ -69,10 +73,12 @@ pub(super) fn compile(
         selected,
         now_ms: i64::try_from(now_s).unwrap_or(i64::MAX / 1000) * 1000,
         strings: Vec::new(),
+        needs_header: false,
     };
     let root = compiler.key(keys);
     Ok(Keys {
         root,
+        needs_header: compiler.needs_header || compiler.strings.iter().any(|(_, is_text)| *is_text),
         strings: compiler.strings,
     })
 }
@@ -102,6 +108,7 @@ struct Compiler<'a> {
     selected: &'a Selected,
     now_ms: i64,
     strings: Vec<(String, bool)>,
+    needs_header: bool,
 }
 
 impl Compiler<'_> {
@@ -121,7 +128,11 @@ impl Compiler<'_> {
             SearchKey::Flag(flag) => {
                 Key::System(flags::to_store(std::slice::from_ref(flag)).system)
             }
-            SearchKey::Header(name, text) => Key::Header(name.clone(), self.folded(text)),
+            SearchKey::Header(name, text) => {
+                self.needs_header |= !card::is_kept(name.as_bytes());
+                let finder = Finder::new(&self.folded(text)).into_owned();
+                Key::Header(name.clone(), Box::new(finder))
+            }
             SearchKey::Body(text) => Key::Body(self.string(text, false)),
             SearchKey::Text(text) => Key::Text(self.string(text, true)),
             SearchKey::Date(field, test, date) => {

@@ -8,13 +8,14 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use mail_proto::mime::{AddressEntry, Addresses, Fields, decode_words, parse_date, unfold};
+use memchr::memmem::Finder;
 
 use super::super::fetch::producer::{email_id, thread_id};
 use super::super::message::{Message, Unreadable};
 use super::super::text::fold::{Folded, Needles};
 use super::super::text::{Place, each_text, header_text};
 use super::key::{Key, Keys, is_day};
-use crate::volume::{Content, MailboxReader, ReadError, Snapshot, Summary};
+use crate::volume::{Content, MailboxReader, ReadError, Snapshot, Summary, Want};
 
 /// One search at work.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Searcher {
         self.next_row = end;
         self.open.clear();
         self.next_open = 0;
-        let Some(batch) = self.reader.messages(uids, false)? else {
+        let Some(batch) = self.reader.messages(uids, Want::ROWS)? else {
             return Ok(());
         };
         for summary in &batch.now.messages {
@@ -100,7 +101,7 @@ impl Searcher {
     fn look_into(&mut self, until: Instant) -> Result<(), ReadError> {
         let end = self.open.len().min(self.next_open + CONTENTS_SLICE);
         let uids = &self.open[self.next_open..end];
-        let Some(batch) = self.reader.messages(uids, true)? else {
+        let Some(batch) = self.reader.messages(uids, Want::HEADER)? else {
             self.next_open = self.open.len();
             return Ok(());
         };
@@ -137,9 +138,16 @@ impl Searcher {
             return Ok(decided);
         }
         let mut message = Message::new(content);
-        let scan = message.scan(&self.reader)?;
-        let blocks = [&message.content.prologue[..], &scan.header[..]];
-        let header = Header::of(blocks);
+        let block = match self.keys.needs_header {
+            true => message.header(&self.reader)?,
+            false => message.fields(&self.reader)?,
+        };
+        let prologue = message.content.prologue.clone();
+        let blocks = [&prologue[..], &block[..]];
+        facts.header = Some(blocks);
+        if self.keys.strings.is_empty() {
+            return Ok(facts.decide(&self.keys.root).unwrap_or(false));
+        }
         let strings = self.keys.strings.iter().map(|(text, _)| text.as_str());
         let mut needles = Needles::new(strings);
         if self.keys.strings.iter().any(|(_, is_text)| *is_text) {
@@ -148,7 +156,6 @@ impl Searcher {
                 needles.end_text();
             }
         }
-        facts.header = Some(&header);
         facts.strings = Some((needles.found().to_vec(), false));
         if let Some(decided) = facts.decide(&self.keys.root) {
             return Ok(decided);
@@ -176,7 +183,8 @@ struct Facts<'a> {
     summary: &'a Summary,
     /// EMAILID, THREADID.
     content: Option<(String, Option<String>)>,
-    header: Option<&'a Header>,
+    /// Prologue and header of the blob.
+    header: Option<[&'a [u8]; 2]>,
     /// Which strings were found, and whether the search for them is over.
     strings: Option<(Vec<bool>, bool)>,
 }
@@ -216,10 +224,10 @@ impl<'a> Facts<'a> {
             Key::EmailId(id) => self.content.as_ref()?.0 == *id,
             Key::ThreadId(id) => self.content.as_ref()?.1.as_ref() == Some(id),
             Key::Sent(test, day) => {
-                let sent = self.header?.sent_day;
+                let sent = sent_day(self.header?);
                 sent.is_some_and(|sent| is_day(*test, sent, *day))
             }
-            Key::Header(name, text) => self.header?.has(name, text),
+            Key::Header(name, finder) => has_field(self.header?, name, finder),
             Key::Body(at) | Key::Text(at) => {
                 let (found, is_over) = self.strings.as_ref()?;
                 return match found[*at] {
@@ -244,43 +252,32 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// A header made comparable.
-struct Header {
-    /// Names as they stand, folded values.
-    fields: Vec<(Vec<u8>, String)>,
-    /// The day in its Date field, as written there.
-    sent_day: Option<i64>,
+/// The day in the Date field, as written there.
+fn sent_day(header: [&[u8]; 2]) -> Option<i64> {
+    let fields = header.into_iter().flat_map(Fields::new);
+    let date = fields.filter(|field| field.is("Date")).last()?;
+    parse_date(&unfold(date.value)).map(|date| date.written_day())
 }
 
-impl Header {
-    fn of(blocks: [&[u8]; 2]) -> Self {
-        let mut header = Self {
-            fields: Vec::new(),
-            sent_day: None,
-        };
-        for field in blocks.into_iter().flat_map(Fields::new) {
-            let value = unfold(field.value);
-            if field.is("Date") {
-                header.sent_day = parse_date(&value).map(|date| date.written_day());
-            }
-            // White space around a value is none of it.
-            let folded = Folded::of(decode_words(&value).trim());
-            header.fields.push((field.name.to_vec(), folded));
-            // RFC 9051 §6.4.4: FROM and its like search what ENVELOPE tells. It differs where an address holds comments,
-            // quotes or white space.
-            if ADDRESS_FIELDS.iter().any(|name| field.is(name)) && is_written_otherwise(&value) {
-                let addresses = Folded::of(&plain_addresses(&value));
-                header.fields.push((field.name.to_vec(), addresses));
-            }
-        }
-        header
-    }
-
-    fn has(&self, name: &str, text: &str) -> bool {
-        let named = |field: &&(Vec<u8>, String)| field.0.eq_ignore_ascii_case(name.as_bytes());
-        let mut values = self.fields.iter().filter(named);
-        values.any(|(_, value)| memchr::memmem::find(value.as_bytes(), text.as_bytes()).is_some())
-    }
+/// Whether a field of that name holds a text.
+fn has_field(header: [&[u8]; 2], name: &str, finder: &Finder<'_>) -> bool {
+    let is_addresses = ADDRESS_FIELDS
+        .iter()
+        .any(|one| name.eq_ignore_ascii_case(one));
+    let mut folded = Folded::default();
+    let mut has = |text: &str| finder.find(folded.again(text)).is_some();
+    let mut named = header
+        .into_iter()
+        .flat_map(Fields::new)
+        .filter(|field| field.is(name));
+    named.any(|field| {
+        // White space around a value is none of it.
+        let value = unfold(field.value);
+        // RFC 9051 §6.4.4: FROM and its like search what ENVELOPE tells. It differs where an address holds comments,
+        // quotes or white space.
+        has(decode_words(&value).trim())
+            || (is_addresses && is_written_otherwise(&value) && has(&plain_addresses(&value)))
+    })
 }
 
 /// Whether an address in it may be written with more than its octets.

@@ -3,12 +3,14 @@
 //! White space of any kind and length counts as one space on both sides, for line ends say nothing about
 //! a text. So nothing is missed that an octet by octet comparison would find.
 
+use encoding_rs::Encoding;
 use memchr::memmem::Finder;
 
 /// Text made comparable.
 #[derive(Debug, Default)]
 pub(in super::super) struct Folded {
-    text: String,
+    /// UTF-8.
+    text: Vec<u8>,
     is_behind_space: bool,
 }
 
@@ -17,22 +19,68 @@ impl Folded {
     pub(in super::super) fn of(text: &str) -> String {
         let mut folded = Self::default();
         folded.push(text);
-        folded.text
+        String::from_utf8_lossy(&folded.text).into_owned()
+    }
+
+    /// Folds another string, in the same memory.
+    pub(in super::super) fn again(&mut self, text: &str) -> &[u8] {
+        self.text.clear();
+        self.is_behind_space = false;
+        self.push(text);
+        &self.text
     }
 
     fn push(&mut self, text: &str) {
         self.text.reserve(text.len());
-        for c in text.chars() {
-            if c.is_whitespace() {
-                if !self.is_behind_space {
-                    self.text.push(' ');
+        let mut rest = text;
+        loop {
+            let (ascii, beyond) = rest.split_at(Encoding::ascii_valid_up_to(rest.as_bytes()));
+            self.push_ascii(ascii.as_bytes());
+            let mut chars = beyond.chars();
+            for c in chars.by_ref() {
+                if c.is_whitespace() {
+                    if !self.is_behind_space {
+                        self.text.push(b' ');
+                    }
+                    self.is_behind_space = true;
+                } else if !is_ignored(c) {
+                    let mut octets = [0; 4];
+                    let folded = fold(c).encode_utf8(&mut octets);
+                    self.text.extend_from_slice(folded.as_bytes());
+                    self.is_behind_space = false;
                 }
-                self.is_behind_space = true;
-            } else if !is_ignored(c) {
-                self.text.push(fold(c));
-                self.is_behind_space = false;
+                // A few words in ASCII between others are not worth the change.
+                if c.is_ascii() {
+                    break;
+                }
+            }
+            rest = chars.as_str();
+            if rest.is_empty() {
+                return;
             }
         }
+    }
+
+    /// Writes every octet and counts those that stay: without a branch an octet.
+    fn push_ascii(&mut self, ascii: &[u8]) {
+        let start = self.text.len();
+        self.text.resize(start + ascii.len(), 0);
+        let out = &mut self.text[start..];
+        let mut count = 0;
+        let mut is_behind_space = self.is_behind_space;
+        for octet in ascii {
+            // As `char::is_whitespace`: tab, line feed, vertical tab, form feed, carriage return, space.
+            let is_space = matches!(octet, b'\t'..=b'\r' | b' ');
+            out[count] = if is_space {
+                b' '
+            } else {
+                octet.to_ascii_lowercase()
+            };
+            count += usize::from(!(is_space && is_behind_space));
+            is_behind_space = is_space;
+        }
+        self.is_behind_space = is_behind_space;
+        self.text.truncate(start + count);
     }
 }
 
@@ -68,11 +116,12 @@ impl Needles {
         let text = &mut self.folded.text;
         for (at, finder) in self.finders.iter().enumerate() {
             if !self.found[at] && is_wanted(at) {
-                self.found[at] = finder.find(text.as_bytes()).is_some();
+                self.found[at] = finder.find(text).is_some();
             }
         }
         let mut keep = text.len().saturating_sub(self.keep_octets);
-        while !text.is_char_boundary(keep) {
+        // Not within a character.
+        while text.get(keep).is_some_and(|octet| octet & 0xc0 == 0x80) {
             keep -= 1;
         }
         text.drain(..keep);

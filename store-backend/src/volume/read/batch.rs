@@ -7,14 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use directory_api::AccountId;
+use lmdb::heed::RoTxn;
 
 use super::super::Volume;
-use super::super::apply::prologue;
+use super::super::apply::NewCard;
+use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
+use super::super::index::Index;
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow, message_key, message_of};
-use super::super::types::{Hash, MailboxId, Snapshot};
+use super::super::types::{MailboxId, Snapshot};
 use super::{BlobReader, Source, Taking};
+use crate::card::Card;
 
 /// Reads messages of one mailbox. Blocking; clones share what is below.
 #[derive(Clone)]
@@ -31,6 +35,32 @@ impl std::fmt::Debug for MailboxReader {
             .field("mailbox", &self.mailbox)
             .finish_non_exhaustive()
     }
+}
+
+/// What to read of each message besides its row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// What is kept of the blob to be told without opening it.
+    pub card: bool,
+    /// The trace lines.
+    pub prologue: bool,
+    /// Where the blob is, because it will be opened.
+    pub blob: bool,
+}
+
+impl Want {
+    /// Rows alone.
+    pub const ROWS: Self = Self {
+        card: false,
+        prologue: false,
+        blob: false,
+    };
+    /// All that a header takes.
+    pub const HEADER: Self = Self {
+        card: true,
+        prologue: true,
+        blob: false,
+    };
 }
 
 /// Some messages of a mailbox at one instant.
@@ -51,15 +81,15 @@ pub struct Content {
     pub identity: [u8; 16],
     /// THREADID (RFC 8474); 0 not known.
     pub thread: u64,
-    /// The trace lines of this delivery.
+    /// The trace lines of this delivery, if they were asked for.
     pub prologue: Bytes,
-    /// BLAKE3 of the blob.
-    pub hash: Hash,
+    /// What is kept of the blob; `None` if it was not asked for or is not there.
+    pub(crate) card: Option<Card>,
     /// Octets of the blob.
     pub blob_octets: u64,
     uid: u32,
     number: u64,
-    row: BlobRow,
+    row: Option<BlobRow>,
 }
 
 impl Volume {
@@ -75,20 +105,20 @@ impl Volume {
 }
 
 impl MailboxReader {
-    /// Those of `uids` (growing) that there are. With contents, fewer are answered when their prologues are large.
-    /// Neighbours are one scan, so that all of a mailbox costs one walk through it. `None`: no such mailbox.
+    /// Those of `uids` (growing) that there are, and what is wanted of them. Of that, some hundred KiB are given at a time,
+    /// in one piece of memory. Neighbours are one scan, so that all of a mailbox costs one walk through it. `None`: no such
+    /// mailbox.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn messages(&self, uids: &[u32], contents: bool) -> Result<Option<Batch>, ReadError> {
+    pub fn messages(&self, uids: &[u32], want: Want) -> Result<Option<Batch>, ReadError> {
         let index = &self.shared.index;
         index.read(|txn| {
             let Some(mailbox) = index.mailbox(txn, self.account, self.mailbox)? else {
                 return Ok(None);
             };
             let mut taken = Taking::new(uids.len());
-            let mut found = Vec::new();
-            let mut prologue_octets = 0;
+            let mut extras = Extras::new(want, uids.len());
             let mut done_count = 0;
             'all: for run in uids.chunk_by(|one, next| next - one <= GAP_MAX) {
                 let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -97,6 +127,10 @@ impl MailboxReader {
                 let first = message_key(self.account, self.mailbox, *first);
                 let last = message_key(self.account, self.mailbox, *last);
                 let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+                let mut prologues = match want.prologue {
+                    true => Some(index.prologues.range(txn, &range)?),
+                    false => None,
+                };
                 let mut wanted = run.iter().copied().peekable();
                 for row in index.messages.range(txn, &range)? {
                     let (key, bytes) = row?;
@@ -111,32 +145,33 @@ impl MailboxReader {
                     let (row, keywords) = MessageRow::decode(bytes).map_err(IndexError::from)?;
                     taken.add(uid, &row, keywords);
                     done_count += 1;
-                    if contents {
-                        let blob = index
-                            .blob(txn, row.blob.get())?
-                            .ok_or(IndexError::Contradiction("a blob"))?;
-                        let prologue = prologue(index, txn, self.account, self.mailbox, uid, &row)?;
-                        prologue_octets += prologue.len();
-                        found.push(Content {
-                            identity: row.identity,
-                            thread: row.thread.get(),
-                            prologue,
-                            hash: blob.hash,
-                            blob_octets: blob.octets.get(),
-                            uid,
-                            number: row.blob.get(),
-                            row: blob,
+                    if want == Want::ROWS {
+                        continue;
+                    }
+                    let mut prologue: &[u8] = &[];
+                    if let Some(prologues) = &mut prologues
+                        && row.prologue_octets.get() > 0
+                    {
+                        // Both tables have the same keys in the same order.
+                        let found = prologues.find(|found| match found {
+                            Ok((found, _)) => *found >= key,
+                            Err(_) => true,
                         });
-                        if prologue_octets > PROLOGUES_MAX_OCTETS {
-                            break 'all;
-                        }
+                        prologue = match found.transpose()? {
+                            Some((found, octets)) if found == key => octets,
+                            _ => return Err(IndexError::Contradiction("a prologue").into()),
+                        };
+                    }
+                    extras.add(index, txn, uid, &row, prologue)?;
+                    if extras.octets.len() > EXTRAS_MAX_OCTETS {
+                        break 'all;
                     }
                 }
                 done_count += wanted.count();
             }
             Ok(Some(Batch {
                 now: taken.finish(self.mailbox, mailbox),
-                contents: found,
+                contents: extras.finish(),
                 done_count,
             }))
         })
@@ -147,10 +182,12 @@ impl MailboxReader {
     /// # Errors
     /// The index or the body cannot be read.
     pub fn open(&self, content: &Content) -> Result<Option<BlobReader>, ReadError> {
-        let failure = match BlobReader::open(&self.shared, content.number, &content.row) {
-            Ok(blob) => return Ok(Some(blob)),
-            Err(error) => error,
-        };
+        let opened = content
+            .row
+            .map(|row| BlobReader::open(&self.shared, content.number, &row));
+        if let Some(Ok(blob)) = opened {
+            return Ok(Some(blob));
+        }
         // It may be expunged, and its blob removed, or the file made where the journal was.
         let index = &self.shared.index;
         let row = index.read(|txn| -> Result<_, IndexError> {
@@ -161,13 +198,102 @@ impl MailboxReader {
                 None => Ok(None),
             }
         })?;
-        match row {
-            None => Ok(None),
-            Some((number, row)) if row.hash == content.hash => {
-                BlobReader::open(&self.shared, number, &row).map(Some)
+        match (row, opened) {
+            (None, _) => Ok(None),
+            // A UID is never given twice: another number is another inode of the same octets.
+            (Some((number, row)), opened) => {
+                match (BlobReader::open(&self.shared, number, &row), opened) {
+                    (Ok(blob), _) => Ok(Some(blob)),
+                    (Err(_), Some(Err(first))) => Err(first),
+                    (Err(error), _) => Err(error),
+                }
             }
-            Some(_) => Err(failure),
         }
+    }
+
+    /// Keeps the card of a blob that had none, when the index has time for it; or not, and it is made again.
+    pub(crate) fn keep_card(&self, content: &Content, card: Vec<u8>) {
+        let queue = &self.shared.apply_queue;
+        if self.shared.read_only().is_none() && queue.is_roomy() {
+            let cost = ITEM_BYTES + card.len();
+            let number = content.number;
+            let octets = card;
+            queue.push(ApplyItem::cards(vec![NewCard { number, octets }]), cost);
+        }
+    }
+}
+
+/// Collects what is wanted besides rows, in one piece of memory.
+struct Extras {
+    want: Want,
+    octets: Vec<u8>,
+    /// Where prologue and card end in it, and whether there is a card.
+    found: Vec<(Content, [usize; 2], bool)>,
+}
+
+impl Extras {
+    fn new(want: Want, count: usize) -> Self {
+        let count = match want == Want::ROWS {
+            true => 0,
+            false => count.min(EXTRAS_COUNT),
+        };
+        Self {
+            want,
+            octets: Vec::new(),
+            found: Vec::with_capacity(count),
+        }
+    }
+
+    fn add(
+        &mut self,
+        index: &Index,
+        txn: &RoTxn<'_>,
+        uid: u32,
+        message: &MessageRow,
+        prologue: &[u8],
+    ) -> Result<(), IndexError> {
+        let number = message.blob.get();
+        self.octets.extend_from_slice(prologue);
+        let prologue_end = self.octets.len();
+        let card = match self.want.card {
+            true => index.cards.get(txn, &number.to_be_bytes())?,
+            false => None,
+        };
+        self.octets.extend_from_slice(card.unwrap_or_default());
+        let row = match self.want.blob {
+            true => {
+                let row = index.blob(txn, number)?;
+                Some(row.ok_or(IndexError::Contradiction("a blob"))?)
+            }
+            false => None,
+        };
+        let content = Content {
+            identity: message.identity,
+            thread: message.thread.get(),
+            prologue: Bytes::new(),
+            card: None,
+            blob_octets: message.blob_octets.get(),
+            uid,
+            number,
+            row,
+        };
+        let ends = [prologue_end, self.octets.len()];
+        self.found.push((content, ends, card.is_some()));
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Content> {
+        let octets = Bytes::from(self.octets);
+        let mut start = 0;
+        let whole = |(mut content, [prologue_end, end], has_card): (Content, [usize; 2], bool)| {
+            content.prologue = octets.slice(start..prologue_end);
+            if has_card {
+                content.card = Card::read(octets.slice(prologue_end..end));
+            }
+            start = end;
+            content
+        };
+        self.found.into_iter().map(whole).collect()
     }
 }
 
@@ -221,5 +347,7 @@ impl BlobReader {
 
 /// UIDs that are not asked for are walked over rather than jumped over when they are no more than this.
 const GAP_MAX: u32 = 16;
-/// Octets of prologues in one batch, the last one aside: 500 of the usual size.
-const PROLOGUES_MAX_OCTETS: usize = 256 << 10;
+/// Octets of prologues and cards in one batch, the last ones aside: some 200 of the usual size.
+const EXTRAS_MAX_OCTETS: usize = 256 << 10;
+/// As many messages as that is, about.
+const EXTRAS_COUNT: usize = 256;

@@ -1,17 +1,22 @@
 use super::*;
 
+const ALL: Want = Want {
+    card: true,
+    prologue: true,
+    blob: true,
+};
+
 /// All of `uids`, batch after batch: UIDs, and how many batches it took.
-fn read_all(reader: &MailboxReader, uids: &[u32], contents: bool) -> (Vec<u32>, usize) {
+fn read_all(reader: &MailboxReader, uids: &[u32], want: Want) -> (Vec<u32>, usize) {
     let (mut found, mut batches, mut rest) = (Vec::new(), 0, uids);
     while !rest.is_empty() {
-        let batch = reader.messages(rest, contents).unwrap().unwrap();
+        let batch = reader.messages(rest, want).unwrap().unwrap();
         assert!(batch.done_count > 0);
         rest = &rest[batch.done_count..];
         found.extend(batch.now.messages.iter().map(|message| message.uid));
-        let count = if contents {
-            batch.now.messages.len()
-        } else {
-            0
+        let count = match want == Want::ROWS {
+            true => 0,
+            false => batch.now.messages.len(),
         };
         assert_eq!(batch.contents.len(), count);
         batches += 1;
@@ -31,15 +36,15 @@ async fn a_batch_has_the_messages_there_are_of_those_asked_for() {
     volume.expunge(ANN, E1, inbox, gone.clone()).await.unwrap();
     let reader = volume.mailbox_reader(ANN, inbox);
     for step in [1, 2, 16, 17, 30] {
-        for contents in [false, true] {
+        for want in [Want::ROWS, Want::HEADER, ALL] {
             let asked: Vec<u32> = (1..80).step_by(step).collect();
             let is_there = |uid: &&u32| **uid <= 60 && !gone.contains(*uid);
             let there: Vec<u32> = asked.iter().filter(is_there).copied().collect();
-            assert_eq!(read_all(&reader, &asked, contents), (there, 1));
+            assert_eq!(read_all(&reader, &asked, want), (there, 1));
         }
     }
     let nowhere = volume.mailbox_reader(ANN, MailboxId(99));
-    assert!(nowhere.messages(&[1], false).unwrap().is_none());
+    assert!(nowhere.messages(&[1], Want::ROWS).unwrap().is_none());
     volume.close();
 }
 
@@ -60,8 +65,8 @@ async fn a_batch_with_large_prologues_is_cut_short() {
     }
     let reader = volume.mailbox_reader(ANN, inbox);
     let uids: Vec<u32> = (1..=20).collect();
-    assert_eq!(read_all(&reader, &uids, false), (uids.clone(), 1));
-    assert_eq!(read_all(&reader, &uids, true), (uids, 4));
+    assert_eq!(read_all(&reader, &uids, Want::ROWS), (uids.clone(), 1));
+    assert_eq!(read_all(&reader, &uids, ALL), (uids, 4));
     volume.close();
 }
 
@@ -77,7 +82,7 @@ async fn octets_read_from_the_front_are_checked_at_the_end() {
     }
     settle_unlinked(&volume).await;
     let reader = volume.mailbox_reader(ANN, inbox);
-    let batch = reader.messages(&[1], true).unwrap().unwrap();
+    let batch = reader.messages(&[1], ALL).unwrap().unwrap();
     let mut out = Vec::new();
     let mut blob = reader.open(&batch.contents[0]).unwrap().unwrap();
     blob.read_at(299_995, 5, &mut out).unwrap();
