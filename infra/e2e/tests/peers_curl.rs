@@ -1,9 +1,11 @@
-//! curl sends and reads; the commands that `posthouse up` prints do what they say; the public corpus travels.
+//! curl sends and reads, by POP3 and by IMAP; the commands that `posthouse up` prints do what they say; the public corpus travels.
 #![cfg(feature = "peers")]
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
 
+use e2e::eventually;
+use e2e::imap::Imap;
 use e2e::pop3::Pop3;
 use e2e::samples::{Sample, assert_delivered, corpus, own};
 use e2e::smtp::Smtp;
@@ -34,7 +36,10 @@ fn curl(arguments: &[&str]) -> Vec<u8> {
 #[test]
 fn the_commands_printed_at_the_start_work_as_they_are() {
     let system = System::start(&[]);
-    let printed = system.up.printed();
+    // Printed after the endpoints were written.
+    let printed = eventually("everything is printed", || {
+        Some(system.up.printed()).filter(|printed| printed.contains("Stop with"))
+    });
     let commands: Vec<&str> = printed
         .lines()
         .map(str::trim)
@@ -97,6 +102,68 @@ fn curl_sends_and_reads_every_sample_by_starttls_stls_and_pop3s() {
     let status = curl.output().unwrap().status;
     // 67: the user name, password, or similar was not accepted.
     assert_eq!(status.code(), Some(67));
+}
+
+#[test]
+fn curl_lists_appends_fetches_searches_and_commands_by_starttls_and_imaps() {
+    let system = System::start(&[]);
+    let (user, password) = system.demo(0);
+    let login = format!("{user}:{password}");
+    let ca = system.ca();
+    let tls = [
+        "--ssl-reqd",
+        "--cacert",
+        ca.to_str().unwrap(),
+        "--user",
+        &login,
+    ];
+    let proxy = &system.endpoints.proxy;
+    let mut imap = Imap::connect_tls(proxy.imaps, &ca).login(&user, &password);
+    let samples = own();
+    for (folder, base) in [
+        ("by starttls", format!("imap://{}", proxy.imap)),
+        ("by imaps", format!("imaps://{}", proxy.imaps)),
+    ] {
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        let ask = |path: &str, more: &[&str]| {
+            let url = format!("{base}/{}", path.replace(' ', "%20"));
+            curl(&[tls.as_slice(), &["--url", &url], more].concat())
+        };
+        ask("", &["--request", &format!("CREATE \"{folder}\"")]);
+        assert!(text(ask("", &[])).contains(&format!("\"/\" \"{folder}\"\r\n")));
+        for sample in &samples {
+            ask(folder, &["--upload-file", &sample.name]);
+        }
+        for (uid, sample) in (1..).zip(&samples) {
+            let all = ask(&format!("{folder};UID={uid}"), &[]);
+            assert_eq!(all, sample.octets, "{}", sample.name);
+            assert_eq!(ask(&format!("{folder};MAILINDEX={uid}"), &[]), all);
+            let part = |section: &str| ask(&format!("{folder};UID={uid};SECTION={section}"), &[]);
+            assert_eq!(
+                [part("HEADER"), part("TEXT")].concat(),
+                all,
+                "{}",
+                sample.name
+            );
+        }
+        let size = samples[0].octets.len();
+        assert_eq!(
+            text(ask(
+                &format!("{folder}?SMALLER {} NOT LARGER {size}", size + 1),
+                &[]
+            )),
+            text(ask(
+                folder,
+                &["--request", &format!("SEARCH NOT LARGER {size}")]
+            ))
+        );
+        ask(folder, &["--request", "STORE 1 FLAGS (\\Flagged)"]);
+        let told = text(ask(folder, &["--request", "FETCH 1 (UID FLAGS)"]));
+        assert_eq!(told, "* 1 FETCH (UID 1 FLAGS (\\Flagged))\r\n");
+        ask(folder, &["--request", "STORE 1 +FLAGS (\\Deleted)"]);
+        ask(folder, &["--request", "EXPUNGE"]);
+        assert_eq!(imap.messages(folder).len(), samples.len() - 1);
+    }
 }
 
 #[test]

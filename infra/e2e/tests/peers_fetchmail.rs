@@ -1,4 +1,4 @@
-//! fetchmail empties a mailbox by POP3, over TLS and without.
+//! fetchmail empties a mailbox by POP3 and by IMAP, over TLS and without.
 #![cfg(feature = "peers")]
 #![allow(clippy::unwrap_used)]
 
@@ -16,12 +16,22 @@ use e2e::system::System;
 const USER: &str = "user00000@example.test";
 
 /// Runs fetchmail once in a new folder; gives its exit code, what it printed, and the messages it handed on.
-fn fetchmail(server: SocketAddr, options: &str) -> (i32, String, Vec<Vec<u8>>) {
-    fetchmail_in(tempfile::tempdir().unwrap().path(), server, options)
+fn fetchmail(protocol: &str, server: SocketAddr, options: &str) -> (i32, String, Vec<Vec<u8>>) {
+    fetchmail_in(
+        tempfile::tempdir().unwrap().path(),
+        protocol,
+        server,
+        options,
+    )
 }
 
 /// The same in a folder that remembers what was fetched before.
-fn fetchmail_in(folder: &Path, server: SocketAddr, options: &str) -> (i32, String, Vec<Vec<u8>>) {
+fn fetchmail_in(
+    folder: &Path,
+    protocol: &str,
+    server: SocketAddr,
+    options: &str,
+) -> (i32, String, Vec<Vec<u8>>) {
     let (settings, fetched) = (folder.join("fetchmailrc"), folder.join("fetched"));
     _ = fs::remove_dir_all(&fetched);
     fs::create_dir(&fetched).unwrap();
@@ -34,7 +44,7 @@ fn fetchmail_in(folder: &Path, server: SocketAddr, options: &str) -> (i32, Strin
     fs::write(&deliver, script).unwrap();
     fs::set_permissions(&deliver, Permissions::from_mode(0o755)).unwrap();
     let text = format!(
-        "poll localhost protocol pop3 port {} uidl user \"{USER}\" password \"pass\" {options} mda \"{}\"\n",
+        "poll localhost protocol {protocol} port {} user \"{USER}\" password \"pass\" {options} mda \"{}\"\n",
         server.port(),
         deliver.display()
     );
@@ -102,21 +112,33 @@ fn fetchmail_empties_a_mailbox_and_hands_on_what_was_sent() {
     let ca = system.ca();
     let tls = format!("sslcertck sslcertfile \"{}\"", ca.display());
     let ways = [
-        (proxy.pop3s, format!("options ssl {tls} nokeep")),
+        ("pop3", proxy.pop3s, format!("options ssl {tls} nokeep")),
         (
+            "pop3",
             proxy.pop3,
             format!("options sslproto \"TLS1.2+\" {tls} nokeep"),
         ),
         (
+            "pop3",
             proxy.pop3,
             "options sslproto \"\" nokeep fetchall".to_owned(),
         ),
+        ("imap", proxy.imaps, format!("options ssl {tls} nokeep")),
+        (
+            "imap",
+            proxy.imap,
+            format!("options sslproto \"TLS1.2+\" {tls} nokeep expunge 3"),
+        ),
     ];
-    for (server, options) in ways {
+    for (protocol, server, options) in ways {
         fill(&system, &samples);
-        let (code, printed, fetched) = fetchmail(server, &options);
-        assert_eq!(code, 0, "{options}\n{printed}");
-        assert_eq!(fetched.len(), samples.len(), "{options}\n{printed}");
+        let (code, printed, fetched) = fetchmail(protocol, server, &options);
+        assert_eq!(code, 0, "{protocol} {options}\n{printed}");
+        assert_eq!(
+            fetched.len(),
+            samples.len(),
+            "{protocol} {options}\n{printed}"
+        );
         for (message, sample) in fetched.iter().zip(&samples) {
             // fetchmail hands on lines that end in LF, and puts its own Received before.
             let sent = String::from_utf8(ended(&sample.octets))
@@ -132,8 +154,10 @@ fn fetchmail_empties_a_mailbox_and_hands_on_what_was_sent() {
         }
         assert_eq!(Pop3::connect(proxy.pop3).login(USER, "pass").count(), 0);
     }
+    let (code, printed, _) = fetchmail("imap", proxy.imaps, &format!("options ssl {tls}"));
+    assert_eq!(code, 1, "{printed}");
     // 1: there was no mail.
-    let (code, printed, _) = fetchmail(proxy.pop3s, &format!("options ssl {tls}"));
+    let (code, printed, _) = fetchmail("pop3", proxy.pop3s, &format!("options ssl {tls}"));
     assert_eq!(code, 1, "{printed}");
 }
 
@@ -145,17 +169,21 @@ fn mail_that_is_kept_is_fetched_once() {
     let folder = tempfile::tempdir().unwrap();
     let options = "options sslproto \"\" keep";
     let pop3 = system.endpoints.proxy.pop3;
-    let (code, printed, fetched) = fetchmail_in(folder.path(), pop3, options);
+    let (code, printed, fetched) = fetchmail_in(folder.path(), "pop3 uidl", pop3, options);
     assert_eq!((code, fetched.len()), (0, samples.len()), "{printed}");
     assert_eq!(
         Pop3::connect(pop3).login(USER, "pass").count(),
         samples.len()
     );
     // The identifiers are the same in the next session, and after the system was started again.
-    let (code, printed, fetched) = fetchmail_in(folder.path(), pop3, options);
+    let (code, printed, fetched) = fetchmail_in(folder.path(), "pop3 uidl", pop3, options);
     assert_eq!((code, fetched.len()), (1, 0), "{printed}");
     let system = system.restarted(&["--seed-accounts", "1"]);
-    let (code, printed, fetched) =
-        fetchmail_in(folder.path(), system.endpoints.proxy.pop3, options);
+    let (code, printed, fetched) = fetchmail_in(
+        folder.path(),
+        "pop3 uidl",
+        system.endpoints.proxy.pop3,
+        options,
+    );
     assert_eq!((code, fetched.len()), (1, 0), "{printed}");
 }
