@@ -30,7 +30,7 @@ pub(crate) struct Peer {
 pub(crate) const PEERS: &[Peer] = &[
     Peer {
         name: "curl",
-        title: "curl sends by SMTP and reads by POP3",
+        title: "curl sends by SMTP and reads by POP3 and IMAP",
         packages: &["curl", "zstd"],
         library: None,
     },
@@ -48,7 +48,7 @@ pub(crate) const PEERS: &[Peer] = &[
     },
     Peer {
         name: "fetchmail",
-        title: "fetchmail empties a mailbox by POP3",
+        title: "fetchmail empties a mailbox by POP3 and IMAP",
         packages: &["fetchmail"],
         library: None,
     },
@@ -56,6 +56,12 @@ pub(crate) const PEERS: &[Peer] = &[
         name: "mbsync",
         title: "mbsync keeps Maildir folders and ours the same",
         packages: &["isync", "zstd"],
+        library: None,
+    },
+    Peer {
+        name: "mutt",
+        title: "mutt and NeoMutt work a mailbox by keys",
+        packages: &["bsdutils", "mutt", "neomutt"],
         library: None,
     },
     Peer {

@@ -18,6 +18,11 @@ pub(super) struct Package {
 }
 
 pub(super) const PACKAGES: &[Package] = &[
+    // `script`: a terminal for programs that want one.
+    Package {
+        name: "bsdutils",
+        probe: &["script", "--version"],
+    },
     Package {
         name: "curl",
         probe: &["curl", "--version"],
@@ -34,6 +39,14 @@ pub(super) const PACKAGES: &[Package] = &[
     Package {
         name: "libsasl2-modules",
         probe: &["sh", "-c", "ls /usr/lib/*/sasl2/libplain.so"],
+    },
+    Package {
+        name: "mutt",
+        probe: &["mutt", "-v"],
+    },
+    Package {
+        name: "neomutt",
+        probe: &["neomutt", "-v"],
     },
     Package {
         name: "nodejs",
