@@ -1,5 +1,6 @@
 //! What all shells of one back-end share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use directory_api::client::DirectoryClient;
 use directory_api::grant::GrantVerifier;
 use store_api::Backends;
 use store_api::room::Rooms;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -33,6 +34,8 @@ pub(crate) struct Backend {
     pub(crate) login_delays: LoginDelays,
     pub(crate) sessions: Sessions,
     pub(crate) pulls: Pulls,
+    /// Sessions that may yet go over to COMPRESS.
+    pub(crate) compressions: Arc<Semaphore>,
     pub(crate) public_tls: Option<PublicTls>,
     pub(crate) shutdown: Shutdown,
     /// When the grant keys were last asked for outside an announcement.

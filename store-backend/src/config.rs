@@ -89,6 +89,8 @@ daemon::settings! {
         pub lmtp_connections_max: usize = 1000,
         /// Connections of users at once, each listener for itself.
         pub user_connections_max: usize = 20_000,
+        /// IMAP sessions that may use COMPRESS at once: each holds up to 32 KiB more. The others are told to go on without.
+        pub compressed_sessions_max: usize = 5_000,
         /// Seconds without a command after which an LMTP connection is closed.
         pub lmtp_idle_s: u64 = 300,
         /// Seconds a user has for logging in.
@@ -244,6 +246,11 @@ impl Limits {
                     "limits.user_connections_max",
                     &self.user_connections_max,
                     1..=1_000_000,
+                ),
+                Problem::outside(
+                    "limits.compressed_sessions_max",
+                    &self.compressed_sessions_max,
+                    0..=1_000_000,
                 ),
                 Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
                 Problem::outside("limits.login_s", &self.login_s, 1..=3600),

@@ -35,6 +35,7 @@ mod append;
 mod capability;
 mod close;
 mod collect;
+mod compress;
 mod copy;
 mod create;
 mod delete;
@@ -68,6 +69,7 @@ mod updates;
 mod view;
 mod wait;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use directory_api::{AccountId, Epoch};
@@ -75,6 +77,7 @@ use mail_proto::imap::command::{Command, Tagged};
 use mail_proto::imap::encode::{Code, Condition, Encoder};
 use mail_proto::imap::framing::{Fault, Frame, Framer, Limits, Step};
 use mail_proto::imap::parse;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -103,6 +106,8 @@ pub(crate) struct Service<'a> {
     pub(crate) may_write: bool,
     /// What the server says of itself.
     pub(crate) about: &'a About,
+    /// A permit for each session that may use COMPRESS.
+    pub(crate) compressions: &'a Arc<Semaphore>,
 }
 
 /// One session and its shell.
@@ -321,6 +326,7 @@ impl<'a> Session<'a> {
                             Err(failure)
                         }
                     },
+                    Command::Compress => return compress::run(self).await,
                     command => self.dispatch(command).await,
                 };
                 self.answer(answer, may_expunge).await
@@ -370,13 +376,12 @@ impl<'a> Session<'a> {
             Command::Notify(set) => notify::run(self, set).await,
             Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
             // Known to the grammar, not advertised.
-            Command::Compress
-            | Command::GetAcl(_)
+            Command::GetAcl(_)
             | Command::SetAcl(..)
             | Command::DeleteAcl(..)
             | Command::ListRights(..)
             | Command::MyRights(_) => Ok(Reply::bad("not a command of this server")),
-            Command::Logout | Command::Idle => unreachable!("the shell's own"),
+            Command::Logout | Command::Idle | Command::Compress => unreachable!("the shell's own"),
         }
     }
 
@@ -531,8 +536,17 @@ impl<'a> Session<'a> {
     /// Carries the session over to itself: what the state does not hold is lost.
     #[cfg(debug_assertions)]
     fn renew(&mut self, framer: &mut Framer) {
-        let state = State::read(&self.state.write()).expect("what was written can be read");
+        // Whoever hands sessions over waits for the client's next octets here, or ends this one.
+        let Ok(carried) = self.user.carried() else {
+            return;
+        };
+        self.state.compressed = carried;
+        let mut state = State::read(&self.state.write()).expect("what was written can be read");
         assert_eq!(state, self.state, "a session's state is one value");
+        if let Some(carried) = state.compressed.take() {
+            let carried_on = self.user.carry_on(&carried);
+            carried_on.expect("what was carried over can be gone on from");
+        }
         self.state = state;
         self.tag.clear();
         *framer = self.framer();

@@ -14,6 +14,7 @@ mod announce;
 mod backend;
 mod card;
 mod config;
+mod deflate;
 mod deliver;
 mod delivered;
 mod imap;

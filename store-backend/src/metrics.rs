@@ -32,6 +32,11 @@ pub(crate) fn describe() {
         SESSIONS_REFUSED,
         "Sessions of users that were not opened, by why."
     );
+    describe_gauge!(COMPRESSED, "Sessions of users that use COMPRESS now.");
+    describe_counter!(
+        COMPRESSIONS_REFUSED,
+        "COMPRESS answered with NO because limits.compressed_sessions_max is reached."
+    );
     describe_counter!(TRANSFERS, "Steps of moves, by step and outcome.");
     describe_gauge!(
         ANNOUNCED,
@@ -107,6 +112,27 @@ impl Drop for SessionGauge {
     }
 }
 
+/// One COMPRESS refused for the limit.
+pub(crate) fn compression_refused() {
+    counter!(COMPRESSIONS_REFUSED).increment(1);
+}
+
+/// Counts a session as compressed for as long as it lives.
+pub(crate) struct CompressedGauge(());
+
+impl CompressedGauge {
+    pub(crate) fn enter() -> Self {
+        gauge!(COMPRESSED).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for CompressedGauge {
+    fn drop(&mut self) {
+        gauge!(COMPRESSED).decrement(1.0);
+    }
+}
+
 const DELIVERIES: &str = "posthouse_store_deliveries_total";
 const COMMIT: &str = "posthouse_store_delivery_commit_seconds";
 const MESSAGE: &str = "posthouse_store_message_bytes";
@@ -114,6 +140,8 @@ const QUOTA: &str = "posthouse_store_quota_total";
 const SESSIONS_OPEN: &str = "posthouse_store_sessions_open";
 const SESSIONS: &str = "posthouse_store_sessions_total";
 const SESSIONS_REFUSED: &str = "posthouse_store_sessions_refused_total";
+const COMPRESSED: &str = "posthouse_store_sessions_compressed";
+const COMPRESSIONS_REFUSED: &str = "posthouse_store_compressions_refused_total";
 const TRANSFERS: &str = "posthouse_store_transfer_steps_total";
 const ANNOUNCED: &str = "posthouse_store_announced";
 const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";

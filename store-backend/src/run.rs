@@ -17,7 +17,7 @@ use directory_api::{BackendName, NameError, VolumeName};
 use durable::RealDisk;
 use store_api::Backends;
 use store_api::room::Rooms;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
 use crate::announce;
@@ -139,6 +139,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         login_delays: LoginDelays::default(),
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
+        compressions: Arc::new(Semaphore::new(config.limits.compressed_sessions_max)),
         keys_asked: Mutex::default(),
         restored: AtomicBool::new(true),
         shutdown: shutdown.clone(),

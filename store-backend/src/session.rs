@@ -217,6 +217,7 @@ impl Backend {
                 .filter(|_| has_quota),
             may_write: self.may_write(),
             about: &self.config.about,
+            compressions: &self.compressions,
         }
     }
 
@@ -301,6 +302,7 @@ impl SessionEnd {
             Self::Cut(Cut::Gone) => "cut",
             Self::Cut(Cut::Stalled) => "stalled",
             Self::Cut(Cut::Malformed) => "malformed",
+            Self::Cut(Cut::Garbage(_)) => "garbage",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! serves. Every wait for the peer has a limit here, and nothing is read ahead of what the engine
 //! takes, so that a peer that stops reading or floods costs one buffer (P7).
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -17,17 +18,34 @@ use daemon::link::{BodySender, next_data};
 use daemon::stream::UserStream;
 use store_api::frame::{self, Decoder, Event, Kind};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
+
+#[cfg(debug_assertions)]
+use crate::deflate::Carried;
+use crate::deflate::{Garbage, Inflater, deflate};
+use crate::metrics::CompressedGauge;
 
 /// Where a session's octets come from and go to.
 pub(crate) struct User {
     wire: Wire,
     /// Arrived, not yet taken by the engine.
     pending: Bytes,
+    /// COMPRESS is active.
+    compressed: Option<Box<Compressed>>,
     /// How long one piece may wait to be taken by the peer.
     stall: Duration,
     from_user: u64,
     to_user: u64,
+}
+
+/// What a user holds who uses COMPRESS.
+struct Compressed {
+    inflater: Inflater,
+    /// Arrived, not yet inflated.
+    arrived: Bytes,
+    _permit: OwnedSemaphorePermit,
+    _gauge: CompressedGauge,
 }
 
 enum Wire {
@@ -51,7 +69,15 @@ pub(crate) enum Cut {
     /// The proxy sent what does not belong in a session stream.
     #[error("stream is not of the session protocol")]
     Malformed,
+    /// The user's octets are not compressed, though COMPRESS is active.
+    #[error(transparent)]
+    Garbage(#[from] Garbage),
 }
+
+/// The user's compressed octets stop in the middle of a block: the session cannot be carried over now.
+#[cfg(debug_assertions)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WithinBlock;
 
 /// What waiting for octets gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +99,7 @@ impl User {
         Self {
             wire: Wire::Direct(Box::new(stream)),
             pending: leftover.into(),
+            compressed: None,
             stall,
             from_user: 0,
             to_user: 0,
@@ -93,6 +120,7 @@ impl User {
                 sender,
             },
             pending: Bytes::new(),
+            compressed: None,
             stall,
             from_user: 0,
             to_user: 0,
@@ -111,7 +139,9 @@ impl User {
 
     /// Tells how many octets of [`pending`](Self::pending) were taken.
     pub(crate) fn took(&mut self, octets: usize) {
-        self.from_user += octets as u64;
+        if self.compressed.is_none() {
+            self.from_user += octets as u64;
+        }
         match octets == self.pending.len() {
             // Also empty they would hold the whole of what was read from the link, a piece of it for each session.
             true => self.pending = Bytes::new(),
@@ -119,7 +149,40 @@ impl User {
         }
     }
 
-    /// Octets taken from the user and given to the user.
+    /// Goes over to compression, both ways: also what has arrived and was not taken is compressed.
+    pub(crate) fn compress(&mut self, permit: OwnedSemaphorePermit) {
+        self.compressed = Some(Box::new(Compressed {
+            inflater: Inflater::default(),
+            arrived: std::mem::take(&mut self.pending),
+            _permit: permit,
+            _gauge: CompressedGauge::enter(),
+        }));
+    }
+
+    /// Whether COMPRESS is active.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
+    }
+
+    /// What the user's next octets depend on; nothing while they do not stand between two blocks.
+    #[cfg(debug_assertions)]
+    pub(crate) fn carried(&self) -> Result<Option<Carried>, WithinBlock> {
+        match &self.compressed {
+            Some(compressed) => Ok(Some(compressed.inflater.carried().ok_or(WithinBlock)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on from what another has carried over.
+    #[cfg(debug_assertions)]
+    pub(crate) fn carry_on(&mut self, carried: &Carried) -> Result<(), Garbage> {
+        if let Some(compressed) = &mut self.compressed {
+            compressed.inflater = Inflater::from_carried(carried)?;
+        }
+        Ok(())
+    }
+
+    /// Octets taken from the user and given to the user, as they are on the wire.
     pub(crate) fn offsets(&self) -> (u64, u64) {
         (self.from_user, self.to_user)
     }
@@ -127,40 +190,74 @@ impl User {
     /// Waits until there is something to take. Safe in `select!`: nothing is lost when dropped.
     pub(crate) async fn fill(&mut self) -> Result<Input, Cut> {
         while self.pending.is_empty() {
-            match &mut self.wire {
+            if self.inflate()? {
+                continue;
+            }
+            let arrived = match &mut self.wire {
                 Wire::Direct(stream) => {
-                    self.pending = read_piece(stream).await.map_err(|_| Cut::Gone)?;
-                    if self.pending.is_empty() {
+                    let octets = read_piece(stream).await.map_err(|_| Cut::Gone)?;
+                    if octets.is_empty() {
                         return Ok(Input::End);
                     }
+                    octets
                 }
-                Wire::Framed { body, decoder, .. } => match decoder
-                    .next()
-                    .map_err(|_| Cut::Malformed)?
-                {
-                    Some(Event::Data(octets)) => self.pending = octets,
-                    Some(Event::Control(Kind::End, _)) => return Ok(Input::End),
-                    // Offsets are for a hand-over that nobody begins yet: not in this version's sessions.
-                    Some(Event::Control(..)) => return Err(Cut::Malformed),
-                    None => decoder.push(next_data(body).await.ok().flatten().ok_or(Cut::Gone)?),
-                },
+                Wire::Framed { body, decoder, .. } => {
+                    match decoder.next().map_err(|_| Cut::Malformed)? {
+                        Some(Event::Data(octets)) => octets,
+                        Some(Event::Control(Kind::End, _)) => return Ok(Input::End),
+                        // Offsets are for a hand-over that nobody begins yet: not in this version's sessions.
+                        Some(Event::Control(..)) => return Err(Cut::Malformed),
+                        None => {
+                            decoder.push(next_data(body).await.ok().flatten().ok_or(Cut::Gone)?);
+                            continue;
+                        }
+                    }
+                }
+            };
+            match &mut self.compressed {
+                Some(compressed) => compressed.arrived = arrived,
+                None => self.pending = arrived,
             }
         }
         Ok(Input::Octets)
     }
 
+    /// Inflates some of what has arrived, if there is any; nothing may come of it.
+    fn inflate(&mut self) -> Result<bool, Garbage> {
+        let Some(compressed) = &mut self.compressed else {
+            return Ok(false);
+        };
+        if compressed.arrived.is_empty() && !compressed.inflater.is_full() {
+            // Also empty they would hold what they came in.
+            compressed.arrived = Bytes::new();
+            return Ok(false);
+        }
+        let before = compressed.arrived.len();
+        self.pending = compressed.inflater.step(&mut compressed.arrived)?;
+        self.from_user += (before - compressed.arrived.len()) as u64;
+        Ok(true)
+    }
+
     /// Writes all of it and keeps nothing of it.
     pub(crate) async fn write(&mut self, octets: &[u8]) -> Result<(), Cut> {
         for piece in octets.chunks(WRITE_MAX_OCTETS) {
+            let piece = match &self.compressed {
+                Some(_) => Cow::Owned(deflate(piece)),
+                None => Cow::Borrowed(piece),
+            };
+            self.to_user += piece.len() as u64;
             match &mut self.wire {
-                Wire::Direct(stream) => written(self.stall, stream.write_all(piece)).await?,
+                Wire::Direct(stream) => written(self.stall, stream.write_all(&piece)).await?,
                 Wire::Framed { sender, .. } => {
-                    for frame in frame::data_frames(Bytes::copy_from_slice(piece)) {
+                    let piece = match piece {
+                        Cow::Owned(piece) => piece.into(),
+                        Cow::Borrowed(piece) => Bytes::copy_from_slice(piece),
+                    };
+                    for frame in frame::data_frames(piece) {
                         taken(self.stall, sender.send(frame)).await?;
                     }
                 }
             }
-            self.to_user += piece.len() as u64;
         }
         Ok(())
     }

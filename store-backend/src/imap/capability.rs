@@ -12,6 +12,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "IMAP4rev2",
     "BINARY",
     "CHILDREN",
+    "COMPRESS=DEFLATE",
     "CONDSTORE",
     "CREATE-SPECIAL-USE",
     "ENABLE",

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::notify::Registration;
 use super::view::View;
+use crate::deflate::Carried;
 use crate::volume::MailboxId;
 
 /// One session.
@@ -33,6 +34,10 @@ pub(super) struct State {
     pub(super) idle: Option<String>,
     /// Commands answered with BAD since the last good one.
     pub(super) bad_count: u32,
+    /// What the client's compressed octets depend on (COMPRESS), while the state is written out: in a session that
+    /// is served it moves with every octet, and is the transport's. Within a block of them, where a client never
+    /// stops by itself, a session cannot be written out.
+    pub(super) compressed: Option<Carried>,
 }
 
 /// Where a mailbox is. A number alone would mean another mailbox in another account.
@@ -91,6 +96,7 @@ impl State {
             notify: None,
             idle: None,
             bad_count: 0,
+            compressed: None,
         }
     }
 

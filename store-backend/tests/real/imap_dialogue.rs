@@ -9,9 +9,9 @@
 //! # a comment
 //! ```
 //!
-//! In an `S:` line `<n>` stands for a number, `<id>` for an identifier, `<...>` for anything. Each dialogue runs three
-//! times, each with an account of its own: over a socket, over a socket octet by octet, and through
-//! the framed stream of a proxy. Before every command the server writes the session's state out and reads it back.
+//! In an `S:` line `<n>` stands for a number, `<id>` for an identifier, `<...>` for anything. Each dialogue runs four
+//! times, each with an account of its own: over a socket, over a socket octet by octet, through
+//! the framed stream of a proxy, and through that with COMPRESS, also octet by octet. Before every command the server writes the session's state out and reads it back.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +22,7 @@ use directory_api::Service;
 use store_api::session::{Session, SessionOpen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
+use crate::imap_compress::compressed;
 use crate::site::{Backend, Dialogue, PATIENCE, Site};
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,7 @@ enum Way {
     Whole,
     OctetByOctet,
     Framed,
+    Compressed,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +47,7 @@ async fn every_dialogue_holds_over_a_socket_octet_by_octet_and_through_a_proxy()
     let mut account = 0;
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        for way in [Way::Whole, Way::OctetByOctet, Way::Framed] {
+        for way in [Way::Whole, Way::OctetByOctet, Way::Framed, Way::Compressed] {
             account += 1;
             let user = format!("u{account}");
             site.directory.address(&user, &[account]);
@@ -143,6 +145,10 @@ impl Play<'_> {
         if !self.sessions.contains_key(&number) {
             let dialogue = match self.way {
                 Way::Framed => framed(self.site, self.backend, self.account).await,
+                Way::Compressed => {
+                    let plain = framed(self.site, self.backend, self.account).await;
+                    compressed(plain, 1).await
+                }
                 _ => imap(self.backend, &self.user).await,
             };
             self.sessions.insert(number, dialogue);

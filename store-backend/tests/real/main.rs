@@ -10,6 +10,7 @@ mod grants;
 mod imap;
 mod imap_access;
 mod imap_client;
+mod imap_compress;
 mod imap_dialogue;
 mod imap_messages;
 mod imap_search;

@@ -546,6 +546,21 @@ impl Dialogue {
         self.stream.into_inner()
     }
 
+    /// What was read ahead, and the connection below.
+    pub(crate) fn into_unread(self) -> (Vec<u8>, Box<dyn Wire>) {
+        (self.stream.buffer().to_vec(), self.stream.into_inner())
+    }
+
+    /// So many octets.
+    pub(crate) async fn octets(&mut self, count: usize) -> Vec<u8> {
+        let mut octets = vec![0; count];
+        timeout(PATIENCE, self.stream.read_exact(&mut octets))
+            .await
+            .expect("octets in time")
+            .unwrap();
+        octets
+    }
+
     /// LMTP after LHLO.
     pub(crate) async fn lmtp(backend: &Backend) -> Self {
         let mut lmtp = Self::open(backend.lmtp).await;
