@@ -80,10 +80,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Search) -> Result<Re
         }
     }
     session.flush_if_full().await?;
-    Ok(match found.has_unreadable {
-        true => Reply::no("SERVERBUG", "some of the messages cannot be read"),
-        false => Reply::ok("done"),
-    })
+    Ok(found.reply(request.by))
 }
 
 /// What a search found.
@@ -94,9 +91,26 @@ pub(super) struct Found {
     modseqs: Option<Vec<(u32, u64)>>,
     /// A message could not be read, and so not be searched.
     pub(super) has_unreadable: bool,
+    /// Messages that the client counts are gone, and so not found.
+    pub(super) has_missing: bool,
 }
 
 impl Found {
+    /// The answer behind the result.
+    pub(super) fn reply(&self, by: Addressing) -> Reply {
+        if self.has_unreadable {
+            return Reply::no("SERVERBUG", "some of the messages cannot be read");
+        }
+        match self.has_missing && by == Addressing::Sequence {
+            // RFC 5530: or it would seem that they do not match.
+            true => Reply::ok_with(
+                &Code::Word("EXPUNGEISSUED"),
+                "some of the messages are gone",
+            ),
+            false => Reply::ok("done"),
+        }
+    }
+
     /// The highest MODSEQ of these, if the search used it. RFC 7162 §3.1.5.
     pub(super) fn modseq_of(&self, uids: &View) -> Option<u64> {
         let modseqs = self.modseqs.as_ref()?.iter();
@@ -124,11 +138,13 @@ pub(super) async fn find(
         }
     };
     let mut uids = selected.view.clone();
-    // They are gone; the client is told with the answer.
-    uids.subtract(&selected.gone);
     if let Some(named) = compiled.named() {
         uids.intersect(&named);
     }
+    // They are gone; the client is told with the answer.
+    let count = uids.count();
+    uids.subtract(&selected.gone);
+    let has_missing = uids.count() < count;
     let has_modseq = keys.has_modseq();
     let Place {
         account, mailbox, ..
@@ -159,6 +175,7 @@ pub(super) async fn find(
         uids: matches.iter().map(|(uid, _)| *uid).collect(),
         modseqs: has_modseq.then_some(matches),
         has_unreadable: searcher.has_failed,
+        has_missing: searcher.has_missing || has_missing,
     }))
 }
 

@@ -63,10 +63,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Sort) -> Result<Repl
         }
     }
     session.flush_if_full().await?;
-    Ok(match found.has_unreadable {
-        true => Reply::no("SERVERBUG", "some of the messages cannot be read"),
-        false => Reply::ok("done"),
-    })
+    Ok(found.reply(request.by))
 }
 
 /// What was found, and its UIDs in order.

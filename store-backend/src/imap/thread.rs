@@ -36,10 +36,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Thread) -> Result<Re
     }
     session.encoder().thread(&entries);
     session.flush_if_full().await?;
-    Ok(match found.has_unreadable {
-        true => Reply::no("SERVERBUG", "some of the messages cannot be read"),
-        false => Reply::ok("done"),
-    })
+    Ok(found.reply(request.by))
 }
 
 /// What threading looks at in a message.

@@ -34,6 +34,8 @@ pub(super) struct Searcher {
     /// The first message that could not be read.
     pub(super) failed: Option<ReadError>,
     pub(super) has_failed: bool,
+    /// Messages were expunged meanwhile.
+    pub(super) has_missing: bool,
 }
 
 impl Searcher {
@@ -48,6 +50,7 @@ impl Searcher {
             found: Vec::new(),
             failed: None,
             has_failed: false,
+            has_missing: false,
         }
     }
 
@@ -85,8 +88,10 @@ impl Searcher {
         self.open.clear();
         self.next_open = 0;
         let Some(batch) = self.reader.messages(uids, Want::ROWS)? else {
+            self.has_missing = true;
             return Ok(());
         };
+        self.has_missing |= batch.now.messages.len() < uids.len();
         for summary in &batch.now.messages {
             let facts = Facts::of_row(&batch.now, summary);
             match facts.decide(&self.keys.root) {
@@ -102,14 +107,17 @@ impl Searcher {
         let end = self.open.len().min(self.next_open + CONTENTS_SLICE);
         let uids = &self.open[self.next_open..end];
         let Some(batch) = self.reader.messages(uids, Want::HEADER)? else {
+            self.has_missing = true;
             self.next_open = self.open.len();
             return Ok(());
         };
+        self.has_missing |= batch.now.messages.len() < batch.done_count;
         let last_done = uids[..batch.done_count].last().copied();
         for (summary, content) in batch.now.messages.iter().zip(batch.contents) {
             match self.decide(&batch.now, summary, content) {
                 Ok(true) => self.found.push((summary.uid, summary.modseq)),
-                Ok(false) | Err(Unreadable::Gone) => {}
+                Ok(false) => {}
+                Err(Unreadable::Gone) => self.has_missing = true,
                 Err(Unreadable::Failed(error)) => {
                     self.has_failed = true;
                     self.failed.get_or_insert(error);
