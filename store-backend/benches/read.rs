@@ -93,7 +93,8 @@ fn read_10000(bencher: Bencher<'_, '_>, what: &str) {
         },
         _ => Want::HEADER,
     };
-    let reader = FIXTURE.volume.mailbox_reader(ANN, MailboxId::INBOX);
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
+    let reader = runtime.block_on(FIXTURE.volume.mailbox_reader(ANN, MailboxId::INBOX));
     let uids: Vec<u32> = (1..=COUNT).collect();
     bencher.counter(ItemsCount::new(COUNT)).bench(|| {
         let mut rest = &uids[..];

@@ -27,7 +27,8 @@
 //! - What others and the command itself changed is told by [`updates::tell`], which the shell calls between
 //!   the verb and its tagged answer: EXISTS, EXPUNGE or VANISHED where the command allows it, FETCH with
 //!   flags. A verb that has told the new flags of its own change itself (or was asked to be silent) says so
-//!   with `session.told(modseq)`.
+//!   with `session.told(modseq)`; one that has removed or added messages, with `session.removed` or `session.arrived`.
+//!   The volume answers a change before the index has it, so what is not told that way must set `has_changed`.
 //! - Whatever awaits takes `&mut Session`: a proxy's stream cannot be shared between threads.
 //! - Capabilities are added in `capability.rs` when their verbs work, not before.
 
@@ -85,7 +86,7 @@ use crate::config::About;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
-use crate::volume::{Volume, Watch};
+use crate::volume::{MailboxId, Volume, Watch};
 use append::Upload;
 use notify::News;
 use reply::{Failure, Reply};
@@ -114,6 +115,8 @@ pub(crate) struct Service<'a> {
 pub(crate) struct Session<'a> {
     service: Service<'a>,
     user: &'a mut User,
+    /// Tells when the session shall end.
+    registration: &'a mut Registration,
     state: State,
     /// Responses that are not written yet.
     out: Vec<u8>,
@@ -150,6 +153,7 @@ impl<'a> Session<'a> {
     pub(crate) fn new(
         service: Service<'a>,
         user: &'a mut User,
+        registration: &'a mut Registration,
         account: AccountId,
         epoch: Epoch,
     ) -> Self {
@@ -163,6 +167,7 @@ impl<'a> Session<'a> {
             own_entries: Vec::new(),
             service,
             user,
+            registration,
             state: State::new(account, epoch),
             out: Vec::new(),
             tag: String::new(),
@@ -173,15 +178,15 @@ impl<'a> Session<'a> {
     }
 
     /// Answers the login and serves the session to its end.
-    pub(crate) async fn run(&mut self, tag: &str, registration: &mut Registration) -> SessionEnd {
+    pub(crate) async fn run(&mut self, tag: &str) -> SessionEnd {
         capability::tell_login(self, tag);
-        match self.drive(registration).await {
+        match self.drive().await {
             Ok(end) => end,
             Err(cut) => SessionEnd::Cut(cut),
         }
     }
 
-    async fn drive(&mut self, registration: &mut Registration) -> Result<SessionEnd, Cut> {
+    async fn drive(&mut self) -> Result<SessionEnd, Cut> {
         let mut framer = self.framer();
         let mut upload = None;
         loop {
@@ -197,7 +202,7 @@ impl<'a> Session<'a> {
                     }
                     // Nothing is kept of what was read while there is no more to read.
                     drop(arrived);
-                    self.wait(&framer, registration).await?
+                    self.wait(&framer).await?
                 }
                 // Apart, so that a session that waits does not hold the room of every verb.
                 step => Box::pin(self.on_step(step, &mut framer, &mut upload)).await?,
@@ -404,6 +409,7 @@ impl<'a> Session<'a> {
             match failure {
                 Some(Failure::Cut(cut)) => return Err(*cut),
                 Some(Failure::MailboxGone) => return Ok(Some(self.mailbox_gone())),
+                Some(Failure::Ending) => return Ok(Some(self.going_down())),
                 Some(failure @ (Failure::Read(_) | Failure::Write(_))) => {
                     error!(account = %self.state.account, error = %Causes(failure), "imap command failed");
                 }
@@ -500,7 +506,50 @@ impl<'a> Session<'a> {
         // to be looked for in a large mailbox.
         match &mut self.state.selected {
             Some(selected) if selected.modseq + 1 == modseq => selected.modseq = modseq,
-            _ => self.told.push(modseq),
+            _ => {
+                self.told.push(modseq);
+                self.has_changed = true;
+            }
+        }
+    }
+
+    /// The session's own command has removed messages of the open mailbox: they are told with its answer.
+    fn removed(&mut self, modseq: u64, uids: &[u32]) {
+        match &mut self.state.selected {
+            Some(selected) if selected.modseq + 1 == modseq => {
+                selected.modseq = modseq;
+                for uid in uids {
+                    selected.gone.insert(*uid);
+                }
+            }
+            _ => self.has_changed = true,
+        }
+    }
+
+    /// The session's own command has added messages, without keywords, to a mailbox.
+    fn arrived(&mut self, account: AccountId, mailbox: MailboxId, modseq: u64, uids: &[u32]) {
+        let Some(selected) = &mut self.state.selected else {
+            return;
+        };
+        if (selected.place.account, selected.place.mailbox) != (account, mailbox) {
+            return;
+        }
+        let (Some(first), Some(last)) = (uids.first(), uids.last()) else {
+            return;
+        };
+        if selected.modseq + 1 != modseq || selected.uid_next != *first {
+            self.has_changed = true;
+            return;
+        }
+        selected.modseq = modseq;
+        updates::tell_arrived(self, uids.iter().copied(), last + 1);
+    }
+
+    /// For a command of many steps, between two of them: whether it may take the next one.
+    fn may_go_on(&mut self) -> Result<(), Failure> {
+        match self.registration.is_overdue() {
+            true => Err(Failure::Ending),
+            false => Ok(()),
         }
     }
 
@@ -516,7 +565,7 @@ impl<'a> Session<'a> {
     async fn flush(&mut self) -> Result<(), Cut> {
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
-            self.user.write(&out).await?;
+            self.user.write_until(&out, self.registration).await?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ mod update;
 
 use std::time::Duration;
 
-use directory_api::{AccountId, Epoch};
+use directory_api::{AccountId, Epoch, Quota};
 use mail_proto::login::{CloseReason, Shut};
 use mail_proto::pop3::{Entry, Maildrop, Step, Transaction};
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, Input, User};
-use crate::volume::{MailboxId, ReadError, Volume};
+use crate::volume::{OpeningError, Volume};
 
 /// One open maildrop.
 pub(crate) struct Pop3<'a> {
@@ -31,16 +31,15 @@ pub(crate) struct Pop3<'a> {
 }
 
 impl Pop3<'_> {
-    /// Takes the snapshot: every message of the INBOX as it is now.
-    pub(crate) async fn snapshot(&self) -> Result<Maildrop, ReadError> {
-        let Some(inbox) = self.volume.mailbox(self.account, "INBOX").await? else {
-            // Nothing was ever delivered: UIDVALIDITY shows in no UIDL then.
-            return Ok(Maildrop::new(1, Vec::new()));
-        };
-        let messages = self.volume.messages(self.account, MailboxId::INBOX).await?;
-        let entries = messages.iter().map(|message| Entry {
-            uid: message.uid,
-            size: message.size_octets,
+    /// Opens the account and takes the snapshot: every message of the INBOX as it is now.
+    pub(crate) async fn snapshot(&self, quota: Quota) -> Result<Maildrop, OpeningError> {
+        let inbox = self
+            .volume
+            .open_inbox(self.account, self.epoch, quota)
+            .await?;
+        let entries = inbox.messages.into_iter().map(|(uid, size)| Entry {
+            uid,
+            size,
             deleted: false,
         });
         Ok(Maildrop::new(inbox.uidvalidity, entries.collect()))
@@ -95,8 +94,11 @@ impl Pop3<'_> {
                         }
                     }
                 }
-                Step::Send(octets) => user.write(octets).await?,
-                Step::SendMessage(wanted) => self.retrieve(user, transaction, wanted).await?,
+                Step::Send(octets) => user.write_until(octets, registration).await?,
+                Step::SendMessage(wanted) => {
+                    self.retrieve(user, transaction, registration, wanted)
+                        .await?;
+                }
                 Step::Commit { deleted } => {
                     let done = self.update(deleted).await;
                     transaction.committed(done);

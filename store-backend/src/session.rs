@@ -29,7 +29,7 @@ use crate::metrics;
 use crate::pop3::Pop3;
 use crate::sessions::Registration;
 use crate::user::{Cut, User};
-use crate::volume::{ReadError, Refusal};
+use crate::volume::{OpeningError, ReadError, Refusal};
 
 /// Why a session was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,15 @@ pub(crate) enum SessionRefusal {
     /// The volume cannot be read.
     #[error("volume cannot be read")]
     Read(#[from] ReadError),
+}
+
+impl From<OpeningError> for SessionRefusal {
+    fn from(error: OpeningError) -> Self {
+        match error {
+            OpeningError::Refused(refusal) => Self::Account(refusal),
+            OpeningError::Read(error) => Self::Read(error),
+        }
+    }
 }
 
 /// How a session ended.
@@ -162,9 +171,6 @@ impl Backend {
             return Err(SessionRefusal::Service);
         }
         let registration = self.sessions.register(grant.account);
-        self.volume
-            .limit_account(grant.account, grant.epoch, grant.quota)
-            .await?;
         let start = match grant.service {
             Service::Pop3 => {
                 // Last: a login that is sent on to the account's new home must not count here.
@@ -176,11 +182,15 @@ impl Backend {
                     entered.map_err(|wait_s| SessionRefusal::LoginDelay { wait_s })?;
                 }
                 let pop3 = self.pop3(grant.account, grant.epoch);
-                Start::Pop3(pop3.snapshot().await?)
+                Start::Pop3(pop3.snapshot(grant.quota).await?)
             }
-            Service::Imap => Start::Imap {
-                tag: open.tag.clone().ok_or(SessionRefusal::Service)?,
-            },
+            Service::Imap => {
+                let tag = open.tag.clone().ok_or(SessionRefusal::Service)?;
+                self.volume
+                    .open_account(grant.account, grant.epoch, grant.quota)
+                    .await?;
+                Start::Imap { tag }
+            }
         };
         Ok((grant, registration, start))
     }
@@ -255,9 +265,10 @@ impl Backend {
                 }
                 Start::Imap { tag } => {
                     let service = self.imap(has_quota);
-                    let session = imap::Session::new(service, &mut user, account, epoch);
+                    let session =
+                        imap::Session::new(service, &mut user, &mut registration, account, epoch);
                     let mut session = Box::new(session);
-                    session.run(&tag, &mut registration).await
+                    session.run(&tag).await
                 }
             };
             // Gone from the registry first: whoever froze the account waits for that, not for the peer.

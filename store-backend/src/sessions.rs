@@ -11,7 +11,7 @@ use std::time::Duration;
 use daemon::shutdown::Shutdown;
 use directory_api::AccountId;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// All open sessions; clones share them.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub(crate) struct Registration {
     sessions: Sessions,
     account: AccountId,
     ending: watch::Receiver<bool>,
+    /// Since it was noticed that the session shall end: when it has to have ended.
+    overdue: Option<Instant>,
 }
 
 impl Sessions {
@@ -47,6 +49,7 @@ impl Sessions {
             sessions: self.clone(),
             account,
             ending,
+            overdue: None,
         }
     }
 
@@ -77,6 +80,28 @@ impl Registration {
             _ = self.ending.wait_for(|ending| *ending) => {}
         }
     }
+
+    /// Waits until the session shall have ended, whatever its client does: for a client that does not take the answer to
+    /// its last command. Safe in `select!`.
+    pub(crate) async fn overdue(&mut self) {
+        let overdue = match self.overdue {
+            Some(overdue) => overdue,
+            None => {
+                self.ending().await;
+                *self.overdue.insert(Instant::now() + ENDING_GRACE)
+            }
+        };
+        sleep_until(overdue).await;
+    }
+
+    /// Whether a command that is at work has to give up.
+    pub(crate) fn is_overdue(&mut self) -> bool {
+        let is_ending = *self.ending.borrow() || self.sessions.shutdown.is_requested();
+        is_ending && {
+            let now = Instant::now();
+            *self.overdue.get_or_insert(now + ENDING_GRACE) <= now
+        }
+    }
 }
 
 impl Drop for Registration {
@@ -91,6 +116,9 @@ impl Drop for Registration {
         }
     }
 }
+
+/// A command at work when its session shall end may take so much longer: most are done, and a move waits for it.
+const ENDING_GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use crate::deflate::Carried;
 use crate::deflate::{Garbage, Inflater, deflate};
 use crate::metrics::CompressedGauge;
+use crate::sessions::Registration;
 
 /// Where a session's octets come from and go to.
 pub(crate) struct User {
@@ -260,6 +261,19 @@ impl User {
             }
         }
         Ok(())
+    }
+
+    /// Writes all of it, unless the session shall end and the client does not take it.
+    pub(crate) async fn write_until(
+        &mut self,
+        octets: &[u8],
+        registration: &mut Registration,
+    ) -> Result<(), Cut> {
+        tokio::select! {
+            biased;
+            written = self.write(octets) => written,
+            () = registration.overdue() => Err(Cut::Stalled),
+        }
     }
 
     /// Ends our direction in order, after everything written.

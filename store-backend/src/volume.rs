@@ -31,6 +31,7 @@ mod item;
 mod layout;
 mod mailboxes;
 mod messages;
+mod opening;
 mod pipe;
 mod read;
 mod recent;
@@ -38,6 +39,7 @@ mod record;
 mod recovery;
 mod rows;
 mod sequencer;
+mod settled;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -53,15 +55,17 @@ use durable::{Disk, Lsn};
 
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
+pub use opening::{Inbox, OpeningError};
 pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes, Want};
 pub use transfer::Export;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
     AccountInfo, AccountState, AnnotationChange, AppendBody, AppendMessage, Appended, Changes,
-    Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, Hash, Item, KEYWORD_MAX_BYTES,
-    KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES, MESSAGE_KEYWORDS_MAX, MailboxId,
-    MailboxInfo, MessageInfo, MoveId, NamedMessage, Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX,
-    Recipient, Refusal, Snapshot, SpecialUse, Stored, Summary, TransactionId,
+    Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, FlagsNow, Hash, Item,
+    KEYWORD_MAX_BYTES, KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
+    MESSAGE_KEYWORDS_MAX, MailboxId, MailboxInfo, MessageInfo, MoveId, NamedMessage, OpenedMailbox,
+    Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal, Snapshot, SpecialUse, Stored,
+    Summary, TransactionId,
 };
 pub use watch::{Changed, Watch};
 

@@ -8,7 +8,8 @@
 //!   behaviour. Address space is all it costs: the file stays as small as its content.
 //! - Read transactions do not use thread-local storage: LMDB takes a `pthread` key per environment otherwise, and a
 //!   process has 1024 of those.
-//! - Every commit is a full sync. `MDB_NOSYNC` and `MDB_WRITEMAP` can corrupt after a power cut and are not offered.
+//! - Every commit is synced. `MDB_NOSYNC` and `MDB_WRITEMAP` can corrupt after a power cut and are not offered. Who has
+//!   what an environment says elsewhere too may let a power cut undo the last commit ([`Options::may_lose_last`]).
 //!
 //! A transaction is only taken through [`with_read`] and [`with_write`], on a thread that may block: a read
 //! transaction held across an `await` pins every page freed since, and the compiler does not stop it.
@@ -22,7 +23,8 @@ use std::{fs, io};
 
 pub use heed;
 use heed::{
-    CommitOrAbort, DatabaseOpener, EnvOpenOptions, MdbError, OnCommit, RoTxn, RwTxn, WithoutTls,
+    CommitOrAbort, DatabaseOpener, EnvFlags, EnvOpenOptions, MdbError, OnCommit, RoTxn, RwTxn,
+    WithoutTls,
 };
 
 /// An open environment; clones share it, and the last one dropped closes it.
@@ -38,6 +40,9 @@ pub struct Options {
     pub readers_max: u32,
     /// Named databases in the environment.
     pub databases_max: u32,
+    /// A commit syncs its pages but not the one that names them, which is half the wait: a power cut may undo the last
+    /// commit, and nothing else (`MDB_NOMETASYNC`). For a view of something durable; [`sync`] before that is let go.
+    pub may_lose_last: bool,
 }
 
 impl Default for Options {
@@ -50,6 +55,7 @@ impl Default for Options {
             readers_max: 1024,
             // More than about eight cost every transaction time: LMDB copies the table of handles.
             databases_max: 16,
+            may_lose_last: false,
         }
     }
 }
@@ -107,6 +113,10 @@ pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Env, OpenError> 
         .map_size(options.map_size_bytes.next_multiple_of(MAP_SIZE_UNIT_BYTES))
         .max_readers(options.readers_max)
         .max_dbs(options.databases_max);
+    if options.may_lose_last {
+        // SAFETY: With this flag the map is as sound as without: it leaves out one sync of the file and nothing else.
+        unsafe { builder.flags(EnvFlags::NO_META_SYNC) };
+    }
     // SAFETY: The map is sound as long as its file changes only through LMDB and LMDB's locks hold. We set none of the
     // flags that weaken them (no NOLOCK, NOSYNC or WRITEMAP); heed refuses a second open of the same canonical path in
     // this process, which would drop the POSIX locks of the first; no code of ours opens `data.mdb` or `lock.mdb` by
@@ -161,7 +171,8 @@ pub fn with_read<R, E: From<heed::Error>>(
     read(&env.read_txn()?)
 }
 
-/// Runs `write` in the environment's one write transaction and commits what it did, durably, when it answers `Ok`.
+/// Runs `write` in the environment's one write transaction and commits what it did, durably ([`Options::may_lose_last`]
+/// apart), when it answers `Ok`.
 /// Blocking; waits for another writer.
 ///
 /// # Errors
@@ -174,6 +185,14 @@ pub fn with_write<R, E: From<heed::Error>>(
     let result = write(&mut txn)?;
     txn.commit()?;
     Ok(result)
+}
+
+/// Makes every commit until now durable, where [`Options::may_lose_last`] leaves that open. Blocking.
+///
+/// # Errors
+/// What the sync answered.
+pub fn sync(env: &Env) -> heed::Result<()> {
+    env.force_sync()
 }
 
 /// 64 KiB is the largest page size of the systems we run on (arm64).

@@ -207,6 +207,8 @@ pub(super) async fn on_end(
     };
     session.acts = true;
     let last = message(&options, AppendBody::Finished(blob));
+    let has_none = |one: &AppendMessage| one.flags.keywords.is_empty();
+    let is_plain = replaced.is_none() && messages.iter().chain([&last]).all(has_none);
     let (account, epoch) = (session.state.account, session.state.epoch);
     let volume = session.service.volume;
     let added = match replaced {
@@ -228,6 +230,10 @@ pub(super) async fn on_end(
         }
         Err(refusal) => return Err(refusal.into()),
     };
+    match is_plain {
+        true => session.arrived(account, mailbox, added.modseq, &added.uids),
+        false => session.has_changed = true,
+    }
     quota::warn(session).await?;
     let place = Place {
         account,

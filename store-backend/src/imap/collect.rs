@@ -25,7 +25,11 @@ pub(super) async fn collect<T: Send + 'static>(
     let Place {
         account, mailbox, ..
     } = session.selected()?.place;
-    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let reader = session
+        .service
+        .volume
+        .mailbox_reader(account, mailbox)
+        .await;
     let uids: Vec<u32> = uids.uids().collect();
     let mut made = Vec::with_capacity(uids.len());
     for slice in uids.chunks(SLICE) {
@@ -33,6 +37,7 @@ pub(super) async fn collect<T: Send + 'static>(
         let work = move |reader: &mut MailboxReader| one_slice(reader, &slice, headers, make);
         let (_, some) = blocking(reader.clone(), work).await?;
         made.extend(some?);
+        session.may_go_on()?;
     }
     Ok(made)
 }

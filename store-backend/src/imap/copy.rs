@@ -36,6 +36,8 @@ pub(super) async fn run(
     match copied.await {
         Ok(copied) if copied.uids.is_empty() => Ok(Reply::ok("there is nothing to copy")),
         Ok(copied) => {
+            // Their flags and keywords are not known here.
+            session.has_changed |= target == source;
             quota::warn(session).await?;
             made(session, target, &copied);
             let (from, to) = copied_sets(&copied);
@@ -67,7 +69,11 @@ pub(super) async fn has_missing(session: &mut Session<'_>, uids: &[u32]) -> Resu
     let Place {
         account, mailbox, ..
     } = session.selected()?.place;
-    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let reader = session
+        .service
+        .volume
+        .mailbox_reader(account, mailbox)
+        .await;
     let batch = rows(&reader, uids.to_vec()).await?;
     let batch = batch.ok_or(Failure::MailboxGone)?;
     Ok(batch.now.messages.len() < uids.len())

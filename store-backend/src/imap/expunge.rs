@@ -6,7 +6,6 @@ use mail_proto::imap::sequence::{Addressing, MessageSet};
 use super::Session;
 use super::reply::{Failure, Reply};
 use super::state::Place;
-use crate::volume::Flags;
 
 /// The messages that go are told before the answer, as those are that other sessions remove.
 pub(super) async fn run(
@@ -37,30 +36,21 @@ pub(super) async fn remove_deleted(
         Some(set) => selected.resolve(set, Addressing::Uid)?,
         None => selected.view.clone(),
     };
+    let among = wanted.ranges();
     let volume = session.service.volume;
-    let status = volume.mailbox_status(account, mailbox).await?;
-    if status.is_some_and(|mailbox| mailbox.deleted_count == 0) {
-        return Ok(None);
-    }
-    let now = volume.snapshot(account, mailbox).await?;
-    let messages = now.map_or(Vec::new(), |now| now.messages);
-    let uids: Vec<u32> = messages
-        .iter()
-        .filter(|message| message.flags.contains(Flags::DELETED) && wanted.contains(message.uid))
-        .map(|message| message.uid)
-        .collect();
     let mut modseq = None;
-    for slice in uids.chunks(SLICE) {
-        // Another session may take the flag away meanwhile: the volume looks again.
+    loop {
+        // Another session may take the flag away meanwhile: the volume says which there are.
         let removed = volume
-            .expunge_deleted(account, epoch, mailbox, slice.to_vec())
+            .expunge_deleted(account, epoch, mailbox, among.clone())
             .await?;
         if removed.modseq > 0 {
             modseq = Some(removed.modseq);
+            session.removed(removed.modseq, &removed.uids);
+        }
+        if !removed.has_more {
+            break;
         }
     }
     Ok(modseq)
 }
-
-/// Messages removed by one command of the volume: some thousand, so that others get between.
-const SLICE: usize = 5000;

@@ -88,7 +88,11 @@ async fn fetch(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let reader = session
+        .service
+        .volume
+        .mailbox_reader(account, mailbox)
+        .await;
     let mut producer = Box::new(Producer::new(reader, wanted));
     let slice_max = match sets_seen {
         true => SEEN_SLICE,
@@ -102,6 +106,7 @@ async fn fetch(
         if slice.is_empty() {
             break;
         }
+        session.may_go_on()?;
         producer.take_slice(slice);
         while producer.has_slice() {
             if sets_seen {
@@ -157,7 +162,7 @@ async fn write_all(
 /// Keywords that the next responses may hold and the client does not know.
 fn tell_keywords(session: &mut Session<'_>, producer: &Producer) {
     if let Some(batch) = producer.batch() {
-        updates::tell_keywords(session, &batch.now);
+        updates::tell_keywords(session, &batch.now.keywords);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mail_proto::imap::command::{Flag, Keyword};
 
-use crate::volume::{FlagSet, Flags, Snapshot, Summary};
+use crate::volume::{FlagSet, Flags, FlagsNow, Snapshot, Stored, Summary};
 
 const SYSTEM: [(Flag, Flags); 5] = [
     (Flag::Answered, Flags::ANSWERED),
@@ -29,18 +29,25 @@ pub(super) fn to_store(named: &[Flag]) -> FlagSet {
 
 /// The flags of one message.
 pub(super) fn of_message(snapshot: &Snapshot, message: &Summary) -> Vec<Flag> {
-    let system = SYSTEM
-        .into_iter()
-        .filter(|(_, bits)| message.flags.contains(*bits));
-    system
-        .map(|(flag, _)| flag)
-        .chain(keywords(snapshot.keywords_of(message)))
-        .collect()
+    of(message.flags, snapshot.keywords_of(message))
+}
+
+/// The flags of one message that a STORE has named.
+pub(super) fn of_stored(stored: &Stored, message: &FlagsNow) -> Vec<Flag> {
+    let numbers = message.keywords.iter().map(|number| usize::from(*number));
+    let words = numbers.filter_map(|number| stored.keywords.get(number));
+    of(message.flags, words.map(String::as_str))
+}
+
+fn of<'k>(flags: Flags, words: impl Iterator<Item = &'k str>) -> Vec<Flag> {
+    let system = SYSTEM.into_iter().filter(|(_, bits)| flags.contains(*bits));
+    let system = system.map(|(flag, _)| flag);
+    system.chain(keywords(words)).collect()
 }
 
 /// All flags that messages of a mailbox have or had: what FLAGS tells.
-pub(super) fn of_mailbox(snapshot: &Snapshot) -> Vec<Flag> {
-    let used = snapshot.keywords.iter().map(String::as_str);
+pub(super) fn of_mailbox(keywords_used: &[String]) -> Vec<Flag> {
+    let used = keywords_used.iter().map(String::as_str);
     Flag::SYSTEM.into_iter().chain(keywords(used)).collect()
 }
 

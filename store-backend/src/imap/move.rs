@@ -43,6 +43,8 @@ pub(super) async fn run(
         if !moved.uids.is_empty() {
             modseq = modseq.max(moved.source_modseq);
             made(session, target, &moved);
+            let gone: Vec<u32> = moved.uids.iter().map(|(from, _)| *from).collect();
+            session.removed(moved.source_modseq, &gone);
             let (from, to) = copied_sets(&moved);
             let code = Code::CopyUid(moved.uidvalidity, &from, &to);
             session

@@ -27,6 +27,9 @@ pub(super) enum Failure {
     /// The selected mailbox is not there any more: there is no way to say so but BYE.
     #[error("selected mailbox was deleted")]
     MailboxGone,
+    /// The session shall end, and the command would take too long.
+    #[error("session ends")]
+    Ending,
     /// A command of the selected state, outside of it.
     #[error("no mailbox is selected")]
     NotSelected,
@@ -114,7 +117,7 @@ impl Failure {
     /// What the client is told; `None` when the session ends instead.
     pub(super) fn reply(&self) -> Option<Reply> {
         Some(match self {
-            Self::Cut(_) | Self::MailboxGone => return None,
+            Self::Cut(_) | Self::MailboxGone | Self::Ending => return None,
             Self::NotSelected => Reply::bad("no mailbox is selected"),
             Self::ReadOnly => Reply::new(Condition::No, None, "mailbox was opened read-only"),
             Self::BeyondEnd => Reply::bad("there is no such message"),

@@ -149,7 +149,11 @@ pub(super) async fn find(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let reader = session.service.volume.mailbox_reader(account, mailbox);
+    let reader = session
+        .service
+        .volume
+        .mailbox_reader(account, mailbox)
+        .await;
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
     let mut told = Instant::now();
     loop {
@@ -158,6 +162,7 @@ pub(super) async fn find(
         if progress? {
             break;
         }
+        session.may_go_on()?;
         if told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
             tell_progress(session, searcher.done(), searcher.goal()).await?;

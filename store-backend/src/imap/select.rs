@@ -9,7 +9,7 @@ use super::state::{Place, Selected};
 use super::status::mailbox_id;
 use super::view::View;
 use super::{Session, list, quota, updates};
-use crate::volume::{Flags, Snapshot};
+use crate::volume::OpenedMailbox;
 
 pub(super) async fn run(
     session: &mut Session<'_>,
@@ -29,19 +29,19 @@ pub(super) async fn run(
     }
     let account = session.state.account;
     let volume = session.service.volume;
-    let found = volume.mailbox(account, request.mailbox.as_str()).await?;
-    let snapshot = match found {
-        Some(found) => volume.snapshot(account, found.mailbox).await?,
-        None => None,
-    };
-    let Some(now) = snapshot else {
+    let opened = volume.opened(account, request.mailbox.as_str()).await?;
+    let Some(now) = opened else {
         return Ok(Reply::no("NONEXISTENT", "there is no such mailbox"));
     };
     let read_only = read_only || !session.service.may_write;
     session.state.enabled.condstore |= request.condstore || request.resync.is_some();
-    let first = updates::first_recent(session, account, &now, read_only).unwrap_or(u32::MAX);
-    let first_new = now.messages.partition_point(|message| message.uid < first);
-    let recent: View = now.messages[first_new..].iter().map(|m| m.uid).collect();
+    let (mailbox, uid_next) = (now.mailbox.mailbox, now.mailbox.uidnext);
+    let first = updates::first_recent(session, (account, mailbox), uid_next, read_only);
+    let recent = match first {
+        Some(first) => intersection(&now.uids, &[(first, u32::MAX)]),
+        None => Vec::new(),
+    };
+    let recent = View::from(recent);
     tell_mailbox(session, &now, read_only, recent.count());
     if session.state.enabled.imap4rev2 {
         list::tell_selected(session, &request.mailbox).await?;
@@ -55,7 +55,7 @@ pub(super) async fn run(
         name: request.mailbox,
         read_only,
         uidvalidity: now.mailbox.uidvalidity,
-        view: updates::view_of(&now),
+        view: now.uids.clone().into(),
         gone: View::default(),
         uid_next: now.mailbox.uidnext,
         modseq: now.mailbox.highestmodseq,
@@ -73,20 +73,21 @@ pub(super) async fn run(
     })
 }
 
-fn tell_mailbox(session: &mut Session<'_>, now: &Snapshot, read_only: bool, recent_count: u32) {
+fn tell_mailbox(
+    session: &mut Session<'_>,
+    now: &OpenedMailbox,
+    read_only: bool,
+    recent_count: u32,
+) {
     let enabled = session.state.enabled;
     let mailbox = &now.mailbox;
-    updates::tell_flag_names(session, now, read_only);
+    updates::tell_flag_names(session, &now.keywords, read_only);
     let mut encoder = session.encoder();
-    encoder.exists(u32::try_from(now.messages.len()).unwrap_or(u32::MAX));
+    encoder.exists(u32::try_from(mailbox.message_count).unwrap_or(u32::MAX));
     if !enabled.imap4rev2 {
         encoder.recent(recent_count);
-        let mut numbered = (1..).zip(&now.messages);
         // RFC 9586 §3: with UIDONLY no sequence number in any response.
-        if !enabled.uid_only
-            && let Some((number, _)) =
-                numbered.find(|(_, message)| !message.flags.contains(Flags::SEEN))
-        {
+        if let Some(number) = now.first_unseen.filter(|_| !enabled.uid_only) {
             let code = Code::Unseen(number);
             encoder.untagged(Condition::Ok, Some(&code), "first unseen");
         }
@@ -106,7 +107,7 @@ fn tell_mailbox(session: &mut Session<'_>, now: &Snapshot, read_only: bool, rece
 /// What has changed since the client had the mailbox open. RFC 7162 §3.2.5.1.
 async fn resync(
     session: &mut Session<'_>,
-    now: &Snapshot,
+    now: &OpenedMailbox,
     known: &QuickResync,
 ) -> Result<(), Failure> {
     if known.uid_validity != now.mailbox.uidvalidity {
@@ -128,7 +129,7 @@ async fn resync(
         Some(uids) => intersection(&changes.vanished, uids.ranges()),
     });
     session.encoder().vanished(true, &vanished);
-    updates::tell_keywords(session, &changes.now);
+    updates::tell_keywords(session, &changes.now.keywords);
     for message in &changes.now.messages {
         let Some(selected) = &session.state.selected else {
             return Ok(());

@@ -9,7 +9,7 @@ use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::view::View;
 use super::{Session, flags, updates};
-use crate::volume::{Batch, FlagChange, MailboxReader, Snapshot, Summary, Want};
+use crate::volume::{Batch, FlagChange, FlagsNow, MailboxReader, Stored, Want};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
@@ -29,15 +29,12 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         StoreAction::Remove => FlagChange::Remove(named),
     };
     let volume = session.service.volume;
-    let reader = volume.mailbox_reader(account, mailbox);
     let uids: Vec<u32> = uids.uids().collect();
     let mut unchanged = View::default();
     let mut has_missing = false;
     for slice in uids.chunks(SLICE) {
-        let before = match request.silent {
-            true => changed_by_others(session, &reader, slice).await?,
-            false => View::default(),
-        };
+        let selected = session.selected()?;
+        let known = selected.modseq;
         let stored = volume.store_flags(
             account,
             epoch,
@@ -47,30 +44,23 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
             request.unchanged_since,
         );
         let stored = stored.await?;
-        // A keyword may be new to the mailbox.
-        session.has_changed |= !change.named().keywords.is_empty();
-        let failed: View = stored.failed.iter().copied().collect();
-        let changed: View = stored.changed.iter().copied().collect();
-        unchanged.unite(&failed);
+        let told_before = session.told.clone();
         if stored.modseq > 0 {
             session.told(stored.modseq);
         }
-        let Some(batch) = rows(&reader, slice.to_vec()).await? else {
-            return Err(Failure::MailboxGone);
-        };
-        has_missing |= batch.now.messages.len() < slice.len();
+        unchanged.unite(&stored.failed.iter().copied().collect());
+        has_missing |= stored.now.len() + stored.failed.len() < slice.len();
         // A client may know only those keywords that it was told of.
-        updates::tell_keywords(session, &batch.now);
-        for message in &batch.now.messages {
-            // What was changed by others meanwhile is told with the answer.
-            let is_ours = changed.contains(message.uid) && message.modseq == stored.modseq;
-            let tells_flags = match request.silent {
-                true => is_ours && before.contains(message.uid),
-                false => !failed.contains(message.uid),
-            };
+        updates::tell_keywords(session, &stored.keywords);
+        for message in &stored.now {
+            let is_ours = stored.modseq > 0 && message.modseq == stored.modseq;
+            // What somebody else has changed since the client was told `.SILENT` does not keep from it.
+            let before = message.modseq_before;
+            let is_news = before > known && !told_before.contains(&before);
+            let tells_flags = !request.silent || (is_ours && is_news);
             let tells_modseq = session.state.enabled.condstore && (tells_flags || is_ours);
             if tells_flags || tells_modseq {
-                tell(session, &batch.now, message, tells_flags, request.by);
+                tell(session, &stored, message, tells_flags, request.by);
                 session.flush_if_full().await?;
             }
         }
@@ -113,8 +103,8 @@ fn answer(
 /// (RFC 7162 §3.1.3).
 fn tell(
     session: &mut Session<'_>,
-    now: &Snapshot,
-    message: &Summary,
+    stored: &Stored,
+    message: &FlagsNow,
     tells_flags: bool,
     by: Addressing,
 ) {
@@ -134,27 +124,12 @@ fn tell(
         fetch.uid(out, message.uid);
     }
     if tells_flags {
-        fetch.flags(out, &flags::of_message(now, message), is_recent);
+        fetch.flags(out, &flags::of_stored(stored, message), is_recent);
     }
     if enabled.condstore {
         fetch.modseq(out, message.modseq);
     }
     fetch.end(out);
-}
-
-/// Those that somebody else has changed since the client was told: `.SILENT` does not keep that from it.
-async fn changed_by_others(
-    session: &mut Session<'_>,
-    reader: &MailboxReader,
-    uids: &[u32],
-) -> Result<View, Failure> {
-    let known = session.selected()?.modseq;
-    let batch = rows(reader, uids.to_vec()).await?;
-    let messages = batch.map(|batch| batch.now.messages).unwrap_or_default();
-    let news = messages
-        .iter()
-        .filter(|message| message.modseq > known && !session.told.contains(&message.modseq));
-    Ok(news.map(|message| message.uid).collect())
 }
 
 pub(super) async fn rows(reader: &MailboxReader, uids: Vec<u32>) -> Result<Option<Batch>, Failure> {

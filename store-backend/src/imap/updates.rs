@@ -9,7 +9,7 @@ use mail_proto::imap::sequence::{Addressing, SequenceSet};
 use super::reply::Failure;
 use super::view::View;
 use super::{Session, fetch, flags};
-use crate::volume::{Changes, KEYWORDS_MAX, Snapshot, Summary};
+use crate::volume::{Changes, KEYWORDS_MAX, MailboxId, Snapshot, Summary};
 
 /// Whether EXPUNGE may be told with the answer to a command. A client numbers the answers to these
 /// by the messages it knew when it sent them, and may have sent the next one already (RFC 9051 §7.5.1, RFC 5256).
@@ -60,8 +60,9 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
     if may_expunge {
         tell_gone(session);
     }
-    tell_arrived(session, &changes.now);
-    tell_keywords(session, &changes.now);
+    let uids = changes.now.messages.iter().map(|message| message.uid);
+    tell_arrived(session, uids, changes.now.mailbox.uidnext);
+    tell_keywords(session, &changes.now.keywords);
     if hears_flags {
         tell_flags(session, &changes.now, since, known_below).await?;
     }
@@ -146,47 +147,47 @@ fn tell_gone(session: &mut Session<'_>) {
 /// only looks. IMAP4rev2 has no such flag (RFC 9051 §E).
 pub(super) fn first_recent(
     session: &Session<'_>,
-    account: AccountId,
-    now: &Snapshot,
+    (account, mailbox): (AccountId, MailboxId),
+    uid_next: u32,
     looks_only: bool,
 ) -> Option<u32> {
-    let mailbox = now.mailbox.mailbox;
     match (session.state.enabled.imap4rev2, looks_only) {
         (true, _) => None,
         (false, true) => session.service.volume.first_recent(account, mailbox),
         (false, false) => {
-            let uid_next = now.mailbox.uidnext;
-            session
-                .service
-                .volume
-                .take_recent(account, mailbox, uid_next)
+            let volume = session.service.volume;
+            volume.take_recent(account, mailbox, uid_next)
         }
     }
 }
 
-fn tell_arrived(session: &mut Session<'_>, now: &Snapshot) {
+/// EXISTS when there are messages behind those that the client knows.
+pub(super) fn tell_arrived(
+    session: &mut Session<'_>,
+    uids: impl Iterator<Item = u32>,
+    uid_next: u32,
+) {
     let Some(selected) = &session.state.selected else {
         return;
     };
-    let (account, looks_only) = (selected.place.account, selected.read_only);
-    let first_recent = match selected.uid_next < now.mailbox.uidnext {
-        true => first_recent(session, account, now, looks_only).unwrap_or(u32::MAX),
+    let place = (selected.place.account, selected.place.mailbox);
+    let first_recent = match selected.uid_next < uid_next {
+        true => first_recent(session, place, uid_next, selected.read_only).unwrap_or(u32::MAX),
         false => u32::MAX,
     };
     let Some(selected) = &mut session.state.selected else {
         return;
     };
-    let first_new = now
-        .messages
-        .partition_point(|message| message.uid < selected.uid_next);
-    for message in &now.messages[first_new..] {
-        selected.view.insert(message.uid);
-        if message.uid >= first_recent {
-            selected.recent.insert(message.uid);
+    let mut has_new = false;
+    for uid in uids.filter(|uid| *uid >= selected.uid_next) {
+        has_new = true;
+        selected.view.insert(uid);
+        if uid >= first_recent {
+            selected.recent.insert(uid);
         }
     }
-    selected.uid_next = now.mailbox.uidnext;
-    if first_new < now.messages.len() {
+    selected.uid_next = uid_next;
+    if has_new {
         let (count, recent_count) = (selected.view.count(), selected.recent.count());
         let mut encoder = session.encoder();
         encoder.exists(count);
@@ -197,25 +198,25 @@ fn tell_arrived(session: &mut Session<'_>, now: &Snapshot) {
 }
 
 /// FLAGS again when there are new keywords: a client may know only those it was told of.
-pub(super) fn tell_keywords(session: &mut Session<'_>, now: &Snapshot) {
+pub(super) fn tell_keywords(session: &mut Session<'_>, keywords: &[String]) {
     let Some(selected) = &mut session.state.selected else {
         return;
     };
-    if selected.keyword_count < now.keywords.len() {
-        selected.keyword_count = now.keywords.len();
+    if selected.keyword_count < keywords.len() {
+        selected.keyword_count = keywords.len();
         let read_only = selected.read_only;
-        tell_flag_names(session, now, read_only);
+        tell_flag_names(session, keywords, read_only);
     }
 }
 
 /// FLAGS and PERMANENTFLAGS.
-pub(super) fn tell_flag_names(session: &mut Session<'_>, now: &Snapshot, read_only: bool) {
-    let names = flags::of_mailbox(now);
+pub(super) fn tell_flag_names(session: &mut Session<'_>, keywords: &[String], read_only: bool) {
+    let names = flags::of_mailbox(keywords);
     let mut encoder = session.encoder();
     encoder.flags(&names);
     let (permanent, may_add) = match read_only {
         true => (&[][..], false),
-        false => (&names[..], now.keywords.len() < KEYWORDS_MAX),
+        false => (&names[..], keywords.len() < KEYWORDS_MAX),
     };
     let code = Code::PermanentFlags(permanent, may_add);
     encoder.untagged(Condition::Ok, Some(&code), "flags that stay");
@@ -269,11 +270,4 @@ pub(super) fn write_flags(
         fetch.modseq(out, message.modseq);
     }
     fetch.end(out);
-}
-
-/// The messages of a snapshot, as a client knows them that has just been told.
-pub(super) fn view_of(now: &Snapshot) -> View {
-    let mut view: View = now.messages.iter().map(|message| message.uid).collect();
-    view.shrink();
-    view
 }

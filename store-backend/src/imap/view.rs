@@ -78,11 +78,6 @@ impl View {
         self.0 |= &other.0;
     }
 
-    /// Takes the form that needs least memory. For a view that was just built.
-    pub(super) fn shrink(&mut self) {
-        self.0.optimize();
-    }
-
     /// As few ranges, both ends included, growing.
     pub(super) fn ranges(&self) -> Vec<(u32, u32)> {
         let mut iter = self.0.iter();

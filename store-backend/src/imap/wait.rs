@@ -10,17 +10,12 @@ use tracing::error;
 use super::reply::Failure;
 use super::{Causes, Session, notify, updates};
 use crate::session::SessionEnd;
-use crate::sessions::Registration;
 use crate::user::{Cut, Input};
 use crate::volume::{Changed, Watch};
 
 impl Session<'_> {
     /// Writes what there is, then waits for the client, for the volume while it idles, or for the end.
-    pub(super) async fn wait(
-        &mut self,
-        framer: &Framer,
-        registration: &mut Registration,
-    ) -> Result<Option<SessionEnd>, Cut> {
+    pub(super) async fn wait(&mut self, framer: &Framer) -> Result<Option<SessionEnd>, Cut> {
         if !self.out.is_empty() {
             // In a box of its own, for it is larger than all that is waited for below.
             Box::pin(self.flush()).await?;
@@ -35,7 +30,12 @@ impl Session<'_> {
             }
         };
         let is_listening = is_between && (self.state.idle.is_some() || self.state.hears_always());
-        let Self { user, watch, .. } = self;
+        let Self {
+            user,
+            watch,
+            registration,
+            ..
+        } = self;
         tokio::select! {
             // First, or a client that never stops sending would never be told.
             biased;
@@ -81,6 +81,7 @@ impl Session<'_> {
             Ok(()) => Ok(None),
             Err(Failure::Cut(cut)) => Err(cut),
             Err(Failure::MailboxGone) => Ok(Some(self.mailbox_gone())),
+            Err(Failure::Ending) => Ok(Some(self.going_down())),
             Err(failure) => {
                 error!(account = %self.state.account, error = %Causes(&failure), "changes cannot be told");
                 Ok(Some(self.going_down()))
@@ -113,7 +114,7 @@ impl Session<'_> {
         }
     }
 
-    fn going_down(&mut self) -> SessionEnd {
+    pub(super) fn going_down(&mut self) -> SessionEnd {
         let code = Code::Word("UNAVAILABLE");
         self.encoder()
             .untagged(Condition::Bye, Some(&code), "come back in a moment");

@@ -4,6 +4,7 @@ use mail_proto::pop3::{MessageEncoder, Retrieve, RetrieveError, Transaction};
 use tracing::error;
 
 use super::Pop3;
+use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
 use crate::volume::{MailboxId, MessageBytes};
 
@@ -13,6 +14,7 @@ impl Pop3<'_> {
         &self,
         user: &mut User,
         transaction: &mut Transaction,
+        registration: &mut Registration,
         wanted: Retrieve,
     ) -> Result<(), Cut> {
         match self
@@ -22,7 +24,8 @@ impl Pop3<'_> {
         {
             Ok(Some(message)) => {
                 let encoder = transaction.message_found();
-                self.stream(user, message, encoder, wanted).await?;
+                self.stream(user, message, encoder, registration, wanted)
+                    .await?;
                 transaction.message_sent();
             }
             Ok(None) => transaction.message_failed(RetrieveError::Gone),
@@ -39,6 +42,7 @@ impl Pop3<'_> {
         user: &mut User,
         mut message: MessageBytes,
         mut encoder: MessageEncoder,
+        registration: &mut Registration,
         wanted: Retrieve,
     ) -> Result<(), Cut> {
         let mut out = Vec::new();
@@ -55,11 +59,11 @@ impl Pop3<'_> {
                 }
             }
             if out.len() >= WRITE_MAX_OCTETS {
-                user.write(&out).await?;
+                user.write_until(&out, registration).await?;
                 out.clear();
             }
         }
         encoder.finish(&mut out);
-        user.write(&out).await
+        user.write_until(&out, registration).await
     }
 }

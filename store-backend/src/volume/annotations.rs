@@ -48,7 +48,7 @@ impl Volume {
     ) -> Result<Vec<(String, Bytes)>, ReadError> {
         let mailbox = mailbox.unwrap_or(MailboxId(0));
         let after = annotation_key(account, mailbox, after);
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let prefix = mailbox_key(account, mailbox);
             let mut found = Vec::new();
             let mut octets = 0;

@@ -188,6 +188,9 @@ impl Apply<'_, '_> {
             let key = message_key(id, mailbox_id, *uid);
             self.index.messages.delete(self.txn, &key)?;
             self.index.prologues.delete(self.txn, &key)?;
+            if row.flags().contains(Flags::DELETED) {
+                self.index.deleted.delete(self.txn, &key)?;
+            }
             *lost.entry(row.blob.get()).or_default() += 1;
             uncount(&mut account, &mut mailbox, &row);
         }
@@ -238,9 +241,15 @@ impl Apply<'_, '_> {
         for change in &record.changes {
             let (mut row, _) = self.message_row(record.account, record.mailbox, change.uid)?;
             count_flags(&mut mailbox, row.flags(), change.flags);
+            let key = message_key(record.account, record.mailbox, change.uid);
+            let is_deleted = change.flags.contains(Flags::DELETED);
+            if is_deleted && !row.flags().contains(Flags::DELETED) {
+                self.index.deleted.put(self.txn, &key, &[])?;
+            } else if !is_deleted && row.flags().contains(Flags::DELETED) {
+                self.index.deleted.delete(self.txn, &key)?;
+            }
             row.flags = change.flags.0.into();
             row.modseq = record.modseq.into();
-            let key = message_key(record.account, record.mailbox, change.uid);
             self.index
                 .messages
                 .put(self.txn, &key, &row.encode(&change.keywords))?;
@@ -543,6 +552,7 @@ impl Apply<'_, '_> {
         let by_mailbox = [
             self.index.messages,
             self.index.prologues,
+            self.index.deleted,
             self.index.expunged,
             self.index.annotations,
             self.index.mailboxes,
@@ -696,6 +706,9 @@ impl Apply<'_, '_> {
             .put(self.txn, key, &row.encode(keywords))?;
         if !prologue.is_empty() {
             self.index.prologues.put(self.txn, key, prologue)?;
+        }
+        if row.flags().contains(Flags::DELETED) {
+            self.index.deleted.put(self.txn, key, &[])?;
         }
         Ok(())
     }

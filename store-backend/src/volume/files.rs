@@ -143,6 +143,7 @@ fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
         shared
             .index
             .write(|txn| shared.index.set_number(txn, Meta::Checkpoint, state.done.0))?;
+        shared.index.sync().map_err(IndexError::from)?;
         shared.checkpoint.store(state.done.0, Ordering::Release);
         shared.intake.wake();
         for incoming in state.incoming.drain(..) {

@@ -12,6 +12,7 @@
 //! | `cards` | number | a [`Card`](crate::card::Card), derived from the blob; may be missing |
 //! | `unlinked` | keep-until, number | nothing |
 //! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
+//! | `deleted` | account, mailbox, uid | nothing: the message has `\Deleted` |
 //! | `subscriptions` | account, hash of the name | the name |
 //! | `annotations` | account, mailbox (0: the account itself), entry | the value |
 
@@ -46,6 +47,7 @@ pub(super) struct Index {
     pub(super) hashes: Table,
     pub(super) unlinked: Table,
     pub(super) expunged: Table,
+    pub(super) deleted: Table,
     pub(super) subscriptions: Table,
     pub(super) annotations: Table,
     pub(super) cards: Table,
@@ -57,6 +59,8 @@ impl Index {
             path,
             Options {
                 map_size_bytes,
+                // The journal has every record until a checkpoint, which syncs the index.
+                may_lose_last: true,
                 ..Options::default()
             },
         )?;
@@ -80,6 +84,7 @@ impl Index {
             hashes,
             unlinked,
             expunged,
+            deleted,
             subscriptions,
             annotations,
             cards,
@@ -95,6 +100,7 @@ impl Index {
             hashes,
             unlinked,
             expunged,
+            deleted,
             subscriptions,
             annotations,
             cards,
@@ -113,6 +119,7 @@ impl Index {
             self.hashes,
             self.unlinked,
             self.expunged,
+            self.deleted,
             self.subscriptions,
             self.annotations,
             self.cards,
@@ -132,6 +139,11 @@ impl Index {
         write: impl FnOnce(&mut RwTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         lmdb::with_write(&self.env, write)
+    }
+
+    /// Makes all that was written durable: before the journal lets go what the index alone has then.
+    pub(super) fn sync(&self) -> Result<(), heed::Error> {
+        lmdb::sync(&self.env)
     }
 
     /// A number of the table `meta`; 0 when it was never set.
@@ -253,6 +265,22 @@ impl Index {
         Ok(())
     }
 
+    /// UIDs of the messages of a mailbox that have `\Deleted`, growing: EXPUNGE costs what it removes, not what stays.
+    pub(super) fn deleted_of(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+    ) -> Result<impl Iterator<Item = Result<u32, IndexError>>, IndexError> {
+        let rows = self
+            .deleted
+            .prefix_iter(txn, &mailbox_key(account, mailbox))?;
+        Ok(rows.map(|row| {
+            let (_, uid) = message_of(row?.0).ok_or(IndexError::Contradiction("a deleted key"))?;
+            Ok(uid)
+        }))
+    }
+
     /// All names an account has subscribed.
     pub(super) fn subscriptions_of(
         &self,
@@ -350,7 +378,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "meta",
     "mailboxes",
     "messages",
@@ -360,6 +388,7 @@ const TABLES: [&str; 12] = [
     "hashes",
     "unlinked",
     "expunged",
+    "deleted",
     "subscriptions",
     "annotations",
     "cards",

@@ -8,6 +8,7 @@ use directory_api::{AccountId, BackendName, Epoch, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::blob::FinishedBlob;
+use super::sequencer::EXPUNGE_SLICE;
 use super::types::{
     AnnotationChange, AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange,
     Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored,
@@ -44,8 +45,7 @@ pub(super) enum Command {
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
-        uids: Vec<u32>,
-        only_deleted: bool,
+        which: Which,
     },
     StoreFlags {
         account: AccountId,
@@ -182,7 +182,10 @@ impl Command {
             }
             // Each becomes a part of a record, and is in flight until it is applied.
             Self::Copy { uids, .. }
-            | Self::Expunge { uids, .. }
+            | Self::Expunge {
+                which: Which::Uids(uids),
+                ..
+            }
             | Self::StoreFlags { uids, .. }
             | Self::RenameMailbox {
                 inbox_uids: uids, ..
@@ -193,12 +196,25 @@ impl Command {
                 let one = |(entry, new): &AnnotationChange| entry.len() + value(new);
                 changes.iter().map(one).sum()
             }
+            Self::Expunge {
+                which: Which::Deleted(ranges),
+                ..
+            } => 8 * ranges.len() + 64 * EXPUNGE_SLICE,
             Self::ImportItems { items, .. } => items.iter().map(|item| item.0.len()).sum(),
             Self::PutBlob { blob } => blob.memory_bytes(),
             _ => 0,
         };
         512 + variable
     }
+}
+
+/// What an expunge removes.
+#[derive(Debug)]
+pub(super) enum Which {
+    /// These messages.
+    Uids(Vec<u32>),
+    /// Those with `\Deleted` in these ranges of UIDs, both ends included, growing and disjoint.
+    Deleted(Vec<(u32, u32)>),
 }
 
 /// The answer to a command.

@@ -1,5 +1,5 @@
-//! What a session does to messages. Each is one command, decided and numbered as a whole, and in the index when it
-//! returns: a client reads its own writes.
+//! What a session does to messages. Each is one command, decided and numbered as a whole, and durable when it
+//! returns; whoever reads the account from then on finds it.
 //!
 //! Commands over many UIDs hold up the volume's others for as long as they are decided and applied: give some thousand
 //! at a time where the protocol allows it, which is everywhere but in COPY.
@@ -7,7 +7,7 @@
 use directory_api::{AccountId, Epoch};
 
 use super::Volume;
-use super::intake::{Command, Reply};
+use super::intake::{Command, Reply, Which};
 use super::types::{
     AppendMessage, Appended, Copied, Expunged, FlagChange, MailboxId, Refusal, Stored,
 };
@@ -134,11 +134,13 @@ impl Volume {
         mailbox: MailboxId,
         uids: Vec<u32>,
     ) -> Result<Expunged, Refusal> {
-        self.remove(account, epoch, mailbox, uids, false).await
+        self.remove(account, epoch, mailbox, Which::Uids(uids))
+            .await
     }
 
-    /// Removes those of the messages that have `\Deleted` when it is decided: UID EXPUNGE (RFC 4315), and EXPUNGE with
-    /// the UIDs the client knows, so that no message goes that it has not seen.
+    /// Removes the first some thousand of the messages with `\Deleted` in ranges of UIDs (both ends included, growing and
+    /// disjoint): EXPUNGE and UID EXPUNGE (RFC 4315), so that no message goes that the client has not seen. Costs what it
+    /// removes. Ask again while there are more.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was removed.
@@ -147,9 +149,10 @@ impl Volume {
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
-        uids: Vec<u32>,
+        among: Vec<(u32, u32)>,
     ) -> Result<Expunged, Refusal> {
-        self.remove(account, epoch, mailbox, uids, true).await
+        self.remove(account, epoch, mailbox, Which::Deleted(among))
+            .await
     }
 
     async fn remove(
@@ -157,15 +160,13 @@ impl Volume {
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
-        uids: Vec<u32>,
-        only_deleted: bool,
+        which: Which,
     ) -> Result<Expunged, Refusal> {
         let command = Command::Expunge {
             account,
             epoch,
             mailbox,
-            uids,
-            only_deleted,
+            which,
         };
         match self.inner.submit(command).await {
             Reply::Expunged(expunged) => Ok(expunged),

@@ -23,11 +23,13 @@ use super::index::Index;
 use super::record::Body;
 use super::recovery::Shared;
 use super::rows::{
-    BlobRow, MailboxRow, MessageRow, decode_ranges, expunged_key, mailbox_key, message_of,
+    BlobRow, MailboxRow, MessageRow, decode_ranges, expunged_key, mailbox_key, message_key,
+    message_of,
 };
 use super::sequencer::canonical;
 use super::types::{
-    AccountInfo, Changes, Hash, MailboxId, MailboxInfo, MessageInfo, Snapshot, Summary,
+    AccountInfo, Changes, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, OpenedMailbox,
+    Snapshot, Summary,
 };
 
 impl Volume {
@@ -36,7 +38,7 @@ impl Volume {
     /// # Errors
     /// The index cannot be read.
     pub async fn account(&self, account: AccountId) -> Result<Option<AccountInfo>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let row = shared.index.account(txn, account)?;
             Ok(row.map(|row| row.info(account)).transpose()?)
         })
@@ -56,13 +58,8 @@ impl Volume {
         let Ok(name) = canonical(name) else {
             return Ok(None);
         };
-        self.query(move |shared, txn| {
-            if name == "INBOX" {
-                let row = shared.index.mailbox(txn, account, MailboxId::INBOX)?;
-                return Ok(row.map(|row| row.info(MailboxId::INBOX)));
-            }
-            let all = shared.index.mailboxes_of(txn, account)?;
-            let found = all.into_iter().find(|(_, row)| row.name == name);
+        self.query(account, move |shared, txn| {
+            let found = find_mailbox(&shared.index, txn, account, &name)?;
             Ok(found.map(|(id, row)| row.info(id)))
         })
         .await
@@ -77,7 +74,7 @@ impl Volume {
         account: AccountId,
         mailbox: MailboxId,
     ) -> Result<Option<MailboxInfo>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let row = shared.index.mailbox(txn, account, mailbox)?;
             Ok(row.map(|row| row.info(mailbox)))
         })
@@ -89,7 +86,7 @@ impl Volume {
     /// # Errors
     /// The index cannot be read.
     pub async fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxInfo>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let all = shared.index.mailboxes_of(txn, account)?;
             Ok(all.into_iter().map(|(id, row)| row.info(id)).collect())
         })
@@ -101,8 +98,10 @@ impl Volume {
     /// # Errors
     /// The index cannot be read.
     pub async fn subscriptions(&self, account: AccountId) -> Result<BTreeSet<String>, ReadError> {
-        self.query(move |shared, txn| Ok(shared.index.subscriptions_of(txn, account)?))
-            .await
+        self.query(account, move |shared, txn| {
+            Ok(shared.index.subscriptions_of(txn, account)?)
+        })
+        .await
     }
 
     /// A mailbox with all its messages, by UID, at one instant: one sequential scan.
@@ -114,7 +113,7 @@ impl Volume {
         account: AccountId,
         mailbox: MailboxId,
     ) -> Result<Option<Snapshot>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let Some(row) = shared.index.mailbox(txn, account, mailbox)? else {
                 return Ok(None);
             };
@@ -132,8 +131,52 @@ impl Volume {
         .await
     }
 
+    /// What SELECT tells of the mailbox of that name: one sequential scan of the rows, of which nothing but the UIDs is
+    /// kept.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn opened(
+        &self,
+        account: AccountId,
+        name: &str,
+    ) -> Result<Option<OpenedMailbox>, ReadError> {
+        let Ok(name) = canonical(name) else {
+            return Ok(None);
+        };
+        self.query(account, move |shared, txn| {
+            let Some((mailbox, mut row)) = find_mailbox(&shared.index, txn, account, &name)? else {
+                return Ok(None);
+            };
+            let mut uids: Vec<(u32, u32)> = Vec::new();
+            let (mut count, mut first_unseen) = (0, None);
+            let prefix = mailbox_key(account, mailbox);
+            shared
+                .index
+                .each_message::<ReadError>(txn, &prefix, |_, uid, row, _| {
+                    count += 1;
+                    if first_unseen.is_none() && !row.flags().contains(Flags::SEEN) {
+                        first_unseen = Some(count);
+                    }
+                    match uids.last_mut() {
+                        Some((_, last)) if *last + 1 == uid => *last = uid,
+                        _ => uids.push((uid, uid)),
+                    }
+                    Ok(())
+                })?;
+            Ok(Some(OpenedMailbox {
+                keywords: std::mem::take(&mut row.keywords),
+                mailbox: row.info(mailbox),
+                uids,
+                first_unseen,
+            }))
+        })
+        .await
+    }
+
     /// What has changed in a mailbox since a MODSEQ: for a session that has seen all up to it, and for QRESYNC.
-    /// Arrivals and expunges alone cost what they are; after a change of flags the mailbox is scanned.
+    /// Costs what has changed while the account is watched and that is not much, and after arrivals and expunges alone;
+    /// else the mailbox is scanned.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -143,7 +186,7 @@ impl Volume {
         mailbox: MailboxId,
         modseq: u64,
     ) -> Result<Option<Changes>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let index = &shared.index;
             let Some(row) = index.mailbox(txn, account, mailbox)? else {
                 return Ok(None);
@@ -152,8 +195,14 @@ impl Volume {
             let prefix = mailbox_key(account, mailbox);
             let knows_expunged = modseq >= row.expunged_floor;
             let mut vanished = Vec::new();
-            if knows_expunged && modseq >= row.stored_modseq {
-                // All that is new is at the end, for no older message has changed since: look backwards.
+            // Changes of flags that the client does not know: none, or few enough to be remembered.
+            let flagged = match modseq >= row.stored_modseq {
+                true => Some(Vec::new()),
+                false => shared.watchers.flagged_since(account, mailbox, modseq),
+            };
+            if let (true, Some(flagged)) = (knows_expunged, flagged) {
+                // What has arrived is at the end: look backwards to the first message that is not new.
+                let mut first_new = u32::MAX;
                 for found in index.messages.rev_prefix_iter(txn, &prefix)? {
                     let (key, bytes) = found?;
                     let (_, uid) =
@@ -163,6 +212,18 @@ impl Volume {
                         break;
                     }
                     taken.add(uid, &row, keywords);
+                    first_new = uid;
+                }
+                for uid in flagged.into_iter().rev().filter(|uid| *uid < first_new) {
+                    if let Some(bytes) = index
+                        .messages
+                        .get(txn, &message_key(account, mailbox, uid))?
+                    {
+                        let (row, keywords) = MessageRow::decode(bytes)?;
+                        if row.modseq.get() > modseq {
+                            taken.add(uid, &row, keywords);
+                        }
+                    }
                 }
                 taken.messages.reverse();
             } else {
@@ -201,7 +262,7 @@ impl Volume {
         account: AccountId,
         mailbox: MailboxId,
     ) -> Result<Vec<MessageInfo>, ReadError> {
-        self.query(move |shared, txn| {
+        self.query(account, move |shared, txn| {
             let mut found = Vec::new();
             shared.index.each_message::<ReadError>(
                 txn,
@@ -226,6 +287,7 @@ impl Volume {
         mailbox: MailboxId,
         uid: u32,
     ) -> Result<Option<MessageBytes>, ReadError> {
+        self.settled(account).await;
         blocking(self.inner.shared(), move |shared| {
             let find = || {
                 shared.index.read(|txn| -> Result<_, IndexError> {
@@ -250,7 +312,7 @@ impl Volume {
                 let Some((info, prologue, number, row)) = find()? else {
                     return Ok(None);
                 };
-                match BlobReader::open(shared, number, &row) {
+                match BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read) {
                     Ok(blob) => {
                         return Ok(Some(MessageBytes {
                             info,
@@ -266,15 +328,33 @@ impl Volume {
         .await
     }
 
+    /// Reads of the account what was answered for it, or later.
     pub(super) async fn query<T: Send + 'static>(
         &self,
+        account: AccountId,
         read: impl FnOnce(&Shared, &RoTxn<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        self.settled(account).await;
         blocking(self.inner.shared(), move |shared| {
             shared.index.read(|txn| read(shared, txn))
         })
         .await
     }
+}
+
+/// The mailbox of a canonical name.
+fn find_mailbox(
+    index: &Index,
+    txn: &RoTxn<'_>,
+    account: AccountId,
+    name: &str,
+) -> Result<Option<(MailboxId, MailboxRow)>, IndexError> {
+    if name == "INBOX" {
+        let row = index.mailbox(txn, account, MailboxId::INBOX)?;
+        return Ok(row.map(|row| (MailboxId::INBOX, row)));
+    }
+    let all = index.mailboxes_of(txn, account)?;
+    Ok(all.into_iter().find(|(_, row)| row.name == name))
 }
 
 /// Collects a snapshot. Few distinct sets of keywords occur in a mailbox: each is kept once.
@@ -412,6 +492,26 @@ impl BlobReader {
             offset: 0,
             hasher: blake3::Hasher::new(),
         })
+    }
+
+    /// Reads a body of one piece at once, on the thread that has just opened it. Blocking.
+    fn if_small_read(mut self) -> Result<Self, ReadError> {
+        if self.size <= CHUNK_BYTES as u64
+            && let Source::File(file, path) = &self.source
+        {
+            let mut octets = vec![0; usize::try_from(self.size).unwrap_or(CHUNK_BYTES)];
+            match file.read_exact_at(&mut octets, 0) {
+                Ok(()) => self.source = Source::Memory(octets.into()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(self.corrupt());
+                }
+                Err(source) => {
+                    let path = path.clone();
+                    return Err(ReadError::Io { path, source });
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// Octets in all.

@@ -42,7 +42,7 @@ type Place = (AccountId, MailboxId);
 pub(super) struct Recent(Mutex<HashMap<Place, (u32, u32)>>);
 
 impl Recent {
-    /// Notes what a record brings. Call it before the index has the record, or a session might see a message
+    /// Notes what a record brings. Call it before the record is answered, or a session might know of a message
     /// before it is recent.
     pub(super) fn note(&self, record: &Record) {
         match record {

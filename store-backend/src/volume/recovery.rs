@@ -32,6 +32,7 @@ use super::pipe::Pipe;
 use super::recent::Recent;
 use super::record::Record;
 use super::sequencer::{Rules, Sequencer};
+use super::settled::Settled;
 use super::watch::Watchers;
 use super::{VolumeConfig, VolumeStatus};
 
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) files_queue: Pipe<FilesItem>,
     pub(super) watchers: Arc<Watchers>,
     pub(super) recent: Recent,
+    pub(super) settled: Settled,
     /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
     pub(super) position: AtomicU64,
     pub(super) applied: AtomicU64,
@@ -106,6 +108,7 @@ impl Shared {
         self.apply_queue.abort();
         self.files_queue.abort();
         self.watchers.close();
+        self.settled.end();
     }
 }
 
@@ -264,6 +267,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         files_queue: Pipe::new(QUEUE_MAX_BYTES),
         watchers: Arc::default(),
         recent: Recent::default(),
+        settled: Settled::new(applied),
         position: AtomicU64::new(recovery.next_lsn().0 - 1),
         applied: AtomicU64::new(applied.0),
         materialised: AtomicU64::new(done.0),

@@ -14,6 +14,7 @@ mod messages;
 mod moves;
 
 pub(super) use mailbox::canonical;
+pub(super) use messages::EXPUNGE_SLICE;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -57,7 +58,9 @@ impl<'t> Batch<'t> {
 pub(super) enum Decided {
     /// When the journal is synced.
     AfterSync(Reply),
-    /// When the index has it: a client reads its own writes.
+    /// When the journal is synced; who reads the account from then on waits until the index has it.
+    Settling(AccountId, Reply),
+    /// When the index has it.
     AfterApply(Reply),
 }
 
@@ -201,9 +204,8 @@ impl Sequencer {
                 account,
                 epoch,
                 mailbox,
-                uids,
-                only_deleted,
-            } => self.expunge(batch, account, epoch, mailbox, uids, only_deleted),
+                which,
+            } => self.expunge(batch, account, epoch, mailbox, which),
             Command::StoreFlags {
                 account,
                 epoch,

@@ -414,6 +414,25 @@ pub struct Stored {
     pub changed: Vec<u32>,
     /// Messages that UNCHANGEDSINCE kept from it (RFC 7162 §3.1.3), by UID.
     pub failed: Vec<u32>,
+    /// The others as they are now, by UID; those that do not exist are in neither.
+    pub now: Vec<FlagsNow>,
+    /// The mailbox's keywords, when the change names some or a message in `now` has some.
+    pub keywords: Vec<String>,
+}
+
+/// The flags of a message that a STORE has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagsNow {
+    /// Which.
+    pub uid: u32,
+    /// Its system flags.
+    pub flags: Flags,
+    /// Numbers of its keywords, growing.
+    pub keywords: Vec<u16>,
+    /// When they were last changed.
+    pub modseq: u64,
+    /// The same, before this change.
+    pub modseq_before: u64,
 }
 
 /// What an expunge removed.
@@ -423,6 +442,8 @@ pub struct Expunged {
     pub modseq: u64,
     /// The messages, by UID.
     pub uids: Vec<u32>,
+    /// Whether there are more of those asked for: ask again.
+    pub has_more: bool,
 }
 
 /// Where an APPEND put its messages (RFC 4315 APPENDUID).
@@ -492,6 +513,19 @@ impl Snapshot {
             .filter_map(|number| self.keywords.get(usize::from(*number)))
             .map(String::as_str)
     }
+}
+
+/// A mailbox at the moment of SELECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedMailbox {
+    /// The mailbox.
+    pub mailbox: MailboxInfo,
+    /// Its keywords.
+    pub keywords: Vec<String>,
+    /// UIDs of its messages, as ranges with both ends, growing.
+    pub uids: Vec<(u32, u32)>,
+    /// The place of the first message without `\Seen`, from 1.
+    pub first_unseen: Option<u32>,
 }
 
 /// What became of a mailbox since a MODSEQ (RFC 7162).

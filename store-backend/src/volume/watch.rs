@@ -1,6 +1,6 @@
 //! Wakes sessions that wait for their account to change (IDLE, NOTIFY). Accounts that nobody watches cost nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use directory_api::AccountId;
 use tokio::sync::watch;
 
 use super::Volume;
-use super::record::Record;
+use super::record::{Record, StoreFlags};
 use super::types::MailboxId;
 
 /// What has changed since a [`Watch`] was last asked.
@@ -94,8 +94,48 @@ pub(super) struct Watchers {
 
 #[derive(Debug, Default)]
 struct Accounts {
-    senders: HashMap<AccountId, watch::Sender<State>>,
+    watched: HashMap<AccountId, Watched>,
     closed: bool,
+}
+
+/// An account that somebody watches.
+#[derive(Debug, Default)]
+struct Watched {
+    sender: watch::Sender<State>,
+    /// Of mailboxes whose flags were changed since.
+    recent: HashMap<MailboxId, Recent>,
+}
+
+/// The last changes of flags in one mailbox, so that a session that follows it need not look for them.
+#[derive(Debug)]
+struct Recent {
+    /// Every change of flags with a greater MODSEQ is here.
+    floor: u64,
+    /// MODSEQ and UID, in the order of MODSEQs.
+    changes: VecDeque<(u64, u32)>,
+}
+
+impl Recent {
+    fn note(&mut self, record: &StoreFlags) {
+        if record.changes.len() > RECENT_MAX {
+            self.changes.clear();
+            self.floor = record.modseq;
+            return;
+        }
+        for change in &record.changes {
+            self.changes.push_back((record.modseq, change.uid));
+        }
+        while self.changes.len() > RECENT_MAX {
+            // All of one MODSEQ or none.
+            if let Some((modseq, _)) = self.changes.pop_front() {
+                self.floor = modseq;
+            }
+        }
+        let gone = self
+            .changes
+            .partition_point(|(modseq, _)| *modseq <= self.floor);
+        self.changes.drain(..gone);
+    }
 }
 
 impl Watchers {
@@ -108,20 +148,25 @@ impl Watchers {
         if accounts.closed {
             return watch::channel(State::default()).1;
         }
-        let receiver = accounts.senders.entry(account).or_default().subscribe();
-        self.count.store(accounts.senders.len(), Ordering::Release);
+        let receiver = accounts
+            .watched
+            .entry(account)
+            .or_default()
+            .sender
+            .subscribe();
+        self.count.store(accounts.watched.len(), Ordering::Release);
         receiver
     }
 
     fn forget(&self, account: AccountId) {
         let mut accounts = self.lock();
         if accounts
-            .senders
+            .watched
             .get(&account)
-            .is_some_and(|sender| sender.receiver_count() == 0)
+            .is_some_and(|watched| watched.sender.receiver_count() == 0)
         {
-            accounts.senders.remove(&account);
-            self.count.store(accounts.senders.len(), Ordering::Release);
+            accounts.watched.remove(&account);
+            self.count.store(accounts.watched.len(), Ordering::Release);
         }
     }
 
@@ -134,7 +179,7 @@ impl Watchers {
     pub(super) fn close(&self) {
         let mut accounts = self.lock();
         accounts.closed = true;
-        accounts.senders.clear();
+        accounts.watched.clear();
         self.count.store(0, Ordering::Release);
     }
 
@@ -190,8 +235,99 @@ impl Watchers {
     }
 
     fn with(&self, account: AccountId, change: impl FnOnce(&mut State)) {
-        if let Some(sender) = self.lock().senders.get(&account) {
-            sender.send_modify(change);
+        if let Some(watched) = self.lock().watched.get(&account) {
+            watched.sender.send_modify(change);
         }
+    }
+
+    /// Keeps what a record changes of flags in an account that is watched. Call it before the index has the record: who
+    /// sees the record there must find it here.
+    pub(super) fn note(&self, record: &Record) {
+        let Record::Flags(record) = record else {
+            return;
+        };
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        if let Some(watched) = self.lock().watched.get_mut(&record.account) {
+            let recent = watched.recent.entry(record.mailbox);
+            let recent = recent.or_insert_with(|| Recent {
+                floor: record.modseq - 1,
+                changes: VecDeque::new(),
+            });
+            recent.note(record);
+        }
+    }
+
+    /// UIDs of all messages whose flags were changed after a MODSEQ, growing, and perhaps more. `None`: that is not known
+    /// any more. Call it with the index open for reading, so that what is seen there is known here.
+    pub(super) fn flagged_since(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: u64,
+    ) -> Option<Vec<u32>> {
+        let accounts = self.lock();
+        let recent = accounts.watched.get(&account)?.recent.get(&mailbox)?;
+        if modseq < recent.floor {
+            return None;
+        }
+        let first = recent.changes.partition_point(|(at, _)| *at <= modseq);
+        let mut uids: Vec<u32> = recent.changes.range(first..).map(|(_, uid)| *uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        Some(uids)
+    }
+}
+
+/// 4 KiB for a mailbox that is watched and whose flags change; what a session has missed when it looks is a handful.
+const RECENT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::FlagsOf;
+    use super::super::types::Flags;
+    use super::*;
+
+    const ANN: AccountId = AccountId(1);
+
+    fn change(modseq: u64, uids: impl Iterator<Item = u32>) -> Record {
+        let flags_of = |uid| FlagsOf {
+            uid,
+            flags: Flags::SEEN,
+            keywords: Vec::new(),
+        };
+        Record::Flags(StoreFlags {
+            account: ANN,
+            mailbox: MailboxId::INBOX,
+            modseq,
+            new_keywords: Vec::new(),
+            changes: uids.map(flags_of).collect(),
+        })
+    }
+
+    #[test]
+    fn what_is_remembered_of_flags_is_whole_or_not_given() {
+        let watchers = Watchers::default();
+        let since = |modseq| watchers.flagged_since(ANN, MailboxId::INBOX, modseq);
+        watchers.note(&change(10, 1..=3));
+        let receiver = watchers.subscribe(ANN);
+        assert_eq!(since(9), None);
+        watchers.note(&change(12, [7, 5].into_iter()));
+        watchers.note(&change(13, [5].into_iter()));
+        assert_eq!((since(10), since(11)), (None, Some(vec![5, 7])));
+        assert_eq!((since(12), since(13)), (Some(vec![5]), Some(vec![])));
+        let many = u32::try_from(RECENT_MAX).unwrap_or_default();
+        watchers.note(&change(14, 1..many));
+        // One more than there is room for: all of MODSEQ 12 went.
+        assert_eq!(
+            (since(11), since(12).map(|uids| uids.len())),
+            (None, Some(RECENT_MAX - 1))
+        );
+        watchers.note(&change(15, 0..=many));
+        assert_eq!((since(14), since(15)), (None, Some(vec![])));
+        drop(receiver);
+        watchers.forget(ANN);
+        assert_eq!(since(15), None);
     }
 }

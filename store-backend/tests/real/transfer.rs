@@ -1,5 +1,7 @@
 //! Moves of an account between two processes, step by step as the migrator does them.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use daemon::identity::Role;
 use directory_api::{AccountId, Epoch, Service};
@@ -200,6 +202,45 @@ async fn a_freeze_ends_open_sessions_with_a_temporary_answer_and_a_thaw_lets_the
     moving.source.thaw(&moving.undo()).await.unwrap();
     drop(until_listed(&moving.from, "ann", 4).await);
     assert!(lmtp.deliver(&["ann"], b"Subject: after\r\n\r\n").await[0].starts_with("250 "));
+}
+
+/// The large message so often that no buffer between the two takes it all.
+const DEAF_FETCHES: usize = 60;
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answers_does_not_hold_up_a_freeze() {
+    let moving = Move::new().await;
+    let mut deaf = Dialogue::open(moving.from.imap).await;
+    deaf.expect("* OK").await;
+    deaf.ask("a LOGIN ann@example.test pass", "a OK").await;
+    deaf.say("b SELECT INBOX").await;
+    while !deaf.line().await.starts_with("b OK") {}
+    for number in 0..DEAF_FETCHES {
+        deaf.say(&format!("c{number} FETCH 1:* BODY.PEEK[]")).await;
+    }
+    let mut also_deaf = Dialogue::pop3(&moving.from, "ann").await;
+    for _ in 0..DEAF_FETCHES {
+        also_deaf.say("RETR 2").await;
+    }
+    // So that both stand in a write.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    moving.freeze().await.unwrap();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // They are counted a moment after the freeze has seen them go.
+    let mut metrics = String::new();
+    for _ in 0..100 {
+        metrics = moving.from.get("/metrics").await.unwrap();
+        let stalled = metrics
+            .lines()
+            .filter(|line| line.contains("end=\"stalled\"} 1"));
+        if stalled.count() == 2 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{metrics}");
 }
 
 #[tokio::test]

@@ -93,9 +93,9 @@ pub struct Content {
 }
 
 impl Volume {
-    /// A reader of many messages of a mailbox.
-    #[must_use]
-    pub fn mailbox_reader(&self, account: AccountId, mailbox: MailboxId) -> MailboxReader {
+    /// A reader of many messages of a mailbox: of what was answered for it until now, or later.
+    pub async fn mailbox_reader(&self, account: AccountId, mailbox: MailboxId) -> MailboxReader {
+        self.settled(account).await;
         MailboxReader {
             shared: Arc::clone(self.inner.shared()),
             account,

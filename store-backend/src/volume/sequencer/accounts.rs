@@ -89,6 +89,17 @@ impl Account {
             .map(|(_, message)| message)
     }
 
+    /// Every message of a mailbox that the index does not yet show as it will be.
+    pub(super) fn all_in_flight(
+        &self,
+        mailbox: MailboxId,
+    ) -> impl Iterator<Item = (u32, &InFlight)> {
+        let messages = self.messages.iter();
+        messages
+            .filter(move |((place, _), _)| *place == mailbox)
+            .map(|((_, uid), (_, message))| (*uid, message))
+    }
+
     pub(super) fn has_in_flight(&self, txn: &TransactionId) -> bool {
         self.transactions.contains_key(txn)
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use directory_api::{AccountId, Epoch};
 
 use super::super::error::IndexError;
-use super::super::intake::Reply;
+use super::super::intake::{Reply, Which};
 use super::super::record::{
     self, Append, BlobRef, Body, CopiedMessage, CopyMessages, Expunge, FlagsOf, PutBlob, Record,
     Replaced, StoreFlags,
@@ -13,7 +13,8 @@ use super::super::record::{
 use super::super::rows::MailboxRow;
 use super::super::types::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, Appended, Copied, Expunged, FlagChange, Flags,
-    Hash, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, Refusal, Stored,
+    FlagsNow, Hash, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, Refusal,
+    Stored,
 };
 use super::accounts::{Account, InFlight, Known};
 use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
@@ -157,12 +158,15 @@ impl Sequencer {
             messages: appended,
             replaced: gone,
         }));
-        Ok(Decided::AfterApply(Reply::Appended(Appended {
-            uidvalidity,
-            modseq,
-            replaced_modseq,
-            uids,
-        })))
+        Ok(Decided::Settling(
+            account,
+            Reply::Appended(Appended {
+                uidvalidity,
+                modseq,
+                replaced_modseq,
+                uids,
+            }),
+        ))
     }
 
     /// COPY, or MOVE when the messages `leave`: the same octets under new UIDs, in the order of the old ones.
@@ -202,7 +206,7 @@ impl Sequencer {
                 source_modseq: 0,
                 uids: Vec::new(),
             };
-            return Ok(Decided::AfterApply(Reply::Copied(nothing)));
+            return Ok(Decided::Settling(account, Reply::Copied(nothing)));
         }
         let new_keywords = translate_keywords(entry, source, target, &mut found)?;
         check_keyword_room(entry, &new_keywords)?;
@@ -272,12 +276,15 @@ impl Sequencer {
             copies,
             messages,
         }));
-        Ok(Decided::AfterApply(Reply::Copied(Copied {
-            uidvalidity,
-            modseq,
-            source_modseq,
-            uids: pairs,
-        })))
+        Ok(Decided::Settling(
+            account,
+            Reply::Copied(Copied {
+                uidvalidity,
+                modseq,
+                source_modseq,
+                uids: pairs,
+            }),
+        ))
     }
 
     pub(super) fn expunge(
@@ -286,20 +293,33 @@ impl Sequencer {
         account: AccountId,
         epoch: Epoch,
         mailbox: MailboxId,
-        uids: Vec<u32>,
-        only_deleted: bool,
+        which: Which,
     ) -> Result<Decided, Stop> {
         self.writable_mailbox(batch, account, epoch, mailbox)?;
         let mut gone = Vec::new();
-        for uid in checked(uids)? {
-            if let Some(known) = self.message_now(batch, account, mailbox, uid)?
-                && (!only_deleted || known.flags.contains(Flags::DELETED))
-            {
-                gone.push((uid, known.size_octets));
+        let mut has_more = false;
+        match which {
+            Which::Uids(uids) => {
+                for uid in checked(uids)? {
+                    if let Some(known) = self.message_now(batch, account, mailbox, uid)? {
+                        gone.push((uid, known.size_octets));
+                    }
+                }
+            }
+            Which::Deleted(ranges) => {
+                let found;
+                (found, has_more) = self.deleted_in(batch, account, mailbox, &ranges)?;
+                for uid in found {
+                    let known = self.message_now(batch, account, mailbox, uid)?;
+                    gone.extend(known.map(|known| (uid, known.size_octets)));
+                }
             }
         }
         if gone.is_empty() {
-            return Ok(Decided::AfterApply(Reply::Expunged(Expunged::default())));
+            return Ok(Decided::Settling(
+                account,
+                Reply::Expunged(Expunged::default()),
+            ));
         }
         let lsn = batch.lsn();
         let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
@@ -314,10 +334,51 @@ impl Sequencer {
             keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
             uids: gone.clone(),
         }));
-        Ok(Decided::AfterApply(Reply::Expunged(Expunged {
-            modseq,
-            uids: gone,
-        })))
+        Ok(Decided::Settling(
+            account,
+            Reply::Expunged(Expunged {
+                modseq,
+                uids: gone,
+                has_more,
+            }),
+        ))
+    }
+
+    /// The first of the messages with `\Deleted` in ranges of UIDs, and whether there are more.
+    fn deleted_in(
+        &self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+        ranges: &[(u32, u32)],
+    ) -> Result<(Vec<u32>, bool), Stop> {
+        let entry = self.accounts.get(&account).ok_or(Refusal::NoAccount)?;
+        let is_named = |uid: u32| {
+            let place = ranges.partition_point(|(_, last)| *last < uid);
+            ranges.get(place).is_some_and(|(first, _)| *first <= uid)
+        };
+        let mut found: Vec<u32> = entry
+            .all_in_flight(mailbox)
+            .filter(|(uid, message)| {
+                let deleted = |known: &Known| known.flags.contains(Flags::DELETED);
+                is_named(*uid) && matches!(message, InFlight::Has(known) if deleted(known))
+            })
+            .map(|(uid, _)| uid)
+            .collect();
+        for uid in self.index.deleted_of(batch.txn, account, mailbox)? {
+            let uid = uid?;
+            // What is in flight was found above, or does not have it any more.
+            if is_named(uid) && entry.in_flight(mailbox, uid).is_none() {
+                found.push(uid);
+                if found.len() > EXPUNGE_SLICE {
+                    break;
+                }
+            }
+        }
+        found.sort_unstable();
+        let has_more = found.len() > EXPUNGE_SLICE;
+        found.truncate(EXPUNGE_SLICE);
+        Ok((found, has_more))
     }
 
     #[allow(clippy::too_many_arguments, reason = "they are a command's fields")]
@@ -359,6 +420,13 @@ impl Sequencer {
             if after.keywords.len() > MESSAGE_KEYWORDS_MAX {
                 return Err(Refusal::Full.into());
             }
+            stored.now.push(FlagsNow {
+                uid,
+                flags: after.flags,
+                keywords: after.keywords.clone(),
+                modseq: before.modseq,
+                modseq_before: before.modseq,
+            });
             if (after.flags, &after.keywords) != (before.flags, &before.keywords) {
                 record_bytes += FLAGS_BYTES + 2 * after.keywords.len();
                 changes.push((uid, after));
@@ -374,6 +442,12 @@ impl Sequencer {
                 .keywords
                 .extend_from_slice(&new_keywords);
             stored.modseq = modseq;
+            let mut changed = changes.iter().map(|(uid, _)| *uid).peekable();
+            for message in &mut stored.now {
+                if changed.next_if_eq(&message.uid).is_some() {
+                    message.modseq = modseq;
+                }
+            }
             let mut flags = Vec::with_capacity(changes.len());
             for (uid, after) in changes {
                 stored.changed.push(uid);
@@ -393,7 +467,12 @@ impl Sequencer {
                 changes: flags,
             }));
         }
-        Ok(Decided::AfterApply(Reply::Stored(stored)))
+        let names_some = !named.keywords.is_empty();
+        if names_some || stored.now.iter().any(|now| !now.keywords.is_empty()) {
+            let row = self.writable_mailbox(batch, account, epoch, mailbox)?;
+            stored.keywords.clone_from(&row.keywords);
+        }
+        Ok(Decided::Settling(account, Reply::Stored(stored)))
     }
 
     pub(super) fn writable_mailbox(
@@ -651,6 +730,8 @@ fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
     Ok(uids)
 }
 
+/// Messages removed by one record when a command names those with `\Deleted`: some thousand, so that others get between.
+pub(in super::super) const EXPUNGE_SLICE: usize = 4000;
 /// One command's UIDs stand in one record and are applied in one transaction.
 pub(super) const UIDS_MAX: usize = 100_000;
 /// Twenty keywords of a dozen octets in each of four thousand mailboxes.

@@ -34,7 +34,7 @@ async fn a_batch_has_the_messages_there_are_of_those_asked_for() {
     let gone: Vec<u32> = (1..60).step_by(7).collect();
     let inbox = MailboxId::INBOX;
     volume.expunge(ANN, E1, inbox, gone.clone()).await.unwrap();
-    let reader = volume.mailbox_reader(ANN, inbox);
+    let reader = volume.mailbox_reader(ANN, inbox).await;
     for step in [1, 2, 16, 17, 30] {
         for want in [Want::ROWS, Want::HEADER, ALL] {
             let asked: Vec<u32> = (1..80).step_by(step).collect();
@@ -43,7 +43,7 @@ async fn a_batch_has_the_messages_there_are_of_those_asked_for() {
             assert_eq!(read_all(&reader, &asked, want), (there, 1));
         }
     }
-    let nowhere = volume.mailbox_reader(ANN, MailboxId(99));
+    let nowhere = volume.mailbox_reader(ANN, MailboxId(99)).await;
     assert!(nowhere.messages(&[1], Want::ROWS).unwrap().is_none());
     volume.close();
 }
@@ -63,7 +63,7 @@ async fn a_batch_with_large_prologues_is_cut_short() {
     while volume.messages(ANN, inbox).await.unwrap().len() < 20 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let reader = volume.mailbox_reader(ANN, inbox);
+    let reader = volume.mailbox_reader(ANN, inbox).await;
     let uids: Vec<u32> = (1..=20).collect();
     assert_eq!(read_all(&reader, &uids, Want::ROWS), (uids.clone(), 1));
     assert_eq!(read_all(&reader, &uids, ALL), (uids, 4));
@@ -81,7 +81,7 @@ async fn octets_read_from_the_front_are_checked_at_the_end() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     settle_unlinked(&volume).await;
-    let reader = volume.mailbox_reader(ANN, inbox);
+    let reader = volume.mailbox_reader(ANN, inbox).await;
     let batch = reader.messages(&[1], ALL).unwrap().unwrap();
     let mut out = Vec::new();
     let mut blob = reader.open(&batch.contents[0]).unwrap().unwrap();

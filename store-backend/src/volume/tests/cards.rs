@@ -65,7 +65,7 @@ async fn a_missing_card_is_kept_once_it_is_made_and_not_after_its_blob_went() {
     settle(&volume);
     // A large body is not at hand when its record is applied.
     assert_eq!(cards(&volume), []);
-    let reader = volume.mailbox_reader(ANN, MailboxId::INBOX);
+    let reader = volume.mailbox_reader(ANN, MailboxId::INBOX).await;
     let batch = reader.messages(&[1], Want::HEADER).unwrap().unwrap();
     assert!(batch.contents[0].card.is_none());
     let card = Card::of_blob(&body);

@@ -296,6 +296,7 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         .await
         .unwrap();
     let shared = volume.inner.shared();
+    shared.settled_all().await;
     let rules = Rules {
         quota_warning_percent: 90,
         record_max_bytes: usize::MAX,

@@ -14,12 +14,13 @@ async fn flags_are_replaced_added_and_removed_with_a_growing_modseq() {
         .await
         .unwrap();
     assert_eq!(first.changed, [1, 2]);
-    assert_eq!(
-        store(vec![1], FlagChange::Add(Flags::SEEN.into()))
-            .await
-            .unwrap(),
-        Stored::default()
-    );
+    let again = store(vec![1, 9], FlagChange::Add(Flags::SEEN.into()))
+        .await
+        .unwrap();
+    assert_eq!((again.modseq, again.changed.len()), (0, 0));
+    let now: Vec<_> = again.now.iter().map(|one| (one.uid, one.flags)).collect();
+    assert_eq!(now, [(1, Flags::SEEN)]);
+    assert_eq!(again.now[0].modseq, first.modseq);
     store(
         vec![1],
         FlagChange::Replace((Flags::FLAGGED | Flags::DRAFT).into()),

@@ -285,7 +285,7 @@ async fn unchangedsince_names_the_messages_that_others_have_changed() {
     assert_eq!(mine.modseq, other.modseq + 1);
     let none = store(vec![1, 2, 3], Flags::DELETED, Some(0)).await.unwrap();
     assert_eq!((none.modseq, none.failed), (0, vec![1, 2, 3]));
-    let gone = volume.expunge_deleted(ANN, E1, INBOX, vec![1, 2]).await;
+    let gone = volume.expunge_deleted(ANN, E1, INBOX, vec![(1, 2)]).await;
     assert_eq!(gone.unwrap().uids, [1]);
     volume.close();
 }

@@ -134,13 +134,16 @@ struct Model {
     uidvalidities: BTreeMap<u32, u32>,
 }
 
+/// UID, flags, names of keywords, MODSEQ after and before.
+type NowOf = (u32, Flags, BTreeSet<String>, (u64, u64));
+
 /// What a command is expected to answer, or has answered; UIDVALIDITY apart, which depends on the time.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Delivered(u32),
     Appended(u64, Vec<u32>),
     Copied(u64, u64, Vec<(u32, u32)>),
-    Stored(Stored),
+    Stored(Stored, Vec<NowOf>),
     Expunged(Expunged),
     Created(MailboxId),
     Done,
@@ -361,6 +364,7 @@ impl Model {
                 };
                 let keywords: BTreeSet<String> = named.keywords.iter().cloned().collect();
                 let mut stored = Stored::default();
+                let mut now = Vec::new();
                 for uid in &sorted {
                     let Some(message) = mailbox.messages.get_mut(uid) else {
                         continue;
@@ -369,7 +373,7 @@ impl Model {
                         stored.failed.push(*uid);
                         continue;
                     }
-                    let mut after = message.clone();
+                    let (mut after, modseq_before) = (message.clone(), message.modseq);
                     match &change {
                         FlagChange::Add(_) => {
                             after.flags = after.flags | named.system;
@@ -389,17 +393,30 @@ impl Model {
                         stored.changed.push(*uid);
                         *message = after;
                     }
+                    let names = message.keywords.clone();
+                    let modseqs = (message.modseq, modseq_before);
+                    now.push((*uid, message.flags, names, modseqs));
                 }
                 mailbox.modseq = mailbox.modseq.max(stored.modseq);
                 let work = async move {
                     let stored = volume.store_flags(ANN, E1, id, uids, change, since).await;
-                    answer(stored, Answer::Stored)
+                    answer(stored, |mut stored| {
+                        let now = std::mem::take(&mut stored.now).into_iter().map(|one| {
+                            let word = |number: &u16| stored.keywords[usize::from(*number)].clone();
+                            let names = one.keywords.iter().map(word).collect();
+                            (one.uid, one.flags, names, (one.modseq, one.modseq_before))
+                        });
+                        let now = now.collect();
+                        stored.keywords.clear();
+                        Answer::Stored(stored, now)
+                    })
                 };
-                (Answer::Stored(stored), Box::pin(work))
+                (Answer::Stored(stored, now), Box::pin(work))
             }
             14..16 => {
                 let only_deleted = random.below(2) == 0;
                 let mailbox = self.mailboxes.get_mut(&at).unwrap();
+                let sorted_uids = sorted.clone();
                 let mut wanted = sorted;
                 wanted.retain(|uid| {
                     let deleted = |message: &Message| message.flags.contains(Flags::DELETED);
@@ -407,15 +424,20 @@ impl Model {
                 });
                 let gone = mailbox.remove(&wanted);
                 let modseq = if gone.is_empty() { 0 } else { mailbox.modseq };
+                let among = sorted_uids.iter().map(|uid| (*uid, *uid)).collect();
                 let work = async move {
                     let expunged = if only_deleted {
-                        volume.expunge_deleted(ANN, E1, id, uids).await
+                        volume.expunge_deleted(ANN, E1, id, among).await
                     } else {
                         volume.expunge(ANN, E1, id, uids).await
                     };
                     answer(expunged, Answer::Expunged)
                 };
-                let expected = Expunged { modseq, uids: gone };
+                let expected = Expunged {
+                    modseq,
+                    uids: gone,
+                    has_more: false,
+                };
                 (Answer::Expunged(expected), Box::pin(work))
             }
             16 => {
@@ -645,7 +667,15 @@ async fn run(seed: u64, rounds: u64) {
     };
     model.mailboxes.insert("INBOX".into(), Mailbox::new(1));
     volume.ensure_account(ANN, E1).await.unwrap();
+    // While it is there, changes of flags are remembered; else they are looked for.
+    let mut watch = None;
     for round in 0..rounds {
+        if random.below(6) == 0 {
+            watch = match watch {
+                None => Some(volume.watch(ANN)),
+                Some(_) => None,
+            };
+        }
         let (mut expected, mut work) = (Vec::new(), Vec::new());
         for _ in 0..1 + random.below(8) {
             let (answer, one) = model.command(&mut random, &volume).await;
@@ -662,11 +692,13 @@ async fn run(seed: u64, rounds: u64) {
         }
         if random.below(40) == 0 {
             volume.inner.crash();
+            watch = None;
             drop(volume);
             volume = open();
         }
         model.check(&mut random, &volume).await;
     }
+    drop(watch);
     model.check_texts(&volume).await;
 
     settle_unlinked(&volume).await;

@@ -1,0 +1,91 @@
+//! A session's own changes are answered when the journal has them, and it sees them in whatever it reads next.
+//!
+//! The answer to STORE, EXPUNGE, APPEND or COPY needs nothing of the index: the sequencer knows it all. So it does not
+//! wait for the index to be written; instead whoever *reads* the account waits until the index has what was answered
+//! for it. A client that sends one command after the other mostly finds that this has happened meanwhile, and the
+//! index is written in fewer and larger transactions. Nothing is weaker by it: what is answered is durable (P1), and
+//! no reader of the account, in this session or another one, sees a state from before an answered change.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use directory_api::AccountId;
+use durable::Lsn;
+use tokio::sync::watch;
+
+use super::Volume;
+use super::recovery::Shared;
+
+/// How far answers and the index are.
+pub(super) struct Settled {
+    /// The last record answered for, of all accounts that share the place.
+    answered: Box<[AtomicU64]>,
+    /// The last record in the index; `u64::MAX` when no more will come.
+    applied: watch::Sender<u64>,
+}
+
+impl Settled {
+    pub(super) fn new(applied: Lsn) -> Self {
+        Self {
+            answered: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            applied: watch::Sender::new(applied.0),
+        }
+    }
+
+    /// Call it before the answer is given.
+    pub(super) fn answered(&self, account: AccountId, last: Lsn) {
+        self.place(account).fetch_max(last.0, Ordering::Release);
+    }
+
+    /// The index has everything up to here.
+    pub(super) fn applied(&self, last: Lsn) {
+        self.applied.send_replace(last.0);
+    }
+
+    /// Nothing more will come: reads see what there is.
+    pub(super) fn end(&self) {
+        self.applied.send_replace(u64::MAX);
+    }
+
+    /// Whether somebody waits for the index.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.applied.receiver_count() > 0
+    }
+
+    fn place(&self, account: AccountId) -> &AtomicU64 {
+        // Numbers are given one after the other.
+        &self.answered[usize::try_from(account.0 % PLACES).unwrap_or_default()]
+    }
+}
+
+impl Shared {
+    /// Waits until the index has what was answered for the account.
+    pub(super) async fn settled(&self, account: AccountId) {
+        let answered = self.settled.place(account).load(Ordering::Acquire);
+        self.until(answered).await;
+    }
+
+    /// Waits until the index has all that the journal has now.
+    pub(super) async fn settled_all(&self) {
+        self.until(self.position.load(Ordering::Acquire)).await;
+    }
+
+    async fn until(&self, wanted: u64) {
+        if self.applied() >= Lsn(wanted) {
+            return;
+        }
+        let mut applied = self.settled.applied.subscribe();
+        self.apply_queue.wake();
+        // It ends with the volume only.
+        let _ = applied.wait_for(|applied| *applied >= wanted).await;
+    }
+}
+
+impl Volume {
+    /// Waits until what was answered for the account can be read; the volume's own reads do so by themselves.
+    pub(super) async fn settled(&self, account: AccountId) {
+        self.inner.shared().settled(account).await;
+    }
+}
+
+/// Accounts that share a place wait for each other's changes too, a millisecond at most: 32 KiB make that rare.
+const PLACES: u64 = 4096;
