@@ -21,7 +21,8 @@
 //! - It returns the tagged answer. NO for reasons of the verb's own is `Ok(Reply::no(…))`; what any verb may
 //!   meet (the volume's refusals, no mailbox selected, a sequence number too large) is a [`Failure`], by `?`.
 //! - `session.selected()?` is the open mailbox, `session.selected_writable()?` one that may be
-//!   changed. Whose it is and under which epoch it is written stands in its `place`, never in the session. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
+//!   changed. Whose it is, under which epoch it is written and with which rights stands in its `place`, never in the
+//!   session; `place.need(Rights::…)?` before what a right permits. A name becomes a place in [`place`] alone. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
 //!   the time it is read, then nothing is said of it. Sequence numbers come from `selected.view`, which does
 //!   not change while a command runs.
 //! - What others and the command itself changed is told by [`updates::tell`], which the shell calls between
@@ -32,8 +33,10 @@
 //! - Whatever awaits takes `&mut Session`: a proxy's stream cannot be shared between threads.
 //! - Capabilities are added in `capability.rs` when their verbs work, not before.
 
+mod acl;
 mod append;
 mod capability;
+mod carry;
 mod close;
 mod collect;
 mod compress;
@@ -53,6 +56,7 @@ mod namespace;
 mod noop;
 mod notify;
 mod pattern;
+mod place;
 mod quota;
 mod rename;
 mod reply;
@@ -73,7 +77,8 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use directory_api::{AccountId, Epoch};
+use directory_api::client::DirectoryClient;
+use directory_api::{AccountId, Epoch, LoginName};
 use mail_proto::imap::command::{Command, Tagged};
 use mail_proto::imap::encode::{Code, Condition, Encoder};
 use mail_proto::imap::framing::{Fault, Frame, Framer, Limits, Step};
@@ -105,6 +110,8 @@ pub(crate) struct Service<'a> {
     pub(crate) quota_warning_percent: Option<u8>,
     /// Whether the volume may be changed.
     pub(crate) may_write: bool,
+    /// Who knows the users whom rights are for.
+    pub(crate) directory: &'a DirectoryClient,
     /// What the server says of itself.
     pub(crate) about: &'a About,
     /// A permit for each session that may use COMPRESS.
@@ -126,6 +133,8 @@ pub(crate) struct Session<'a> {
     told: Vec<u64>,
     /// Rings when something in the account changes.
     watch: Watch,
+    /// The same in the account whose mailbox is open, when that is another one.
+    owner_watch: Option<Box<(AccountId, Watch)>>,
     /// Whether the open mailbox may have changed since the client was last told.
     has_changed: bool,
     /// What may have changed outside of it.
@@ -156,6 +165,7 @@ impl<'a> Session<'a> {
         registration: &'a mut Registration,
         account: AccountId,
         epoch: Epoch,
+        login_name: LoginName,
     ) -> Self {
         Self {
             watch: service.volume.watch(account),
@@ -168,7 +178,8 @@ impl<'a> Session<'a> {
             service,
             user,
             registration,
-            state: State::new(account, epoch),
+            owner_watch: None,
+            state: State::new(account, epoch, login_name),
             out: Vec::new(),
             tag: String::new(),
             told: Vec::new(),
@@ -346,6 +357,8 @@ impl<'a> Session<'a> {
 
     /// One line a verb.
     async fn dispatch(&mut self, command: Command) -> Result<Reply, Failure> {
+        // Before the verb, or a mailbox that is shared no more would be served once again.
+        place::check_open(self).await?;
         match command {
             Command::Capability => capability::run(self),
             Command::Enable(wanted) => capability::enable(self, &wanted),
@@ -373,6 +386,11 @@ impl<'a> Session<'a> {
             Command::Search(request) => search::run(self, request).await,
             Command::Sort(request) => sort::run(self, request).await,
             Command::Thread(request) => thread::run(self, request).await,
+            Command::GetAcl(name) => acl::get(self, &name).await,
+            Command::SetAcl(name, who, change) => acl::set(self, &name, &who, change).await,
+            Command::DeleteAcl(name, who) => acl::delete(self, &name, &who).await,
+            Command::ListRights(name, who) => acl::list(self, &name, &who).await,
+            Command::MyRights(name) => acl::mine(self, &name).await,
             Command::GetMetadata(request) => metadata::get(self, request).await,
             Command::SetMetadata(request) => metadata::set(self, request).await,
             Command::GetQuota(root) => quota::run(self, &root).await,
@@ -380,12 +398,6 @@ impl<'a> Session<'a> {
             Command::SetQuota(..) => Ok(quota::set()),
             Command::Notify(set) => notify::run(self, set).await,
             Command::LoginAgain => Ok(Reply::bad("you are logged in already")),
-            // Known to the grammar, not advertised.
-            Command::GetAcl(_)
-            | Command::SetAcl(..)
-            | Command::DeleteAcl(..)
-            | Command::ListRights(..)
-            | Command::MyRights(_) => Ok(Reply::bad("not a command of this server")),
             Command::Logout | Command::Idle | Command::Compress => unreachable!("the shell's own"),
         }
     }
@@ -409,7 +421,7 @@ impl<'a> Session<'a> {
             match failure {
                 Some(Failure::Cut(cut)) => return Err(*cut),
                 Some(Failure::MailboxGone) => return Ok(Some(self.mailbox_gone())),
-                Some(Failure::Ending) => return Ok(Some(self.going_down())),
+                Some(Failure::Ending | Failure::OwnerAway) => return Ok(Some(self.going_down())),
                 Some(failure @ (Failure::Read(_) | Failure::Write(_))) => {
                     error!(account = %self.state.account, error = %Causes(failure), "imap command failed");
                 }
@@ -602,6 +614,7 @@ impl<'a> Session<'a> {
         // Not every time, for then nothing would show that the old watch rings.
         if self.user.offsets().0.is_multiple_of(2) {
             self.watch = self.service.volume.watch(self.state.account);
+            self.owner_watch = None;
             self.has_changed = true;
             self.news.list = true;
         }

@@ -226,6 +226,7 @@ impl Backend {
             quota_warning_percent: Some(self.config.limits.quota_warning_percent)
                 .filter(|_| has_quota),
             may_write: self.may_write(),
+            directory: &self.directory,
             about: &self.config.about,
             compressions: &self.compressions,
         }
@@ -265,8 +266,15 @@ impl Backend {
                 }
                 Start::Imap { tag } => {
                     let service = self.imap(has_quota);
-                    let session =
-                        imap::Session::new(service, &mut user, &mut registration, account, epoch);
+                    let name = facts.login_name.clone();
+                    let session = imap::Session::new(
+                        service,
+                        &mut user,
+                        &mut registration,
+                        account,
+                        epoch,
+                        name,
+                    );
                     let mut session = Box::new(session);
                     session.run(&tag).await
                 }

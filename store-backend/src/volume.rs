@@ -17,6 +17,7 @@
 //! (the hash is asked for with the message); [`Volume::release`] and [`Volume::thaw`] are repeatable, as is every
 //! step of a move.
 
+mod acl;
 mod annotations;
 mod apply;
 mod blob;
@@ -53,6 +54,7 @@ use std::time::Duration;
 use directory_api::{AccountId, BackendName, Epoch, Quota, VolumeName};
 use durable::{Disk, Lsn};
 
+pub use acl::{ACL_ENTRIES_MAX, ACL_NAME_MAX_BYTES, Acl, AclChange, AclEntry, Rights, Shared};
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use opening::{Inbox, OpeningError};

@@ -11,10 +11,12 @@ use daemon::clock::now_ms;
 use mail_proto::imap::command::{MessageHead, MessageOptions, ReplaceHead, Tagged};
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::framing::Frame;
-use mail_proto::imap::mailbox::NameForm;
+use mail_proto::imap::mailbox::{MailboxName, NameForm};
 use mail_proto::imap::parse;
 use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
+use super::carry::permitted;
+use super::copy::{find_target, no_target};
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::{Session, flags, quota};
@@ -24,7 +26,9 @@ use crate::volume::{
 
 /// An APPEND or REPLACE under way.
 pub(super) struct Upload {
-    mailbox: MailboxId,
+    place: Place,
+    /// By which it was named.
+    name: MailboxName,
     /// The message that goes for it: its mailbox and UID.
     replaced: Option<(MailboxId, u32)>,
     /// Those that are whole; their octets are with the volume.
@@ -75,14 +79,17 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
         }
     };
     session.writable().map_err(Err)?;
-    let account = session.state.account;
     let volume = session.service.volume;
-    let found = volume.mailbox(account, name.as_str()).await;
-    let Some(mailbox) = found.map_err(|error| Err(error.into()))? else {
-        return Err(Ok(Reply::no("TRYCREATE", "there is no such mailbox")));
+    let Some(place) = find_target(session, &name).await.map_err(Err)? else {
+        return Err(Ok(no_target()));
     };
+    if replaced.is_some() && place.account != session.state.account {
+        // One record cannot change two accounts.
+        return Err(Ok(Reply::no("CANNOT", "the mailbox is of another account")));
+    }
     Ok(Upload {
-        mailbox: mailbox.mailbox,
+        place,
+        name,
         replaced,
         messages: Vec::new(),
         options,
@@ -193,7 +200,8 @@ pub(super) async fn on_end(
     frame: &Frame,
 ) -> Result<Reply, Failure> {
     let Upload {
-        mailbox,
+        mut place,
+        name,
         replaced,
         mut messages,
         options,
@@ -206,10 +214,27 @@ pub(super) async fn on_end(
         unreachable!("the framer ends every message before the command")
     };
     session.acts = true;
-    let last = message(&options, AppendBody::Finished(blob));
+    let mut last = message(&options, AppendBody::Finished(blob));
     let has_none = |one: &AppendMessage| one.flags.keywords.is_empty();
     let is_plain = replaced.is_none() && messages.iter().chain([&last]).all(has_none);
-    let (account, epoch) = (session.state.account, session.state.epoch);
+    if place.account != session.state.account {
+        // The message may have taken minutes, and the right may have gone.
+        let now = find_target(session, &name).await?;
+        let Some(now) = now.filter(|now| now.mailbox == place.mailbox) else {
+            return Ok(no_target());
+        };
+        place = now;
+        for message in messages.iter_mut().chain(std::iter::once(&mut last)) {
+            let flags = std::mem::take(&mut message.flags);
+            message.flags = permitted(flags, place.rights);
+        }
+    }
+    let Place {
+        account,
+        epoch,
+        mailbox,
+        ..
+    } = place;
     let volume = session.service.volume;
     let added = match replaced {
         None => {
@@ -226,7 +251,7 @@ pub(super) async fn on_end(
         Ok(added) => added,
         // Deleted while the message came.
         Err(Refusal::NoMailbox) => {
-            return Ok(Reply::no("TRYCREATE", "there is no such mailbox"));
+            return Ok(no_target());
         }
         Err(refusal) => return Err(refusal.into()),
     };
@@ -234,12 +259,7 @@ pub(super) async fn on_end(
         true => session.arrived(account, mailbox, added.modseq, &added.uids),
         false => session.has_changed = true,
     }
-    quota::warn(session).await?;
-    let place = Place {
-        account,
-        epoch,
-        mailbox,
-    };
+    quota::warn(session, account).await?;
     session.made(place, &added.uids, added.modseq);
     let uids = SequenceSet::from_numbers(added.uids);
     let code = Code::AppendUid(added.uidvalidity, &uids);

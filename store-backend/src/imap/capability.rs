@@ -10,6 +10,7 @@ use super::reply::{Failure, Reply};
 pub(super) const ADVERTISED: &[&str] = &[
     "IMAP4rev1",
     "IMAP4rev2",
+    "ACL",
     "BINARY",
     "CHILDREN",
     "COMPRESS=DEFLATE",
@@ -22,6 +23,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "IDLE",
     "INPROGRESS",
     "LIST-EXTENDED",
+    "LIST-MYRIGHTS",
     "LIST-STATUS",
     "LITERAL+",
     "METADATA",
@@ -37,6 +39,7 @@ pub(super) const ADVERTISED: &[&str] = &[
     "QUOTA=RES-MESSAGE",
     "QUOTA=RES-STORAGE",
     "REPLACE",
+    "RIGHTS=kxte",
     "SASL-IR",
     "SAVEDATE",
     "SEARCHRES",

@@ -3,10 +3,13 @@
 use super::Session;
 use super::expunge::remove_deleted;
 use super::reply::{Failure, Reply};
+use crate::volume::Rights;
 
 /// CLOSE removes what has `\Deleted` and tells nothing of it.
 pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
-    if !session.selected()?.read_only {
+    let open = session.selected()?;
+    // RFC 4314 §4: without the right it is only closed.
+    if !open.read_only && open.place.rights.has(Rights::EXPUNGE) {
         // Refused, the mailbox stays open, and the client can still UNSELECT.
         remove_deleted(session, None).await?;
     }

@@ -4,11 +4,13 @@ use mail_proto::imap::encode::Code;
 use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::sequence::{Addressing, MessageSet, SequenceSet};
 
+use super::carry::{carry, is_needed};
+use super::place::find;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::store::rows;
 use super::{Session, quota};
-use crate::volume::{Copied, MailboxId, Refusal};
+use crate::volume::{Copied, Refusal, Rights};
 
 /// All messages or none.
 pub(super) async fn run(
@@ -26,19 +28,34 @@ pub(super) async fn run(
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
-    let Place {
-        account,
-        epoch,
-        mailbox: source,
-    } = session.selected()?.place;
+    let source = session.selected()?.place;
+    if is_needed(&source, &target) {
+        return match carry(session, source, &uids, target).await {
+            Ok(carried) if carried.from.is_empty() => Ok(Reply::ok("there is nothing to copy")),
+            Ok(carried) => {
+                quota::warn(session, target.account).await?;
+                let (from, to) = carried.sets();
+                let code = Code::CopyUid(carried.uidvalidity, &from, &to);
+                Ok(Reply::ok_with(&code, "copied"))
+            }
+            Err(Failure::Refused(Refusal::NoMailbox)) => Ok(no_target()),
+            Err(failure) => Err(failure),
+        };
+    }
     let volume = session.service.volume;
-    let copied = volume.copy_messages(account, epoch, source, uids, target);
+    let copied = volume.copy_messages(
+        source.account,
+        source.epoch,
+        source.mailbox,
+        uids,
+        target.mailbox,
+    );
     match copied.await {
         Ok(copied) if copied.uids.is_empty() => Ok(Reply::ok("there is nothing to copy")),
         Ok(copied) => {
             // Their flags and keywords are not known here.
-            session.has_changed |= target == source;
-            quota::warn(session).await?;
+            session.has_changed |= target.mailbox == source.mailbox;
+            quota::warn(session, target.account).await?;
             made(session, target, &copied);
             let (from, to) = copied_sets(&copied);
             let code = Code::CopyUid(copied.uidvalidity, &from, &to);
@@ -52,10 +69,12 @@ pub(super) async fn run(
 pub(super) async fn find_target(
     session: &mut Session<'_>,
     name: &MailboxName,
-) -> Result<Option<MailboxId>, Failure> {
-    let account = session.state.account;
-    let found = session.service.volume.mailbox(account, name.as_str());
-    Ok(found.await?.map(|mailbox| mailbox.mailbox))
+) -> Result<Option<Place>, Failure> {
+    let found = find(session, name).await?;
+    if let Some(found) = &found {
+        found.place.need(Rights::INSERT)?;
+    }
+    Ok(found.map(|found| found.place))
 }
 
 /// RFC 9051 §6.4.7: creating it would help.
@@ -84,14 +103,9 @@ pub(super) fn missing() -> Reply {
 }
 
 /// Nobody needs to be told of what the command has added itself.
-pub(super) fn made(session: &mut Session<'_>, target: MailboxId, copied: &Copied) {
-    let place = Place {
-        account: session.state.account,
-        epoch: session.state.epoch,
-        mailbox: target,
-    };
+pub(super) fn made(session: &mut Session<'_>, target: Place, copied: &Copied) {
     let uids: Vec<u32> = copied.uids.iter().map(|(_, to)| *to).collect();
-    session.made(place, &uids, copied.modseq);
+    session.made(target, &uids, copied.modseq);
 }
 
 /// Source and target of COPYUID, in corresponding order: both grow.

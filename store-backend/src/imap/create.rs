@@ -6,6 +6,7 @@ use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
 use super::list::{own_name, to_store};
+use super::place::{Vacant, vacant};
 use super::reply::{Failure, Reply};
 use super::status::mailbox_id;
 use crate::volume::SpecialUse as Stored;
@@ -24,13 +25,15 @@ pub(super) async fn run(
         }
         stored.0 |= to_store(*one).0;
     }
-    let (account, epoch) = (session.state.account, session.state.epoch);
+    let Vacant {
+        account,
+        epoch,
+        name: at,
+    } = vacant(session, name).await?;
     let volume = session.service.volume;
-    volume
-        .create_mailbox(account, epoch, name.as_str(), stored)
-        .await?;
+    volume.create_mailbox(account, epoch, &at, stored).await?;
     session.own.push(own_name(name));
-    let made = volume.mailbox(account, name.as_str()).await?;
+    let made = volume.mailbox(account, &at).await?;
     Ok(match made {
         Some(made) => Reply::ok_with(&Code::MailboxId(&mailbox_id(&made)), "done"),
         // Another session has deleted it meanwhile.

@@ -4,19 +4,23 @@ use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
 use super::list::own_name;
+use super::place::{Found, demand};
 use super::reply::{Failure, Reply};
+use crate::volume::Rights;
 
 /// Mailboxes below it stay, and LIST shows its name as one without a mailbox.
 pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result<Reply, Failure> {
     session.writable()?;
-    let (account, epoch) = (session.state.account, session.state.epoch);
+    let Found { place, info } = demand(session, name).await?;
+    place.need(Rights::DELETE_MAILBOX)?;
     let volume = session.service.volume;
-    let mailbox = volume.mailbox(account, name.as_str()).await?;
-    volume.delete_mailbox(account, epoch, name.as_str()).await?;
+    volume
+        .delete_mailbox(place.account, place.epoch, &info.name)
+        .await?;
     session.own.push(own_name(name));
     // Who deletes the mailbox it has open has closed it; other sessions hear BYE.
     let is_open = |open: &mut super::Selected| {
-        mailbox.is_some_and(|mailbox| mailbox.mailbox == open.place.mailbox)
+        (open.place.account, open.place.mailbox) == (place.account, place.mailbox)
     };
     session.state.selected.take_if(is_open);
     Ok(Reply::ok("done"))

@@ -6,6 +6,7 @@ use mail_proto::imap::sequence::{Addressing, MessageSet};
 use super::Session;
 use super::reply::{Failure, Reply};
 use super::state::Place;
+use crate::volume::Rights;
 
 /// The messages that go are told before the answer, as those are that other sessions remove.
 pub(super) async fn run(
@@ -31,7 +32,9 @@ pub(super) async fn remove_deleted(
         account,
         epoch,
         mailbox,
+        ..
     } = selected.place;
+    selected.place.need(Rights::EXPUNGE)?;
     let wanted = match &set {
         Some(set) => selected.resolve(set, Addressing::Uid)?,
         None => selected.view.clone(),

@@ -13,13 +13,14 @@ use mail_proto::imap::sequence::{Addressing, MessageSet, PartialRange, SequenceS
 use mail_proto::mime::Dialect;
 use tracing::error;
 
+use super::place::check_open;
 use super::reply::{Failure, Reply};
 use super::select::intersection;
 use super::state::{Place, Selected};
 use super::view::View;
 use super::{Causes, Session, updates};
 use crate::user::Cut;
-use crate::volume::{FlagChange, Flags, ReadError};
+use crate::volume::{FlagChange, Flags, ReadError, Rights};
 use producer::{Producer, Progress, Wanted};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Reply, Failure> {
@@ -65,7 +66,7 @@ async fn fetch(
 ) -> Result<Reply, Failure> {
     let selected = session.selected()?;
     let sets_seen = request.items.iter().any(FetchItem::sets_seen)
-        && !selected.read_only
+        && selected.flag_rights().has(Rights::SEEN)
         && session.service.may_write;
     let enabled = session.state.enabled;
     let wanted = Wanted {
@@ -107,6 +108,8 @@ async fn fetch(
             break;
         }
         session.may_go_on()?;
+        // Whoever may not read it any more gets no further.
+        check_open(session).await?;
         producer.take_slice(slice);
         while producer.has_slice() {
             if sets_seen {
@@ -203,6 +206,7 @@ async fn set_seen(
         account,
         epoch,
         mailbox,
+        ..
     } = session.selected()?.place;
     let change = FlagChange::Add(Flags::SEEN.into());
     let stored = session

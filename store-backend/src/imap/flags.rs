@@ -2,7 +2,7 @@
 
 use mail_proto::imap::command::{Flag, Keyword};
 
-use crate::volume::{FlagSet, Flags, FlagsNow, Snapshot, Stored, Summary};
+use crate::volume::{FlagSet, Flags, FlagsNow, Rights, Snapshot, Stored, Summary};
 
 const SYSTEM: [(Flag, Flags); 5] = [
     (Flag::Answered, Flags::ANSWERED),
@@ -25,6 +25,15 @@ pub(super) fn to_store(named: &[Flag]) -> FlagSet {
         }
     }
     set
+}
+
+/// Whether these rights let a flag be changed.
+pub(super) fn may_change(flag: &Flag, rights: Rights) -> bool {
+    rights.has(match flag {
+        Flag::Seen => Rights::SEEN,
+        Flag::Deleted => Rights::DELETE,
+        _ => Rights::WRITE,
+    })
 }
 
 /// The flags of one message.

@@ -8,9 +8,11 @@ use mail_proto::imap::mailbox::MailboxName;
 
 use super::namespace::DELIMITER;
 use super::pattern::matches;
+use super::place::Found;
 use super::reply::{Failure, Reply};
-use super::{Session, status};
-use crate::volume::{MailboxInfo, SpecialUse as Stored};
+use super::state::Place;
+use super::{Session, acl, place, status};
+use crate::volume::{MailboxInfo, Rights, SpecialUse as Stored};
 
 /// Every name there is to list, in order.
 pub(super) type Names = BTreeMap<String, Entry>;
@@ -19,6 +21,8 @@ pub(super) type Names = BTreeMap<String, Entry>;
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) mailbox: Option<MailboxInfo>,
+    /// Where the mailbox is.
+    place: Option<Place>,
     pub(super) is_subscribed: bool,
     /// Whether a mailbox is below it.
     has_children: bool,
@@ -41,7 +45,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: List) -> Result<Repl
         return Ok(Reply::no("LIMIT", "patterns are too long"));
     }
     let is_match = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
-    let names = names(session).await?;
+    let names = all_names(session).await?;
     for (place, (name, entry)) in names.iter().enumerate() {
         breathe(place).await;
         if !is_match(name) {
@@ -70,7 +74,7 @@ pub(super) async fn lsub(
         return Ok(Reply::ok("done"));
     }
     let pattern = format!("{reference}{pattern}");
-    let names = names(session).await?;
+    let names = all_names(session).await?;
     for (place, (name, entry)) in names.iter().enumerate() {
         breathe(place).await;
         let is_above = !entry.is_subscribed
@@ -96,7 +100,7 @@ pub(super) async fn tell_selected(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<(), Failure> {
-    let names = names(session).await?;
+    let names = all_names(session).await?;
     match names.get(name.as_str()) {
         Some(entry) => tell(session, &List::default(), name.as_str(), entry, false).await,
         None => Ok(()),
@@ -134,6 +138,7 @@ fn children(entry: &Entry) -> &'static str {
     }
 }
 
+/// The names of the user's own mailboxes and subscriptions.
 pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
     let account = session.state.account;
     let volume = session.service.volume;
@@ -141,11 +146,13 @@ pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
     let subscriptions = volume.subscriptions(account).await?;
     let mut names = Names::new();
     for mailbox in mailboxes {
-        for above in levels_above(&mailbox.name) {
-            names.entry(above.to_owned()).or_default().has_children = true;
+        if !place::is_others(&mailbox.name) {
+            add(
+                &mut names,
+                mailbox.name.clone(),
+                place::own(session, mailbox),
+            );
         }
-        let name = mailbox.name.clone();
-        names.entry(name).or_default().mailbox = Some(mailbox);
     }
     for name in subscriptions {
         for above in levels_above(&name) {
@@ -154,6 +161,24 @@ pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
         names.entry(name).or_default().is_subscribed = true;
     }
     Ok(names)
+}
+
+/// These, and the names of the mailboxes that others share with the user.
+async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
+    let mut names = names(session).await?;
+    let (account, volume) = (session.state.account, session.service.volume);
+    for shared in volume.shared_with(account, None).await? {
+        add(&mut names, place::name_of(&shared), place::found(shared));
+    }
+    Ok(names)
+}
+
+fn add(names: &mut Names, name: String, found: Found) {
+    for above in levels_above(&name) {
+        names.entry(above.to_owned()).or_default().has_children = true;
+    }
+    let entry = names.entry(name).or_default();
+    (entry.place, entry.mailbox) = (Some(found.place), Some(found.info));
 }
 
 /// Whether LIST's selection options, or their absence, select a name that matches.
@@ -203,10 +228,30 @@ async fn tell(
     session
         .encoder()
         .list(&response(&name, &attributes, child_subscribed));
-    if let Some(mailbox) = &entry.mailbox
-        && !returns.status.is_empty()
-    {
-        status::tell(session, &name, mailbox, &returns.status).await?;
+    if let (Some(info), Some(place)) = (&entry.mailbox, entry.place) {
+        if returns.my_rights {
+            // RFC 8440.
+            session
+                .encoder()
+                .my_rights(&name, acl::letters(place.rights));
+        }
+        // RFC 5819 §2: nothing is told of those that STATUS would refuse.
+        if !returns.status.is_empty() && place.rights.has(Rights::READ) {
+            let mut found = Found {
+                place,
+                info: info.clone(),
+            };
+            if place.account != session.state.account {
+                // As STATUS itself would tell it.
+                let (account, volume) = (session.state.account, session.service.volume);
+                let still = volume.shared_still(account, place.account, place.mailbox);
+                match still.await?.filter(|still| still.rights.has(Rights::READ)) {
+                    Some(still) => found = place::found(still),
+                    None => return Ok(()),
+                }
+            }
+            status::tell(session, &name, &found, &returns.status).await?;
+        }
     }
     Ok(session.flush_if_full().await?)
 }
@@ -241,9 +286,12 @@ fn below<'n>(
 }
 
 fn uses(entry: &Entry) -> Vec<&'static str> {
+    // What another user's mailbox is for is that user's: nobody wants his mail in another one's Sent.
+    let is_whole = |place: &Place| place.rights == Rights::ALL;
     let stored = entry
         .mailbox
         .as_ref()
+        .filter(|_| entry.place.as_ref().is_some_and(is_whole))
         .map_or(Stored::default(), |mailbox| mailbox.special_use);
     SpecialUse::ALL
         .into_iter()

@@ -5,13 +5,16 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use directory_api::AccountId;
 use mail_proto::imap::command::{GetMetadata, MetadataDepth, SetMetadata};
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
+use super::place::demand;
 use super::reply::{Failure, Reply};
-use crate::volume::{ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, MailboxId, Refusal};
+use super::state::Place;
+use crate::volume::{ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, MailboxId, Refusal, Rights};
 
 /// What GETMETADATA asks for and has found.
 struct Asked {
@@ -31,10 +34,7 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
     if !entries.iter().all(|entry| is_rooted(entry)) {
         return Ok(not_rooted());
     }
-    let mailbox = match find(session, request.mailbox.as_ref()).await? {
-        Ok(mailbox) => mailbox,
-        Err(reply) => return Ok(reply),
-    };
+    let place = find(session, request.mailbox.as_ref(), Rights::READ).await?;
     let mut asked = Asked {
         entries,
         depth: request.depth,
@@ -56,14 +56,17 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
         let settings: Vec<_> = settings.collect();
         tell(session, name, &mut asked, &settings);
     }
-    let (account, volume) = (session.state.account, session.service.volume);
+    let volume = session.service.volume;
+    let (account, mailbox, is_own) = target(session, place);
     let mut after = String::new();
     loop {
-        let page = volume.annotations(account, mailbox, &after).await?;
+        let mut page = volume.annotations(account, mailbox, &after).await?;
         match page.last() {
             Some((entry, _)) => after.clone_from(entry),
             None => break,
         }
+        // What the owner keeps for himself.
+        page.retain(|(entry, _)| is_own || !entry.starts_with("/private/"));
         tell(session, name, &mut asked, &page);
         session.flush_if_full().await?;
     }
@@ -128,10 +131,8 @@ impl Asked {
 /// SETMETADATA: all entries or none.
 pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Result<Reply, Failure> {
     session.writable()?;
-    let mailbox = match find(session, request.mailbox.as_ref()).await? {
-        Ok(mailbox) => mailbox,
-        Err(reply) => return Ok(reply),
-    };
+    let place = find(session, request.mailbox.as_ref(), Rights::WRITE).await?;
+    let (account, mailbox, is_own) = target(session, place);
     let mut changes = Vec::with_capacity(request.entries.len());
     for (entry, value) in request.entries {
         let entry = lower(&entry);
@@ -140,6 +141,11 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         }
         if mailbox.is_none() && entry.starts_with("/shared/") {
             return Ok(Reply::no("NOPERM", "only the administrator sets these"));
+        }
+        if !is_own && entry.starts_with("/private/") {
+            let code = Code::MetadataNoPrivate;
+            let text = "private entries are for mailboxes of your own";
+            return Ok(Reply::new(Condition::No, Some(&code), text));
         }
         if entry.len() > ANNOTATION_NAME_MAX_BYTES {
             return Ok(Reply::no("LIMIT", "name of the entry is too long"));
@@ -153,7 +159,7 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         }
         changes.push((entry, value.map(Bytes::from)));
     }
-    let (account, epoch) = (session.state.account, session.state.epoch);
+    let epoch = place.map_or(session.state.epoch, |place| place.epoch);
     let volume = session.service.volume;
     let number = mailbox.map_or(0, |mailbox| mailbox.0);
     let own = changes.iter().map(|(entry, _)| (number, entry.clone()));
@@ -172,18 +178,23 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
 async fn find(
     session: &mut Session<'_>,
     name: Option<&MailboxName>,
-) -> Result<Result<Option<MailboxId>, Reply>, Failure> {
+    rights: Rights,
+) -> Result<Option<Place>, Failure> {
     let Some(name) = name else {
-        return Ok(Ok(None));
+        return Ok(None);
     };
-    let found = session
-        .service
-        .volume
-        .mailbox(session.state.account, name.as_str());
-    Ok(match found.await? {
-        Some(found) => Ok(Some(found.mailbox)),
-        None => Err(Reply::no("NONEXISTENT", "there is no such mailbox")),
-    })
+    let place = demand(session, name).await?.place;
+    place.need(rights)?;
+    Ok(Some(place))
+}
+
+/// Where the entries stand, and whether the user's own do: those of the server are in the user's account.
+fn target(session: &Session<'_>, place: Option<Place>) -> (AccountId, Option<MailboxId>, bool) {
+    let own = session.state.account;
+    match place {
+        Some(place) => (place.account, Some(place.mailbox), place.account == own),
+        None => (own, None, true),
+    }
 }
 
 /// RFC 5464 §3.2: names of entries are the same in any case.

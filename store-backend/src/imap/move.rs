@@ -5,10 +5,11 @@ use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::sequence::{Addressing, MessageSet};
 
 use super::Session;
+use super::carry::{carry, is_needed};
 use super::copy::{copied_sets, find_target, has_missing, made, missing, no_target};
 use super::reply::{Failure, Reply};
 use super::state::Place;
-use crate::volume::Refusal;
+use crate::volume::{APPEND_MESSAGES_MAX, Refusal, Rights};
 
 /// Messages move in slices, each of them in one step: RFC 6851 §3.3 wants that of each message alone. COPYUID of each
 /// slice comes untagged, before EXPUNGE.
@@ -19,11 +20,8 @@ pub(super) async fn run(
     target: MailboxName,
 ) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
-    let Place {
-        account,
-        epoch,
-        mailbox: source,
-    } = selected.place;
+    let source = selected.place;
+    source.need(Rights::DELETE | Rights::EXPUNGE)?;
     let uids: Vec<u32> = selected.resolve(&set, by)?.uids().collect();
     let Some(target) = find_target(session, &target).await? else {
         return Ok(no_target());
@@ -32,9 +30,18 @@ pub(super) async fn run(
         return Ok(missing());
     }
     let volume = session.service.volume;
+    if is_needed(&source, &target) {
+        return carry_away(session, source, &uids, target).await;
+    }
     let mut modseq = 0;
     for slice in uids.chunks(SLICE) {
-        let moved = volume.move_messages(account, epoch, source, slice.to_vec(), target);
+        let moved = volume.move_messages(
+            source.account,
+            source.epoch,
+            source.mailbox,
+            slice.to_vec(),
+            target.mailbox,
+        );
         let moved = match moved.await {
             Ok(moved) => moved,
             Err(Refusal::NoMailbox) => return Ok(no_target()),
@@ -52,10 +59,49 @@ pub(super) async fn run(
                 .untagged(Condition::Ok, Some(&code), "moved");
         }
     }
-    Ok(match session.state.enabled.qresync && modseq > 0 {
+    Ok(moved_by(session, modseq))
+}
+
+fn moved_by(session: &Session<'_>, modseq: u64) -> Reply {
+    match session.state.enabled.qresync && modseq > 0 {
         true => Reply::ok_with(&Code::HighestModSeq(modseq), "done"),
         false => Reply::ok("done"),
-    })
+    }
+}
+
+/// To a mailbox of another owner: slices are copied, then removed. A stop between leaves a slice in both.
+async fn carry_away(
+    session: &mut Session<'_>,
+    source: Place,
+    uids: &[u32],
+    target: Place,
+) -> Result<Reply, Failure> {
+    let volume = session.service.volume;
+    let mut modseq = 0;
+    for slice in uids.chunks(APPEND_MESSAGES_MAX) {
+        let carried = match carry(session, source, slice, target).await {
+            Ok(carried) => carried,
+            Err(Failure::Refused(Refusal::NoMailbox)) => return Ok(no_target()),
+            Err(failure) => return Err(failure),
+        };
+        if carried.from.is_empty() {
+            continue;
+        }
+        let (from, to) = carried.sets();
+        let Place {
+            account,
+            epoch,
+            mailbox,
+            ..
+        } = source;
+        let removed = volume.expunge(account, epoch, mailbox, carried.from);
+        modseq = modseq.max(removed.await?.modseq);
+        let code = Code::CopyUid(carried.uidvalidity, &from, &to);
+        session
+            .encoder()
+            .untagged(Condition::Ok, Some(&code), "moved");
+    }
+    Ok(moved_by(session, modseq))
 }
 
 /// Messages moved in one command of the volume: some thousand, so that others get between.

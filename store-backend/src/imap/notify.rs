@@ -303,7 +303,9 @@ impl Session<'_> {
     /// The command that runs has added messages: nobody needs to be told of these. RFC 5465 §5, §5.2.
     pub(super) fn made(&mut self, place: Place, uids: &[u32], modseq: u64) {
         let selected = self.state.selected.as_ref();
-        if selected.is_some_and(|selected| selected.place == place) {
+        if selected.is_some_and(|selected| {
+            (selected.place.account, selected.place.mailbox) == (place.account, place.mailbox)
+        }) {
             self.made.extend(uids);
         } else if let Some(registration) = &mut self.state.notify
             && place.account == self.state.account

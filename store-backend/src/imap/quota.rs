@@ -4,12 +4,14 @@
 //! all messages of the account and their octets as RFC822.SIZE tells them, shared bodies each time. The limits are the
 //! directory's; the volume enforces them.
 
+use directory_api::AccountId;
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
+use super::place::demand;
 use super::reply::{Failure, Reply};
-use crate::volume::AccountInfo;
+use crate::volume::{AccountInfo, Rights};
 
 /// The one quota root of an account.
 const ROOT: &str = "";
@@ -30,12 +32,11 @@ pub(super) async fn root_of(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<Reply, Failure> {
-    let account = session.state.account;
-    let found = session.service.volume.mailbox(account, name.as_str());
-    if found.await?.is_none() {
-        return Ok(Reply::no("NONEXISTENT", "there is no such mailbox"));
-    }
-    match limited(session).await? {
+    let place = demand(session, name).await?.place;
+    place.need(Rights::READ)?;
+    // How much others have is theirs to know.
+    let is_own = place.account == session.state.account;
+    match limited(session).await?.filter(|_| is_own) {
         Some(limited) => {
             session.encoder().quota_root(name, &[ROOT]);
             tell(session, &limited);
@@ -51,8 +52,10 @@ pub(super) fn set() -> Reply {
 }
 
 /// Says so when a limit is near or reached: what else a client shows of it, it must ask for (RFC 9208 §4.3.1).
-pub(super) async fn warn(session: &mut Session<'_>) -> Result<(), Failure> {
-    let Some(percent) = session.service.quota_warning_percent else {
+/// `owner`: of the mailbox in use; how full another user's account is, is not told.
+pub(super) async fn warn(session: &mut Session<'_>, owner: AccountId) -> Result<(), Failure> {
+    let percent = session.service.quota_warning_percent;
+    let Some(percent) = percent.filter(|_| owner == session.state.account) else {
         return Ok(());
     };
     let near = |info: &AccountInfo| {

@@ -4,7 +4,9 @@ use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
 use super::list::own_name;
+use super::place::{Found, demand, is_others, vacant};
 use super::reply::{Failure, Reply};
+use crate::volume::{MailboxId, Refusal, Rights};
 
 /// A session that has the mailbox open goes on with it.
 pub(super) async fn run(
@@ -13,11 +15,25 @@ pub(super) async fn run(
     to: &MailboxName,
 ) -> Result<Reply, Failure> {
     session.writable()?;
-    let (account, epoch) = (session.state.account, session.state.epoch);
-    session
-        .service
-        .volume
-        .rename_mailbox(account, epoch, from.as_str(), to.as_str())
+    let at = vacant(session, to).await?;
+    // A name of the user's own may have mailboxes below it and be none itself; they are renamed then.
+    let (owner, from) = if is_others(from.as_str()) {
+        let Found { place, info } = demand(session, from).await?;
+        place.need(Rights::DELETE_MAILBOX)?;
+        if place.mailbox == MailboxId::INBOX {
+            // It would only be emptied.
+            return Err(Refusal::NotAllowed.into());
+        }
+        (place.account, info.name)
+    } else {
+        (session.state.account, from.as_str().to_owned())
+    };
+    if owner != at.account {
+        return Ok(Reply::no("CANNOT", "a mailbox stays with its owner"));
+    }
+    let volume = session.service.volume;
+    volume
+        .rename_mailbox(at.account, at.epoch, &from, &at.name)
         .await?;
     session.own.push(own_name(to));
     Ok(Reply::ok("done"))

@@ -30,6 +30,12 @@ pub(super) enum Failure {
     /// The session shall end, and the command would take too long.
     #[error("session ends")]
     Ending,
+    /// The selected mailbox is another user's, who is being moved.
+    #[error("owner of the selected mailbox is away")]
+    OwnerAway,
+    /// The user has not the right.
+    #[error("not permitted")]
+    NotPermitted,
     /// A command of the selected state, outside of it.
     #[error("no mailbox is selected")]
     NotSelected,
@@ -117,7 +123,8 @@ impl Failure {
     /// What the client is told; `None` when the session ends instead.
     pub(super) fn reply(&self) -> Option<Reply> {
         Some(match self {
-            Self::Cut(_) | Self::MailboxGone | Self::Ending => return None,
+            Self::Cut(_) | Self::MailboxGone | Self::OwnerAway | Self::Ending => return None,
+            Self::NotPermitted => Reply::no("NOPERM", "you have not the right to do this"),
             Self::NotSelected => Reply::bad("no mailbox is selected"),
             Self::ReadOnly => Reply::new(Condition::No, None, "mailbox was opened read-only"),
             Self::BeyondEnd => Reply::bad("there is no such message"),

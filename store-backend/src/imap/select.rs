@@ -8,8 +8,8 @@ use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::status::mailbox_id;
 use super::view::View;
-use super::{Session, list, quota, updates};
-use crate::volume::OpenedMailbox;
+use super::{Session, list, place, quota, updates};
+use crate::volume::{OpenedMailbox, Rights};
 
 pub(super) async fn run(
     session: &mut Session<'_>,
@@ -27,31 +27,36 @@ pub(super) async fn run(
             .encoder()
             .untagged(Condition::Ok, Some(&code), "mailbox is closed");
     }
-    let account = session.state.account;
-    let volume = session.service.volume;
-    let opened = volume.opened(account, request.mailbox.as_str()).await?;
-    let Some(now) = opened else {
-        return Ok(Reply::no("NONEXISTENT", "there is no such mailbox"));
-    };
-    let read_only = read_only || !session.service.may_write;
+    let (place, now) = place::open(session, &request.mailbox).await?;
+    place.need(Rights::READ)?;
+    // RFC 4314 §5.2.
+    let may_change = [
+        Rights::INSERT,
+        Rights::EXPUNGE,
+        Rights::SEEN,
+        Rights::DELETE,
+        Rights::WRITE,
+    ];
+    let may_change = may_change.iter().any(|right| place.rights.has(*right));
+    let read_only = read_only || !session.service.may_write || !may_change;
     session.state.enabled.condstore |= request.condstore || request.resync.is_some();
-    let (mailbox, uid_next) = (now.mailbox.mailbox, now.mailbox.uidnext);
-    let first = updates::first_recent(session, (account, mailbox), uid_next, read_only);
+    let (at, uid_next) = ((place.account, place.mailbox), now.mailbox.uidnext);
+    let first = updates::first_recent(session, at, uid_next, read_only);
     let recent = match first {
         Some(first) => intersection(&now.uids, &[(first, u32::MAX)]),
         None => Vec::new(),
     };
     let recent = View::from(recent);
-    tell_mailbox(session, &now, read_only, recent.count());
+    let rights = match read_only {
+        true => Rights::default(),
+        false => place.rights,
+    };
+    tell_mailbox(session, &now, rights, recent.count());
     if session.state.enabled.imap4rev2 {
         list::tell_selected(session, &request.mailbox).await?;
     }
     session.state.selected = Some(Selected {
-        place: Place {
-            account,
-            epoch: session.state.epoch,
-            mailbox: now.mailbox.mailbox,
-        },
+        place,
         name: request.mailbox,
         read_only,
         uidvalidity: now.mailbox.uidvalidity,
@@ -63,9 +68,9 @@ pub(super) async fn run(
         saved: View::default(),
         recent,
     });
-    quota::warn(session).await?;
+    quota::warn(session, place.account).await?;
     if let Some(known) = request.resync {
-        resync(session, &now, &known).await?;
+        resync(session, place, &now, &known).await?;
     }
     Ok(match read_only {
         true => Reply::ok_with(&Code::Word("READ-ONLY"), "mailbox is open"),
@@ -73,15 +78,10 @@ pub(super) async fn run(
     })
 }
 
-fn tell_mailbox(
-    session: &mut Session<'_>,
-    now: &OpenedMailbox,
-    read_only: bool,
-    recent_count: u32,
-) {
+fn tell_mailbox(session: &mut Session<'_>, now: &OpenedMailbox, rights: Rights, recent_count: u32) {
     let enabled = session.state.enabled;
     let mailbox = &now.mailbox;
-    updates::tell_flag_names(session, &now.keywords, read_only);
+    updates::tell_flag_names(session, &now.keywords, rights);
     let mut encoder = session.encoder();
     encoder.exists(u32::try_from(mailbox.message_count).unwrap_or(u32::MAX));
     if !enabled.imap4rev2 {
@@ -107,6 +107,7 @@ fn tell_mailbox(
 /// What has changed since the client had the mailbox open. RFC 7162 §3.2.5.1.
 async fn resync(
     session: &mut Session<'_>,
+    place: Place,
     now: &OpenedMailbox,
     known: &QuickResync,
 ) -> Result<(), Failure> {
@@ -114,9 +115,9 @@ async fn resync(
         // What it knows is of a mailbox that is not there any more.
         return Ok(());
     }
-    let (account, mailbox) = (session.state.account, now.mailbox.mailbox);
     let volume = session.service.volume;
-    let Some(changes) = volume.changes_since(account, mailbox, known.modseq).await? else {
+    let changes = volume.changes_since(place.account, place.mailbox, known.modseq);
+    let Some(changes) = changes.await? else {
         return Ok(());
     };
     let is_known = |uid: u32| match &known.known_uids {

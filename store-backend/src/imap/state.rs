@@ -5,7 +5,7 @@
 //! things (what was read and not yet used, replies not yet written, the volume's bell) are made
 //! anew. A build with debug assertions does so before every command of every session.
 
-use directory_api::{AccountId, Epoch};
+use directory_api::{AccountId, Epoch, LoginName};
 use mail_proto::imap::capability::Enabled;
 use mail_proto::imap::mailbox::{MailboxName, NameForm};
 use mail_proto::imap::sequence::{Addressing, MessageSet};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::notify::Registration;
 use super::view::View;
 use crate::deflate::Carried;
-use crate::volume::MailboxId;
+use crate::volume::{MailboxId, Rights};
 
 /// One session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) account: AccountId,
     /// Under which the session may write (P4).
     pub(super) epoch: Epoch,
+    /// What the user is called.
+    pub(super) login_name: LoginName,
     /// What ENABLE, or a command that implies it, switched on.
     pub(super) enabled: Enabled,
     /// The open mailbox.
@@ -51,6 +53,9 @@ pub(super) struct Place {
     /// Which of the owner's.
     #[serde(with = "MailboxNumber")]
     pub(super) mailbox: MailboxId,
+    /// What the session may do there.
+    #[serde(with = "RightsBits")]
+    pub(super) rights: Rights,
 }
 
 /// The open mailbox as the client knows it.
@@ -87,10 +92,11 @@ pub(super) struct BeyondEnd;
 
 impl State {
     /// A session that has just logged in.
-    pub(super) fn new(account: AccountId, epoch: Epoch) -> Self {
+    pub(super) fn new(account: AccountId, epoch: Epoch, login_name: LoginName) -> Self {
         Self {
             account,
             epoch,
+            login_name,
             enabled: Enabled::default(),
             selected: None,
             notify: None,
@@ -134,6 +140,14 @@ impl Selected {
                     .collect()
             }
             _ => self.resolve(set, by).unwrap_or_default(),
+        }
+    }
+
+    /// The rights to change flags: none in a mailbox that was opened read-only.
+    pub(super) fn flag_rights(&self) -> Rights {
+        match self.read_only {
+            true => Rights::default(),
+            false => self.place.rights,
         }
     }
 
@@ -182,6 +196,11 @@ impl Selected {
 #[serde(remote = "MailboxId")]
 struct MailboxNumber(u32);
 
+/// [`Rights`] as they are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Rights")]
+struct RightsBits(u32);
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -197,6 +216,7 @@ mod tests {
                 account: AccountId(3),
                 epoch: Epoch(4),
                 mailbox: MailboxId(7),
+                rights: Rights::ALL,
             },
             name: MailboxName::new("a").unwrap(),
             read_only: false,
@@ -285,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_state_is_written_and_read_back() {
-        let mut state = State::new(AccountId(3), Epoch(4));
+        let mut state = State::new(AccountId(3), Epoch(4), LoginName::new("ann").unwrap());
         assert_eq!(State::read(&state.write()).unwrap(), state);
         state.selected = Some(selected(&[1, 2, 3, 70_000]));
         state.idle = Some("tag".to_owned());
@@ -296,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_idle_session_of_a_mailbox_without_gaps_is_small() {
-        let mut state = State::new(AccountId(3), Epoch(4));
+        let mut state = State::new(AccountId(3), Epoch(4), LoginName::new("ann").unwrap());
         state.selected = Some(selected(&(1..=1_000_000).collect::<Vec<_>>()));
         assert!(state.write().len() < 1024);
     }

@@ -5,20 +5,19 @@ use mail_proto::imap::encode::StatusValue;
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
+use super::place::{Found, demand};
 use super::reply::{Failure, Reply};
-use crate::volume::{Flags, MailboxInfo};
+use super::state::Place;
+use crate::volume::{Flags, MailboxInfo, Rights};
 
 pub(super) async fn run(
     session: &mut Session<'_>,
     name: &MailboxName,
     items: &[StatusItem],
 ) -> Result<Reply, Failure> {
-    let account = session.state.account;
-    let found = session.service.volume.mailbox(account, name.as_str());
-    let Some(mailbox) = found.await? else {
-        return Ok(Reply::no("NONEXISTENT", "there is no such mailbox"));
-    };
-    tell(session, name, &mailbox, items).await?;
+    let found = demand(session, name).await?;
+    found.place.need(Rights::READ)?;
+    tell(session, name, &found, items).await?;
     Ok(Reply::ok("done"))
 }
 
@@ -26,16 +25,17 @@ pub(super) async fn run(
 pub(super) async fn tell(
     session: &mut Session<'_>,
     name: &MailboxName,
-    mailbox: &MailboxInfo,
+    found: &Found,
     items: &[StatusItem],
 ) -> Result<(), Failure> {
+    let mailbox = &found.info;
     // The two items that are not in the mailbox's own record.
     let deleted_octets = match items.contains(&StatusItem::DeletedStorage) {
-        true => deleted_octets(session, mailbox).await?,
+        true => deleted_octets(session, found).await?,
         false => 0,
     };
     let recent_count = match items.contains(&StatusItem::Recent) {
-        true => recent_count(session, mailbox).await?,
+        true => recent_count(session, found).await?,
         false => 0,
     };
     let id = mailbox_id(mailbox);
@@ -63,23 +63,27 @@ pub(super) async fn tell(
 }
 
 /// Messages that no session was told of.
-async fn recent_count(session: &mut Session<'_>, mailbox: &MailboxInfo) -> Result<u64, Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
-    let Some(first) = volume.first_recent(account, mailbox.mailbox) else {
+async fn recent_count(session: &mut Session<'_>, found: &Found) -> Result<u64, Failure> {
+    let volume = session.service.volume;
+    let Place {
+        account, mailbox, ..
+    } = found.place;
+    let Some(first) = volume.first_recent(account, mailbox) else {
         return Ok(0);
     };
-    let snapshot = volume.snapshot(account, mailbox.mailbox).await?;
+    let snapshot = volume.snapshot(account, mailbox).await?;
     let messages = snapshot.map_or(Vec::new(), |now| now.messages);
     let count = messages.len() - messages.partition_point(|message| message.uid < first);
     Ok(count as u64)
 }
 
-async fn deleted_octets(session: &mut Session<'_>, mailbox: &MailboxInfo) -> Result<u64, Failure> {
-    if mailbox.deleted_count == 0 {
+async fn deleted_octets(session: &mut Session<'_>, found: &Found) -> Result<u64, Failure> {
+    if found.info.deleted_count == 0 {
         return Ok(0);
     }
-    let account = session.state.account;
-    let snapshot = session.service.volume.snapshot(account, mailbox.mailbox);
+    let Found { place, .. } = found;
+    let volume = session.service.volume;
+    let snapshot = volume.snapshot(place.account, place.mailbox);
     let messages = snapshot.await?.map_or(Vec::new(), |now| now.messages);
     let deleted = messages
         .iter()

@@ -8,8 +8,10 @@ use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::view::View;
-use super::{Session, flags, updates};
-use crate::volume::{Batch, FlagChange, FlagsNow, MailboxReader, Stored, Want};
+use super::{Session, carry, flags, updates};
+use crate::volume::{
+    Batch, FlagChange, FlagSet, Flags, FlagsNow, MailboxReader, Rights, Stored, Want,
+};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
@@ -18,6 +20,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         account,
         epoch,
         mailbox,
+        rights,
     } = selected.place;
     if request.unchanged_since.is_some() {
         session.use_modseq();
@@ -28,6 +31,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         StoreAction::Add => FlagChange::Add(named),
         StoreAction::Remove => FlagChange::Remove(named),
     };
+    let change = within(change, rights)?;
     let volume = session.service.volume;
     let uids: Vec<u32> = uids.uids().collect();
     let mut unchanged = View::default();
@@ -66,6 +70,31 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         }
     }
     answer(session, &request, &unchanged, has_missing)
+}
+
+/// What of a change these rights permit; the rest is passed over (RFC 4314 §4).
+fn within(change: FlagChange, rights: Rights) -> Result<FlagChange, Failure> {
+    let flags = Rights::SEEN | Rights::DELETE | Rights::WRITE;
+    if rights.has(flags) {
+        return Ok(change);
+    }
+    let system = carry::system(rights);
+    let is_nothing = |set: &FlagSet| set.system == Flags::default() && set.keywords.is_empty();
+    let is_any = !is_nothing(change.named());
+    let set = carry::permitted(change.named().clone(), rights);
+    // Of what was named nothing is permitted, or nothing at all is.
+    if is_any && is_nothing(&set) || system == Flags::default() {
+        return Err(Failure::NotPermitted);
+    }
+    Ok(match change {
+        FlagChange::Add(_) => FlagChange::Add(set),
+        FlagChange::Remove(_) => FlagChange::Remove(set),
+        FlagChange::Replace(_) | FlagChange::ReplaceWithin { .. } => FlagChange::ReplaceWithin {
+            set,
+            system,
+            keywords: rights.has(Rights::WRITE),
+        },
+    })
 }
 
 fn answer(

@@ -2,14 +2,15 @@
 //! RFC 9051 §5.2, §7.4, §7.5; RFC 7162 §3.2.10.
 
 use directory_api::AccountId;
-use mail_proto::imap::command::{Command, Fetch, FetchItem};
+use mail_proto::imap::command::{Command, Fetch, FetchItem, Flag};
 use mail_proto::imap::encode::{Code, Condition, FetchWriter};
 use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
+use super::place::check_open;
 use super::reply::Failure;
 use super::view::View;
 use super::{Session, fetch, flags};
-use crate::volume::{Changes, KEYWORDS_MAX, MailboxId, Snapshot, Summary};
+use crate::volume::{Changes, KEYWORDS_MAX, MailboxId, Rights, Snapshot, Summary};
 
 /// Whether EXPUNGE may be told with the answer to a command. A client numbers the answers to these
 /// by the messages it knew when it sent them, and may have sent the next one already (RFC 9051 §7.5.1, RFC 5256).
@@ -45,7 +46,11 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
         }
         return Ok(());
     }
-    let (place, since) = (selected.place, selected.modseq);
+    let (place, since, known_below) = (selected.place, selected.modseq, selected.uid_next);
+    if let Err(failure) = check_open(session).await {
+        session.has_changed = true;
+        return Err(failure);
+    }
     let volume = session.service.volume;
     let changes = volume
         .changes_since(place.account, place.mailbox, since)
@@ -55,7 +60,6 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
     let Some(changes) = changes? else {
         return Err(Failure::MailboxGone);
     };
-    let known_below = selected.uid_next;
     note_vanished(session, &changes);
     if may_expunge {
         tell_gone(session);
@@ -204,21 +208,22 @@ pub(super) fn tell_keywords(session: &mut Session<'_>, keywords: &[String]) {
     };
     if selected.keyword_count < keywords.len() {
         selected.keyword_count = keywords.len();
-        let read_only = selected.read_only;
-        tell_flag_names(session, keywords, read_only);
+        let rights = selected.flag_rights();
+        tell_flag_names(session, keywords, rights);
     }
 }
 
 /// FLAGS and PERMANENTFLAGS.
-pub(super) fn tell_flag_names(session: &mut Session<'_>, keywords: &[String], read_only: bool) {
+pub(super) fn tell_flag_names(session: &mut Session<'_>, keywords: &[String], rights: Rights) {
     let names = flags::of_mailbox(keywords);
     let mut encoder = session.encoder();
     encoder.flags(&names);
-    let (permanent, may_add) = match read_only {
-        true => (&[][..], false),
-        false => (&names[..], keywords.len() < KEYWORDS_MAX),
-    };
-    let code = Code::PermanentFlags(permanent, may_add);
+    let may_add = rights.has(Rights::WRITE) && keywords.len() < KEYWORDS_MAX;
+    let permanent: Vec<Flag> = names
+        .into_iter()
+        .filter(|flag| flags::may_change(flag, rights))
+        .collect();
+    let code = Code::PermanentFlags(&permanent, may_add);
     encoder.untagged(Condition::Ok, Some(&code), "flags that stay");
 }
 

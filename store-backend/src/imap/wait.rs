@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use directory_api::AccountId;
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::framing::Framer;
 use tokio::time::{Instant, timeout_at};
@@ -30,9 +31,11 @@ impl Session<'_> {
             }
         };
         let is_listening = is_between && (self.state.idle.is_some() || self.state.hears_always());
+        self.watch_owner();
         let Self {
             user,
             watch,
+            owner_watch,
             registration,
             ..
         } = self;
@@ -45,10 +48,17 @@ impl Session<'_> {
             }
             changed = watch.changed(), if is_listening => match changed {
                 Some(changed) => {
-                    self.note(&changed);
+                    self.note(self.state.account, &changed);
                     Box::pin(self.push()).await
                 }
                 // The volume is closed; nothing more can be done here.
+                None => Ok(Some(self.going_down())),
+            },
+            changed = rings(owner_watch), if is_listening => match changed {
+                Some((owner, changed)) => {
+                    self.note(owner, &changed);
+                    Box::pin(self.push()).await
+                }
                 None => Ok(Some(self.going_down())),
             },
             arrived = timeout_at(deadline, user.fill()) => match arrived {
@@ -81,7 +91,7 @@ impl Session<'_> {
             Ok(()) => Ok(None),
             Err(Failure::Cut(cut)) => Err(cut),
             Err(Failure::MailboxGone) => Ok(Some(self.mailbox_gone())),
-            Err(Failure::Ending) => Ok(Some(self.going_down())),
+            Err(Failure::Ending | Failure::OwnerAway) => Ok(Some(self.going_down())),
             Err(failure) => {
                 error!(account = %self.state.account, error = %Causes(&failure), "changes cannot be told");
                 Ok(Some(self.going_down()))
@@ -91,13 +101,29 @@ impl Session<'_> {
 
     /// Takes note of all that has rung: what the session's own commands did has, before they were answered.
     pub(super) async fn note_rung(&mut self) {
+        self.watch_owner();
         while let Some(changed) = rung(&mut self.watch).await {
-            self.note(&changed);
+            self.note(self.state.account, &changed);
+        }
+        while let Some((owner, changed)) = rung_at_owner(&mut self.owner_watch).await {
+            self.note(owner, &changed);
         }
     }
 
-    fn note(&mut self, changed: &Changed) {
+    /// Watches the account whose mailbox is open, when that is not the session's own.
+    fn watch_owner(&mut self) {
+        let owner = self.state.selected.as_ref().map(|open| open.place.account);
+        let owner = owner.filter(|owner| *owner != self.state.account);
+        if owner != self.owner_watch.as_ref().map(|watch| watch.0) {
+            self.owner_watch =
+                owner.map(|owner| Box::new((owner, self.service.volume.watch(owner))));
+            self.has_changed = true;
+        }
+    }
+
+    fn note(&mut self, account: AccountId, changed: &Changed) {
         let selected = self.state.selected.as_ref();
+        let selected = selected.filter(|selected| selected.place.account == account);
         self.has_changed |= selected.is_some_and(|selected| {
             // With the list of mailboxes this one may have gone.
             changed.list
@@ -105,7 +131,9 @@ impl Session<'_> {
                     *mailbox == selected.place.mailbox && *modseq > selected.modseq
                 })
         });
-        if let Some(registration) = self.state.notify.as_ref().filter(|one| one.has_others()) {
+        let is_own = account == self.state.account;
+        let registration = self.state.notify.as_ref().filter(|one| one.has_others());
+        if let Some(registration) = registration.filter(|_| is_own) {
             self.news.list |= changed.list;
             self.news.annotations |= changed.annotations;
             let mailboxes = changed.mailboxes.iter().map(|(mailbox, _)| *mailbox);
@@ -126,6 +154,26 @@ impl Session<'_> {
             .untagged(Condition::Bye, None, "the selected mailbox was deleted");
         SessionEnd::Ended
     }
+}
+
+/// What changed at the owner whose mailbox is open. Waits for ever when there is none.
+async fn rings(watch: &mut Option<Box<(AccountId, Watch)>>) -> Option<(AccountId, Changed)> {
+    match watch {
+        // In a box of its own, for few sessions that wait have another user's mailbox open.
+        Some(watch) => {
+            let (owner, watch) = &mut **watch;
+            Some((*owner, Box::pin(watch.changed()).await?))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The same as far as it has rung already; does not wait.
+async fn rung_at_owner(
+    watch: &mut Option<Box<(AccountId, Watch)>>,
+) -> Option<(AccountId, Changed)> {
+    let watch = watch.as_mut()?;
+    Some((watch.0, rung(&mut watch.1).await?))
 }
 
 /// What has rung already; does not wait.

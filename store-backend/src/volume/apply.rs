@@ -8,6 +8,7 @@ use durable::{Lsn, Place};
 use lmdb::heed::{RoTxn, RwTxn};
 use zerocopy::IntoBytes;
 
+use super::acl::Acl;
 use super::error::IndexError;
 use super::index::{Index, Meta};
 use super::item::{Content, MessageItem};
@@ -17,8 +18,9 @@ use super::record::{
 };
 use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_key, decode_ranges,
-    encode_annotation, encode_ranges, encode_subscription, expunged_key, expunged_of, mailbox_key,
-    message_key, message_of, ranges_of, subscription_key, transaction_key, unlinked_key,
+    encode_annotation, encode_ranges, encode_share, encode_subscription, expunged_key, expunged_of,
+    mailbox_key, mailbox_of, message_key, message_of, ranges_of, share_key, subscription_key,
+    transaction_key, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
 use crate::card::Card;
@@ -107,6 +109,13 @@ impl Apply<'_, '_> {
             Record::SpecialUse(record) => {
                 let mut row = self.mailbox_row(record.account, record.mailbox)?;
                 row.special_use = record.special_use;
+                self.index
+                    .put_mailbox(self.txn, record.account, record.mailbox, &row)
+            }
+            Record::Acl(record) => {
+                let mut row = self.mailbox_row(record.account, record.mailbox)?;
+                self.share(record.account, record.mailbox, &row.acl, &record.acl)?;
+                row.acl.clone_from(&record.acl);
                 self.index
                     .put_mailbox(self.txn, record.account, record.mailbox, &row)
             }
@@ -403,6 +412,25 @@ impl Apply<'_, '_> {
         Ok(())
     }
 
+    /// Keeps the table of who may use what in step with a list of rights.
+    fn share(
+        &mut self,
+        owner: AccountId,
+        mailbox: MailboxId,
+        before: &Acl,
+        after: &Acl,
+    ) -> Result<(), IndexError> {
+        let table = self.index.shares;
+        for entry in &before.entries {
+            table.delete(self.txn, &share_key(entry.account, owner, mailbox))?;
+        }
+        for entry in &after.entries {
+            let key = share_key(entry.account, owner, mailbox);
+            table.put(self.txn, &key, &encode_share(&after.owner))?;
+        }
+        Ok(())
+    }
+
     fn annotate(
         &mut self,
         account: AccountId,
@@ -467,6 +495,9 @@ impl Apply<'_, '_> {
                 }
                 Content::Mailbox(item) => {
                     let known = self.index.mailbox(self.txn, record.account, item.mailbox)?;
+                    let before = known.as_ref().map(|row| row.acl.clone());
+                    let before = before.unwrap_or_default();
+                    self.share(record.account, item.mailbox, &before, &item.acl)?;
                     let row = item.row(record.account, known);
                     self.index
                         .put_mailbox(self.txn, record.account, item.mailbox, &row)?;
@@ -549,6 +580,17 @@ impl Apply<'_, '_> {
                 *lost.entry(row.blob.get()).or_default() += 1;
                 Ok(())
             })?;
+        let mut shared = Vec::new();
+        for row in self.index.mailboxes.prefix_iter(self.txn, prefix)? {
+            let (key, value) = row?;
+            // The account's row has the key of mailbox 0.
+            if let Some((account, mailbox)) = mailbox_of(key).filter(|(_, id)| id.0 != 0) {
+                shared.push((account, mailbox, MailboxRow::decode(value)?.acl));
+            }
+        }
+        for (account, mailbox, acl) in shared {
+            self.share(account, mailbox, &acl, &Acl::default())?;
+        }
         let by_mailbox = [
             self.index.messages,
             self.index.prologues,

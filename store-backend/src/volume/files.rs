@@ -256,7 +256,8 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
         | Record::Rename(_)
         | Record::Subscribe(_)
         | Record::SpecialUse(_)
-        | Record::Annotate(_) => {}
+        | Record::Annotate(_)
+        | Record::Acl(_) => {}
     }
     Ok(())
 }

@@ -14,6 +14,7 @@
 //! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
 //! | `deleted` | account, mailbox, uid | nothing: the message has `\Deleted` |
 //! | `subscriptions` | account, hash of the name | the name |
+//! | `shares` | account that may, owner, mailbox | the owner's name |
 //! | `annotations` | account, mailbox (0: the account itself), entry | the value |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,7 @@ pub(super) struct Index {
     pub(super) subscriptions: Table,
     pub(super) annotations: Table,
     pub(super) cards: Table,
+    pub(super) shares: Table,
 }
 
 impl Index {
@@ -88,6 +90,7 @@ impl Index {
             subscriptions,
             annotations,
             cards,
+            shares,
         ] = tables;
         Ok(Self {
             env,
@@ -104,6 +107,7 @@ impl Index {
             subscriptions,
             annotations,
             cards,
+            shares,
         })
     }
 
@@ -123,6 +127,7 @@ impl Index {
             self.subscriptions,
             self.annotations,
             self.cards,
+            self.shares,
         ];
         std::array::from_fn(|i| (TABLES[i], tables[i]))
     }
@@ -378,7 +383,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "meta",
     "mailboxes",
     "messages",
@@ -392,4 +397,5 @@ const TABLES: [&str; 13] = [
     "subscriptions",
     "annotations",
     "cards",
+    "shares",
 ];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use directory_api::{AccountId, BackendName, Epoch, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::acl::AclChange;
 use super::blob::FinishedBlob;
 use super::sequencer::EXPUNGE_SLICE;
 use super::types::{
@@ -86,6 +87,15 @@ pub(super) enum Command {
         mailbox: MailboxId,
         special_use: SpecialUse,
     },
+    SetAcl {
+        /// The owner.
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        owner_name: Option<String>,
+        grantee: (AccountId, String),
+        change: AclChange,
+    },
     Annotate {
         account: AccountId,
         epoch: Epoch,
@@ -151,6 +161,7 @@ impl Command {
             | Self::Subscribe { account, .. }
             | Self::SetSpecialUse { account, .. }
             | Self::Annotate { account, .. }
+            | Self::SetAcl { account, .. }
             | Self::Freeze { account, .. }
             | Self::Thaw { account, .. }
             | Self::Release { account, .. }

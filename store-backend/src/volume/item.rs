@@ -8,6 +8,7 @@ use bytes::Bytes;
 use directory_api::{AccountId, Quota};
 use zerocopy::little_endian::U16;
 
+use super::acl::Acl;
 use super::codec::{Malformed, Put, Take};
 use super::record::{put_quota, take_quota};
 use super::rows::{AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow};
@@ -62,6 +63,7 @@ pub(super) struct MailboxItem {
     pub(super) special_use: SpecialUse,
     pub(super) name: String,
     pub(super) keywords: Vec<String>,
+    pub(super) acl: Acl,
 }
 
 impl MailboxItem {
@@ -76,6 +78,7 @@ impl MailboxItem {
             special_use: row.special_use,
             name: row.name,
             keywords: row.keywords,
+            acl: row.acl,
         }
     }
 
@@ -94,6 +97,7 @@ impl MailboxItem {
             special_use: self.special_use,
             name: self.name.clone(),
             keywords: self.keywords.clone(),
+            acl: self.acl.clone(),
             ..known
         }
     }
@@ -212,6 +216,7 @@ impl Content {
                 out.put_u8(mailbox.special_use.0);
                 out.put_string(mailbox.name.as_bytes());
                 out.put_strings(&mailbox.keywords);
+                mailbox.acl.put(&mut out);
             }
             Self::Message(message) => {
                 out.put_fixed(&[3, VERSION]);
@@ -291,6 +296,7 @@ impl Content {
                 special_use: SpecialUse(take.u8()?),
                 name: take.text()?,
                 keywords: take.list(4, Take::text)?,
+                acl: Acl::take(&mut take)?,
             }),
             [3, VERSION] => Self::Message(MessageItem {
                 mailbox: MailboxId(take.u32()?),
@@ -375,6 +381,7 @@ const VERSION: u8 = 1;
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::acl::{AclEntry, Rights};
     use super::super::rows::quota_of;
     use super::*;
 
@@ -410,6 +417,14 @@ mod tests {
                 special_use: SpecialUse::SENT,
                 name: "a".into(),
                 keywords: vec!["k".into(), "l".into()],
+                acl: Acl {
+                    owner: "ann@example.test".into(),
+                    entries: vec![AclEntry {
+                        account: AccountId(5),
+                        name: "bob@example.test".into(),
+                        rights: Rights::READ,
+                    }],
+                },
             }),
             Content::Message(message),
             Content::Transaction {

@@ -10,6 +10,7 @@ mod tests;
 use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch, Quota};
 
+use super::acl::Acl;
 use super::codec::{Malformed, Put, Take};
 use super::rows::{State, quota_of};
 use super::types::{Flags, Hash, MailboxId, MoveId, SpecialUse, TransactionId};
@@ -47,6 +48,8 @@ pub(super) enum Record {
     SpecialUse(SetSpecialUse),
     /// Kind 15: annotations of a mailbox or of the account.
     Annotate(Annotate),
+    /// Kind 16: who besides the owner may use a mailbox.
+    Acl(SetAcl),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,6 +297,14 @@ pub(super) struct Annotate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetAcl {
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    /// All of it.
+    pub(super) acl: Acl,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SetAccount {
     pub(super) account: AccountId,
     pub(super) state: State,
@@ -377,6 +388,7 @@ impl Record {
             Self::Subscribe(_) => 13,
             Self::SpecialUse(_) => 14,
             Self::Annotate(_) => 15,
+            Self::Acl(_) => 16,
         }
     }
 
@@ -569,6 +581,11 @@ impl Record {
                     head.put_u8(u8::from(value.is_some()));
                     head.put_string(value.as_deref().unwrap_or_default());
                 }
+            }
+            Self::Acl(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                record.acl.put(&mut head);
             }
         }
         Encoded {
@@ -789,6 +806,15 @@ impl Record {
                 };
                 take.end()?;
                 Ok(Self::Annotate(record))
+            }
+            16 => {
+                let record = SetAcl {
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    acl: Acl::take(&mut take)?,
+                };
+                take.end()?;
+                Ok(Self::Acl(record))
             }
             _ => Err(take.malformed()),
         }

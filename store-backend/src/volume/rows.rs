@@ -3,12 +3,14 @@
 //! Every value begins with its version (1). A reader refuses a version it does not know; new fields go into reserved
 //! octets (zero means "not known") or into a new version, and a row is rewritten when it is next changed.
 
+use bytes::Bytes;
 use directory_api::{AccountId, BackendName, ChangeNumber, Epoch, Quota};
 use durable::{Lsn, Place};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::codec::Malformed;
+use super::acl::Acl;
+use super::codec::{Malformed, Take};
 use super::types::{
     AccountInfo, AccountState, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, SpecialUse,
 };
@@ -19,6 +21,15 @@ pub(super) fn mailbox_key(account: AccountId, mailbox: MailboxId) -> [u8; 12] {
     key[..8].copy_from_slice(&account.0.to_be_bytes());
     key[8..].copy_from_slice(&mailbox.0.to_be_bytes());
     key
+}
+
+/// Account and mailbox of a key of `mailboxes`.
+pub(super) fn mailbox_of(key: &[u8]) -> Option<(AccountId, MailboxId)> {
+    let (account, mailbox) = (key.get(..8)?, key.get(8..12)?);
+    Some((
+        AccountId(u64::from_be_bytes(account.try_into().ok()?)),
+        MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+    ))
 }
 
 /// Key of the tables `messages` and `prologues`.
@@ -219,7 +230,8 @@ pub(super) fn quota_of(octets: u64, messages: u64, as_of: u64) -> Quota {
     }
 }
 
-/// A mailbox: the fixed part, followed by the name and the keywords (each a length of one octet and that many).
+/// A mailbox: the fixed part, followed by the name, the keywords (each a length of one octet and that many), and the list
+/// of rights.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
@@ -240,7 +252,8 @@ struct MailboxBytes {
     stored_modseq: U64,
     expunged_floor: U64,
     expunged_ranges: U32,
-    reserved_later: [u8; 12],
+    acl_octets: U32,
+    reserved_later: [u8; 8],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,6 +277,8 @@ pub(super) struct MailboxRow {
     pub(super) name: String,
     /// A keyword's number is its place; none ever goes.
     pub(super) keywords: Vec<String>,
+    /// Nobody, for most.
+    pub(super) acl: Acl,
 }
 
 impl MailboxRow {
@@ -294,6 +309,7 @@ impl MailboxRow {
             expunged_ranges: 0,
             name: name.into(),
             keywords: Vec::new(),
+            acl: Acl::default(),
         }
     }
 
@@ -308,6 +324,8 @@ impl MailboxRow {
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let keyword_octets: usize = self.keywords.iter().map(|keyword| 1 + keyword.len()).sum();
+        let has_acl = self.acl != Acl::default();
+        let acl_octets = if has_acl { self.acl.octets() } else { 0 };
         let fixed = MailboxBytes {
             version: 1,
             special_use: self.special_use.0,
@@ -328,12 +346,18 @@ impl MailboxRow {
             stored_modseq: self.stored_modseq.into(),
             expunged_floor: self.expunged_floor.into(),
             expunged_ranges: self.expunged_ranges.into(),
-            reserved_later: [0; 12],
+            acl_octets: u32::try_from(acl_octets)
+                .expect("entries are limited")
+                .into(),
+            reserved_later: [0; 8],
         };
         let mut out = [fixed.as_bytes(), self.name.as_bytes()].concat();
         for keyword in &self.keywords {
             out.push(u8::try_from(keyword.len()).expect("a keyword is limited"));
             out.extend_from_slice(keyword.as_bytes());
+        }
+        if has_acl {
+            self.acl.put(&mut out);
         }
         out
     }
@@ -350,7 +374,18 @@ impl MailboxRow {
         let (name, rest) = rest
             .split_at_checked(usize::from(fixed.name_octets.get()))
             .ok_or(bad)?;
-        let mut rest = rest.get(..fixed.keyword_octets.get() as usize).ok_or(bad)?;
+        let (mut rest, behind) = rest
+            .split_at_checked(fixed.keyword_octets.get() as usize)
+            .ok_or(bad)?;
+        let acl = match behind.get(..fixed.acl_octets.get() as usize).ok_or(bad)? {
+            [] => Acl::default(),
+            octets => {
+                let mut take = Take::new(Bytes::copy_from_slice(octets), "mailbox row");
+                let acl = Acl::take(&mut take)?;
+                take.end()?;
+                acl
+            }
+        };
         let mut keywords = Vec::new();
         while let Some((octets, behind)) = rest.split_first() {
             let (keyword, behind) = behind.split_at_checked(usize::from(*octets)).ok_or(bad)?;
@@ -372,6 +407,7 @@ impl MailboxRow {
             expunged_ranges: fixed.expunged_ranges.get(),
             name: text(name)?,
             keywords,
+            acl,
         })
     }
 
@@ -465,6 +501,36 @@ pub(super) fn decode_subscription(bytes: &[u8]) -> Result<String, Malformed> {
     };
     match bytes.split_first() {
         Some((1, name)) => String::from_utf8(name.to_vec()).map_err(|_| bad),
+        _ => Err(bad),
+    }
+}
+
+/// Key of the table `shares`: who may use a mailbox, then whose it is.
+pub(super) fn share_key(account: AccountId, owner: AccountId, mailbox: MailboxId) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..8].copy_from_slice(&account.0.to_be_bytes());
+    key[8..].copy_from_slice(&mailbox_key(owner, mailbox));
+    key
+}
+
+/// Owner and mailbox of a key of `shares`.
+pub(super) fn share_of(key: &[u8]) -> Option<(AccountId, MailboxId)> {
+    let (owner, mailbox) = (key.get(8..16)?, key.get(16..20)?);
+    Some((
+        AccountId(u64::from_be_bytes(owner.try_into().ok()?)),
+        MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
+    ))
+}
+
+/// A value of `shares`: version, then the owner's name.
+pub(super) fn encode_share(owner: &str) -> Vec<u8> {
+    [&[1], owner.as_bytes()].concat()
+}
+
+pub(super) fn decode_share(bytes: &[u8]) -> Result<&str, Malformed> {
+    let bad = Malformed { what: "share row" };
+    match bytes.split_first() {
+        Some((1, owner)) => std::str::from_utf8(owner).map_err(|_| bad),
         _ => Err(bad),
     }
 }
@@ -678,6 +744,7 @@ impl TransactionRow {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use super::super::acl::{AclEntry, Rights};
     use super::*;
 
     #[test]
@@ -704,6 +771,14 @@ mod tests {
         let mailbox = MailboxRow {
             uidnext: 9,
             keywords: vec!["$Forwarded".into(), "x".into()],
+            acl: Acl {
+                owner: "ann@example.test".into(),
+                entries: vec![AclEntry {
+                    account: AccountId(9),
+                    name: "bob@example.test".into(),
+                    rights: Rights::LOOKUP | Rights::READ,
+                }],
+            },
             ..MailboxRow::new(AccountId(1), MailboxId(2), "Ärger", 5)
         };
         let mut bytes = mailbox.encode();

@@ -6,6 +6,7 @@
 //! UIDs are kept by the apply thread only; entries here do not follow them.
 
 mod accounts;
+mod acl;
 mod annotations;
 mod deliver;
 mod import;
@@ -252,6 +253,16 @@ impl Sequencer {
                 mailbox,
                 special_use,
             } => self.set_special_use(batch, account, epoch, mailbox, special_use),
+            Command::SetAcl {
+                account,
+                epoch,
+                mailbox,
+                owner_name,
+                grantee,
+                change,
+            } => self.set_acl(
+                batch, account, epoch, mailbox, owner_name, &grantee, &change,
+            ),
             Command::Annotate {
                 account,
                 epoch,

@@ -78,6 +78,15 @@ impl From<Flags> for FlagSet {
 pub enum FlagChange {
     /// `FLAGS`: these and no others.
     Replace(FlagSet),
+    /// The same by somebody who may change only some: the others stay as they are.
+    ReplaceWithin {
+        /// What is to be set.
+        set: FlagSet,
+        /// The system flags that may change.
+        system: Flags,
+        /// Whether keywords may.
+        keywords: bool,
+    },
     /// `+FLAGS`
     Add(FlagSet),
     /// `-FLAGS`
@@ -89,7 +98,10 @@ impl FlagChange {
     #[must_use]
     pub fn named(&self) -> &FlagSet {
         match self {
-            Self::Replace(set) | Self::Add(set) | Self::Remove(set) => set,
+            Self::Replace(set)
+            | Self::ReplaceWithin { set, .. }
+            | Self::Add(set)
+            | Self::Remove(set) => set,
         }
     }
 }

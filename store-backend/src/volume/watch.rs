@@ -213,6 +213,7 @@ impl Watchers {
             Record::Rename(record) => self.list(record.account),
             Record::Subscribe(record) => self.list(record.account),
             Record::SpecialUse(record) => self.list(record.account),
+            Record::Acl(record) => self.list(record.account),
             Record::Annotate(record) => self.annotations(record.account),
             Record::Account(record) => self.list(record.account),
             // An account that is imported has no sessions; a blob alone is nobody's.

@@ -21,7 +21,8 @@ use directory_api::wire::{
     LookupReply, LookupRequest, LookupResult, Verdict, VolumePosition, code, path,
 };
 use directory_api::{
-    AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, Quota, Service,
+    AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota,
+    Service,
 };
 use http::StatusCode;
 use tempfile::TempDir;
@@ -389,12 +390,21 @@ impl Directory {
             backend: backend.parse().unwrap(),
             epoch: Epoch(epoch),
             service,
-            login_name: "ann@example.test".parse().unwrap(),
+            login_name: self.login_name(account),
             quota: self.quota_of(AccountId(account)),
             issued_at_ms: now_ms(),
             expires_at_ms: now_ms() + 10_000,
             nonce: daemon::random::token128(),
         }
+    }
+
+    /// The address that logs in to an account.
+    fn login_name(&self, account: u64) -> LoginName {
+        let state = self.state.lock().unwrap();
+        let mut known = state.addresses.iter();
+        let named = known.find(|(_, accounts)| accounts[0].0 == account);
+        let name = named.map_or("ann@example.test", |(address, _)| address.as_str());
+        name.parse().unwrap()
     }
 
     fn router(&self) -> Router {

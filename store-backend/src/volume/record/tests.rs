@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use super::super::acl::{AclEntry, Rights};
 use super::*;
 
 fn samples() -> Vec<Record> {
@@ -164,6 +165,18 @@ fn samples() -> Vec<Record> {
                 ("/private/empty".into(), Some(Bytes::new())),
                 ("/private/gone".into(), None),
             ],
+        }),
+        Record::Acl(SetAcl {
+            account,
+            mailbox,
+            acl: Acl {
+                owner: "ann@example.test".into(),
+                entries: vec![AclEntry {
+                    account: AccountId(5),
+                    name: "bob@example.test".into(),
+                    rights: Rights::ALL,
+                }],
+            },
         }),
     ]
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use directory_api::AccountId;
 
+use super::super::acl::Acl;
 use super::super::blob::FinishedBlob;
 use super::super::intake::Reply;
 use super::super::item::{Content, MessageItem};
@@ -170,6 +171,7 @@ fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Cont
                     && canonical(&item.name).is_ok_and(|name| name == item.name)
                     && item.keywords.len() <= KEYWORDS_MAX
                     && item.keywords.iter().all(short)
+                    && (item.acl == Acl::default() || item.acl.is_valid())
             }
             Content::Message(message) => {
                 let known = entry.mailboxes.contains_key(&message.mailbox)

@@ -2,6 +2,7 @@
 
 use directory_api::{AccountId, Epoch};
 
+use super::super::acl::Acl;
 use super::super::intake::Reply;
 use super::super::record::{
     CreateMailboxes, DeleteMailbox, NewMailbox, Record, RenameMailboxes, SetSpecialUse, Subscribe,
@@ -48,6 +49,11 @@ impl Sequencer {
         if entry.mailboxes.len() + names.len() > MAILBOXES_MAX {
             return Err(Refusal::Full.into());
         }
+        let acl = names.first().map(|first| entry.acl_above(first));
+        let acl = acl.unwrap_or_default();
+        if acl != Acl::default() {
+            entry.check_acl_room(acl.octets() * names.len())?;
+        }
         let row = entry.row.as_mut().ok_or(Refusal::NoAccount)?;
         let mut created = Vec::with_capacity(names.len());
         for name in names {
@@ -73,9 +79,15 @@ impl Sequencer {
             entry.mailboxes.insert(new.mailbox, row);
         }
         entry.last = lsn;
+        let made: Vec<MailboxId> = created.iter().map(|new| new.mailbox).collect();
         batch
             .records
             .push(Record::Mailbox(CreateMailboxes { account, created }));
+        if acl != Acl::default() {
+            for one in made {
+                self.push_acl(batch, account, one, acl.clone())?;
+            }
+        }
         Ok(mailbox)
     }
 

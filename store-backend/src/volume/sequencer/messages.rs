@@ -400,7 +400,7 @@ impl Sequencer {
                 let known = named.keywords.iter().filter_map(|one| row.keyword(one));
                 known.collect()
             }
-            FlagChange::Add(_) | FlagChange::Replace(_) => {
+            FlagChange::Add(_) | FlagChange::Replace(_) | FlagChange::ReplaceWithin { .. } => {
                 number_keywords(row, &mut new_keywords, &named.keywords)?
             }
         };
@@ -568,6 +568,16 @@ fn changed(before: &Known, change: &FlagChange, named: &[u16]) -> Known {
     let system = Flags(change.named().system.0 & Flags::ALL.0);
     let (flags, keywords) = match change {
         FlagChange::Replace(_) => (system, named.to_vec()),
+        FlagChange::ReplaceWithin {
+            system: may_change,
+            keywords,
+            ..
+        } => {
+            let kept = before.flags.0 & !may_change.0;
+            let flags = Flags(kept | system.0 & may_change.0);
+            let numbers = if *keywords { named } else { &before.keywords };
+            (flags, numbers.to_vec())
+        }
         FlagChange::Add(_) => {
             let mut all = [&before.keywords[..], named].concat();
             all.sort_unstable();

@@ -25,6 +25,8 @@ const NAMES: [&str; 8] = [
 
 const ENTRIES: [&str; 3] = ["/private/comment", "/shared/comment", "/shared/vendor/x"];
 
+const GRANTEES: [AccountId; 2] = [BOB, AccountId(8)];
+
 struct Random(u64);
 
 impl Random {
@@ -92,6 +94,7 @@ struct Mailbox {
     messages: BTreeMap<u32, Message>,
     expunged: Vec<(u64, u32)>,
     annotations: BTreeMap<String, Bytes>,
+    rights: BTreeMap<AccountId, u32>,
 }
 
 impl Mailbox {
@@ -167,7 +170,12 @@ impl Model {
 
     fn create(&mut self, name: &str) -> MailboxId {
         self.next += 1;
-        let new = Mailbox::new(self.next - 1);
+        let above = name.rfind('/').map(|place| &name[..place]);
+        let above = above.and_then(|above| self.mailboxes.get(above));
+        let new = Mailbox {
+            rights: above.map(|one| one.rights.clone()).unwrap_or_default(),
+            ..Mailbox::new(self.next - 1)
+        };
         self.mailboxes.insert(name.to_owned(), new);
         MailboxId(self.next - 1)
     }
@@ -253,7 +261,7 @@ impl Model {
             .collect();
         let sorted: Vec<u32> = BTreeSet::from_iter(uids.clone()).into_iter().collect();
         let volume = volume.clone();
-        match random.below(24) {
+        match random.below(25) {
             0..4 => {
                 self.deliveries += 1;
                 let (number, body_number) = (self.deliveries, random.below(BODIES));
@@ -301,7 +309,7 @@ impl Model {
                 };
                 (Answer::Appended(mailbox.modseq, added), Box::pin(work))
             }
-            22.. => {
+            22 | 23 => {
                 let (number, flags) = (random.below(BODIES), random.flags());
                 let replaced = uids[0];
                 let message = AppendMessage {
@@ -357,9 +365,14 @@ impl Model {
                 let named = random.flags();
                 let mailbox = self.mailboxes.get_mut(&at).unwrap();
                 let since = (random.below(2) == 0).then(|| random.below(mailbox.modseq + 1));
-                let change = match random.below(3) {
+                let change = match random.below(4) {
                     0 => FlagChange::Add(named.clone()),
                     1 => FlagChange::Remove(named.clone()),
+                    2 => FlagChange::ReplaceWithin {
+                        set: named.clone(),
+                        system: Flags(u32::try_from(random.below(32)).unwrap()),
+                        keywords: random.below(2) == 0,
+                    },
                     _ => FlagChange::Replace(named.clone()),
                 };
                 let keywords: BTreeSet<String> = named.keywords.iter().cloned().collect();
@@ -382,6 +395,17 @@ impl Model {
                         FlagChange::Remove(_) => {
                             after.flags = Flags(after.flags.0 & !named.system.0);
                             after.keywords.retain(|one| !keywords.contains(one));
+                        }
+                        FlagChange::ReplaceWithin {
+                            system,
+                            keywords: may,
+                            ..
+                        } => {
+                            let (kept, set) = (after.flags.0 & !system.0, named.system.0);
+                            after.flags = Flags(kept | set & system.0);
+                            if *may {
+                                after.keywords.clone_from(&keywords);
+                            }
                         }
                         FlagChange::Replace(_) => {
                             (after.flags, after.keywords) = (named.system, keywords.clone());
@@ -518,6 +542,28 @@ impl Model {
                 };
                 (Answer::Done, Box::pin(work))
             }
+            24 => {
+                let grantee = *random.one(&GRANTEES);
+                let named = u32::try_from(random.below(2048) & random.below(2048)).unwrap();
+                let rights = &mut self.mailboxes.get_mut(&at).unwrap().rights;
+                let before = rights.remove(&grantee).unwrap_or_default();
+                let (change, after) = match random.below(3) {
+                    0 => (AclChange::Add(Rights(named)), before | named),
+                    1 => (AclChange::Remove(Rights(named)), before & !named),
+                    _ => (AclChange::Replace(Rights(named)), named),
+                };
+                if after != 0 {
+                    rights.insert(grantee, after);
+                }
+                let work = async move {
+                    let name = format!("u{grantee}");
+                    let done = volume
+                        .set_acl(ANN, E1, id, Some("ann"), grantee, &name, change)
+                        .await;
+                    answer(done, |()| Answer::Done)
+                };
+                (Answer::Done, Box::pin(work))
+            }
             _ => {
                 let special_use = SpecialUse(1 << random.below(8));
                 self.mailboxes.get_mut(&at).unwrap().special_use = special_use;
@@ -538,6 +584,22 @@ impl Model {
         assert_eq!(seen, self.mailboxes.keys().cloned().collect());
         assert_eq!(volume.subscriptions(ANN).await.unwrap(), self.subscriptions);
         assert_eq!(annotations(volume, None).await, self.annotations);
+        // Nobody sees more than the lists say, nor less.
+        for grantee in GRANTEES {
+            let shared = volume.shared_with(grantee, None).await.unwrap();
+            let seen: BTreeMap<_, _> = shared
+                .into_iter()
+                .map(|one| {
+                    assert_eq!((one.owner, one.owner_name.as_str()), (ANN, "ann"));
+                    (one.mailbox.name, one.rights.0)
+                })
+                .collect();
+            let visible = self.mailboxes.iter().filter_map(|(name, mailbox)| {
+                let rights = *mailbox.rights.get(&grantee)?;
+                (rights & Rights::LOOKUP.0 != 0).then(|| (name.clone(), rights))
+            });
+            assert_eq!(seen, visible.collect());
+        }
         for info in infos {
             let wanted = &self.mailboxes[&info.name];
             let annotated = annotations(volume, Some(info.mailbox)).await;
