@@ -49,7 +49,7 @@ impl Front {
             plaintext_on_loopback: true,
             login_timeout: Duration::from_secs(10),
             backend: None,
-            login_delay_s: None,
+            pop3_policy: None,
         };
         Self {
             site,

@@ -96,8 +96,8 @@ impl Proxy {
             plaintext_on_loopback: config.plaintext_login_on_loopback,
             login_timeout: config.limits.login_timeout(),
             backend: None,
-            // Each home has its own; it announces it after the login.
-            login_delay_s: None,
+            // Each home has its own; it announces them after the login.
+            pop3_policy: None,
         };
         let (pop3, imap) = (front(Service::Pop3), front(Service::Imap));
         let limits = config.limits;

@@ -9,6 +9,7 @@ use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
 use directory_api::{BackendName, VolumeName};
+use mail_proto::pop3::Policy;
 
 daemon::settings! {
     /// One store back-end.
@@ -99,6 +100,12 @@ daemon::settings! {
         pub pop3_idle_s: u64 = 600,
         /// Seconds that must lie between two POP3 logins of one account, told to clients as LOGIN-DELAY (RFC 2449); 0 for no such rule.
         pub pop3_login_delay_s: u64 = 0,
+        /// Days that POP3 keeps a message its owner has had, told to clients as EXPIRE (RFC 2449): 0 to 65535; left out, for ever.
+        /// When a POP3 session ends with QUIT, those messages of the INBOX are removed that came into it so many days ago or more
+        /// and were retrieved whole by POP3, in this session or an earlier one, or are marked as read in IMAP (`\Seen`). With 0 a
+        /// message goes when the session that retrieved it ends. What nobody has retrieved or read stays, as does all when
+        /// the connection breaks. So that it is known later, QUIT marks as read what was retrieved; marking it unread keeps it.
+        pub pop3_expire_days: Option<u16> = None,
         /// Seconds without a command after which an IMAP session ends. RFC 9051 demands 1800 at least.
         pub imap_idle_s: u64 = 1800,
         /// Seconds within which a peer must take 64 KiB that we have for it, or send more of the body it began.
@@ -269,9 +276,12 @@ impl Limits {
         );
     }
 
-    /// The interval between two POP3 logins, if there is one.
-    pub(crate) fn login_delay_s(&self) -> Option<u64> {
-        Some(self.pop3_login_delay_s).filter(|delay_s| *delay_s > 0)
+    /// What POP3 asks of users, and tells them.
+    pub(crate) fn pop3_policy(&self) -> Policy {
+        Policy {
+            login_delay_s: Some(self.pop3_login_delay_s).filter(|delay_s| *delay_s > 0),
+            expiry: self.pop3_expire_days.into(),
+        }
     }
 
     /// How long a peer may leave us standing in the middle of something.

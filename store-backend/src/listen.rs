@@ -99,7 +99,7 @@ impl Bound {
                     login_timeout: Duration::from_secs(limits.login_s),
                     // A user who lives on a sibling is relayed there.
                     backend: None,
-                    login_delay_s: limits.login_delay_s(),
+                    pop3_policy: Some(limits.pop3_policy()),
                 },
                 implicit_tls: backend.public_tls.clone().filter(|_| implicit_tls),
                 backend: Arc::clone(backend),

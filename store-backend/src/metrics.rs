@@ -37,6 +37,7 @@ pub(crate) fn describe() {
         COMPRESSIONS_REFUSED,
         "COMPRESS answered with NO because limits.compressed_sessions_max is reached."
     );
+    describe_counter!(POP3_EXPIRED, "Messages that POP3's retention removed.");
     describe_counter!(TRANSFERS, "Steps of moves, by step and outcome.");
     describe_gauge!(
         ANNOUNCED,
@@ -75,6 +76,11 @@ pub(crate) fn session_refused(service: Service, why: &'static str) {
 /// One session that ended.
 pub(crate) fn session_ended(service: Service, end: &'static str) {
     counter!(SESSIONS, "service" => service.as_str(), "end" => end).increment(1);
+}
+
+/// Messages whose retention was over at a QUIT.
+pub(crate) fn pop3_expired(count: usize) {
+    counter!(POP3_EXPIRED).increment(count as u64);
 }
 
 /// One step of a move.
@@ -142,6 +148,7 @@ const SESSIONS: &str = "posthouse_store_sessions_total";
 const SESSIONS_REFUSED: &str = "posthouse_store_sessions_refused_total";
 const COMPRESSED: &str = "posthouse_store_sessions_compressed";
 const COMPRESSIONS_REFUSED: &str = "posthouse_store_compressions_refused_total";
+const POP3_EXPIRED: &str = "posthouse_store_pop3_expired_messages_total";
 const TRANSFERS: &str = "posthouse_store_transfer_steps_total";
 const ANNOUNCED: &str = "posthouse_store_announced";
 const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";

@@ -2,16 +2,18 @@
 //!
 //! The states and texts are `mail_proto`'s; here is what they ask of the volume. No lock is held:
 //! the snapshot is a list of UIDs, a message that went meanwhile is answered as gone, and DELE
-//! takes effect at QUIT alone, so that an abrupt close deletes nothing (RFC 1939 §6).
+//! takes effect at QUIT alone, as does the provider's retention, so that an abrupt close changes
+//! nothing (RFC 1939 §6).
 
 mod retrieve;
 mod update;
 
 use std::time::Duration;
 
+use daemon::clock::now_ms;
 use directory_api::{AccountId, Epoch, Quota};
 use mail_proto::login::{CloseReason, Shut};
-use mail_proto::pop3::{Entry, Maildrop, Step, Transaction};
+use mail_proto::pop3::{Entry, Maildrop, Policy, Step, Transaction};
 use tokio::time::timeout;
 
 use crate::session::SessionEnd;
@@ -25,8 +27,7 @@ pub(crate) struct Pop3<'a> {
     pub(crate) account: AccountId,
     pub(crate) epoch: Epoch,
     pub(crate) idle: Duration,
-    /// Announced.
-    pub(crate) login_delay_s: Option<u64>,
+    pub(crate) policy: Policy,
     pub(crate) may_write: bool,
 }
 
@@ -37,10 +38,13 @@ impl Pop3<'_> {
             .volume
             .open_inbox(self.account, self.epoch, quota)
             .await?;
-        let entries = inbox.messages.into_iter().map(|(uid, size)| Entry {
-            uid,
-            size,
-            deleted: false,
+        let entries = inbox.messages.into_iter().map(|message| {
+            Entry::new(
+                message.uid,
+                message.size_octets,
+                message.save_date_ms,
+                message.seen,
+            )
         });
         Ok(Maildrop::new(inbox.uidvalidity, entries.collect()))
     }
@@ -48,12 +52,12 @@ impl Pop3<'_> {
     /// Runs the session to its end. Nothing of it stands on the call stack but the place of a
     /// message under way: between two commands the state is `transaction.maildrop()` alone.
     pub(crate) async fn run(
-        &self,
+        self,
         user: &mut User,
         maildrop: Maildrop,
         registration: &mut Registration,
     ) -> SessionEnd {
-        let mut transaction = Transaction::new(maildrop, b"").with_login_delay(self.login_delay_s);
+        let mut transaction = Transaction::new(maildrop, self.policy, b"");
         match self.drive(user, &mut transaction, registration).await {
             Ok(end) => end,
             Err(cut) => SessionEnd::Cut(cut),
@@ -99,8 +103,8 @@ impl Pop3<'_> {
                     self.retrieve(user, transaction, registration, wanted)
                         .await?;
                 }
-                Step::Commit { deleted } => {
-                    let done = self.update(deleted).await;
+                Step::Commit => {
+                    let done = self.update(transaction.update(now_ms())).await;
                     transaction.committed(done);
                 }
                 Step::Close(CloseReason::TooManyErrors) => return Ok(SessionEnd::Errors),

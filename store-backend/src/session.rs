@@ -174,7 +174,7 @@ impl Backend {
         let start = match grant.service {
             Service::Pop3 => {
                 // Last: a login that is sent on to the account's new home must not count here.
-                if let Some(delay_s) = self.config.limits.login_delay_s() {
+                if let Some(delay_s) = self.config.limits.pop3_policy().login_delay_s {
                     let delay = Duration::from_secs(delay_s);
                     let entered = self
                         .login_delays
@@ -212,7 +212,7 @@ impl Backend {
             account,
             epoch,
             idle: Duration::from_secs(self.config.limits.pop3_idle_s),
-            login_delay_s: self.config.limits.login_delay_s(),
+            policy: self.config.limits.pop3_policy(),
             may_write: self.may_write(),
         }
     }

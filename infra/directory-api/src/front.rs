@@ -24,6 +24,7 @@ use mail_proto::login::{
     CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
     Shut, Tls,
 };
+use mail_proto::pop3::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
@@ -47,8 +48,8 @@ pub struct FrontOptions {
     pub login_timeout: Duration,
     /// Only accounts of this back-end may log in here; none on a proxy.
     pub backend: Option<BackendName>,
-    /// Seconds between two POP3 logins of an account, to be announced; none when unknown here.
-    pub login_delay_s: Option<u64>,
+    /// The rules that POP3 announces before the login; none when they are known after it alone.
+    pub pop3_policy: Option<Policy>,
 }
 
 impl FrontOptions {
@@ -61,7 +62,7 @@ impl FrontOptions {
             (None, None) => Tls::Absent,
         };
         let mut config = Config::new(self.hostname.clone(), tls);
-        config.login_delay_s = self.login_delay_s;
+        config.pop3_policy = self.pop3_policy;
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
         config

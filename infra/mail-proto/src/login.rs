@@ -2,6 +2,7 @@
 //! drives both.
 
 use crate::password::Password;
+use crate::pop3::Policy;
 
 /// How a login dialogue is set up.
 #[derive(Debug, Clone)]
@@ -12,8 +13,8 @@ pub struct Config {
     pub tls: Tls,
     /// Whether a login may be made without TLS. Loopback and tests only.
     pub plaintext_login: bool,
-    /// Seconds between two logins that POP3 announces; none when unknown or there is no such rule. RFC 2449 §6.5.
-    pub login_delay_s: Option<u64>,
+    /// The rules that POP3 announces before the login; none when they are known after it alone.
+    pub pop3_policy: Option<Policy>,
     /// Refused commands and logins after which the connection is closed.
     pub errors_max: u32,
 }
@@ -25,7 +26,7 @@ impl Config {
             hostname: hostname.into(),
             tls,
             plaintext_login: false,
-            login_delay_s: None,
+            pop3_policy: None,
             errors_max: 10,
         }
     }

@@ -6,6 +6,7 @@
 mod command;
 mod login;
 mod maildrop;
+mod policy;
 mod retrieve;
 mod transaction;
 
@@ -13,7 +14,8 @@ use crate::login::Shut;
 
 pub use command::{Command, CommandError};
 pub use login::Login;
-pub use maildrop::{Entry, Maildrop};
+pub use maildrop::{Entry, Maildrop, Update};
+pub use policy::{Expiry, Policy};
 pub use retrieve::MessageEncoder;
 pub use transaction::{Retrieve, RetrieveError, Step, Transaction};
 

@@ -5,7 +5,7 @@
 mod support;
 
 use mail_proto::login::{Config, Tls};
-use mail_proto::pop3::{Maildrop, Transaction};
+use mail_proto::pop3::{Maildrop, Policy, Transaction};
 use mail_proto::smtp::{self, Mode, Reply, Server, Step};
 use mail_proto::stuffing::DotStuffer;
 use mail_proto::{Address, LoginDialogue, LoginStep, imap, pop3};
@@ -217,7 +217,7 @@ fn a_flood_behind_an_unanswered_question_takes_bounded_memory() {
         assert!(flood(|octets| login.receive(octets)) <= 64 * 1024);
     }
 
-    let mut transaction = Transaction::new(Maildrop::new(1, Vec::new()), b"");
+    let mut transaction = Transaction::new(Maildrop::new(1, Vec::new()), Policy::default(), b"");
     assert!(flood(|octets| transaction.receive(octets)) <= 64 * 1024);
 }
 

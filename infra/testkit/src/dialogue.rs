@@ -8,6 +8,7 @@
 //! C!*1000000: x            the same, repeated
 //! S: 250 2.1.0 ...         what the server says next; `...` stands for any tail
 //! E: mail <a@b>            what the core told its shell since the last S or E
+//! E: <nothing>             it told its shell nothing
 //! S: <closed>              the core asked to close
 //! ```
 //!
@@ -154,7 +155,10 @@ fn expect(seen: &mut Seen, output: &[String], events: &[String]) -> Result<(), S
     if !is_same || (!said.is_empty() && !said.ends_with("\r\n")) {
         return Err(format!("expected {output:#?}, seen {lines:#?}"));
     }
-    let told = std::mem::take(&mut seen.events);
+    let mut told = std::mem::take(&mut seen.events);
+    if told.is_empty() {
+        told.push("<nothing>".to_owned());
+    }
     let is_told = told.len() == events.len()
         && told
             .iter()

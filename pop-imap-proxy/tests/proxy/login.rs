@@ -139,6 +139,34 @@ async fn a_home_that_keeps_moving_ends_in_a_temporary_answer() {
 }
 
 #[tokio::test]
+async fn the_home_s_interval_between_logins_is_told_and_nothing_of_its_rules_before() {
+    let world = World::start(Limits::default()).await;
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    b1.play(Play::LoginDelay(17));
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    user.send("CAPA\r\n").await;
+    loop {
+        let line = user.line().await;
+        assert!(
+            !line.starts_with("EXPIRE") && !line.starts_with("LOGIN-DELAY"),
+            "{line}"
+        );
+        if line == "." {
+            break;
+        }
+    }
+    user.command("USER ann").await;
+    assert_eq!(
+        user.command("PASS right").await,
+        "-ERR [LOGIN-DELAY] wait 17 s"
+    );
+    user.command("USER ann").await;
+    assert_eq!(user.command("PASS right").await, "+OK welcome");
+}
+
+#[tokio::test]
 async fn a_home_that_is_gone_is_said_at_once_and_the_connection_goes_on() {
     let world = World::start(Limits::default()).await;
     let mut b2 = world.backend("b2").await;

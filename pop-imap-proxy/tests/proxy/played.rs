@@ -24,7 +24,7 @@ use directory_api::{
 };
 use pop_imap_proxy::{Config, Limits, Proxy};
 use store_api::frame::{Decoder, Event, Kind, frame};
-use store_api::session::{MovedTo, SessionOpen, problem};
+use store_api::session::{MovedTo, SessionOpen, Wait, problem};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -283,6 +283,8 @@ pub(crate) enum Play {
     StaleEpoch,
     /// Says that it starts up.
     Unavailable,
+    /// Says that ann logged in so recently that she must wait for so many seconds.
+    LoginDelay(u64),
     /// Greets, then drops the stream without an end at the user's first octet.
     Cut,
 }
@@ -360,6 +362,10 @@ async fn session(State(stage): State<Arc<Stage>>, mut body: Body) -> Response {
             return refusal(problem::MOVED, serde_json::to_value(to).unwrap());
         }
         Some(Play::StaleEpoch) => return refusal(problem::STALE_EPOCH, serde_json::Value::Null),
+        Some(Play::LoginDelay(wait_s)) => {
+            let detail = serde_json::to_value(Wait { wait_s }).unwrap();
+            return refusal(problem::LOGIN_DELAY, detail);
+        }
         Some(Play::Unavailable) => return refusal(problem::UNAVAILABLE, serde_json::Value::Null),
         Some(Play::Cut) | None => {}
     }

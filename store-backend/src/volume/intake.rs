@@ -12,7 +12,7 @@ use super::blob::FinishedBlob;
 use super::sequencer::EXPUNGE_SLICE;
 use super::types::{
     AnnotationChange, AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange,
-    Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored,
+    Flags, Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored,
 };
 
 /// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
@@ -194,7 +194,7 @@ impl Command {
             // Each becomes a part of a record, and is in flight until it is applied.
             Self::Copy { uids, .. }
             | Self::Expunge {
-                which: Which::Uids(uids),
+                which: Which::Uids { uids, .. },
                 ..
             }
             | Self::StoreFlags { uids, .. }
@@ -222,8 +222,8 @@ impl Command {
 /// What an expunge removes.
 #[derive(Debug)]
 pub(super) enum Which {
-    /// These messages.
-    Uids(Vec<u32>),
+    /// These messages, as far as they have all of the flags.
+    Uids { uids: Vec<u32>, having: Flags },
     /// Those with `\Deleted` in these ranges of UIDs, both ends included, growing and disjoint.
     Deleted(Vec<(u32, u32)>),
 }

@@ -9,7 +9,7 @@ use directory_api::{AccountId, Epoch};
 use super::Volume;
 use super::intake::{Command, Reply, Which};
 use super::types::{
-    AppendMessage, Appended, Copied, Expunged, FlagChange, MailboxId, Refusal, Stored,
+    AppendMessage, Appended, Copied, Expunged, FlagChange, Flags, MailboxId, Refusal, Stored,
 };
 
 impl Volume {
@@ -134,7 +134,24 @@ impl Volume {
         mailbox: MailboxId,
         uids: Vec<u32>,
     ) -> Result<Expunged, Refusal> {
-        self.remove(account, epoch, mailbox, Which::Uids(uids))
+        let having = Flags::default();
+        self.remove(account, epoch, mailbox, Which::Uids { uids, having })
+            .await
+    }
+
+    /// Removes those of the messages that have `\Seen` when it is decided; as [`Self::expunge`] besides.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was removed.
+    pub async fn expunge_seen(
+        &self,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    ) -> Result<Expunged, Refusal> {
+        let having = Flags::SEEN;
+        self.remove(account, epoch, mailbox, Which::Uids { uids, having })
             .await
     }
 

@@ -5,15 +5,28 @@ use directory_api::{AccountId, Epoch, Quota};
 use super::Volume;
 use super::error::ReadError;
 use super::rows::{AccountRow, State, mailbox_key};
-use super::types::{MailboxId, Refusal};
+use super::types::{Flags, MailboxId, Refusal};
 
 /// An INBOX as POP3 sees it: what STAT, LIST and UIDL tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inbox {
     /// 0 when nothing was ever delivered.
     pub uidvalidity: u32,
-    /// UID and octets of each message, by UID.
-    pub messages: Vec<(u32, u64)>,
+    /// Its messages, by UID.
+    pub messages: Vec<InboxMessage>,
+}
+
+/// One message of an [`Inbox`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxMessage {
+    /// Its UID.
+    pub uid: u32,
+    /// Octets a client reads: prologue and blob.
+    pub size_octets: u64,
+    /// When it came into the INBOX (RFC 8514), in milliseconds since 1970.
+    pub save_date_ms: i64,
+    /// Whether it has `\Seen`.
+    pub seen: bool,
 }
 
 /// Why an account could not be opened.
@@ -89,7 +102,12 @@ impl Volume {
             shared
                 .index
                 .each_message::<ReadError>(txn, &prefix, |_, uid, row, _| {
-                    messages.push((uid, row.size_octets()));
+                    messages.push(InboxMessage {
+                        uid,
+                        size_octets: row.size_octets(),
+                        save_date_ms: row.save_date_ms.get(),
+                        seen: row.flags().contains(Flags::SEEN),
+                    });
                     Ok(())
                 })?;
             Ok(Some(Inbox {

@@ -72,6 +72,26 @@ async fn a_grant_opens_its_session_once() {
 }
 
 #[tokio::test]
+async fn a_login_within_the_interval_is_told_to_the_proxy_with_the_seconds_left() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend_starting("b1", "pop3_login_delay_s = 300");
+    backend.ready().await;
+    let link = site.link(Role::PopImapProxy, &backend);
+    let grant = || {
+        let grant = site.directory.grant(1, "b1", 1, Service::Pop3);
+        site.directory.signer.sign(&grant)
+    };
+    opened(&link, grant()).await.unwrap();
+    let refused = opened(&link, grant()).await;
+    assert!(
+        matches!(refused, Err(OpenError::LoginDelay(1..=300))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_grant_that_is_missing_expired_forged_or_foreign_is_refused() {
     let (site, backend) = site().await;
     let link = site.link(Role::PopImapProxy, &backend);

@@ -282,3 +282,128 @@ async fn a_session_keeps_its_snapshot_while_imap_removes_and_mail_arrives() {
     );
     assert!(left.retrieve(2).await.ends_with(b"Subject: 4\r\n\r\n"));
 }
+
+/// Closes without QUIT, and waits until the back-end is through with the session.
+async fn close_abruptly(pop3: Dialogue) {
+    let mut wire = pop3.into_wire();
+    wire.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, wire.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+}
+
+/// What an IMAP session hears at a NOOP.
+async fn news(imap: &mut Dialogue) -> Vec<String> {
+    imap.say("n NOOP").await;
+    let mut heard = Vec::new();
+    loop {
+        let line = imap.line().await;
+        if line.starts_with("n ") {
+            assert!(line.starts_with("n OK"), "{line}");
+            return heard;
+        }
+        heard.push(line.trim_end().to_owned());
+    }
+}
+
+async fn selected(backend: &crate::site::Backend) -> Dialogue {
+    let mut imap = crate::imap_dialogue::imap(backend, "ann").await;
+    imap.say("s SELECT INBOX").await;
+    while !imap.line().await.starts_with("s OK") {}
+    imap
+}
+
+async fn capabilities(pop3: &mut Dialogue) -> String {
+    pop3.ask("CAPA", "+OK").await;
+    String::from_utf8(pop3.lines().await).unwrap()
+}
+
+#[tokio::test]
+async fn retention_removes_what_was_retrieved_or_read_and_nothing_else() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let mut backend = site.backend_starting("b1", "pop3_expire_days = 1");
+    backend.ready().await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    for number in 1..=4 {
+        let message = format!("Subject: {number}\r\n\r\n{number}\r\n");
+        assert!(lmtp.deliver(&["ann"], message.as_bytes()).await[0].starts_with("250 "));
+        drop(until_listed(&backend, "ann", number).await);
+    }
+    let mut imap = selected(&backend).await;
+
+    // Within its day a message stays, and is remembered as retrieved; only QUIT and only RETR do that.
+    let mut abrupt = Dialogue::pop3(&backend, "ann").await;
+    abrupt.retrieve(2).await;
+    close_abruptly(abrupt).await;
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    let told = capabilities(&mut pop3).await;
+    assert!(told.contains("\r\nEXPIRE 1\r\n"), "{told}");
+    pop3.retrieve(1).await;
+    pop3.ask("TOP 3 99", "+OK").await;
+    pop3.lines().await;
+    pop3.ask("QUIT", "+OK bye").await;
+    assert_eq!(
+        news(&mut imap).await,
+        ["* 1 FETCH (UID 1 FLAGS (\\Seen \\Recent))"]
+    );
+
+    // A day is over for all of them when it has no hours.
+    backend.kill();
+    backend.configure(|text| text.replace("pop3_expire_days = 1", "pop3_expire_days = 0"));
+    backend.restart().await;
+    let mut before = Dialogue::open(backend.pop3).await;
+    before.expect("+OK").await;
+    let told = capabilities(&mut before).await;
+    assert!(told.contains("\r\nEXPIRE 0\r\n"), "{told}");
+    let mut imap = selected(&backend).await;
+    imap.ask("a STORE 3:4 +FLAGS.SILENT (\\Seen)", "a OK").await;
+    let mut abrupt = Dialogue::pop3(&backend, "ann").await;
+    abrupt.retrieve(2).await;
+    close_abruptly(abrupt).await;
+    assert_eq!(news(&mut imap).await, [""; 0]);
+    // The third is marked unread while the session is open.
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    pop3.ask("STAT", "+OK 4 ").await;
+    imap.ask("b STORE 3 -FLAGS.SILENT (\\Seen)", "b OK").await;
+    pop3.ask("QUIT", "+OK bye").await;
+    let mut gone = news(&mut imap).await;
+    gone.sort();
+    assert!(
+        gone == ["* 1 EXPUNGE", "* 3 EXPUNGE"] || gone == ["* 1 EXPUNGE", "* 4 EXPUNGE"],
+        "{gone:?}"
+    );
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    pop3.ask("STAT", "+OK 2 ").await;
+    pop3.ask("TOP 1 0", "+OK").await;
+    assert!(pop3.lines().await.ends_with(b"Subject: 2\r\n\r\n"));
+    assert!(pop3.retrieve(2).await.ends_with(b"Subject: 3\r\n\r\n3\r\n"));
+    pop3.ask("QUIT", "+OK bye").await;
+    let heard = news(&mut imap).await;
+    assert!(heard.contains(&"* 2 EXPUNGE".to_owned()), "{heard:?}");
+    let mut left = Dialogue::pop3(&backend, "ann").await;
+    left.ask("STAT", "+OK 1 ").await;
+    let figures = backend.get("/metrics").await.unwrap();
+    assert!(
+        figures.contains("\nposthouse_store_pop3_expired_messages_total 3\n"),
+        "{figures}"
+    );
+}
+
+#[tokio::test]
+async fn without_retention_retr_leaves_a_message_unread() {
+    let (_site, backend) = site_with(1).await;
+    let mut imap = selected(&backend).await;
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    let told = capabilities(&mut pop3).await;
+    assert!(told.contains("\r\nEXPIRE NEVER\r\n"), "{told}");
+    pop3.retrieve(1).await;
+    pop3.ask("QUIT", "+OK bye").await;
+    assert_eq!(news(&mut imap).await, [""; 0]);
+    imap.ask("a STATUS INBOX (UNSEEN)", "* STATUS INBOX (UNSEEN 1)")
+        .await;
+}

@@ -224,6 +224,12 @@ impl Backend {
         (twin.status.code(), String::from_utf8(twin.stderr).unwrap())
     }
 
+    /// Changes the settings that it is started with next.
+    pub(crate) fn configure(&self, change: impl Fn(&str) -> String) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, change(&text)).unwrap();
+    }
+
     pub(crate) fn start(&mut self) {
         self.process = start(&self.config);
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{LINE_MAX, shut_line};
+use super::{LINE_MAX, Policy, shut_line};
 use crate::input::{Frame, Input};
 use crate::login::{
     CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
@@ -86,8 +86,8 @@ impl Login {
             (_, None) if is("PASS") => self.error("-ERR USER first"),
             (Some(arguments), _) if is("AUTH") => self.on_auth(arguments),
             (None, _) if is("CAPA") => {
-                let delay_s = self.config.login_delay_s;
-                write_capabilities(&mut self.out, Some(&self.config), delay_s);
+                let policy = self.config.pop3_policy;
+                write_capabilities(&mut self.out, Some(&self.config), policy);
             }
             (None, _) if is("STLS") => self.on_stls(),
             // RFC 6856 §2. There is nothing to switch: messages go out octet for octet as they are kept, in either mode.
@@ -270,11 +270,12 @@ impl LoginDialogue for Login {
 }
 
 /// The answer to CAPA: before the login with its configuration, after it
-/// without. RFC 2449 §5.
+/// without. RFC 2449 §5. Rules that are not known are not told: a guess would
+/// have clients remove too little or too much.
 pub(super) fn write_capabilities(
     out: &mut Output,
     before_login: Option<&Config>,
-    login_delay_s: Option<u64>,
+    policy: Option<Policy>,
 ) {
     out.line("+OK");
     for capability in [
@@ -283,14 +284,15 @@ pub(super) fn write_capabilities(
         "RESP-CODES",
         "AUTH-RESP-CODE",
         "PIPELINING",
-        // Nothing but a client's own deletion takes a message away. RFC 2449 §6.7.
-        "EXPIRE NEVER",
         "UTF8",
     ] {
         out.line(capability);
     }
-    if let Some(delay_s) = login_delay_s {
-        out.line(&format!("LOGIN-DELAY {delay_s}"));
+    if let Some(policy) = policy {
+        out.line(&format!("EXPIRE {}", policy.expiry));
+        if let Some(delay_s) = policy.login_delay_s {
+            out.line(&format!("LOGIN-DELAY {delay_s}"));
+        }
     }
     if let Some(config) = before_login {
         if config.allows_login() {
@@ -310,7 +312,8 @@ fn refusal_line(why: Refusal) -> Cow<'static, str> {
         Refusal::BadCredentials => "-ERR [AUTH] wrong user name or password",
         Refusal::Temporary => "-ERR [SYS/TEMP] login is not possible now, try again later",
         Refusal::PlaintextForbidden => "-ERR TLS first",
-        Refusal::NotAllowed => "-ERR [AUTH] POP3 is not enabled for this account",
+        // RFC 3206 §4: the credentials are right, and a client that hears AUTH asks for others for ever.
+        Refusal::NotAllowed => "-ERR [SYS/PERM] POP3 is not enabled for this account",
         Refusal::InUse => "-ERR [IN-USE] the maildrop is in use",
         Refusal::TooMany => "-ERR [SYS/TEMP] too many sessions",
         Refusal::LoginDelay { wait_s } => {

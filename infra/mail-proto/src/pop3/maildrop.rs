@@ -1,5 +1,7 @@
 //! The maildrop as one session sees it: a snapshot. RFC 1939 §3.
 
+use super::policy::Expiry;
+
 /// One message of the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -7,8 +9,39 @@ pub struct Entry {
     pub uid: u32,
     /// Octets as sent by RETR before dot-stuffing: prologue and blob.
     pub size: u64,
+    /// When it came into the INBOX, in milliseconds since 1970.
+    pub saved_ms: i64,
+    /// Had `\Seen` when the snapshot was taken.
+    pub seen: bool,
+    /// Sent whole by RETR in this session.
+    pub retrieved: bool,
     /// Marked by DELE.
     pub deleted: bool,
+}
+
+impl Entry {
+    /// A message as the session finds it.
+    pub fn new(uid: u32, size: u64, saved_ms: i64, seen: bool) -> Self {
+        Self {
+            uid,
+            size,
+            saved_ms,
+            seen,
+            retrieved: false,
+            deleted: false,
+        }
+    }
+}
+
+/// What QUIT is to do, in this order. UIDs ascend as in the snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Marked by DELE: all of them are removed or none.
+    pub deleted: Vec<u32>,
+    /// Get `\Seen`, which remembers for later sessions that they were retrieved.
+    pub seen: Vec<u32>,
+    /// Have stayed their days: removed if they have `\Seen` still, for another session may have taken it away to keep them.
+    pub expired: Vec<u32>,
 }
 
 /// A plain value: all there is to know about a POP3 session besides its
@@ -74,7 +107,14 @@ impl Maildrop {
         }
     }
 
-    /// Takes all marks away.
+    /// Notes that a message was sent whole.
+    pub fn note_retrieved(&mut self, index: usize) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.retrieved = true;
+        }
+    }
+
+    /// Takes all marks away. What was retrieved stays so: the client has it.
     pub fn unmark_all(&mut self) {
         self.entries
             .iter_mut()
@@ -83,13 +123,28 @@ impl Maildrop {
         self.octets = self.entries.iter().map(|entry| entry.size).sum();
     }
 
-    /// UIDs of the marked messages, in order.
-    pub fn deleted(&self) -> Vec<u32> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.deleted)
-            .map(|entry| entry.uid)
-            .collect()
+    /// What QUIT is to do.
+    ///
+    /// Without a retention rule RETR leaves `\Seen` alone: nobody needs to remember it then, a program that collects in
+    /// the background would make mail look read in IMAP that nobody has read, and QUIT costs no write.
+    pub fn update(&self, expiry: Expiry, now_ms: i64) -> Update {
+        let mut update = Update::default();
+        for entry in &self.entries {
+            if entry.deleted {
+                update.deleted.push(entry.uid);
+                continue;
+            }
+            if expiry == Expiry::Never {
+                continue;
+            }
+            if entry.retrieved && !entry.seen {
+                update.seen.push(entry.uid);
+            }
+            if (entry.retrieved || entry.seen) && expiry.is_over(entry.saved_ms, now_ms) {
+                update.expired.push(entry.uid);
+            }
+        }
+        update
     }
 
     /// The unique id: UIDVALIDITY and UID, so that it holds for ever (P3) and
@@ -105,17 +160,14 @@ mod tests {
 
     #[test]
     fn totals_follow_the_marks() {
-        let entry = |uid, size| Entry {
-            uid,
-            size,
-            deleted: false,
-        };
+        let entry = |uid, size| Entry::new(uid, size, 0, false);
+        let deleted = |maildrop: &Maildrop| maildrop.update(Expiry::Never, 0).deleted;
         let mut maildrop = Maildrop::new(7, vec![entry(3, 10), entry(5, 20), entry(9, 30)]);
         maildrop.mark(1);
         maildrop.mark(1);
         maildrop.mark(99);
         assert_eq!(
-            (maildrop.count(), maildrop.octets(), maildrop.deleted()),
+            (maildrop.count(), maildrop.octets(), deleted(&maildrop)),
             (2, 40, vec![5])
         );
         assert_eq!(
@@ -134,7 +186,7 @@ mod tests {
         );
         maildrop.unmark_all();
         assert_eq!(
-            (maildrop.count(), maildrop.octets(), maildrop.deleted()),
+            (maildrop.count(), maildrop.octets(), deleted(&maildrop)),
             (3, 60, vec![])
         );
     }
@@ -143,11 +195,7 @@ mod tests {
     fn a_unique_id_is_made_of_what_never_changes() {
         let maildrop = Maildrop::new(0x1234, Vec::new());
         assert_eq!(
-            maildrop.unique_id(&Entry {
-                uid: 255,
-                size: 1,
-                deleted: false
-            }),
+            maildrop.unique_id(&Entry::new(255, 1, 0, false)),
             "00001234000000ff"
         );
     }

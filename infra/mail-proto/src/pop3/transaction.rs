@@ -2,7 +2,8 @@
 
 use super::command::{Command, CommandError};
 use super::login::write_capabilities;
-use super::maildrop::Maildrop;
+use super::maildrop::{Maildrop, Update};
+use super::policy::{Expiry, Policy};
 use super::retrieve::MessageEncoder;
 use super::{LINE_MAX, shut_line};
 use crate::input::{Frame, Input};
@@ -20,11 +21,8 @@ pub enum Step<'a> {
     /// what the encoder makes of the message, then [`Transaction::message_sent`];
     /// or [`Transaction::message_failed`].
     SendMessage(Retrieve),
-    /// UPDATE: remove these UIDs. Answer: [`Transaction::committed`].
-    Commit {
-        /// UIDs marked by DELE, ascending as in the snapshot.
-        deleted: Vec<u32>,
-    },
+    /// UPDATE: do what [`Transaction::update`] says. Answer: [`Transaction::committed`].
+    Commit,
     /// The question asked before is not answered yet.
     AwaitAnswer,
     /// Close the connection; everything was said.
@@ -60,7 +58,7 @@ pub struct Transaction {
     input: Input,
     out: Output,
     mistake_count: u32,
-    login_delay_s: Option<u64>,
+    policy: Policy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +73,7 @@ enum State {
     /// A message is to be asked for once `out` was written.
     MessageWanted(Retrieve),
     AwaitMessage(Retrieve),
-    SendingMessage,
+    SendingMessage(Retrieve),
     CommitWanted,
     AwaitCommit,
     Closing(CloseReason),
@@ -84,7 +82,7 @@ enum State {
 impl Transaction {
     /// Starts by saying `+OK` to the login. `leftover` is what the client sent
     /// beyond it.
-    pub fn new(maildrop: Maildrop, leftover: &[u8]) -> Self {
+    pub fn new(maildrop: Maildrop, policy: Policy, leftover: &[u8]) -> Self {
         let mut out = Output::default();
         out.line(&format!(
             "+OK {} messages ({} octets)",
@@ -99,15 +97,8 @@ impl Transaction {
             input,
             out,
             mistake_count: 0,
-            login_delay_s: None,
+            policy,
         }
-    }
-
-    /// Announces the seconds that must lie between two logins. RFC 2449 §6.5.
-    #[must_use]
-    pub fn with_login_delay(mut self, login_delay_s: Option<u64>) -> Self {
-        self.login_delay_s = login_delay_s;
-        self
     }
 
     /// How many octets [`receive`](Self::receive) takes now. Positive whenever
@@ -147,7 +138,7 @@ impl Transaction {
                     },
                 },
                 State::Listing { ids, next_index } => self.list_on(ids, next_index),
-                State::AwaitMessage(_) | State::SendingMessage | State::AwaitCommit => {
+                State::AwaitMessage(_) | State::SendingMessage(_) | State::AwaitCommit => {
                     return Step::AwaitAnswer;
                 }
                 _ if !self.out.is_empty() => return Step::Send(self.out.give()),
@@ -157,9 +148,7 @@ impl Transaction {
                 }
                 State::CommitWanted => {
                     self.state = State::AwaitCommit;
-                    return Step::Commit {
-                        deleted: self.maildrop.deleted(),
-                    };
+                    return Step::Commit;
                 }
                 State::Closing(reason) => return Step::Close(reason),
             }
@@ -176,7 +165,7 @@ impl Transaction {
         let State::AwaitMessage(retrieve) = self.state else {
             panic!("an answer to no question")
         };
-        self.state = State::SendingMessage;
+        self.state = State::SendingMessage(retrieve);
         MessageEncoder::new(retrieve.size, retrieve.top_lines)
     }
 
@@ -185,11 +174,13 @@ impl Transaction {
     /// # Panics
     /// When no message is being sent: the shell is wrong.
     pub fn message_sent(&mut self) {
-        assert_eq!(
-            self.state,
-            State::SendingMessage,
-            "no message is being sent"
-        );
+        let State::SendingMessage(retrieve) = self.state else {
+            panic!("no message is being sent")
+        };
+        // However many lines TOP asked for: its client did not ask for the message.
+        if retrieve.top_lines.is_none() {
+            self.maildrop.note_retrieved(retrieve.index);
+        }
         self.state = State::AwaitCommand;
     }
 
@@ -208,7 +199,13 @@ impl Transaction {
         });
     }
 
-    /// Answers `Commit`: whether the deletions are durable.
+    /// What `Commit` is to do, at this time in milliseconds since 1970.
+    pub fn update(&self, now_ms: i64) -> Update {
+        self.maildrop.update(self.policy.expiry, now_ms)
+    }
+
+    /// Answers `Commit`: whether the deletions are durable. What else there was to do the
+    /// client did not ask for, and hears nothing of it.
     ///
     /// # Panics
     /// When `Commit` was not asked: the shell is wrong.
@@ -226,7 +223,7 @@ impl Transaction {
     pub fn shut(&mut self, why: Shut) {
         self.out.begin_step();
         // In the middle of a message a line would be taken for part of it.
-        if !matches!(self.state, State::SendingMessage | State::Closing(_)) {
+        if !matches!(self.state, State::SendingMessage(_) | State::Closing(_)) {
             self.out.line(shut_line(why));
         }
         self.state = State::Closing(CloseReason::Shut);
@@ -269,9 +266,12 @@ impl Transaction {
                 self.out.line("+OK");
             }
             Command::Noop => self.out.line("+OK"),
-            Command::Capa => write_capabilities(&mut self.out, None, self.login_delay_s),
-            // Nothing marked, nothing to wait for.
-            Command::Quit if self.maildrop.count() == self.maildrop.entries().len() => {
+            Command::Capa => write_capabilities(&mut self.out, None, Some(self.policy)),
+            // Nothing marked and no rule: nothing to wait for.
+            Command::Quit
+                if self.maildrop.count() == self.maildrop.entries().len()
+                    && self.policy.expiry == Expiry::Never =>
+            {
                 self.out.line(BYE);
                 self.state = State::Closing(CloseReason::Quit);
             }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use mail_proto::login::{Config, Tls};
-use mail_proto::pop3::{Entry, Maildrop, RetrieveError, Transaction};
+use mail_proto::pop3::{Entry, Maildrop, Policy, RetrieveError, Transaction};
 use mail_proto::smtp::{self, Mode, Reply, Server, Step};
 use mail_proto::{LoginDialogue, LoginEvent, LoginStep, Refusal, imap, pop3};
 use testkit::dialogue::{Core, Seen};
@@ -186,8 +186,9 @@ impl Core for Smtp {
 
 /// POP3 or IMAP up to the login; POP3 goes on behind it with a small maildrop.
 /// The password is `secret`. `@config tls=offered|active|absent plaintext=1
-/// errors=N`, `@refuse temporary|...` (the next login), `@tls`, `@shut`,
-/// `@fail` (the next message or commit).
+/// errors=N delay=S expire=DAYS`, `@refuse temporary|...` (the next login), `@tls`,
+/// `@shut`, `@fail` (the next message or commit), `@age MS MS MS` of the messages at
+/// QUIT, `@seen NUMBER` (has been read in IMAP).
 pub(crate) struct Login {
     is_imap: bool,
     config: Config,
@@ -195,11 +196,15 @@ pub(crate) struct Login {
     transaction: Option<Transaction>,
     refusal: Option<Refusal>,
     fails: bool,
+    ages_ms: [i64; 3],
+    seen: [bool; 3],
     done: bool,
     /// Octets copied behind an IMAP login.
     relayed: Vec<u8>,
 }
 
+/// When QUIT is done.
+const QUIT_MS: i64 = 1_700_000_000_000;
 const MESSAGES: [&[u8]; 3] = [
     b"A: 1\r\n\r\none\r\n.two\r\nthree\r\n",
     b"B: 2\r\n\r\n",
@@ -215,9 +220,15 @@ impl Login {
             transaction: None,
             refusal: None,
             fails: false,
+            ages_ms: [0; 3],
+            seen: [false; 3],
             done: false,
             relayed: Vec::new(),
         }
+    }
+
+    fn policy(&mut self) -> &mut Policy {
+        self.config.pop3_policy.get_or_insert_default()
     }
 
     fn login(&mut self) -> &mut Box<dyn LoginDialogue> {
@@ -279,13 +290,13 @@ impl Login {
             self.relayed = leftover;
             return;
         }
-        let entry = |(index, message): (usize, &&[u8])| Entry {
-            uid: index as u32 * 2 + 1,
-            size: message.len() as u64,
-            deleted: false,
+        let entry = |(index, message): (usize, &&[u8])| {
+            let (uid, saved_ms) = (index as u32 * 2 + 1, QUIT_MS - self.ages_ms[index]);
+            Entry::new(uid, message.len() as u64, saved_ms, self.seen[index])
         };
         let maildrop = Maildrop::new(0xabc, MESSAGES.iter().enumerate().map(entry).collect());
-        self.transaction = Some(Transaction::new(maildrop, &leftover));
+        let policy = self.config.pop3_policy.unwrap_or_default();
+        self.transaction = Some(Transaction::new(maildrop, policy, &leftover));
     }
 
     fn settle_transaction(&mut self, seen: &mut Seen) {
@@ -313,8 +324,15 @@ impl Login {
                     encoder.finish(&mut seen.output);
                     transaction.message_sent();
                 }
-                pop3::Step::Commit { deleted } => {
-                    seen.events.push(format!("commit {deleted:?}"));
+                pop3::Step::Commit => {
+                    let update = transaction.update(QUIT_MS);
+                    let mut event = format!("commit {:?}", update.deleted);
+                    for (what, uids) in [("seen", &update.seen), ("expired", &update.expired)] {
+                        if !uids.is_empty() {
+                            event += &format!(" {what} {uids:?}");
+                        }
+                    }
+                    seen.events.push(event);
                     transaction.committed(!std::mem::take(&mut self.fails));
                 }
             }
@@ -352,6 +370,12 @@ impl Core for Login {
                         ("tls", "absent") => self.config.tls = Tls::Absent,
                         ("plaintext", _) => self.config.plaintext_login = value == "1",
                         ("errors", _) => self.config.errors_max = value.parse().unwrap(),
+                        ("delay", _) => {
+                            self.policy().login_delay_s = Some(value.parse().unwrap());
+                        }
+                        ("expire", _) => {
+                            self.policy().expiry = Some(value.parse().unwrap()).into();
+                        }
                         _ => return Err(format!("no such setting: {key}={value}")),
                     }
                 }
@@ -361,6 +385,11 @@ impl Core for Login {
             ("refuse", "inuse") => self.refusal = Some(Refusal::InUse),
             ("tls", "") => self.login().tls_started(),
             ("fail", "") => self.fails = true,
+            ("age", _) => {
+                let mut ages = rest.split(' ').map(|age| age.parse().unwrap());
+                self.ages_ms = std::array::from_fn(|_| ages.next().unwrap());
+            }
+            ("seen", _) => self.seen[rest.parse::<usize>().unwrap() - 1] = true,
             ("shut", "") => match &mut self.transaction {
                 Some(transaction) => transaction.shut(mail_proto::login::Shut::GoingDown),
                 None => self.login().shut(mail_proto::login::Shut::TimedOut),

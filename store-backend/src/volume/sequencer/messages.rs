@@ -299,9 +299,11 @@ impl Sequencer {
         let mut gone = Vec::new();
         let mut has_more = false;
         match which {
-            Which::Uids(uids) => {
+            Which::Uids { uids, having } => {
                 for uid in checked(uids)? {
-                    if let Some(known) = self.message_now(batch, account, mailbox, uid)? {
+                    if let Some(known) = self.message_now(batch, account, mailbox, uid)?
+                        && known.flags.contains(having)
+                    {
                         gone.push((uid, known.size_octets));
                     }
                 }
