@@ -357,6 +357,12 @@ impl<'a> Session<'a> {
 
     /// One line a verb.
     async fn dispatch(&mut self, command: Command) -> Result<Reply, Failure> {
+        if !command_changes_messages(&command) {
+            // A client that has heard the answer to a change in one session finds it in another, also by NOOP.
+            let selected = self.state.selected.as_ref();
+            let place = selected.map_or(self.state.account, |selected| selected.place.account);
+            self.service.volume.settled(place).await;
+        }
         // Before the verb, or a mailbox that is shared no more would be served once again.
         place::check_open(self).await?;
         match command {
@@ -622,6 +628,14 @@ impl<'a> Session<'a> {
 
     #[cfg(not(debug_assertions))]
     fn renew(&mut self, _: &mut Framer) {}
+}
+
+/// Whether the volume decides the command by what it is about to write: then nothing needs to be read before.
+fn command_changes_messages(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Store(_) | Command::Expunge(_) | Command::Copy(..) | Command::Move(..)
+    )
 }
 
 /// An error with what caused it, for the log.

@@ -250,11 +250,12 @@ pub(super) fn apply(shared: &Shared) {
         };
         match applied {
             Ok(last) => {
-                shared.applied.store(last.0, Ordering::Release);
-                shared.settled.applied(last);
+                // The bells first: who has waited for the index finds what it was told of.
                 for placed in items.iter().flat_map(|item| &item.records) {
                     shared.watchers.tell(&placed.record);
                 }
+                shared.applied.store(last.0, Ordering::Release);
+                shared.settled.applied(last);
             }
             Err(error) => {
                 shared.fail("write the index", &error);

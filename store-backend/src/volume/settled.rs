@@ -81,8 +81,9 @@ impl Shared {
 }
 
 impl Volume {
-    /// Waits until what was answered for the account can be read; the volume's own reads do so by themselves.
-    pub(super) async fn settled(&self, account: AccountId) {
+    /// Waits until what was answered for the account can be read and its watches have rung; the volume's own reads do so
+    /// by themselves.
+    pub async fn settled(&self, account: AccountId) {
         self.inner.shared().settled(account).await;
     }
 }
