@@ -1,8 +1,8 @@
 //! Which messages no session was told of yet: what gives `\Recent`. RFC 3501 §2.3.2.
 //!
 //! IMAP4rev2 has no such flag any more, and nothing else depends on it. So it is not worth a write for each SELECT: it is kept in
-//! memory alone. The RFC asks that a message be recent when nobody can tell; here a restart, and a mailbox over the limit,
-//! make messages old instead, for no client wants to hear of a thousand new ones because a server was restarted.
+//! memory alone. The RFC asks that a message be recent when nobody can tell; here a restart, and too many mailboxes that
+//! have such, make messages old instead, for no client wants to hear of a thousand new ones because a server was restarted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -59,6 +59,11 @@ impl Recent {
                 let uids = record.messages.iter().map(|message| message.flags.uid);
                 self.run((record.account, record.target), uids);
             }
+            // A number may come back with a move, and its messages were told of elsewhere.
+            Record::Account(record) if record.wipe => self.forget(record.account),
+            Record::Delete(record) => {
+                self.lock().remove(&(record.account, record.mailbox));
+            }
             _ => {}
         }
     }
@@ -71,9 +76,15 @@ impl Recent {
 
     fn arrived(&self, place: Place, first: u32, last: u32) {
         let mut places = self.lock();
-        if places.len() < PLACES_MAX || places.contains_key(&place) {
-            places.entry(place).or_insert((first, last)).1 = last;
+        if places.len() >= PLACES_MAX && !places.contains_key(&place) {
+            // Those that nobody ever opens would keep out all others until a restart.
+            places.clear();
         }
+        places.entry(place).or_insert((first, last)).1 = last;
+    }
+
+    fn forget(&self, account: AccountId) {
+        self.lock().retain(|(of, _), _| *of != account);
     }
 
     fn first(&self, place: Place) -> Option<u32> {
@@ -126,14 +137,25 @@ mod tests {
         let recent = Recent::default();
         let place = |account| (AccountId(account), MailboxId(1));
         let max = PLACES_MAX as u64;
-        for account in 0..=max {
+        for account in 0..max {
             recent.arrived(place(account), 1, 1);
         }
-        assert_eq!(recent.first(place(max - 1)), Some(1));
-        assert_eq!(recent.first(place(max)), None);
         recent.arrived(place(0), 2, 2);
-        assert_eq!(recent.take(place(0), 3), Some(1));
+        assert_eq!(recent.first(place(max - 1)), Some(1));
         recent.arrived(place(max), 1, 1);
         assert_eq!(recent.first(place(max)), Some(1));
+        assert_eq!(recent.take(place(0), 3), None);
+    }
+
+    #[test]
+    fn what_was_wiped_is_not_recent_when_it_comes_back() {
+        let recent = Recent::default();
+        let place = |account| (AccountId(account), MailboxId(1));
+        recent.arrived(place(1), 3, 3);
+        recent.arrived(place(2), 3, 3);
+        recent.forget(AccountId(1));
+        recent.arrived(place(1), 9, 9);
+        assert_eq!(recent.take(place(1), 10), Some(9));
+        assert_eq!(recent.take(place(2), 10), Some(3));
     }
 }
