@@ -173,7 +173,6 @@ impl Backend {
         let registration = self.sessions.register(grant.account);
         let start = match grant.service {
             Service::Pop3 => {
-                // Last: a login that is sent on to the account's new home must not count here.
                 if let Some(delay_s) = self.config.limits.pop3_policy().login_delay_s {
                     let delay = Duration::from_secs(delay_s);
                     let entered = self
@@ -182,7 +181,12 @@ impl Backend {
                     entered.map_err(|wait_s| SessionRefusal::LoginDelay { wait_s })?;
                 }
                 let pop3 = self.pop3(grant.account, grant.epoch);
-                Start::Pop3(pop3.snapshot(grant.quota).await?)
+                let opened = pop3.snapshot(grant.quota).await;
+                if opened.is_err() {
+                    // A login that is refused in a move, or sent on to the account's new home, does not count.
+                    self.login_delays.leave(grant.account);
+                }
+                Start::Pop3(opened?)
             }
             Service::Imap => {
                 let tag = open.tag.clone().ok_or(SessionRefusal::Service)?;
