@@ -138,7 +138,8 @@ impl Message {
     }
 
     fn scan(&mut self, reader: &MailboxReader) -> Result<(), Unreadable> {
-        self.open(reader)?;
+        // Checked to the end: a card of damaged octets would be kept longer than the damage (P9).
+        self.open_anew(reader)?;
         let mut scanner = Scanner::new();
         match &mut self.blob {
             Blob::Memory(octets) => scanner.push(octets),
@@ -181,6 +182,16 @@ impl Message {
         Ok(())
     }
 
+    /// As [`open`](Self::open), to read from the front, so that the octets are checked, again if they were before.
+    fn open_anew(&mut self, reader: &MailboxReader) -> Result<(), Unreadable> {
+        if let Blob::Open(blob) = &self.blob
+            && blob.has_begun()
+        {
+            self.blob = Blob::Closed;
+        }
+        self.open(reader)
+    }
+
     /// Appends octets of the message; the range must be in it.
     pub(super) fn read(
         &mut self,
@@ -204,14 +215,9 @@ impl Message {
             out.extend_from_slice(&header[to_index(from)..to_index(to)]);
             return Ok(());
         }
-        self.open(reader)?;
-        if let Blob::Open(blob) = &self.blob
-            && from == 0
-            && blob.has_begun()
-        {
-            // From the front again, so that the octets are checked again.
-            let blob = reader.open(&self.content)?.ok_or(Unreadable::Gone)?;
-            self.blob = Blob::Open(Box::new(blob));
+        match from {
+            0 => self.open_anew(reader)?,
+            _ => self.open(reader)?,
         }
         match &mut self.blob {
             Blob::Memory(octets) => {
