@@ -140,12 +140,17 @@ impl Account {
         Ok(row)
     }
 
-    /// Refuses what would be more than the account may hold, with all that is in flight.
+    /// Refuses what would be more than the account may hold, with all that is in flight. Deliveries may have passed a
+    /// limit already: only what grows is held against its limit.
     pub(super) fn check_quota(&self, messages: u64, octets: u64) -> Result<(), Refusal> {
         let row = self.row.as_ref().ok_or(Refusal::NoAccount)?;
+        let after = |before: u64, more: u64| match more {
+            0 => 0,
+            more => before.saturating_add(more),
+        };
         let (messages, octets) = (
-            row.message_count.saturating_add(messages),
-            row.size_octets.saturating_add(octets),
+            after(row.message_count, messages),
+            after(row.size_octets, octets),
         );
         if row.quota.allows(messages, octets) {
             return Ok(());

@@ -65,9 +65,7 @@ impl Sequencer {
             count -= 1;
             octets = u64::saturating_sub(octets, gone_octets);
         }
-        if (count, octets) != (0, 0) {
-            self.account(batch, account)?.check_quota(count, octets)?;
-        }
+        self.account(batch, account)?.check_quota(count, octets)?;
         // Nothing refuses from here on. Bodies first, each in a record of its own; one last record makes messages of
         // all of them, or of none.
         let mut bodies = Vec::with_capacity(messages.len());

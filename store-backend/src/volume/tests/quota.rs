@@ -103,6 +103,26 @@ async fn a_move_within_the_account_and_a_delivery_are_never_over_quota() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_too_many_messages_may_replace_one_by_a_longer_one() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    volume.limit_account(ANN, E1, messages(1)).await.unwrap();
+    for number in 0..3 {
+        uid(&deliver(&volume, number, BODY, &[ANN]).await[0]);
+    }
+    let longer = AppendMessage {
+        body: AppendBody::Finished(blob(&volume, &[BODY, BODY].concat()).await),
+        flags: FlagSet::default(),
+        internal_date_ms: 1,
+    };
+    // Of messages it brings no more, and octets are not limited.
+    let replaced = volume.replace(ANN, E1, (INBOX, 2), INBOX, longer).await;
+    assert_eq!(replaced.unwrap().uids, [4]);
+    assert_eq!(used(&volume).await.0, 3);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_appends_and_copies_at_once_exactly_those_are_taken_that_fit() {
     let dir = TempDir::new().unwrap();
     let volume = open(&dir);
