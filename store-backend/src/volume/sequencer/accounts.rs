@@ -12,6 +12,7 @@ use super::super::layout::NUMBER_LIMIT;
 use super::super::record::{Record, SetAccount};
 use super::super::rows::{AccountRow, MailboxRow, State};
 use super::super::types::{Flags, Hash, MailboxId, MoveId, Refusal, TransactionId};
+use super::annotations::Annotations;
 use super::{Batch, Decided, Sequencer, Stop, check_epoch};
 use crate::metrics;
 
@@ -23,8 +24,8 @@ pub(super) struct Account {
     pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
     /// Loaded when they are first needed.
     pub(super) subscriptions: Option<BTreeSet<String>>,
-    /// Octets of each annotation's value. Loaded when they are first needed.
-    pub(super) annotations: Option<BTreeMap<(MailboxId, String), usize>>,
+    /// Loaded when they are first needed.
+    pub(super) annotations: Option<Annotations>,
     /// The last record that changed it.
     pub(super) last: Lsn,
     /// The last record that emptied it: until that is applied, a snapshot shows what is no more.
@@ -208,7 +209,7 @@ impl Account {
         self.wiped = lsn;
         self.mailboxes.clear();
         self.subscriptions = Some(BTreeSet::new());
-        self.annotations = Some(BTreeMap::new());
+        self.annotations = Some(Annotations::default());
         self.transactions.clear();
         self.messages.clear();
         self.touched.clear();

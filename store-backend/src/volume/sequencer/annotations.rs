@@ -1,5 +1,8 @@
 //! Annotations of mailboxes and of the account (RFC 5464).
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use directory_api::{AccountId, Epoch};
 
 use super::super::intake::Reply;
@@ -43,40 +46,27 @@ impl Sequencer {
         }
         if entry.annotations.is_none() {
             // As with subscriptions: nothing of it is in flight.
-            let known = self.index.annotations_of(batch.txn, account)?;
+            let mut known = Annotations::default();
+            for ((of, name), octets) in self.index.annotations_of(batch.txn, account)? {
+                known.set(of, &name, Some(octets));
+            }
             self.account(batch, account)?.annotations = Some(known);
         }
         let entry = self.account(batch, account)?;
-        let mut known = entry.annotations.clone().unwrap_or_default();
-        let mut record_bytes = 0;
-        changes.retain(|(name, value)| {
-            let key = (mailbox, name.clone());
-            match value {
-                Some(value) => {
-                    record_bytes += 9 + name.len() + value.len();
-                    known.insert(key, value.len());
-                    true
-                }
-                None => {
-                    record_bytes += 9 + name.len();
-                    known.remove(&key).is_some()
-                }
-            }
-        });
-        let of_mailbox = known.range((mailbox, String::new())..);
-        let count = of_mailbox.take_while(|((of, _), _)| *of == mailbox).count();
-        let bytes: usize = known
+        let known = entry.annotations.get_or_insert_default();
+        changes.retain(|(name, value)| value.is_some() || known.has(mailbox, name));
+        let octets = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let record_bytes: usize = changes
             .iter()
-            .map(|((_, name), octets)| ROW_BYTES + name.len() + octets)
+            .map(|(name, value)| 9 + name.len() + octets(value))
             .sum();
-        let grows = changes.iter().any(|(_, value)| value.is_some());
-        if grows && (count > ANNOTATIONS_MAX || bytes > ACCOUNT_MAX_BYTES)
-            || record_bytes > record_max_bytes
-        {
+        if known.is_too_much(mailbox, &changes) || record_bytes > record_max_bytes {
             return Err(Refusal::Full.into());
         }
         if !changes.is_empty() {
-            entry.annotations = Some(known);
+            for (name, value) in &changes {
+                known.set(mailbox, name, value.as_ref().map(Bytes::len));
+            }
             entry.last = lsn;
             batch.records.push(Record::Annotate(Annotate {
                 account,
@@ -86,6 +76,69 @@ impl Sequencer {
         }
         Ok(Decided::AfterApply(Reply::Done))
     }
+}
+
+/// What an account has of annotations, without their values.
+#[derive(Debug, Default)]
+pub(super) struct Annotations {
+    /// Octets of each entry's value.
+    entries: BTreeMap<(MailboxId, String), usize>,
+    /// What all of them cost. Kept, for a change must not cost what there is: there may be tens of thousands.
+    cost_bytes: usize,
+}
+
+impl Annotations {
+    fn has(&self, mailbox: MailboxId, name: &str) -> bool {
+        self.entries.contains_key(&(mailbox, name.to_owned()))
+    }
+
+    /// Takes in the octets of an entry's new value, or that it goes.
+    pub(super) fn set(&mut self, mailbox: MailboxId, name: &str, octets: Option<usize>) {
+        let key = (mailbox, name.to_owned());
+        let before = match octets {
+            Some(octets) => self.entries.insert(key, octets),
+            None => self.entries.remove(&key),
+        };
+        self.cost_bytes += octets.map_or(0, |octets| cost(name, octets));
+        self.cost_bytes -= before.map_or(0, |octets| cost(name, octets));
+    }
+
+    /// The mailbox is gone.
+    pub(super) fn remove_all(&mut self, mailbox: MailboxId) {
+        let of_mailbox = self.entries.range((mailbox, String::new())..);
+        let names: Vec<String> = of_mailbox
+            .take_while(|((of, _), _)| *of == mailbox)
+            .map(|((_, name), _)| name.clone())
+            .collect();
+        for name in names {
+            self.set(mailbox, &name, None);
+        }
+    }
+
+    /// Whether it would be more than an account or one of its mailboxes may have. Of no entry two changes.
+    fn is_too_much(&self, mailbox: MailboxId, changes: &[AnnotationChange]) -> bool {
+        if changes.iter().all(|(_, value)| value.is_none()) {
+            return false;
+        }
+        let of_mailbox = self.entries.range((mailbox, String::new())..);
+        let mut count = of_mailbox.take_while(|((of, _), _)| *of == mailbox).count();
+        let mut cost_bytes = self.cost_bytes;
+        for (name, value) in changes {
+            if let Some(octets) = self.entries.get(&(mailbox, name.clone())) {
+                count -= 1;
+                cost_bytes -= cost(name, *octets);
+            }
+            if let Some(value) = value {
+                count += 1;
+                cost_bytes += cost(name, value.len());
+            }
+        }
+        count > ANNOTATIONS_MAX || cost_bytes > ACCOUNT_MAX_BYTES
+    }
+}
+
+fn cost(name: &str, octets: usize) -> usize {
+    ROW_BYTES + name.len() + octets
 }
 
 /// The one form in which an entry's name is kept: lower case, for RFC 5464 §3.2 has names in any case; below `/private`

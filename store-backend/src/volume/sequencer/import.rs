@@ -252,7 +252,7 @@ fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
             value,
         } => {
             if let Some(annotations) = &mut entry.annotations {
-                annotations.insert((*mailbox, name.clone()), value.len());
+                annotations.set(*mailbox, name, Some(value.len()));
             }
         }
         Content::Message(_) | Content::Transaction { .. } | Content::Expunged { .. } => {}

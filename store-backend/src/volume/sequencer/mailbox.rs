@@ -1,5 +1,7 @@
 //! Verbs on mailboxes and their names: create, delete, rename, subscribe, special use.
 
+use std::collections::HashSet;
+
 use directory_api::{AccountId, Epoch};
 
 use super::super::acl::Acl;
@@ -109,7 +111,7 @@ impl Sequencer {
         }
         let gone = entry.mailboxes.remove(&mailbox);
         if let Some(annotations) = &mut entry.annotations {
-            annotations.retain(|(of, _), _| *of != mailbox);
+            annotations.remove_all(mailbox);
         }
         if let (Some(row), Some(gone)) = (&mut entry.row, gone) {
             row.message_count = row.message_count.saturating_sub(gone.message_count);
@@ -167,11 +169,11 @@ impl Sequencer {
         if record_bytes > record_max_bytes {
             return Err(Refusal::Full.into());
         }
-        let stays = |row: &MailboxRow| row.name != from && below(&row.name, &from).is_none();
-        if renamed.iter().any(|(_, name)| {
-            let known = entry.mailboxes.values().filter(|row| stays(row));
-            known.into_iter().any(|row| row.name == *name)
-        }) {
+        // A set, for both may be thousands.
+        let stays = |row: &&MailboxRow| row.name != from && below(&row.name, &from).is_none();
+        let staying = entry.mailboxes.values().filter(stays);
+        let staying: HashSet<&str> = staying.map(|row| row.name.as_str()).collect();
+        if renamed.iter().any(|(_, name)| staying.contains(&name[..])) {
             return Err(Refusal::MailboxExists.into());
         }
         let parents = missing_parents(entry, &to);
