@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::super::acl::{AclEntry, Rights};
+use super::super::rows::quota_of;
 use super::*;
 
 fn samples() -> Vec<Record> {
