@@ -166,6 +166,12 @@ impl Committer {
         self.shared.position.store(last.0, Ordering::Release);
         for record in &records {
             self.shared.recent.note(record);
+            // Whoever logs in or looks after our 250 finds the message.
+            if let Record::Deliver(deliver) = record {
+                for to in &deliver.recipients {
+                    self.shared.settled.answered(to.account, last);
+                }
+            }
         }
         let mut waiters = Vec::new();
         for (waiter, decided) in decided {

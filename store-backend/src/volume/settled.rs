@@ -1,6 +1,6 @@
-//! A session's own changes are answered when the journal has them, and it sees them in whatever it reads next.
+//! Changes are answered when the journal has them, and are seen in whatever is read of the account next.
 //!
-//! The answer to STORE, EXPUNGE, APPEND or COPY needs nothing of the index: the sequencer knows it all. So it does not
+//! The answer to STORE, EXPUNGE, APPEND, COPY or a delivery needs nothing of the index: the sequencer knows it all. So it does not
 //! wait for the index to be written; instead whoever *reads* the account waits until the index has what was answered
 //! for it. A client that sends one command after the other mostly finds that this has happened meanwhile, and the
 //! index is written in fewer and larger transactions. Nothing is weaker by it: what is answered is durable (P1), and
