@@ -1,5 +1,7 @@
 //! Brings the index up to the journal: a pure function of the index and one record. It cannot refuse.
 
+mod mailboxes;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -13,13 +15,12 @@ use super::error::IndexError;
 use super::index::{Index, Meta};
 use super::item::{Content, MessageItem};
 use super::record::{
-    Append, BlobRef, Body, CopyMessages, CreateMailboxes, DeleteMailbox, Deliver, DropBlobs,
-    Expunge, Import, PutBlob, Record, RenameMailboxes, SetAccount, StoreFlags,
+    Append, BlobRef, Body, CopyMessages, Deliver, DropBlobs, Expunge, Import, PutBlob, Record,
+    SetAccount, StoreFlags,
 };
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_key, decode_ranges,
-    encode_annotation, encode_ranges, encode_share, encode_subscription, expunged_key, expunged_of,
-    mailbox_key, mailbox_of, message_key, message_of, ranges_of, share_key, subscription_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
+    expunged_key, expunged_of, mailbox_key, mailbox_of, message_key, message_of, ranges_of,
     transaction_key, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
@@ -351,100 +352,6 @@ impl Apply<'_, '_> {
                 .collect();
             // No body goes by it: each has got the link that it loses here.
             self.remove_messages(id, source, record.source_modseq, &gone, 0)?;
-        }
-        Ok(())
-    }
-
-    fn mailbox(&mut self, record: &CreateMailboxes) -> Result<(), IndexError> {
-        let mut account = self.account_row(record.account)?;
-        for new in &record.created {
-            account.mailbox_next = new.mailbox.0 + 1;
-            account.uidvalidity_last = new.uidvalidity;
-            let row = MailboxRow {
-                special_use: new.special_use,
-                ..MailboxRow::new(
-                    record.account,
-                    new.mailbox,
-                    new.name.clone(),
-                    new.uidvalidity,
-                )
-            };
-            self.index
-                .put_mailbox(self.txn, record.account, new.mailbox, &row)?;
-        }
-        self.index.put_account(self.txn, record.account, &account)
-    }
-
-    fn delete(&mut self, record: &DeleteMailbox) -> Result<(), IndexError> {
-        let prefix = mailbox_key(record.account, record.mailbox);
-        let mailbox = self.mailbox_row(record.account, record.mailbox)?;
-        let mut account = self.account_row(record.account)?;
-        account.message_count = account.message_count.saturating_sub(mailbox.message_count);
-        account.size_octets = account.size_octets.saturating_sub(mailbox.size_octets);
-        self.remove_below(&prefix, record.keep_until_ms)?;
-        self.index.put_account(self.txn, record.account, &account)
-    }
-
-    fn rename(&mut self, record: &RenameMailboxes) -> Result<(), IndexError> {
-        for (mailbox, name) in &record.renamed {
-            let mut row = self.mailbox_row(record.account, *mailbox)?;
-            row.name.clone_from(name);
-            self.index
-                .put_mailbox(self.txn, record.account, *mailbox, &row)?;
-        }
-        Ok(())
-    }
-
-    fn subscribe(
-        &mut self,
-        account: AccountId,
-        name: &str,
-        subscribed: bool,
-    ) -> Result<(), IndexError> {
-        let key = subscription_key(account, name);
-        if subscribed {
-            self.index
-                .subscriptions
-                .put(self.txn, &key, &encode_subscription(name))?;
-        } else {
-            self.index.subscriptions.delete(self.txn, &key)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the table of who may use what in step with a list of rights.
-    fn share(
-        &mut self,
-        owner: AccountId,
-        mailbox: MailboxId,
-        before: &Acl,
-        after: &Acl,
-    ) -> Result<(), IndexError> {
-        let table = self.index.shares;
-        for entry in &before.entries {
-            table.delete(self.txn, &share_key(entry.account, owner, mailbox))?;
-        }
-        for entry in &after.entries {
-            let key = share_key(entry.account, owner, mailbox);
-            table.put(self.txn, &key, &encode_share(&after.owner))?;
-        }
-        Ok(())
-    }
-
-    fn annotate(
-        &mut self,
-        account: AccountId,
-        mailbox: MailboxId,
-        entry: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), IndexError> {
-        let key = annotation_key(account, mailbox, entry);
-        let table = self.index.annotations;
-        match value {
-            Some(value) => table.put(self.txn, &key, &encode_annotation(value))?,
-            None => {
-                table.delete(self.txn, &key)?;
-            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Random commands, several at a time so that they meet in flight, against a plain model of an account.
 
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,6 +11,7 @@ use bytes::Bytes;
 
 use super::moves::{MOVE, copy, items_of, name};
 use super::*;
+use random::Random;
 
 const BODIES: u64 = 9;
 const KEYWORDS: [&str; 5] = ["$Forwarded", "$Junk", "a", "b", "Todo"];
@@ -26,40 +29,6 @@ const NAMES: [&str; 8] = [
 const ENTRIES: [&str; 3] = ["/private/comment", "/shared/comment", "/shared/vendor/x"];
 
 const GRANTEES: [AccountId; 2] = [BOB, AccountId(8)];
-
-struct Random(u64);
-
-impl Random {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[usize::try_from(self.below(of.len() as u64)).unwrap()]
-    }
-
-    fn keywords(&mut self) -> Vec<String> {
-        let set = self.below(32) & self.below(32);
-        let chosen = (0..5).filter(|bit| set & (1 << bit) != 0);
-        chosen.map(|bit| KEYWORDS[bit].to_owned()).collect()
-    }
-
-    fn flags(&mut self) -> FlagSet {
-        FlagSet {
-            system: Flags(u32::try_from(self.below(32) & self.below(32)).unwrap()),
-            keywords: self.keywords(),
-        }
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Message {
