@@ -11,7 +11,7 @@ import time
 from datetime import datetime, timezone
 
 import imapclient
-from imapclient import IMAPClient, SocketTimeout, DELETED, FLAGGED, SEEN
+from imapclient import IMAPClient, SocketTimeout, DELETED, FLAGGED, RECENT, SEEN
 from imapclient.exceptions import IMAPClientError, LoginError
 
 HOST = "localhost"
@@ -26,6 +26,11 @@ def connect():
     client = IMAPClient(HOST, PORT, ssl_context=TRUST, timeout=TIMEOUT)
     client.login(USER, PASSWORD)
     return client
+
+
+def lasting(told):
+    """Flags by UID, less the one that belongs to whoever selected first."""
+    return {uid: tuple(flag for flag in flags if flag != RECENT) for uid, flags in told.items()}
 
 
 def equal(found, wanted, what=""):
@@ -112,7 +117,7 @@ def corpus(client):
         equal(one[b"RFC822.SIZE"], len(message), f"UID {uid}")
         equal(one[b"INTERNALDATE"], date, f"UID {uid}")
         flags = (SEEN, b"$Label1") if uid <= len(CORPUS) else (FLAGGED,)
-        equal(set(one[b"FLAGS"]), set(flags), f"UID {uid}")
+        equal(set(one[b"FLAGS"]) - {RECENT}, set(flags), f"UID {uid}")
         assert one[b"ENVELOPE"] is not None and one[b"BODYSTRUCTURE"] is not None
         head = client.fetch(uid, ["BODY.PEEK[HEADER]", "BODY.PEEK[TEXT]"])[uid] if uid % 16 == 0 else None
         if head:
@@ -138,10 +143,10 @@ def verbs(client):
     for message in MESSAGES:
         client.append("verbs", message)
     client.select_folder("verbs")
-    equal(client.add_flags([1, 2], [SEEN, "Keyword"]), {1: (SEEN, b"Keyword"), 2: (SEEN, b"Keyword")})
-    equal(client.remove_flags(2, [SEEN]), {2: (b"Keyword",)})
+    equal(lasting(client.add_flags([1, 2], [SEEN, "Keyword"])), {1: (SEEN, b"Keyword"), 2: (SEEN, b"Keyword")})
+    equal(lasting(client.remove_flags(2, [SEEN])), {2: (b"Keyword",)})
     equal(client.set_flags(3, [FLAGGED], silent=True), None)
-    equal(client.get_flags([1, 2, 3]), {1: (SEEN, b"Keyword"), 2: (b"Keyword",), 3: (FLAGGED,)})
+    equal(lasting(client.get_flags([1, 2, 3])), {1: (SEEN, b"Keyword"), 2: (b"Keyword",), 3: (FLAGGED,)})
 
     equal(client.search(["KEYWORD", "Keyword", "NOT", "SEEN"]), [2])
     equal(client.search(["SUBJECT", "grün"], "UTF-8"), [3])

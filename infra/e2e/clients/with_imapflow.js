@@ -26,6 +26,11 @@ async function connect(options) {
     return client;
 }
 
+// Flags in order, less the one that belongs to whoever selected first.
+function lasting(flags) {
+    return [...flags].filter(flag => flag !== '\\Recent').sort();
+}
+
 async function all(messages) {
     const found = [];
     for await (const message of messages) {
@@ -87,7 +92,7 @@ async function corpus(client) {
         const what = `UID ${one.uid}`;
         assert.ok(one.source.equals(messages[one.uid - 1]), what);
         assert.equal(one.size, one.source.length, what);
-        assert.deepEqual([...one.flags].sort(), ['$Label1', '\\Seen'], what);
+        assert.deepEqual(lasting(one.flags), ['$Label1', '\\Seen'], what);
         assert.deepEqual(one.internalDate, date, what);
         assert.ok(one.envelope && one.bodyStructure, what);
         const leaves = walk(one.bodyStructure).slice(0, 20);
@@ -138,7 +143,7 @@ async function verbs(client) {
     assert.ok(await client.messageFlagsAdd('1:2', ['\\Seen', 'Keyword']));
     assert.ok(await client.messageFlagsRemove('1', ['\\Seen']));
     assert.ok(await client.messageFlagsSet({ uid: '3' }, ['\\Flagged']));
-    const flags = (await all(client.fetch('1:*', { flags: true }))).map(one => [...one.flags].sort());
+    const flags = (await all(client.fetch('1:*', { flags: true }))).map(one => lasting(one.flags));
     assert.deepEqual(flags, [['Keyword'], ['Keyword', '\\Seen'], ['\\Flagged']]);
     const copied = await client.messageCopy('1,3', 'INBOX');
     assert.deepEqual([...copied.uidMap.keys()], [1, 3]);
@@ -194,7 +199,7 @@ async function resync() {
     const opened = await client.mailboxOpen(name, { uidValidity, changedSince: highestModseq });
     assert.ok(opened.qresync && opened.highestModseq > highestModseq);
     assert.deepEqual(expunge.told.map(one => [one.uid, one.vanished, one.earlier]), [2, 3, 4, 9].map(uid => [uid, true, true]));
-    assert.deepEqual(flags.told.map(one => [one.uid, [...one.flags]]), [[6, ['\\Flagged']], [11, []]]);
+    assert.deepEqual(flags.told.map(one => [one.uid, lasting(one.flags)]), [[6, ['\\Flagged']], [11, []]]);
     const changed = await all(client.fetch('1:*', { uid: true, flags: true }, { changedSince: highestModseq }));
     assert.deepEqual(changed.map(one => one.uid), [6, 11]);
     assert.ok(changed.every(one => one.modseq > highestModseq));
