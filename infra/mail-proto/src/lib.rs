@@ -27,6 +27,7 @@ pub mod mime;
 mod output;
 pub mod password;
 pub mod pop3;
+mod quirks;
 pub mod sasl;
 pub mod smtp;
 pub mod stuffing;

@@ -40,8 +40,6 @@ fn ours(octets: &[u8]) -> Option<Command> {
 
 /// Where we are stricter on purpose.
 const STRICTER: &[&str] = &[
-    // STORE of a flag that RFC 9051 §2.3.2 does not define: they leave it to the server.
-    "a known system flag",
     // Algorithms that we do not have.
     "a threading algorithm",
     "ORDEREDSUBJECT or REFERENCES",

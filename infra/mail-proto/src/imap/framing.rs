@@ -29,7 +29,7 @@
 //!
 //! Only CRLF ends a line. A bare LF could smuggle a command through a web mail
 //! that puts a folder's name between quotes, and no client sends one.
-//! Empty lines between commands are passed over (see [`super::parse`], quirks).
+//! Empty lines between commands and before DONE are passed over (see [`crate::quirks`]).
 
 mod announcement;
 mod frame;
@@ -309,6 +309,9 @@ impl Framer {
 
     fn on_line<'i>(&mut self) -> Option<Step<'i>> {
         if matches!(self.state, State::AwaitLine) {
+            if self.frame.is_empty() {
+                return None;
+            }
             // Whoever sends a command instead of DONE may send its literal.
             let announced = Announcement::at_end_of(self.frame.last_line());
             let line = self.end_command();

@@ -84,6 +84,9 @@ impl Login {
         {
             return self.on_progress(tag, exchange.respond(line));
         }
+        if self.command.is_empty() && line.trim_ascii().is_empty() {
+            return;
+        }
         self.command.push_line(line);
         match Announcement::at_end_of(line) {
             None => {

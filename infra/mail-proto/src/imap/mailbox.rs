@@ -56,7 +56,7 @@ impl MailboxName {
     /// Reads a name as sent.
     ///
     /// 8-bit UTF-8 passes in either form, since clients send it without asking
-    /// (see the table of quirks in [`super::parse`]).
+    /// (see [`crate::quirks`]).
     ///
     /// # Errors
     /// [`NameError`].

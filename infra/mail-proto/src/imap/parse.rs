@@ -5,39 +5,8 @@
 //! eight octets for each range of a set, and as many keys and items as the limits
 //! below allow. Lists within lists are counted, not recursed into.
 //!
-//! Quirks of real clients that are accepted; everything else is strict. A client
-//! is named where its own logs show the form; the other forms are common to
-//! scripts, and rows get a name when one is seen.
-//!
-//! | quirk | client | how it is read |
-//! |---|---|---|
-//! | more than one space between words | scripts | as one |
-//! | spaces inside parentheses: `FETCH 1 (FLAGS UID )`, `( \Seen)` | | dropped |
-//! | spaces at the end of the line | | dropped |
-//! | no space before `(`: `FETCH 1(FLAGS)`, `STATUS INBOX(MESSAGES)` | | as one space |
-//! | 8-bit octets in quoted strings | imaplib of Python 3.11, imap_tools | kept |
-//! | 8-bit octets in unquoted names and strings | scripts | kept |
-//! | `\` before another octet than `"` and `\` in a quoted string: `"DOMAIN\user"` | | both are kept |
-//! | lower-case verbs, items, keys, months | Thunderbird (`append`), c-client 2007f of PHP (`Create`, `+Flags (\DELETED)`), Mail::IMAPClient 3.43 (`unseen`) | as upper case |
-//! | `inbox` in any case | all | `INBOX` |
-//! | names in UTF-8 where modified UTF-7 is due | scripts | kept |
-//! | `]` in unquoted names: `[Gmail]/Sent` | scripts | kept |
-//! | empty lines between commands | | passed over by the framer |
-//! | a macro in parentheses: `(ALL)` | | as the macro |
-//! | an item, flag or STATUS item twice | | once |
-//! | `\Recent` among flags to set | tools that copy FLAGS | dropped |
-//! | a date-time with one digit for the day and no space | | kept |
-//! | sets with a comma at the end: `1,2,` | | dropped |
-//! | CHARSET in quotes, which RFC 3501 allows | aerc | kept |
-//! | `DONE` in lower case or with spaces behind | | as `DONE` |
-//! | `ID ()` and `ID` alone | | as `ID NIL` |
-//! | GETMETADATA's options behind the mailbox | after RFC 5464's examples | as before it |
-//!
-//! Watched octet by octet and in need of none of these: mbsync 1.4.4, fetchmail 6.4.37, curl 7.88.1, Net::IMAP 0.2.4,
-//! OfflineIMAP 8.0.0, getmail 6.18.11, imapfilter 2.8.1; by their own logs mutt 2.2.12 and NeoMutt 20220429.
-//!
-//! Not mended: behind ENABLE UTF8=ACCEPT, imaplib of Python 3.11 appends a plain literal whose octets begin with
-//! `UTF8 (` and end in `)`. A message is kept as it comes.
+//! What is forgiven beyond the grammar stands in [`crate::quirks`]; everything
+//! else is strict.
 
 mod access;
 mod cursor;

@@ -146,16 +146,17 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// One space and an atom behind it.
+    /// Spaces and an atom behind them.
     pub(super) fn atom(&mut self) -> Option<&'a str> {
-        self.space()?;
-        self.bare()
+        self.spaces()?;
+        self.bare(is_astring_char)
             .and_then(|octets| std::str::from_utf8(octets).ok())
     }
 
-    /// One space and an atom, quoted string or literal behind it.
+    /// Spaces and a word, quoted string or literal behind them: a user name or a
+    /// password. What an atom cannot hold passes too; see [`crate::quirks`].
     pub(super) fn astring(&mut self) -> Option<Cow<'a, [u8]>> {
-        self.space()?;
+        self.spaces()?;
         match self.text.octets.get(self.at)? {
             b'"' => self.quoted().map(Cow::Owned),
             b'{' => {
@@ -167,33 +168,37 @@ impl<'a> Words<'a> {
                 self.at = literal.content.end;
                 Some(Cow::Borrowed(&self.text.octets[literal.content.clone()]))
             }
-            _ => self.bare().map(Cow::Borrowed),
+            _ => {
+                let is_part = |octet: u8| !matches!(octet, 0..=b' ' | b'{' | 0x7f);
+                self.bare(is_part).map(Cow::Borrowed)
+            }
         }
     }
 
-    /// One space and everything behind it.
+    /// Spaces and everything behind them, if there is something.
     pub(super) fn rest(&mut self) -> Option<&'a [u8]> {
-        self.space()?;
-        let rest = &self.text.octets[self.at..];
+        self.spaces()?;
+        let rest = self.text.octets[self.at..].trim_ascii_end();
         self.at = self.text.octets.len();
-        Some(rest)
+        (!rest.is_empty()).then_some(rest)
     }
 
-    /// Whether nothing is left.
+    /// Whether nothing is left but spaces.
     pub(super) fn is_at_end(&self) -> bool {
-        self.at == self.text.octets.len()
-    }
-
-    fn space(&mut self) -> Option<()> {
-        (self.text.octets.get(self.at) == Some(&b' ')).then(|| self.at += 1)
-    }
-
-    fn bare(&mut self) -> Option<&'a [u8]> {
         let rest = &self.text.octets[self.at..];
-        let length = rest
-            .iter()
-            .take_while(|octet| is_astring_char(**octet))
-            .count();
+        rest.iter().all(|octet| *octet == b' ')
+    }
+
+    fn spaces(&mut self) -> Option<()> {
+        let rest = &self.text.octets[self.at..];
+        let count = rest.iter().take_while(|octet| **octet == b' ').count();
+        self.at += count;
+        (count > 0).then_some(())
+    }
+
+    fn bare(&mut self, is_part: impl Fn(u8) -> bool) -> Option<&'a [u8]> {
+        let rest = &self.text.octets[self.at..];
+        let length = rest.iter().take_while(|octet| is_part(**octet)).count();
         self.at += length;
         (length > 0).then_some(&rest[..length])
     }
@@ -202,19 +207,17 @@ impl<'a> Words<'a> {
     fn quoted(&mut self) -> Option<Vec<u8>> {
         let rest = &self.text.octets[self.at + 1..];
         let mut content = Vec::new();
-        let mut octets = rest.iter().enumerate();
+        let mut octets = rest.iter().enumerate().peekable();
         while let Some((index, octet)) = octets.next() {
             match octet {
                 b'"' => {
                     self.at += index + 2;
                     return Some(content);
                 }
-                b'\\' => content.push(
-                    *octets
-                        .next()
-                        .map(|(_, octet)| octet)
-                        .filter(|o| matches!(o, b'"' | b'\\'))?,
-                ),
+                b'\\' => {
+                    let quoted = octets.next_if(|(_, octet)| matches!(octet, b'"' | b'\\'));
+                    content.push(*quoted.map_or(octet, |(_, octet)| octet));
+                }
                 octet => content.push(*octet),
             }
         }
@@ -272,14 +275,7 @@ mod tests {
 
     #[test]
     fn broken_words_are_none() {
-        for line in [
-            &b"a \"x"[..],
-            b"a \"x\\y\"",
-            b"a {3}",
-            b"a (",
-            b"a  x",
-            b"a",
-        ] {
+        for line in [&b"a \"x"[..], b"a \"x\\\"", b"a {3}", b"a \t", b"a ", b"a"] {
             let mut text = CommandText::default();
             text.push_line(line);
             assert_eq!(text.split_tag().1.astring(), None, "{line:?}");

@@ -73,8 +73,12 @@ impl Login {
             .iter()
             .position(|octet| *octet == b' ')
             .unwrap_or(line.len());
-        let (word, arguments) = (&line[..word_end], line.get(word_end + 1..));
+        let word = &line[..word_end];
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        // Only a password is anything with nothing but spaces in it.
+        let arguments = line
+            .get(word_end + 1..)
+            .filter(|arguments| is("PASS") || arguments.iter().any(|octet| *octet != b' '));
         match (arguments, user) {
             (Some(user), _) if is("USER") => self.on_user(user),
             // The password is everything behind the first space, spaces
@@ -85,6 +89,12 @@ impl Login {
             },
             (_, None) if is("PASS") => self.error("-ERR USER first"),
             (Some(arguments), _) if is("AUTH") => self.on_auth(arguments),
+            (None, _) if is("AUTH") => {
+                self.out.line("+OK");
+                let mechanisms = MECHANISMS.iter().filter(|_| self.config.allows_login());
+                mechanisms.for_each(|mechanism| self.out.line(mechanism));
+                self.out.line(".");
+            }
             (None, _) if is("CAPA") => {
                 let policy = self.config.pop3_policy;
                 write_capabilities(&mut self.out, Some(&self.config), policy);
@@ -297,7 +307,7 @@ pub(super) fn write_capabilities(
     if let Some(config) = before_login {
         if config.allows_login() {
             out.line("USER");
-            out.line("SASL PLAIN LOGIN");
+            out.line(&format!("SASL {}", MECHANISMS.join(" ")));
         }
         if config.tls == Tls::Offered {
             out.line("STLS");
@@ -323,5 +333,7 @@ fn refusal_line(why: Refusal) -> Cow<'static, str> {
     .into()
 }
 
+/// Those that [`Exchange::start`] knows, as CAPA and AUTH tell them.
+const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 const KNOWN: [&str; 7] = ["USER", "PASS", "AUTH", "CAPA", "STLS", "UTF8", "QUIT"];
 const MALFORMED: &str = "-ERR malformed user name or password";

@@ -87,7 +87,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// One space or more. RFC: exactly one; see the table of quirks.
+    /// One space or more. RFC: exactly one; see [`crate::quirks`].
     pub(super) fn spaces(&mut self) -> Parsed<()> {
         match self.take(b' ') {
             true => {
@@ -243,6 +243,11 @@ impl<'a> Cursor<'a> {
         self.run(|octet| octet.is_ascii_digit())
     }
 
+    /// Passes over whatever a time of day and a zone are made of.
+    pub(super) fn pass_clock(&mut self) {
+        self.run(|octet| octet.is_ascii_digit() || b" :+-".contains(&octet));
+    }
+
     pub(super) fn letters(&mut self) -> &'a [u8] {
         self.run(|octet| octet.is_ascii_alphabetic())
     }
@@ -299,7 +304,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Atom, quoted or literal. 8-bit octets pass; see the table of quirks.
+    /// Atom, quoted or literal. 8-bit octets pass; see [`crate::quirks`].
     pub(super) fn astring(&mut self, expected: &'static str) -> Parsed<Cow<'a, [u8]>> {
         self.string_or(expected, |octet| is_astring_char(octet) || octet >= 0x80)
     }

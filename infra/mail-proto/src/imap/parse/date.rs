@@ -10,8 +10,14 @@ const DATE_TIME: &str = "a date such as \"01-Jan-2026 00:00:00 +0000\"";
 /// A day, bare or quoted.
 pub(super) fn date(cursor: &mut Cursor<'_>) -> Result<Date, ParseError> {
     let is_quoted = cursor.take(b'"');
+    if is_quoted {
+        cursor.optional_spaces();
+    }
     let date = day_month_year(cursor, DATE)?;
     if is_quoted {
+        if cursor.peek() == Some(b' ') {
+            cursor.pass_clock();
+        }
         cursor.require(b'"', "a closing quote")?;
     }
     Ok(date)

@@ -30,14 +30,19 @@ pub(super) fn fetch(by: Addressing, cursor: &mut Cursor<'_>) -> Result<Fetch, Pa
     Ok(fetch)
 }
 
-/// One item or macro, or a list of items.
-pub(super) fn items(cursor: &mut Cursor<'_>) -> Result<Vec<FetchItem>, ParseError> {
+/// A list of items, or one item or macro; more of them without parentheses too, see [`crate::quirks`].
+fn items(cursor: &mut Cursor<'_>) -> Result<Vec<FetchItem>, ParseError> {
     if cursor.peek() == Some(b'(') {
-        list(cursor)
-    } else {
-        let mut items = Vec::new();
+        return list(cursor);
+    }
+    let mut items = Vec::new();
+    loop {
         item_or_macro(&mut items, cursor)?;
-        Ok(items)
+        let end = cursor.at();
+        if !cursor.has_more() || cursor.peek() == Some(b'(') {
+            cursor.back_to(end);
+            return Ok(items);
+        }
     }
 }
 

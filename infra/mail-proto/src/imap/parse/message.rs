@@ -56,13 +56,10 @@ fn close(cursor: &mut Cursor<'_>, previous: &MessageOptions) -> Result<(), Parse
 fn options(cursor: &mut Cursor<'_>) -> Result<MessageOptions, ParseError> {
     let mut options = MessageOptions::default();
     cursor.spaces_or_open()?;
-    if cursor.peek() == Some(b'(') {
-        options.flags = store::flag_list(cursor)?;
-        cursor.spaces()?;
-    }
+    options.flags = store::flags_before(cursor)?;
     if cursor.peek() == Some(b'"') {
         options.internal_date = Some(date::date_time(cursor)?);
-        cursor.spaces()?;
+        cursor.optional_spaces();
     }
     if cursor.take_word("UTF8") {
         options.utf8 = true;

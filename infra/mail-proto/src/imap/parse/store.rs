@@ -64,23 +64,34 @@ pub(super) fn copy(cursor: &mut Cursor<'_>) -> Result<(MessageSet, MailboxName),
     Ok((set, cursor.spaced_mailbox()?))
 }
 
-/// A list of flags in parentheses.
-pub(super) fn flag_list(cursor: &mut Cursor<'_>) -> Result<Vec<Flag>, ParseError> {
+/// Flags before a message, if there are any, and the spaces behind them.
+pub(super) fn flags_before(cursor: &mut Cursor<'_>) -> Result<Vec<Flag>, ParseError> {
     let mut flags = Vec::new();
-    cursor.list(|cursor| flag(&mut flags, cursor))?;
+    if cursor.peek() == Some(b'(') {
+        cursor.list(|cursor| flag(&mut flags, cursor))?;
+        cursor.optional_spaces();
+    }
+    while cursor.peek() == Some(b'\\') {
+        flag(&mut flags, cursor)?;
+        cursor.spaces()?;
+    }
     Ok(flags)
 }
 
 /// One flag; one that is there already is passed over.
 fn flag(flags: &mut Vec<Flag>, cursor: &mut Cursor<'_>) -> Result<(), ParseError> {
-    let start = cursor.at();
     let flag = match cursor.take(b'\\') {
         true => {
-            let name = cursor.atom("a flag")?.as_bytes();
-            if name.eq_ignore_ascii_case(b"Recent") {
-                return Ok(());
+            let name = cursor.atom("a flag")?;
+            let meant = match name.starts_with('$') {
+                true => Keyword::new(name).map(Flag::Keyword),
+                false => Flag::system(name.as_bytes()),
+            };
+            match meant {
+                Some(flag) => flag,
+                // `\Recent`, or one that is not among PERMANENTFLAGS: RFC 9051 §7.1 lets us ignore it.
+                None => return Ok(()),
             }
-            Flag::system(name).ok_or_else(|| cursor.expected_from(start, "a known system flag"))?
         }
         false => Flag::Keyword(keyword(cursor)?),
     };

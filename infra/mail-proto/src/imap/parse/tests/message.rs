@@ -62,7 +62,9 @@ fn heads_of_messages_are_read() {
         replace(Addressing::Uid, None)
     );
     for text in [
-        "a APPEND x (\\New) {5}",
+        "a APPEND x (\\ ) {5}",
+        "a APPEND x \\Seen{5}",
+        "a APPEND x{5}",
         "a APPEND x \"30-Feb-2000 01:00:00 +0100\" {5}",
         "a APPEND x \"29-Feb-2000 24:00:00 +0100\" {5}",
         "a APPEND x \"29-Feb-2000 01:00:00 +0160\" {5}",
