@@ -108,6 +108,15 @@ daemon::settings! {
         pub pop3_expire_days: Option<u16> = None,
         /// Seconds without a command after which an IMAP session ends. RFC 9051 demands 1800 at least.
         pub imap_idle_s: u64 = 1800,
+        /// Messages that one IMAP command shall be about at most, told to clients as MESSAGELIMIT (RFC 9738): those that know it
+        /// ask for a large mailbox piece by piece, and others get their turn between. 1,000 at least, as the RFC has it; 0: nothing is told.
+        /// By itself it forbids nothing but what no setting permits: an APPEND of more than 1,000 messages, a COPY of more than 100,000
+        /// (1,000 to or from a mailbox of another user). So a client that has never heard of it sees all of a mailbox of any size.
+        pub imap_message_limit_count: u32 = 1000,
+        /// Whether that limit is kept: FETCH, STORE, SEARCH, MOVE and UID EXPUNGE then go no further than the last so many messages
+        /// that they name, and COPY, SORT and THREAD of more are refused. Clients that do not know the limit take what lies beyond for gone,
+        /// and some delete their own copies of it: only for sites whose mail programs are known (RFC 9738 §4.2).
+        pub imap_message_limit_is_kept: bool = false,
         /// Seconds within which a peer must take 64 KiB that we have for it, or send more of the body it began.
         pub stall_s: u64 = 60,
         /// Seconds a delivery has from its final dot to its answer.
@@ -268,6 +277,16 @@ impl Limits {
                     0..=86_400,
                 ),
                 Problem::outside("limits.imap_idle_s", &self.imap_idle_s, 1..=86_400),
+                (self.imap_message_limit_count > 0)
+                    .then(|| {
+                        // RFC 9738 §3.
+                        Problem::outside(
+                            "limits.imap_message_limit_count",
+                            &self.imap_message_limit_count,
+                            1000..=1_000_000_000,
+                        )
+                    })
+                    .flatten(),
                 Problem::outside("limits.stall_s", &self.stall_s, 1..=3600),
                 Problem::outside("limits.commit_s", &self.commit_s, 1..=600),
             ]
@@ -348,6 +367,7 @@ mod tests {
         };
         config.listen.imaps = Some("127.0.0.1:993".parse().unwrap());
         config.limits.recipients_max = 99;
+        config.limits.imap_message_limit_count = 999;
         config.about.comment = Some("x".repeat(1025));
         config.about.admin = Some("postmaster@example.test".into());
         assert_eq!(
@@ -358,7 +378,8 @@ mod tests {
                 "listen.imaps",
                 "about.comment",
                 "about.admin",
-                "limits.recipients_max"
+                "limits.recipients_max",
+                "limits.imap_message_limit_count"
             ]
         );
     }

@@ -48,6 +48,7 @@ mod fetch;
 mod flags;
 mod id;
 mod idle;
+mod limit;
 mod list;
 mod message;
 mod metadata;
@@ -81,7 +82,7 @@ use directory_api::client::DirectoryClient;
 use directory_api::{AccountId, Epoch, LoginName};
 use mail_proto::imap::command::{Command, Tagged};
 use mail_proto::imap::encode::{Code, Condition, Encoder};
-use mail_proto::imap::framing::{Fault, Frame, Framer, Limits, Step};
+use mail_proto::imap::framing::{Fault, FaultKind, Frame, Framer, Limits, Step};
 use mail_proto::imap::parse;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -91,8 +92,9 @@ use crate::config::About;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
-use crate::volume::{MailboxId, Volume, Watch};
+use crate::volume::{APPEND_MESSAGES_MAX, MailboxId, Volume, Watch};
 use append::Upload;
+pub(crate) use limit::MessageLimit;
 use notify::News;
 use reply::{Failure, Reply};
 use state::{Selected, State};
@@ -108,6 +110,8 @@ pub(crate) struct Service<'a> {
     pub(crate) message_size_max_bytes: u64,
     /// How much of a quota may be used before the client is told, in per cent; none when nothing was limited at the login.
     pub(crate) quota_warning_percent: Option<u8>,
+    /// How many messages a command may be about.
+    pub(crate) message_limit: MessageLimit,
     /// Whether the volume may be changed.
     pub(crate) may_write: bool,
     /// Who knows the users whom rights are for.
@@ -284,8 +288,8 @@ impl<'a> Session<'a> {
                 None => Ok(None),
             },
             Step::Fault(fault) => {
-                *upload = None;
-                self.on_fault(fault).await
+                let is_append = upload.take().is_some();
+                self.on_fault(fault, is_append).await
             }
             Step::HangUp(fault) => {
                 let text = fault.kind.text();
@@ -459,12 +463,18 @@ impl<'a> Session<'a> {
     }
 
     /// Something that is no command; it ends IDLE too.
-    async fn on_fault(&mut self, fault: Fault) -> Result<Option<SessionEnd>, Cut> {
+    async fn on_fault(&mut self, fault: Fault, is_append: bool) -> Result<Option<SessionEnd>, Cut> {
         self.tag = match (fault.tag, self.state.idle.take()) {
             (_, Some(tag)) | (Some(tag), None) => tag,
             (None, None) => "*".to_owned(),
         };
-        self.answer(Ok(Reply::bad(fault.kind.text())), true).await
+        let reply = match fault.kind {
+            FaultKind::TooManyLiterals if is_append => {
+                limit::refused(self, APPEND_MESSAGES_MAX, None)
+            }
+            kind => Reply::bad(kind.text()),
+        };
+        self.answer(Ok(reply), true).await
     }
 
     /// The line that ends IDLE.

@@ -229,6 +229,10 @@ impl Backend {
             message_size_max_bytes: self.config.limits.message_size_max_bytes,
             quota_warning_percent: Some(self.config.limits.quota_warning_percent)
                 .filter(|_| has_quota),
+            message_limit: imap::MessageLimit {
+                count: self.config.limits.imap_message_limit_count,
+                is_kept: self.config.limits.imap_message_limit_is_kept,
+            },
             may_write: self.may_write(),
             directory: &self.directory,
             about: &self.config.about,

@@ -67,7 +67,7 @@ pub use types::{
     KEYWORD_MAX_BYTES, KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
     MESSAGE_KEYWORDS_MAX, MailboxId, MailboxInfo, MessageInfo, MoveId, NamedMessage, OpenedMailbox,
     Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal, Snapshot, SpecialUse, Stored,
-    Summary, TransactionId,
+    Summary, TransactionId, UIDS_MAX,
 };
 pub use watch::{Changed, Watch};
 

@@ -19,7 +19,7 @@ use super::carry::permitted;
 use super::copy::{find_target, no_target};
 use super::reply::{Failure, Reply};
 use super::state::Place;
-use super::{Session, flags, quota};
+use super::{Session, flags, limit, quota};
 use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
 };
@@ -158,7 +158,7 @@ impl Upload {
             unreachable!("the framer ends a message before it announces the next")
         };
         if self.messages.len() + 1 >= APPEND_MESSAGES_MAX {
-            return Err(Ok(Reply::no("LIMIT", "too many messages in one command")));
+            return Err(Ok(limit::refused(session, APPEND_MESSAGES_MAX, None)));
         }
         let volume = session.service.volume;
         let body = AppendBody::Put {

@@ -58,28 +58,34 @@ pub(super) const ADVERTISED: &[&str] = &[
 
 /// CAPABILITY.
 pub(super) fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
-    let limit = append_limit(session);
-    session.encoder().capability(with(&limit));
+    let limits = limits(session);
+    session.encoder().capability(with(&limits));
     Ok(Reply::ok("done"))
 }
 
 /// The answer to the login; with the capabilities, so that no client has to ask.
 pub(super) fn tell_login(session: &mut Session<'_>, tag: &str) {
-    let limit = append_limit(session);
-    let names: Vec<&str> = with(&limit).collect();
+    let limits = limits(session);
+    let names: Vec<&str> = with(&limits).collect();
     let code = Code::Capability(&names);
     session
         .encoder()
         .tagged(tag, Condition::Ok, Some(&code), "logged in");
 }
 
-/// `APPENDLIMIT=…`: the one capability whose value is a setting. RFC 7889.
-fn append_limit(session: &Session<'_>) -> String {
-    format!("APPENDLIMIT={}", session.service.message_size_max_bytes)
+/// The capabilities whose values are settings: `APPENDLIMIT=…` (RFC 7889), `MESSAGELIMIT=…` (RFC 9738).
+fn limits(session: &Session<'_>) -> Vec<String> {
+    let service = &session.service;
+    let mut limits = vec![format!("APPENDLIMIT={}", service.message_size_max_bytes)];
+    if service.message_limit.count > 0 {
+        limits.push(format!("MESSAGELIMIT={}", service.message_limit.count));
+    }
+    limits
 }
 
-fn with(limit: &str) -> impl Iterator<Item = &str> {
-    ADVERTISED.iter().copied().chain(std::iter::once(limit))
+fn with(limits: &[String]) -> impl Iterator<Item = &str> {
+    let limits = limits.iter().map(String::as_str);
+    ADVERTISED.iter().copied().chain(limits)
 }
 
 /// ENABLE: what was asked for and is advertised; the rest is passed over.

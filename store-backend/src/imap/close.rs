@@ -11,7 +11,8 @@ pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
     // RFC 4314 §4: without the right it is only closed.
     if !open.read_only && open.place.rights.has(Rights::EXPUNGE) {
         // Refused, the mailbox stays open, and the client can still UNSELECT.
-        remove_deleted(session, None).await?;
+        let known = open.view.clone();
+        remove_deleted(session, &known).await?;
     }
     unselect(session)
 }

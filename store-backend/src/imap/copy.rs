@@ -9,8 +9,8 @@ use super::place::find;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::store::rows;
-use super::{Session, quota};
-use crate::volume::{Copied, Refusal, Rights};
+use super::{Session, limit, quota};
+use crate::volume::{APPEND_MESSAGES_MAX, Copied, Refusal, Rights, UIDS_MAX};
 
 /// All messages or none.
 pub(super) async fn run(
@@ -21,15 +21,27 @@ pub(super) async fn run(
 ) -> Result<Reply, Failure> {
     session.selected()?;
     session.writable()?;
-    let uids: Vec<u32> = session.selected()?.resolve(&set, by)?.uids().collect();
+    let named = session.selected()?.resolve(&set, by)?;
+    let uids: Vec<u32> = named.uids().collect();
     let Some(target) = find_target(session, &target).await? else {
         return Ok(no_target());
     };
+    let source = session.selected()?.place;
+    let is_carried = is_needed(&source, &target);
+    // One record of the journal, or what one APPEND takes.
+    let max = match is_carried {
+        true => APPEND_MESSAGES_MAX,
+        false => UIDS_MAX,
+    };
+    let kept = session.service.message_limit.kept();
+    let max = kept.map_or(max, |kept| max.min(kept.try_into().unwrap_or(max)));
+    if uids.len() > max {
+        return Ok(limit::refused(session, max, Some(&named)));
+    }
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
-    let source = session.selected()?.place;
-    if is_needed(&source, &target) {
+    if is_carried {
         return match carry(session, source, &uids, target).await {
             Ok(carried) if carried.from.is_empty() => Ok(Reply::ok("there is nothing to copy")),
             Ok(carried) => {

@@ -8,7 +8,7 @@ pub(super) mod producer;
 mod section;
 
 use mail_proto::imap::command::{Fetch, FetchItem};
-use mail_proto::imap::encode::Code;
+use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::sequence::{Addressing, MessageSet, PartialRange, SequenceSet};
 use mail_proto::mime::Dialect;
 use tracing::error;
@@ -18,7 +18,7 @@ use super::reply::{Failure, Reply};
 use super::select::intersection;
 use super::state::{Place, Selected};
 use super::view::View;
-use super::{Causes, Session, updates};
+use super::{Causes, Session, limit, updates};
 use crate::user::Cut;
 use crate::volume::{FlagChange, Flags, ReadError, Rights};
 use producer::{Producer, Progress, Wanted};
@@ -36,8 +36,16 @@ pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Rep
     }
     let mut uids = selected.resolve(&request.set, request.by)?;
     if let Some(window) = request.partial {
+        // RFC 9738 §3.1: asking for too many at once is refused, how many there are is not looked at.
+        let limit = session.service.message_limit.kept();
+        if let Some(limit) = limit.filter(|limit| window.last - window.first >= *limit) {
+            let code = Code::MessageLimit(limit, None);
+            let text = "the range is of too many messages";
+            return Ok(Reply::new(Condition::No, Some(&code), text));
+        }
         uids = within(&uids, window);
     }
+    let beyond = limit::keep_last(session, &mut uids);
     let asks_modseq = request.items.contains(&FetchItem::ModSeq) || request.changed_since.is_some();
     if asks_modseq {
         session.use_modseq();
@@ -45,7 +53,8 @@ pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Rep
     if let (true, Some(since)) = (request.vanished, request.changed_since) {
         tell_vanished(session, &request.set, since).await?;
     }
-    fetch(session, &request, &uids, asks_modseq).await
+    let reply = fetch(session, &request, &uids, asks_modseq).await?;
+    Ok(limit::conclude(session, reply, beyond))
 }
 
 /// What NOTIFY fetches of new messages.

@@ -4,11 +4,11 @@ use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::sequence::{Addressing, MessageSet};
 
-use super::Session;
 use super::carry::{carry, is_needed};
 use super::copy::{copied_sets, find_target, has_missing, made, missing, no_target};
 use super::reply::{Failure, Reply};
 use super::state::Place;
+use super::{Session, limit};
 use crate::volume::{APPEND_MESSAGES_MAX, Refusal, Rights};
 
 /// Messages move in slices, each of them in one step: RFC 6851 §3.3 wants that of each message alone. COPYUID of each
@@ -22,17 +22,30 @@ pub(super) async fn run(
     let selected = session.selected_writable()?;
     let source = selected.place;
     source.need(Rights::DELETE | Rights::EXPUNGE)?;
-    let uids: Vec<u32> = selected.resolve(&set, by)?.uids().collect();
+    let mut uids = selected.resolve(&set, by)?;
+    let beyond = limit::keep_last(session, &mut uids);
+    let uids: Vec<u32> = uids.uids().collect();
     let Some(target) = find_target(session, &target).await? else {
         return Ok(no_target());
     };
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
+    let reply = match is_needed(&source, &target) {
+        true => carry_away(session, source, &uids, target).await?,
+        false => move_within(session, source, &uids, target).await?,
+    };
+    Ok(limit::conclude(session, reply, beyond))
+}
+
+/// To a mailbox of the same owner.
+async fn move_within(
+    session: &mut Session<'_>,
+    source: Place,
+    uids: &[u32],
+    target: Place,
+) -> Result<Reply, Failure> {
     let volume = session.service.volume;
-    if is_needed(&source, &target) {
-        return carry_away(session, source, &uids, target).await;
-    }
     let mut modseq = 0;
     for slice in uids.chunks(SLICE) {
         let moved = volume.move_messages(

@@ -14,6 +14,8 @@ use crate::volume::{ReadError, Refusal, WriteError};
 pub(super) struct Reply {
     /// OK, NO or BAD.
     pub(super) condition: Condition,
+    /// Whether it has a response code.
+    pub(super) has_code: bool,
     /// Everything behind the tag.
     rest: Vec<u8>,
 }
@@ -65,7 +67,12 @@ impl Reply {
         let mut rest = Vec::new();
         // The tag is not known here; what follows it does not depend on it.
         Encoder::new(&mut rest, NameForm::Utf7).tagged("x", condition, code, text);
-        Self { condition, rest }
+        let has_code = code.is_some();
+        Self {
+            condition,
+            has_code,
+            rest,
+        }
     }
 
     /// OK.

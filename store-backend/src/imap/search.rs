@@ -18,7 +18,7 @@ use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::view::View;
-use super::{Causes, Session};
+use super::{Causes, Session, limit};
 use key::BadCharset;
 use matching::Searcher;
 
@@ -80,7 +80,8 @@ pub(super) async fn run(session: &mut Session<'_>, request: Search) -> Result<Re
         }
     }
     session.flush_if_full().await?;
-    Ok(found.reply(request.by))
+    let reply = found.reply(request.by);
+    Ok(limit::conclude(session, reply, found.beyond))
 }
 
 /// What a search found.
@@ -93,6 +94,8 @@ pub(super) struct Found {
     pub(super) has_unreadable: bool,
     /// Messages that the client counts are gone, and so not found.
     pub(super) has_missing: bool,
+    /// Not all messages were looked at: the limit and how far it went.
+    pub(super) beyond: Option<Code<'static>>,
 }
 
 impl Found {
@@ -145,6 +148,8 @@ pub(super) async fn find(
     let count = uids.count();
     uids.subtract(&selected.gone);
     let has_missing = uids.count() < count;
+    let beyond = limit::keep_last(session, &mut uids);
+    let selected = session.selected()?;
     let has_modseq = keys.has_modseq();
     let Place {
         account, mailbox, ..
@@ -181,6 +186,7 @@ pub(super) async fn find(
         modseqs: has_modseq.then_some(matches),
         has_unreadable: searcher.has_failed,
         has_missing: searcher.has_missing || has_missing,
+        beyond,
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use mail_proto::imap::command::{Sort, SortCriterion, SortKey};
-use mail_proto::imap::encode::{Numbers, SearchResult};
+use mail_proto::imap::encode::{Code, Condition, Numbers, SearchResult};
 use mail_proto::imap::sequence::Addressing;
 use mail_proto::mime::{AddressEntry, Addresses, decode_words};
 
@@ -75,6 +75,9 @@ async fn sorted(
         Ok(found) => found,
         Err(refused) => return Ok(Err(refused)),
     };
+    if let Some(code) = found.beyond {
+        return Ok(Err(not_all(&code)));
+    }
     let criteria = request.criteria.clone();
     let headers = criteria
         .iter()
@@ -92,6 +95,12 @@ async fn sorted(
     .await?;
     let uids = values.into_iter().map(|(_, uid)| uid).collect();
     Ok(Ok((found, uids)))
+}
+
+/// RFC 9738 §3.3: a part of the messages in order is no part of all in order, as a part of their threads is none.
+pub(super) fn not_all(code: &Code<'_>) -> Reply {
+    let text = "too many messages to put in order";
+    Reply::new(Condition::No, Some(code), text)
 }
 
 fn compare(criteria: &[SortCriterion], one: &[Value], other: &[Value]) -> Ordering {

@@ -8,14 +8,16 @@ use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::view::View;
-use super::{Session, carry, flags, updates};
+use super::{Session, carry, flags, limit, updates};
 use crate::volume::{
     Batch, FlagChange, FlagSet, Flags, FlagsNow, MailboxReader, Rights, Stored, Want,
 };
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
-    let uids = selected.resolve(&request.set, request.by)?;
+    let mut uids = selected.resolve(&request.set, request.by)?;
+    let beyond = limit::keep_last(session, &mut uids);
+    let selected = session.selected()?;
     let Place {
         account,
         epoch,
@@ -69,7 +71,8 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
             }
         }
     }
-    answer(session, &request, &unchanged, has_missing)
+    let reply = answer(session, &request, &unchanged, has_missing)?;
+    Ok(limit::conclude(session, reply, beyond))
 }
 
 /// What of a change these rights permit; the rest is passed over (RFC 4314 §4).

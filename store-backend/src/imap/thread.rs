@@ -13,6 +13,7 @@ use super::collect::{collect, field, sent_s, subject};
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::search::find;
+use super::sort::not_all;
 use crate::volume::Summary;
 
 pub(super) async fn run(session: &mut Session<'_>, request: Thread) -> Result<Reply, Failure> {
@@ -21,6 +22,9 @@ pub(super) async fn run(session: &mut Session<'_>, request: Thread) -> Result<Re
         Ok(found) => found,
         Err(refused) => return Ok(refused),
     };
+    if let Some(code) = &found.beyond {
+        return Ok(not_all(code));
+    }
     let mails = collect(session, &found.uids, true, Mail::of).await?;
     let algorithm = request.algorithm;
     let (_, mut entries) = blocking(mails, move |mails| match algorithm {

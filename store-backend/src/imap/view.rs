@@ -46,6 +46,19 @@ impl View {
         self.0.max()
     }
 
+    /// The smallest and the largest UID.
+    pub(super) fn ends(&self) -> Option<(u32, u32)> {
+        self.0.min().zip(self.0.max())
+    }
+
+    /// Leaves the `count` largest. The smallest of these, if any others were there.
+    pub(super) fn keep_last(&mut self, count: u32) -> Option<u32> {
+        let lowest = self.uid((self.count().checked_sub(count)?).checked_add(1)?);
+        let lowest = lowest.filter(|lowest| self.0.min() < Some(*lowest))?;
+        self.0.remove_range(..lowest);
+        Some(lowest)
+    }
+
     /// Every UID, growing.
     pub(super) fn uids(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
         self.0.iter()
@@ -139,6 +152,23 @@ mod tests {
         assert_eq!((view.sequence(9), view.uid(2)), (Some(2), Some(9)));
         assert_eq!(view.uids_between(4, 69_999).collect::<Vec<_>>(), [9]);
         assert_eq!(view.uids_between(9, 8).count(), 0);
+    }
+
+    #[test]
+    fn the_last_messages_are_kept() {
+        let uids = [3, 5, 9, 70_000];
+        for (count, lowest, kept) in [
+            (3, Some(5), &uids[1..]),
+            (4, None, &uids[..]),
+            (5, None, &uids[..]),
+        ] {
+            let mut view: View = uids.into_iter().collect();
+            assert_eq!(view.keep_last(count), lowest);
+            assert!(view.uids().eq(kept.iter().copied()));
+            assert_eq!(view.ends(), Some((kept[0], 70_000)));
+        }
+        assert_eq!(View::default().keep_last(1), None);
+        assert_eq!(View::default().ends(), None);
     }
 
     #[test]

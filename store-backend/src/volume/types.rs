@@ -595,6 +595,8 @@ pub const KEYWORD_MAX_BYTES: usize = 128;
 pub const APPEND_MESSAGES_MAX: usize = 1000;
 /// Octets of a mailbox's name (DESIGN §13).
 pub const MAILBOX_NAME_MAX_BYTES: usize = 1024;
+/// Messages that one command names: they stand in one record and are applied in one transaction.
+pub const UIDS_MAX: usize = 100_000;
 /// Levels of a mailbox's name (DESIGN §13).
 pub const MAILBOX_DEPTH_MAX: usize = 64;
 /// Octets of an annotation's value (RFC 5464): settings of clients take some KiB.

@@ -226,7 +226,7 @@ async fn a_thousand_messages_of_one_append_are_added_together_and_one_more_is_re
     let mut imap = imap(&backend, "ann").await;
     let many = |count: usize| format!("a APPEND INBOX{}\r\n", " {1+}\r\nx".repeat(count));
     imap.send(many(1001).as_bytes()).await;
-    imap.expect("a BAD too many literals").await;
+    imap.expect("a NO [MESSAGELIMIT 1000] ").await;
     imap.ask("b NOOP", "b OK").await;
     imap.send(many(1000).as_bytes()).await;
     imap.expect("a OK [APPENDUID ").await;

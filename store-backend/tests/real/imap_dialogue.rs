@@ -4,6 +4,7 @@
 //! C: what a client sends          C2: the same of a second session
 //! S: what it gets, line by line   S2:
 //! @deliver Subject: a header line of a message that arrives; it is in the mailbox when the next line runs
+//! @append 999     so many messages are appended to INBOX by another session
 //! @quota 5000 10                  from the next login on the account may keep 5000 octets and 10 messages; - for no limit
 //! @end                            the connection is closed by the server
 //! # a comment
@@ -37,7 +38,20 @@ enum Way {
 async fn every_dialogue_holds_over_a_socket_octet_by_octet_and_through_a_proxy() {
     let site = Site::new().await;
     let backend = site.backend("b1").await;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogue");
+    play_all(&site, &backend, "tests/dialogue").await;
+}
+
+/// These in `tests/dialogue/message_limit` are about a mailbox just below the limit, at it and above it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_dialogue_holds_where_the_message_limit_is_kept() {
+    let site = Site::new().await;
+    let backend = site.backend_starting("b1", "imap_message_limit_is_kept = true");
+    backend.ready().await;
+    play_all(&site, &backend, "tests/dialogue/message_limit").await;
+}
+
+async fn play_all(site: &Site, backend: &Backend, folder: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -56,8 +70,8 @@ async fn every_dialogue_holds_over_a_socket_octet_by_octet_and_through_a_proxy()
             let place = format!("{name}, {way:?}");
             println!("{place}");
             Play {
-                site: &site,
-                backend: &backend,
+                site,
+                backend,
                 account,
                 user,
                 way,
@@ -88,6 +102,13 @@ impl Play<'_> {
             }
             if let Some(header) = line.strip_prefix("@deliver ") {
                 deliver(self.backend, &self.user, header).await;
+                continue;
+            }
+            if let Some(count) = line.strip_prefix("@append ") {
+                let messages = " {1+}\r\nx".repeat(count.parse().expect(&place));
+                let mut beside = imap(self.backend, &self.user).await;
+                beside.say(&format!("a APPEND INBOX{messages}")).await;
+                beside.expect("a OK [APPENDUID ").await;
                 continue;
             }
             if let Some(limits) = line.strip_prefix("@quota ") {

@@ -1,7 +1,7 @@
 //! Search keys made ready: sets resolved to UIDs, strings decoded and folded, dates as days.
 
 use mail_proto::imap::command::{DateField, DateTest, Flag, SearchKey};
-use mail_proto::imap::sequence::Addressing;
+use mail_proto::imap::sequence::{Addressing, MessageSet};
 use mail_proto::mime::decode_charset;
 use memchr::memmem::Finder;
 
@@ -124,6 +124,12 @@ impl Compiler<'_> {
                 Key::Uids(self.selected.resolve_known(set, Addressing::Sequence))
             }
             SearchKey::Uid(set) => Key::Uids(self.selected.resolve_known(set, Addressing::Uid)),
+            SearchKey::UidAfter(bound) => {
+                Key::Uids(self.beside(bound, |ends| (ends.1.saturating_add(1), u32::MAX)))
+            }
+            SearchKey::UidBefore(bound) => {
+                Key::Uids(self.beside(bound, |ends| (1, ends.0.saturating_sub(1))))
+            }
             SearchKey::Flag(Flag::Keyword(keyword)) => Key::Keyword(keyword.as_str().to_owned()),
             SearchKey::Flag(flag) => {
                 Key::System(flags::to_store(std::slice::from_ref(flag)).system)
@@ -151,6 +157,17 @@ impl Compiler<'_> {
             SearchKey::EmailId(id) => Key::EmailId(id.clone()),
             SearchKey::ThreadId(id) => Key::ThreadId(id.clone()),
         }
+    }
+
+    /// The messages in a range beside a UID, which need not exist, or beside all of `$`: none beside nothing.
+    fn beside(&self, bound: &MessageSet, range: impl Fn((u32, u32)) -> (u32, u32)) -> View {
+        let ends = match bound {
+            MessageSet::Numbers(uid) => uid.largest().map(|uid| (uid, uid)),
+            MessageSet::Saved => self.selected.saved.ends(),
+        };
+        let range = ends.map(range);
+        let within = |(first, last)| self.selected.view.uids_between(first, last);
+        range.into_iter().flat_map(within).collect()
     }
 
     fn keys(&mut self, keys: &[SearchKey]) -> Vec<Key> {

@@ -14,7 +14,7 @@ use super::super::rows::MailboxRow;
 use super::super::types::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, Appended, Copied, Expunged, FlagChange, Flags,
     FlagsNow, Hash, KEYWORD_MAX_BYTES, KEYWORDS_MAX, MESSAGE_KEYWORDS_MAX, MailboxId, Refusal,
-    Stored,
+    Stored, UIDS_MAX,
 };
 use super::accounts::{Account, InFlight, Known};
 use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref};
@@ -742,8 +742,6 @@ fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
 
 /// Messages removed by one record when a command names those with `\Deleted`: some thousand, so that others get between.
 pub(in super::super) const EXPUNGE_SLICE: usize = 4000;
-/// One command's UIDs stand in one record and are applied in one transaction.
-pub(super) const UIDS_MAX: usize = 100_000;
 /// Twenty keywords of a dozen octets in each of four thousand mailboxes.
 const ACCOUNT_KEYWORDS_MAX_BYTES: usize = 1 << 20;
 /// What one message takes in a record besides its keywords.

@@ -77,6 +77,10 @@ pub enum SearchKey {
     Sequence(MessageSet),
     /// UID.
     Uid(MessageSet),
+    /// UIDAFTER: UIDs above this one, or all of `$`. RFC 9738 §3.2.
+    UidAfter(MessageSet),
+    /// UIDBEFORE: UIDs below it.
+    UidBefore(MessageSet),
     /// A flag or keyword is set (ANSWERED, KEYWORD …).
     Flag(Flag),
     /// RECENT; NEW and OLD are made of it.

@@ -1,4 +1,4 @@
-//! SEARCH and its keys. RFC 9051 §6.4.4, RFC 4731, 5032, 5182, 7162, 8474, 8514, 9394.
+//! SEARCH and its keys. RFC 9051 §6.4.4, RFC 4731, 5032, 5182, 7162, 8474, 8514, 9394, 9738.
 
 use super::super::command::{DateField, DateTest, Flag, ReturnOptions, Search, SearchKey};
 use super::super::sequence::Addressing;
@@ -292,6 +292,8 @@ fn leaf(cursor: &mut Cursor<'_>) -> Result<SearchKey, ParseError> {
     cursor.spaces()?;
     Ok(match name.as_ref() {
         "UID" => SearchKey::Uid(set::message_set(cursor)?),
+        "UIDAFTER" => SearchKey::UidAfter(set::one_uid(cursor)?),
+        "UIDBEFORE" => SearchKey::UidBefore(set::one_uid(cursor)?),
         "KEYWORD" => SearchKey::Flag(Flag::Keyword(store::keyword(cursor)?)),
         "UNKEYWORD" => negated(SearchKey::Flag(Flag::Keyword(store::keyword(cursor)?))),
         "BODY" => SearchKey::Body(text(cursor)?),
@@ -314,7 +316,7 @@ fn leaf(cursor: &mut Cursor<'_>) -> Result<SearchKey, ParseError> {
     })
 }
 
-const WITH_ARGUMENT: [&str; 18] = [
+const WITH_ARGUMENT: [&str; 20] = [
     "BCC",
     "BODY",
     "CC",
@@ -331,6 +333,8 @@ const WITH_ARGUMENT: [&str; 18] = [
     "THREADID",
     "TO",
     "UID",
+    "UIDAFTER",
+    "UIDBEFORE",
     "UNKEYWORD",
     "YOUNGER",
 ];

@@ -34,6 +34,17 @@ pub(super) fn sequence_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet, Parse
     Ok(set)
 }
 
+/// One UID, or `$`. RFC 9738 §3.2.
+pub(super) fn one_uid(cursor: &mut Cursor<'_>) -> Result<MessageSet, ParseError> {
+    match cursor.take(b'$') {
+        true => Ok(MessageSet::Saved),
+        false => {
+            let uid = cursor.positive("a UID or $")?;
+            Ok(MessageSet::Numbers(SequenceSet::from_numbers([uid])))
+        }
+    }
+}
+
 /// A set in which `*` cannot be: what a client knows by itself.
 pub(super) fn known_set(cursor: &mut Cursor<'_>) -> Result<SequenceSet, ParseError> {
     let start = cursor.at();
