@@ -53,6 +53,7 @@ mod list;
 mod message;
 mod metadata;
 mod r#move;
+mod name;
 mod namespace;
 mod noop;
 mod notify;
@@ -83,6 +84,7 @@ use directory_api::{AccountId, Epoch, LoginName};
 use mail_proto::imap::command::{Command, Tagged};
 use mail_proto::imap::encode::{Code, Condition, Encoder};
 use mail_proto::imap::framing::{Fault, FaultKind, Frame, Framer, Limits, Step};
+use mail_proto::imap::mailbox::MailboxName;
 use mail_proto::imap::parse;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -149,6 +151,8 @@ pub(crate) struct Session<'a> {
     made: Vec<u32>,
     /// Names that the command that runs has changed.
     own: Vec<String>,
+    /// A name in it that stands for another one, and the name as it was sent.
+    sent_name: Option<(MailboxName, MailboxName)>,
     /// Annotations that it has changed: mailbox, or 0 for the server, and entry.
     own_entries: Vec<(u32, String)>,
     /// When the client last sent something.
@@ -178,6 +182,7 @@ impl<'a> Session<'a> {
             acts: false,
             made: Vec::new(),
             own: Vec::new(),
+            sent_name: None,
             own_entries: Vec::new(),
             service,
             user,
@@ -360,7 +365,7 @@ impl<'a> Session<'a> {
     }
 
     /// One line a verb.
-    async fn dispatch(&mut self, command: Command) -> Result<Reply, Failure> {
+    async fn dispatch(&mut self, mut command: Command) -> Result<Reply, Failure> {
         if !command_changes_messages(&command) {
             // A client that has heard the answer to a change in one session finds it in another, also by NOOP.
             let selected = self.state.selected.as_ref();
@@ -369,6 +374,7 @@ impl<'a> Session<'a> {
         }
         // Before the verb, or a mailbox that is shared no more would be served once again.
         place::check_open(self).await?;
+        name::settle_all(self, &mut command).await?;
         match command {
             Command::Capability => capability::run(self),
             Command::Enable(wanted) => capability::enable(self, &wanted),
@@ -426,6 +432,7 @@ impl<'a> Session<'a> {
         self.made.clear();
         self.own.clear();
         self.own_entries.clear();
+        self.sent_name = None;
         self.acts = false;
         for failure in [answer.as_ref().err(), told.as_ref().err()] {
             match failure {

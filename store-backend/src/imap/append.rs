@@ -17,6 +17,7 @@ use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::carry::permitted;
 use super::copy::{find_target, no_target};
+use super::name::settle;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::{Session, flags, limit, quota};
@@ -71,7 +72,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
             return Err(Ok(Reply::unreadable(&bad.error)));
         }
     };
-    let (name, options, replaced) = match head {
+    let (mut name, options, replaced) = match head {
         MessageHead::Append(head) => (head.mailbox, head.options, None),
         MessageHead::Replace(head) => {
             let replaced = replaced(session, &head)?;
@@ -79,6 +80,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
         }
     };
     session.writable().map_err(Err)?;
+    settle(session, &mut name).await.map_err(Err)?;
     let volume = session.service.volume;
     let Some(place) = find_target(session, &name).await.map_err(Err)? else {
         return Err(Ok(no_target()));

@@ -5,7 +5,7 @@ use mail_proto::imap::encode::Code;
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
-use super::list::{own_name, to_store};
+use super::list::{own_name, tell_one, to_store};
 use super::place::{Vacant, vacant};
 use super::reply::{Failure, Reply};
 use super::status::mailbox_id;
@@ -33,6 +33,9 @@ pub(super) async fn run(
     let volume = session.service.volume;
     volume.create_mailbox(account, epoch, &at, stored).await?;
     session.own.push(own_name(name));
+    if session.sent_name.is_some() && session.state.enabled.imap4rev2 {
+        tell_one(session, name).await?;
+    }
     let made = volume.mailbox(account, &at).await?;
     Ok(match made {
         Some(made) => Reply::ok_with(&Code::MailboxId(&mailbox_id(&made)), "done"),

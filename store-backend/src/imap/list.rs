@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mail_proto::imap::command::{List, SpecialUse};
 use mail_proto::imap::encode::ListResponse;
-use mail_proto::imap::mailbox::MailboxName;
+use mail_proto::imap::mailbox::{MailboxName, composed};
 
 use super::namespace::DELIMITER;
 use super::pattern::matches;
@@ -40,11 +40,15 @@ pub(super) async fn run(session: &mut Session<'_>, request: List) -> Result<Repl
         .iter()
         .filter(|pattern| !pattern.is_empty())
         .map(|pattern| format!("{}{pattern}", request.reference))
+        .map(|pattern| composed(&pattern).into_owned())
         .collect();
     if patterns.iter().map(String::len).sum::<usize>() > PATTERNS_MAX_OCTETS {
         return Ok(Reply::no("LIMIT", "patterns are too long"));
     }
-    let is_match = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+    let is_match = |name: &str| {
+        let name = composed(name);
+        patterns.iter().any(|pattern| matches(pattern, &name))
+    };
     let names = all_names(session).await?;
     for (place, (name, entry)) in names.iter().enumerate() {
         breathe(place).await;
@@ -74,13 +78,14 @@ pub(super) async fn lsub(
         return Ok(Reply::ok("done"));
     }
     let pattern = format!("{reference}{pattern}");
+    let pattern = composed(&pattern);
     let names = all_names(session).await?;
     for (place, (name, entry)) in names.iter().enumerate() {
         breathe(place).await;
         let is_above = !entry.is_subscribed
             && pattern.ends_with('%')
             && below(&names, name).any(|(_, entry)| entry.is_subscribed);
-        if !(entry.is_subscribed || is_above) || !matches(&pattern, name) {
+        if !(entry.is_subscribed || is_above) || !matches(&pattern, &composed(name)) {
             continue;
         }
         let attributes: &[&str] = match entry.is_subscribed {
@@ -95,11 +100,8 @@ pub(super) async fn lsub(
     Ok(Reply::ok("done"))
 }
 
-/// LIST of the mailbox that is being selected, with all that is known of it. RFC 9051 §6.3.2.
-pub(super) async fn tell_selected(
-    session: &mut Session<'_>,
-    name: &MailboxName,
-) -> Result<(), Failure> {
+/// LIST of a mailbox that is being selected or made, with all that is known of it. RFC 9051 §6.3.2, §6.3.4.
+pub(super) async fn tell_one(session: &mut Session<'_>, name: &MailboxName) -> Result<(), Failure> {
     let names = all_names(session).await?;
     match names.get(name.as_str()) {
         Some(entry) => tell(session, &List::default(), name.as_str(), entry, false).await,
@@ -164,7 +166,7 @@ pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
 }
 
 /// These, and the names of the mailboxes that others share with the user.
-async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
+pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
     let mut names = names(session).await?;
     let (account, volume) = (session.state.account, session.service.volume);
     for shared in volume.shared_with(account, None).await? {
@@ -225,9 +227,11 @@ async fn tell(
     if is_plain || returns.special_use || selection.special_use {
         attributes.extend(uses(entry));
     }
-    session
-        .encoder()
-        .list(&response(&name, &attributes, child_subscribed));
+    let sent = sent_as(session, &name);
+    session.encoder().list(&ListResponse {
+        old_name: sent.as_ref(),
+        ..response(&name, &attributes, child_subscribed)
+    });
     if let (Some(info), Some(place)) = (&entry.mailbox, entry.place) {
         if returns.my_rights {
             // RFC 8440.
@@ -254,6 +258,15 @@ async fn tell(
         }
     }
     Ok(session.flush_if_full().await?)
+}
+
+/// How the command that runs has called this mailbox, where that looks the same and is not: RFC 9051 §6.3.2, §6.3.4.
+fn sent_as(session: &Session<'_>, name: &MailboxName) -> Option<MailboxName> {
+    let (_, sent) = session
+        .sent_name
+        .as_ref()
+        .filter(|(kept, _)| kept == name)?;
+    Some(sent.clone())
 }
 
 fn response<'r>(

@@ -160,6 +160,10 @@ pub(super) async fn vacant(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<Vacant, Failure> {
+    if name.has_hidden() {
+        // RFC 9051 §5.1: what is there already keeps its name, nothing new gets one like it.
+        return Err(Refusal::BadName.into());
+    }
     let (account, volume) = (session.state.account, session.service.volume);
     if !is_others(name.as_str()) {
         return Ok(Vacant {

@@ -53,7 +53,7 @@ pub(super) async fn run(
     };
     tell_mailbox(session, &now, rights, recent.count());
     if session.state.enabled.imap4rev2 {
-        list::tell_selected(session, &request.mailbox).await?;
+        list::tell_one(session, &request.mailbox).await?;
     }
     session.state.selected = Some(Selected {
         place,

@@ -133,6 +133,36 @@ pub enum Command {
 }
 
 impl Command {
+    /// The names of mailboxes in it, as sent: what they stand for is the server's to find. LIST's patterns are none.
+    pub fn mailbox_names(&mut self) -> Vec<&mut MailboxName> {
+        match self {
+            Self::Select(Select { mailbox, .. }) | Self::Examine(Select { mailbox, .. }) => {
+                vec![mailbox]
+            }
+            Self::Rename(from, to) => vec![from, to],
+            Self::Create(name, _)
+            | Self::Delete(name)
+            | Self::Subscribe(name)
+            | Self::Unsubscribe(name)
+            | Self::Status(name, _)
+            | Self::Copy(_, _, name)
+            | Self::Move(_, _, name)
+            | Self::GetQuotaRoot(name)
+            | Self::GetAcl(name)
+            | Self::SetAcl(name, ..)
+            | Self::DeleteAcl(name, _)
+            | Self::ListRights(name, _)
+            | Self::MyRights(name) => vec![name],
+            Self::GetMetadata(GetMetadata { mailbox, .. })
+            | Self::SetMetadata(SetMetadata { mailbox, .. }) => mailbox.iter_mut().collect(),
+            Self::Notify(Some(set)) => {
+                let filters = set.groups.iter_mut().map(|group| &mut group.filter);
+                filters.flat_map(MailboxFilter::names).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it names messages by sequence number anywhere, search keys
     /// included; then UIDONLY refuses it. RFC 9586 §3.
     pub fn uses_sequence_numbers(&self) -> bool {

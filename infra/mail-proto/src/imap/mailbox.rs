@@ -1,10 +1,16 @@
 //! Mailbox names and patterns as they travel: modified UTF-7 or UTF-8.
 //! RFC 3501 §5.1.3, RFC 9051 §5.1, RFC 6855 §3.
+//!
+//! New names are Net-Unicode (RFC 5198): composed (NFC), so that two names that look the same are one, and without
+//! characters that nobody can see or type. A name is read as it was sent all the same, for a mailbox may have been made
+//! by a server that was less strict; what it stands for is found by [`composed`].
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 /// A mailbox's name in UTF-8; `INBOX` in capitals however it was sent. At most
 /// 1,024 octets, no control characters, not empty.
@@ -77,6 +83,11 @@ impl MailboxName {
         encode_text(&self.0, form)
     }
 
+    /// Whether it has characters that nobody can see or type: then no mailbox may be made with it. RFC 9051 §5.1.
+    pub fn has_hidden(&self) -> bool {
+        self.0.chars().any(is_hidden)
+    }
+
     /// Whether it is INBOX itself.
     pub fn is_inbox(&self) -> bool {
         self.0 == "INBOX"
@@ -114,6 +125,24 @@ pub fn encode_text(text: &str, form: NameForm) -> String {
         NameForm::Utf8 => text.to_owned(),
         NameForm::Utf7 => encode_utf7(text),
     }
+}
+
+/// A name or pattern in Normalization Form C: the one form of all those that look the same. RFC 5198 §3.
+pub fn composed(text: &str) -> Cow<'_, str> {
+    match is_nfc(text) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.nfc().collect()),
+    }
+}
+
+/// Beside controls, which no name has: separators of lines and paragraphs (RFC 5198 §2), the byte order mark, which is no
+/// part of a text (RFC 5198 §2), and what will never be a character (RFC 3629 §3 leaves them to Unicode, which reserves them).
+fn is_hidden(character: char) -> bool {
+    let code = u32::from(character);
+    matches!(
+        character,
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fdd0}'..='\u{fdef}'
+    ) || code & 0xfffe == 0xfffe
 }
 
 fn checked(name: String) -> Result<String, NameError> {
@@ -277,6 +306,40 @@ mod tests {
             MailboxName::decode(b"\xff", NameForm::Utf8),
             Err(NameError::Encoding)
         );
+    }
+
+    #[test]
+    fn new_names_are_visible_and_composed() {
+        for (name, has_hidden) in [
+            ("A&B ~#", false),
+            ("Entw\u{fc}rfe", false),
+            ("\u{53f0}\u{5317}/\u{1f4e7}\u{200d}", false),
+            ("\u{fffd}", false),
+            ("a\u{2028}b", true),
+            ("\u{2029}", true),
+            ("\u{feff}a", true),
+            ("\u{fdd0}", true),
+            ("\u{fdef}", true),
+            ("\u{fffe}", true),
+            ("\u{10ffff}", true),
+        ] {
+            // Whatever was made before is read.
+            let name = MailboxName::new(name).unwrap();
+            assert_eq!(name.has_hidden(), has_hidden, "{name:?}");
+            let sent = name.encode(NameForm::Utf7);
+            assert_eq!(
+                MailboxName::decode(sent.as_bytes(), NameForm::Utf7),
+                Ok(name)
+            );
+        }
+        for (sent, name) in [
+            ("Entwu\u{308}rfe", "Entw\u{fc}rfe"),
+            ("\u{212b}/%", "\u{c5}/%"),
+            ("\u{1112}\u{1161}\u{11ab}", "\u{d55c}"),
+            ("INBOX", "INBOX"),
+        ] {
+            assert_eq!(composed(sent), name);
+        }
     }
 
     #[test]

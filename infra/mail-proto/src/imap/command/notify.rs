@@ -68,4 +68,13 @@ impl MailboxFilter {
     pub fn is_selected(&self) -> bool {
         matches!(self, Self::Selected | Self::SelectedDelayed)
     }
+
+    /// The names in it.
+    pub(super) fn names(&mut self) -> impl Iterator<Item = &mut MailboxName> {
+        let names = match self {
+            Self::Subtree(names) | Self::Mailboxes(names) => names.as_mut_slice(),
+            _ => &mut [],
+        };
+        names.iter_mut()
+    }
 }
