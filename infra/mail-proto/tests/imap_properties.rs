@@ -273,7 +273,7 @@ proptest! {
             attributes: &[],
             delimiter: Some('/'),
             name: &name,
-            child_subscribed: false,
+            child_info: &[],
             old_name: None,
         });
         let shown = listed.strip_prefix(b"* LIST () \"/\" ").unwrap();

@@ -14,16 +14,18 @@ use crate::volume::SpecialUse as Stored;
 pub(super) async fn run(
     session: &mut Session<'_>,
     name: &MailboxName,
-    uses: &[SpecialUse],
+    uses: &[Option<SpecialUse>],
 ) -> Result<Reply, Failure> {
     session.writable()?;
     let mut stored = Stored::default();
     for one in uses {
-        // These two would have to be views of other mailboxes.
-        if matches!(one, SpecialUse::All | SpecialUse::Flagged) {
-            return Ok(Reply::no("USEATTR", "no mailbox can be for that here"));
+        match one {
+            // These two would have to be views of other mailboxes. RFC 6154 §3.
+            None | Some(SpecialUse::All | SpecialUse::Flagged) => {
+                return Ok(Reply::no("USEATTR", "no mailbox can be for that here"));
+            }
+            Some(one) => stored.0 |= to_store(*one).0,
         }
-        stored.0 |= to_store(*one).0;
     }
     let Vacant {
         account,

@@ -49,19 +49,32 @@ pub(super) async fn run(session: &mut Session<'_>, request: List) -> Result<Repl
         let name = composed(name);
         patterns.iter().any(|pattern| matches(pattern, &name))
     };
+    // RFC 5258 §4: by which options. RECURSIVEMATCH stands beside one of these at least.
+    let selection = request.selection;
+    let mut child_info = Vec::new();
+    if selection.subscribed {
+        child_info.push("SUBSCRIBED");
+    }
+    if selection.special_use {
+        child_info.push("SPECIAL-USE");
+    }
     let names = all_names(session).await?;
     for (place, (name, entry)) in names.iter().enumerate() {
         breathe(place).await;
         if !is_match(name) {
             continue;
         }
-        let is_selected = is_selected(&request, entry);
+        let is_selected = is_selected_by(&request, entry);
         // RFC 5258 §3.5: a name that is not selected itself is told for what is below it and is not listed.
         let has_selected_child = request.selection.recursive_match
             && below(&names, name)
-                .any(|(name, entry)| is_selected_child(&request, entry) && !is_match(name));
+                .any(|(name, below)| is_selected_by(&request, below) && !is_match(name));
         if is_selected || has_selected_child {
-            tell(session, &request, name, entry, has_selected_child).await?;
+            let info = match has_selected_child {
+                true => child_info.as_slice(),
+                false => &[],
+            };
+            tell(session, &request, name, entry, info).await?;
         }
     }
     Ok(Reply::ok("done"))
@@ -93,7 +106,7 @@ pub(super) async fn lsub(
             false => &["\\Noselect"],
         };
         if let Ok(name) = MailboxName::new(name) {
-            session.encoder().lsub(&response(&name, attributes, false));
+            session.encoder().lsub(&response(&name, attributes, &[]));
             session.flush_if_full().await?;
         }
     }
@@ -104,7 +117,7 @@ pub(super) async fn lsub(
 pub(super) async fn tell_one(session: &mut Session<'_>, name: &MailboxName) -> Result<(), Failure> {
     let names = all_names(session).await?;
     match names.get(name.as_str()) {
-        Some(entry) => tell(session, &List::default(), name.as_str(), entry, false).await,
+        Some(entry) => tell(session, &List::default(), name.as_str(), entry, &[]).await,
         None => Ok(()),
     }
 }
@@ -129,7 +142,7 @@ pub(super) fn announce(session: &mut Session<'_>, names: &Names, name: &str, old
     let old = old.and_then(Result::ok);
     session.encoder().list(&ListResponse {
         old_name: old.as_ref(),
-        ..response(&shown, &attributes, false)
+        ..response(&shown, &attributes, &[])
     });
 }
 
@@ -184,7 +197,7 @@ fn add(names: &mut Names, name: String, found: Found) {
 }
 
 /// Whether LIST's selection options, or their absence, select a name that matches.
-fn is_selected(request: &List, entry: &Entry) -> bool {
+fn is_selected_by(request: &List, entry: &Entry) -> bool {
     let selection = request.selection;
     // A name without a mailbox is shown where something is below it.
     let is_there = entry.mailbox.is_some() || entry.has_children;
@@ -193,17 +206,12 @@ fn is_selected(request: &List, entry: &Entry) -> bool {
         && (selection.subscribed || is_there)
 }
 
-fn is_selected_child(request: &List, entry: &Entry) -> bool {
-    // CHILDINFO can say nothing but "SUBSCRIBED".
-    request.selection.subscribed && is_selected(request, entry)
-}
-
 async fn tell(
     session: &mut Session<'_>,
     request: &List,
     name: &str,
     entry: &Entry,
-    child_subscribed: bool,
+    child_info: &[&str],
 ) -> Result<(), Failure> {
     let Ok(name) = MailboxName::new(name) else {
         return Ok(());
@@ -230,7 +238,7 @@ async fn tell(
     let sent = sent_as(session, &name);
     session.encoder().list(&ListResponse {
         old_name: sent.as_ref(),
-        ..response(&name, &attributes, child_subscribed)
+        ..response(&name, &attributes, child_info)
     });
     if let (Some(info), Some(place)) = (&entry.mailbox, entry.place) {
         if returns.my_rights {
@@ -272,13 +280,13 @@ fn sent_as(session: &Session<'_>, name: &MailboxName) -> Option<MailboxName> {
 fn response<'r>(
     name: &'r MailboxName,
     attributes: &'r [&'r str],
-    child_subscribed: bool,
+    child_info: &'r [&'r str],
 ) -> ListResponse<'r> {
     ListResponse {
         attributes,
         delimiter: DELIMITER,
         name,
-        child_subscribed,
+        child_info,
         old_name: None,
     }
 }

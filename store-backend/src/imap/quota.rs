@@ -9,7 +9,7 @@ use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
-use super::place::demand;
+use super::place::{demand, is_others};
 use super::reply::{Failure, Reply};
 use crate::volume::{AccountInfo, Rights};
 
@@ -32,10 +32,12 @@ pub(super) async fn root_of(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<Reply, Failure> {
-    let place = demand(session, name).await?.place;
-    place.need(Rights::READ)?;
-    // How much others have is theirs to know.
-    let is_own = place.account == session.state.account;
+    // RFC 9208 §4.1.2: it may ask before it makes the mailbox.
+    let is_own = !is_others(name.as_str());
+    if !is_own {
+        // How much others have is theirs to know.
+        demand(session, name).await?.place.need(Rights::READ)?;
+    }
     match limited(session).await?.filter(|_| is_own) {
         Some(limited) => {
             session.encoder().quota_root(name, &[ROOT]);

@@ -70,8 +70,8 @@ pub enum Command {
     Select(Select),
     /// EXAMINE.
     Examine(Select),
-    /// CREATE with what the mailbox is for, RFC 6154.
-    Create(MailboxName, Vec<SpecialUse>),
+    /// CREATE with what the mailbox is for, RFC 6154; none for a use that is not known here.
+    Create(MailboxName, Vec<Option<SpecialUse>>),
     /// DELETE.
     Delete(MailboxName),
     /// RENAME from the first name to the second.

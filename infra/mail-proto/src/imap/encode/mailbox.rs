@@ -14,8 +14,8 @@ pub struct ListResponse<'a> {
     pub delimiter: Option<char>,
     /// Its name.
     pub name: &'a MailboxName,
-    /// CHILDINFO ("SUBSCRIBED"): a child is subscribed. RFC 5258 §4.
-    pub child_subscribed: bool,
+    /// CHILDINFO: the selection options by which a child was selected. RFC 5258 §4.
+    pub child_info: &'a [&'a str],
     /// OLDNAME: it was renamed from this. RFC 9051 §7.3.1.
     pub old_name: Option<&'a MailboxName>,
 }
@@ -46,14 +46,16 @@ impl Encoder<'_> {
         self.out.extend_from_slice(b"* LIST (");
         self.list_body(response);
         let form = self.form;
-        if response.child_subscribed || response.old_name.is_some() {
+        let has_child_info = !response.child_info.is_empty();
+        if has_child_info || response.old_name.is_some() {
             self.out.extend_from_slice(b" (");
-            if response.child_subscribed {
-                self.out
-                    .extend_from_slice(b"\"CHILDINFO\" (\"SUBSCRIBED\")");
+            if has_child_info {
+                let options = response.child_info.join("\" \"");
+                let text = format!("\"CHILDINFO\" (\"{options}\")");
+                self.out.extend_from_slice(text.as_bytes());
             }
             if let Some(old) = response.old_name {
-                if response.child_subscribed {
+                if has_child_info {
                     self.out.push(b' ');
                 }
                 self.out.extend_from_slice(b"\"OLDNAME\" (");

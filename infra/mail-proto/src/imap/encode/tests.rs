@@ -147,7 +147,7 @@ fn list_is_written_with_its_extended_data() {
         attributes: &["\\HasNoChildren", "\\Drafts"],
         delimiter: Some('/'),
         name,
-        child_subscribed: false,
+        child_info: &[],
         old_name: None,
     };
     writes("* LIST (\\HasNoChildren \\Drafts) \"/\" INBOX", |to| {
@@ -173,7 +173,7 @@ fn list_is_written_with_its_extended_data() {
                 attributes: &[],
                 delimiter: Some('\\'),
                 name: &inbox,
-                child_subscribed: true,
+                child_info: &["SUBSCRIBED"],
                 old_name: Some(&old),
             });
         },

@@ -87,14 +87,12 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<Command, ParseError> {
     Ok(Command::Create(mailbox, uses))
 }
 
-fn special_use(cursor: &mut Cursor<'_>) -> Result<SpecialUse, ParseError> {
-    let start = cursor.at();
+/// RFC 6154 §6: any atom behind the backslash may become one.
+fn special_use(cursor: &mut Cursor<'_>) -> Result<Option<SpecialUse>, ParseError> {
     cursor.require(b'\\', "a special use such as \\Sent")?;
     let name = cursor.atom("a special use such as \\Sent")?;
-    SpecialUse::ALL
-        .into_iter()
-        .find(|one| one.as_str()[1..].eq_ignore_ascii_case(name))
-        .ok_or_else(|| cursor.expected_from(start, "a special use such as \\Sent"))
+    let is_it = |one: &SpecialUse| one.as_str()[1..].eq_ignore_ascii_case(name);
+    Ok(SpecialUse::ALL.into_iter().find(is_it))
 }
 
 /// STATUS.

@@ -16,8 +16,11 @@ fn mailbox_commands_are_read() {
     );
     reads("CREATE inbox", Command::Create(mailbox("INBOX"), vec![]));
     reads(
-        "CREATE x (USE (\\sent \\Drafts \\Sent))",
-        Command::Create(mailbox("x"), vec![SpecialUse::Sent, SpecialUse::Drafts]),
+        "CREATE x (USE (\\sent \\Drafts \\Sent \\New))",
+        Command::Create(
+            mailbox("x"),
+            vec![Some(SpecialUse::Sent), Some(SpecialUse::Drafts), None],
+        ),
     );
     reads(
         "MYRIGHTS [Gmail]/Sent",
