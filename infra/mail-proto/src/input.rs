@@ -20,6 +20,8 @@ pub(crate) struct Input {
     scanned: usize,
     /// A faulty line is being skipped.
     skipping: bool,
+    /// Octets before `start` that are of the last faulty line.
+    faulty: usize,
 }
 
 /// What stands at the front of the input.
@@ -157,15 +159,16 @@ impl Input {
         }
     }
 
-    /// Skips the rest of the line that begins the input.
-    pub(crate) fn skip_line(&mut self) {
-        self.scanned = 0;
-        self.skipping = true;
+    /// Leaves the rest of a faulty line to the caller, who asks for it at once; gives what was used of it.
+    pub(crate) fn take_over_skipping(&mut self) -> &[u8] {
+        self.skipping = false;
+        &self.octets[self.start - self.faulty..self.start]
     }
 
     fn fault(&mut self, fault: LineFault, used: usize) -> Frame {
         self.consume(used);
         self.skipping = true;
+        self.faulty = used;
         Frame::Fault(fault)
     }
 

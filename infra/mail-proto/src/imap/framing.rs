@@ -31,9 +31,9 @@
 //! that puts a folder's name between quotes, and no client sends one.
 //! Empty lines between commands and before DONE are passed over (see [`crate::quirks`]).
 
-mod announcement;
+pub(super) mod announcement;
 mod frame;
-mod skip;
+pub(super) mod skip;
 
 use memchr::memchr2;
 

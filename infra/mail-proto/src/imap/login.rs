@@ -1,7 +1,9 @@
 //! IMAP up to the login: the not authenticated state. RFC 9051 §6.1, §6.2.
 
-use super::syntax::{Announcement, CommandText};
-use crate::input::{Frame, Input};
+use super::framing::announcement::Announcement;
+use super::framing::skip::{Skip, Skipped};
+use super::syntax::CommandText;
+use crate::input::{Frame, Input, LineFault};
 use crate::login::{
     CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
     Shut, Tls,
@@ -22,12 +24,13 @@ pub struct Login {
 
 enum State {
     AwaitCommand,
-    /// Octets of a literal are awaited. A literal over the limit that comes
-    /// unasked is read and dropped, so that none of it is taken for a command.
+    /// Octets of a literal are awaited.
     AwaitLiteral {
         left: u64,
-        refused: bool,
     },
+    /// What is left of a refused command is read and dropped, so that no
+    /// literal of it is taken for a command.
+    Skipping(Skip),
     AwaitResponse {
         tag: String,
         exchange: Exchange,
@@ -99,57 +102,63 @@ impl Login {
 
     fn on_announcement(&mut self, announcement: Announcement) {
         let is_refused =
-            announcement.length > LITERAL_MAX || self.command.literal_count() >= LITERALS_MAX;
+            announcement.size > LITERAL_MAX || self.command.literal_count() >= LITERALS_MAX;
         match (is_refused, announcement.unasked) {
             (false, unasked) => {
                 self.command.begin_literal(announcement);
                 self.state = State::AwaitLiteral {
-                    left: announcement.length,
-                    refused: false,
+                    left: announcement.size,
                 };
                 if !unasked {
                     self.out.line("+ go ahead");
                 }
             }
             // No go-ahead, so its octets do not come.
-            (true, false) => self.refuse_literal(),
-            (true, true) if announcement.length <= DROPPED_MAX => {
-                self.state = State::AwaitLiteral {
-                    left: announcement.length,
-                    refused: true,
-                };
+            (true, false) => self.refuse_literal(State::AwaitCommand),
+            (true, true) if announcement.size <= DROPPED_MAX => {
+                self.refuse_literal(State::Skipping(Skip::literal(announcement.size)));
             }
-            // RFC 7888 §4 lets us hang up on what would have to be dropped.
-            (true, true) => {
-                self.out.line("* BYE [TOOBIG] literal too long");
-                self.close(CloseReason::TooManyErrors);
-            }
+            (true, true) => self.hang_up(),
         }
     }
 
-    fn refuse_literal(&mut self) {
+    /// RFC 7888 §4 lets us hang up on what would have to be dropped.
+    fn hang_up(&mut self) {
+        self.out.line("* BYE [TOOBIG] literal too long");
+        self.close(CloseReason::TooManyErrors);
+    }
+
+    fn refuse_literal(&mut self, next: State) {
         let command = std::mem::take(&mut self.command);
-        self.state = State::AwaitCommand;
+        self.state = next;
         self.bad(command.split_tag().0, "literal too long before login");
     }
 
-    fn on_literal_octets(&mut self, left: u64, refused: bool) {
+    fn skip(&mut self) {
+        let State::Skipping(skip) = &mut self.state else {
+            return;
+        };
+        let mut rest = self.input.waiting();
+        let skipped = skip.take(&mut rest, DROPPED_MAX);
+        let used = self.input.len() - rest.len();
+        self.input.consume(used);
+        match skipped {
+            Skipped::Partly => {}
+            Skipped::Wholly => self.state = State::AwaitCommand,
+            Skipped::TooMuch => self.hang_up(),
+        }
+    }
+
+    fn on_literal_octets(&mut self, left: u64) {
         let count_max = usize::try_from(left).unwrap_or(usize::MAX);
         let range = self.input.take_up_to(count_max);
         let left = left - range.len() as u64;
-        if !refused {
-            self.command.push_literal(self.input.slice(range.clone()));
-            self.input.wipe(range);
-        }
-        match (left, refused) {
-            (0, true) => {
-                // What follows the literal is the rest of the refused command.
-                self.refuse_literal();
-                self.input.skip_line();
-            }
-            (0, false) => self.state = State::AwaitCommand,
-            _ => self.state = State::AwaitLiteral { left, refused },
-        }
+        self.command.push_literal(self.input.slice(range.clone()));
+        self.input.wipe(range);
+        self.state = match left {
+            0 => State::AwaitCommand,
+            left => State::AwaitLiteral { left },
+        };
     }
 
     fn on_command(&mut self, command: &CommandText) {
@@ -299,7 +308,7 @@ impl Login {
     fn on_frame(&mut self, frame: Frame) {
         match frame {
             Frame::Partial => {}
-            Frame::Fault(_) => {
+            Frame::Fault(fault) => {
                 let tag = match std::mem::replace(&mut self.state, State::AwaitCommand) {
                     State::AwaitResponse { tag, .. } => Some(tag),
                     // The tag of a command broken behind a literal.
@@ -307,6 +316,12 @@ impl Login {
                     _ => None,
                 };
                 self.command.clear();
+                // A bare line end was its end: nothing before it announces a literal.
+                let skip = match (fault, self.input.take_over_skipping()) {
+                    (LineFault::TooLong, line) => Skip::text(line),
+                    (LineFault::BareCr | LineFault::BareLf, _) => Skip::text(&[]),
+                };
+                self.state = State::Skipping(skip);
                 self.bad(tag.as_deref(), "line too long, or not ended by CRLF");
             }
             Frame::Line(range) => {
@@ -346,13 +361,17 @@ impl LoginDialogue for Login {
                     return LoginStep::AwaitAnswer;
                 }
                 _ if self.out.is_full() => return LoginStep::Send(self.out.give()),
-                State::AwaitLiteral { left, refused } if *left == 0 || !self.input.is_empty() => {
-                    let (left, refused) = (*left, *refused);
-                    self.on_literal_octets(left, refused);
+                State::AwaitLiteral { left } if *left == 0 || !self.input.is_empty() => {
+                    let left = *left;
+                    self.on_literal_octets(left);
                 }
-                State::AwaitCommand | State::AwaitResponse { .. } | State::AwaitLiteral { .. } => {
+                State::Skipping(_) if !self.input.is_empty() => self.skip(),
+                State::AwaitCommand
+                | State::AwaitResponse { .. }
+                | State::AwaitLiteral { .. }
+                | State::Skipping(_) => {
                     let frame = match self.state {
-                        State::AwaitLiteral { .. } => Frame::Partial,
+                        State::AwaitLiteral { .. } | State::Skipping(_) => Frame::Partial,
                         _ => self.input.next_line(self.line_max()),
                     };
                     match frame {

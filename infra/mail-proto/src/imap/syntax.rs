@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::framing::announcement::Announcement;
 use crate::password::wipe;
 
 /// One command being gathered: its lines without their CRLF, each literal's
@@ -20,38 +21,6 @@ struct Literal {
     /// Where its announcement `{n}` begins.
     announced_at: usize,
     content: Range<usize>,
-}
-
-/// `{n}` or `{n+}` at a line's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Announcement {
-    /// Octets to come.
-    pub(super) length: u64,
-    /// Whether they come without our go-ahead. RFC 7888.
-    pub(super) unasked: bool,
-    /// Length of the announcement itself.
-    announcement_length: usize,
-}
-
-impl Announcement {
-    /// Reads it off the end of a line.
-    pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
-        let inner = line.strip_suffix(b"}")?;
-        let open = inner.iter().rposition(|octet| *octet == b'{')?;
-        let number = &inner[open + 1..];
-        let digits = number.strip_suffix(b"+").unwrap_or(number);
-        let is_number = matches!(digits.len(), 1..=19) && digits.iter().all(u8::is_ascii_digit);
-        let length = std::str::from_utf8(digits)
-            .ok()
-            .filter(|_| is_number)?
-            .parse()
-            .ok()?;
-        Some(Self {
-            length,
-            unasked: digits.len() != number.len(),
-            announcement_length: line.len() - open,
-        })
-    }
 }
 
 impl CommandText {
@@ -76,7 +45,8 @@ impl CommandText {
     pub(super) fn begin_literal(&mut self, announcement: Announcement) {
         let end = self.octets.len();
         self.literals.push(Literal {
-            announced_at: end - announcement.announcement_length,
+            // A literal8 is none before the login: its tilde stays, and is no word.
+            announced_at: end - announcement.length + usize::from(announcement.binary),
             content: end..end,
         });
     }
@@ -237,25 +207,6 @@ const IDLE_MAX: usize = 256;
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_literal_is_announced_at_a_lines_end_only() {
-        let read = |line: &[u8]| Announcement::at_end_of(line).map(|a| (a.length, a.unasked));
-        assert_eq!(read(b"a LOGIN {5}"), Some((5, false)));
-        assert_eq!(read(b"a LOGIN {0+}"), Some((0, true)));
-        for line in [
-            &b"a {5} b"[..],
-            b"a {}",
-            b"a {+}",
-            b"a {5-}",
-            b"a {x}",
-            b"a 5}",
-            b"{99999999999999999999}",
-            b"",
-        ] {
-            assert_eq!(read(line), None);
-        }
-    }
 
     #[test]
     fn words_are_read_in_all_their_forms() {

@@ -2,20 +2,20 @@
 
 /// A literal to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Announcement {
+pub(in crate::imap) struct Announcement {
     /// Octets; `u64::MAX` for every number beyond.
-    pub(super) size: u64,
+    pub(in crate::imap) size: u64,
     /// Whether they come without our go-ahead: `{n+}`.
-    pub(super) unasked: bool,
+    pub(in crate::imap) unasked: bool,
     /// Whether it is a literal8: `~{n}`.
-    pub(super) binary: bool,
+    pub(in crate::imap) binary: bool,
     /// Length of the announcement itself.
-    pub(super) length: usize,
+    pub(in crate::imap) length: usize,
 }
 
 impl Announcement {
     /// Reads it off the end of a line, of which the last [`TAIL`] octets are enough.
-    pub(super) fn at_end_of(line: &[u8]) -> Option<Self> {
+    pub(in crate::imap) fn at_end_of(line: &[u8]) -> Option<Self> {
         let inner = line.strip_suffix(b"}")?;
         let number = inner.strip_suffix(b"+").unwrap_or(inner);
         let digit_count = number

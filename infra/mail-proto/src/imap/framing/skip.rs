@@ -7,7 +7,7 @@ use super::announcement::{Announcement, TAIL};
 /// Reads to the end of a command without keeping it: text to its CRLF, and
 /// every literal announced there that comes unasked.
 #[derive(Debug)]
-pub(super) struct Skip {
+pub(in crate::imap) struct Skip {
     literal_left: u64,
     swallowed: u64,
     /// The last octets of the line.
@@ -18,7 +18,7 @@ pub(super) struct Skip {
 
 /// How far it came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Skipped {
+pub(in crate::imap) enum Skipped {
     Partly,
     Wholly,
     /// The literals come to more than anybody should read.
@@ -27,7 +27,7 @@ pub(super) enum Skipped {
 
 impl Skip {
     /// From within a line, of which this is known.
-    pub(super) fn text(line: &[u8]) -> Self {
+    pub(in crate::imap) fn text(line: &[u8]) -> Self {
         let mut skip = Self {
             literal_left: 0,
             swallowed: 0,
@@ -40,7 +40,7 @@ impl Skip {
     }
 
     /// From within a literal of which this much is to come.
-    pub(super) fn literal(left: u64) -> Self {
+    pub(in crate::imap) fn literal(left: u64) -> Self {
         Self {
             literal_left: left,
             swallowed: left,
@@ -49,7 +49,7 @@ impl Skip {
     }
 
     /// Uses up input until a decision is due.
-    pub(super) fn take(&mut self, input: &mut &[u8], swallow_max_bytes: u64) -> Skipped {
+    pub(in crate::imap) fn take(&mut self, input: &mut &[u8], swallow_max_bytes: u64) -> Skipped {
         if self.literal_left > 0 {
             super::take(input, &mut self.literal_left);
             return Skipped::Partly;
