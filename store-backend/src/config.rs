@@ -344,6 +344,14 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let limits = Limits::default();
+        assert_eq!(limits.message_size_max_bytes, 50 << 20);
+        assert_eq!((limits.login_s, limits.stall_s), (60, 60));
+        assert_eq!((limits.imap_idle_s, limits.pop3_idle_s), (30 * 60, 10 * 60));
+    }
+
+    #[test]
     fn plaintext_login_and_lmtp_are_for_loopback() {
         let mut config = Config::default();
         config.listen.plaintext_login = true;

@@ -220,6 +220,7 @@ mod tests {
                 .concat(),
             )
         };
+        assert!(sent(511, 1023).is_ok());
         assert!(sent(512, 1024).is_ok());
         assert_eq!(sent(513, 1024).unwrap_err(), SaslError::TooLong);
         assert_eq!(sent(512, 1025).unwrap_err(), SaslError::TooLong);
