@@ -9,7 +9,7 @@
 use imap_codec::CommandCodec;
 use imap_codec::decode::Decoder;
 use imap_codec::encode::{Encoder, Fragment};
-use mail_proto::imap::command::Command;
+use mail_proto::imap::command::{Command, MessageHead};
 use mail_proto::imap::framing::{Framer, Limits, Step};
 use mail_proto::imap::mailbox::NameForm;
 use mail_proto::imap::parse;
@@ -46,6 +46,9 @@ const STRICTER: &[&str] = &[
     // RFC 5464 §3.2 says what an entry's name looks like.
     "an entry name such as /private/comment",
     "MAXSIZE or DEPTH",
+    // RFC 7162 §3.2.5: what a client knows by itself has no `*`, and its two lists go together.
+    "as many UIDs as sequence numbers",
+    "a set of numbers without *",
     // They keep names undecoded, control characters included.
     "a mailbox name without control characters",
     "a mailbox name in modified UTF-7 or UTF-8",
@@ -273,8 +276,6 @@ fn command() -> impl Strategy<Value = String> {
         ]),
         (
             one_of(&[
-                "SELECT",
-                "EXAMINE",
                 "CREATE",
                 "DELETE",
                 "SUBSCRIBE",
@@ -284,6 +285,19 @@ fn command() -> impl Strategy<Value = String> {
             mailbox()
         )
             .prop_map(|(verb, name)| format!("{verb} {name}")),
+        (
+            one_of(&["SELECT", "EXAMINE"]),
+            mailbox(),
+            one_of(&[
+                "",
+                " (CONDSTORE)",
+                " (QRESYNC (67890007 20050715194045000))",
+                " (QRESYNC (1 2 1:9,11))",
+                " (QRESYNC (1 2 1:9,11 (1,3 5,7)))",
+                " (CONDSTORE QRESYNC (4294967295 9223372036854775807))",
+            ])
+        )
+            .prop_map(|(verb, name, options)| format!("{verb} {name}{options}")),
         (mailbox(), mailbox()).prop_map(|(one, other)| format!("RENAME {one} {other}")),
         (one_of(&["LIST", "LSUB"]), mailbox(), pattern)
             .prop_map(|(verb, name, pattern)| format!("{verb} {name} {pattern}")),
@@ -306,6 +320,14 @@ fn command() -> impl Strategy<Value = String> {
             .prop_map(|(uid, set, sign, what, flags)| format!(
                 "{uid}STORE {set} {sign}{what} ({flags})"
             )),
+        (uid.clone(), set(), one_of(&["FLAGS", "FLAGS.SILENT"])).prop_map(
+            |(uid, set, what)| format!("{uid}STORE {set} (UNCHANGEDSINCE 5) +{what} (key)")
+        ),
+        (set(), fetch_item(), one_of(&["", " VANISHED"])).prop_map(
+            |(set, item, vanished)| format!(
+                "UID FETCH {set} ({item}) (CHANGEDSINCE 9223372036854775807{vanished})"
+            )
+        ),
         (uid.clone(), one_of(&["COPY", "MOVE"]), set(), mailbox())
             .prop_map(|(uid, verb, set, name)| format!("{uid}{verb} {set} {name}")),
         set().prop_map(|set| format!("UID EXPUNGE {set}")),
@@ -339,7 +361,46 @@ fn command() -> impl Strategy<Value = String> {
             one_of(&["/shared/comment", "(/shared/a /private/b)"])
         )
             .prop_map(|(name, entries)| format!("GETMETADATA {name} {entries}")),
+        (
+            mailbox(),
+            one_of(&["NIL", "\"a b\"", "\"\"", "{3+}\r\n(\")", "{0+}\r\n"])
+        )
+            .prop_map(|(name, value)| format!(
+                "SETMETADATA {name} (/private/comment {value} /shared/x NIL)"
+            )),
     ]
+}
+
+/// Our reading of the head of an APPEND, and the octets of its message.
+fn read_append(octets: &[u8]) -> Option<(MessageHead, Vec<u8>)> {
+    let mut framer = Framer::new(Limits::default());
+    let mut input = octets;
+    let (mut head, mut message) = (None, Vec::new());
+    loop {
+        match framer.next(&mut input) {
+            Step::Continue | Step::MessageEnd => {}
+            Step::Message { frame, .. } => {
+                let read = parse::message_head(&frame, NameForm::Utf7).ok()?;
+                head = Some(read.command);
+                framer.accept_message();
+            }
+            Step::MessageOctets(octets) => message.extend_from_slice(octets),
+            Step::AppendEnd(_) => return head.map(|head| (head, message)),
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
+fn append() -> impl Strategy<Value = String> {
+    let flags = one_of(&["", " ()", " (\\Seen)", " (\\Draft $Junk key)"]);
+    let date = one_of(&[
+        "",
+        " \"17-Jul-1996 02:44:25 -0700\"",
+        " \" 1-Feb-2024 23:59:59 +1400\"",
+    ]);
+    (mailbox(), flags, date, "[ -~]{1,30}").prop_map(|(name, flags, date, text)| {
+        format!("APPEND {name}{flags}{date} {{{}+}}\r\n{text}", text.len())
+    })
 }
 
 proptest! {
@@ -348,6 +409,16 @@ proptest! {
     #[test]
     fn both_read_the_same(text in command()) {
         agree(&text);
+    }
+
+    #[test]
+    fn both_read_the_same_message(text in append()) {
+        let octets = format!("a {text}\r\n");
+        let read = read_append(octets.as_bytes());
+        prop_assert!(read.is_some(), "ours refuses {}", text);
+        let written = theirs(octets.as_bytes());
+        prop_assert!(written.is_some(), "theirs refuses {}", text);
+        prop_assert_eq!(read_append(&written.unwrap()), read, "{}", text);
     }
 
     /// A command damaged in one place: what they still accept, we accept, and
