@@ -52,7 +52,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         return Err(RunError::WrongRole { role });
     }
     describe_metrics();
-    let health = Health::new();
+    let health = Health::new("directory");
     let observed = bind(config.metrics_listen, "directory metrics")?;
     let listener = bind(config.listen, "directory")?;
     let kept = Duration::from_secs(config.verified_passwords_kept_s);

@@ -39,7 +39,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
     let backends = Backends::new(Arc::clone(&identity), directory.clone());
     let mover = Mover::new(directory, backends);
-    let health = Health::new();
+    let health = Health::new("migrator");
     describe();
     shutdown.spawn(serve_observability(
         observed,

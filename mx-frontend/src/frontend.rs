@@ -128,7 +128,7 @@ impl Frontend {
             directory_address,
         } = self;
         meter::describe();
-        let health = Health::new();
+        let health = Health::new("mx-frontend");
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),

@@ -149,7 +149,7 @@ impl Proxy {
             directory_address,
         } = self;
         meter::describe();
-        let health = Health::new();
+        let health = Health::new("pop-imap-proxy");
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),

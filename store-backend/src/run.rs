@@ -110,7 +110,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     warn_about_plaintext(&config);
 
     metrics::describe();
-    let health = Health::new();
+    let health = Health::new(&format!("store-backend {name}"));
     shutdown.spawn(serve_observability(
         metrics_listener,
         health.clone(),

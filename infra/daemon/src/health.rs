@@ -22,7 +22,11 @@ use crate::{listener::accept_each, metrics, shutdown::Shutdown};
 
 /// The state of one process; clones share it. Waiting for "start-up" until something else is said.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health {
+    /// Whose health this is, for the log: with `posthouse up` all tiers write to one.
+    of: Arc<str>,
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -31,14 +35,17 @@ struct State {
 }
 
 impl Health {
-    /// Begins as waiting for "start-up".
+    /// Begins as waiting for "start-up"; `of` names the tier in the log.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(of: &str) -> Self {
         let waiting = BTreeSet::from([START_UP.to_owned()]);
-        Self(Arc::new(Mutex::new(State {
-            waiting,
-            failing: None,
-        })))
+        Self {
+            of: of.into(),
+            state: Arc::new(Mutex::new(State {
+                waiting,
+                failing: None,
+            })),
+        }
     }
 
     /// Says that something we need is not there, for example "directory at 127.0.0.1:4205". Several may be missing.
@@ -48,14 +55,14 @@ impl Health {
         state.waiting.remove(START_UP);
         if state.waiting.insert(what.clone()) {
             drop(state);
-            info!(what, "waiting");
+            info!(of = &*self.of, what, "waiting");
         }
     }
 
     /// Takes back one [`set_waiting`](Self::set_waiting).
     pub fn arrived(&self, what: &str) {
         if self.state().waiting.remove(what) {
-            info!(what, "arrived");
+            info!(of = &*self.of, what, "arrived");
         }
     }
 
@@ -67,7 +74,7 @@ impl Health {
         state.failing = None;
         drop(state);
         if changed {
-            info!("ready");
+            info!(of = &*self.of, "ready");
         }
     }
 
@@ -76,7 +83,7 @@ impl Health {
         let why = why.into();
         let before = self.state().failing.replace(why.clone());
         if before.as_ref() != Some(&why) {
-            warn!(why, "failing");
+            warn!(of = &*self.of, why, "failing");
         }
     }
 
@@ -106,13 +113,7 @@ impl Health {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self::new()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -38,7 +38,7 @@ fn serve(health: &Health) -> SocketAddr {
 
 #[tokio::test]
 async fn health_tells_what_is_waited_for_and_what_fails() {
-    let health = Health::new();
+    let health = Health::new("test");
     let to = serve(&health);
     let check = async |status: &str, body: &str| {
         let answer = get(to, "/health").await;
@@ -73,7 +73,7 @@ async fn health_tells_what_is_waited_for_and_what_fails() {
 
 #[tokio::test]
 async fn metrics_carry_help_and_type() {
-    let to = serve(&Health::new());
+    let to = serve(&Health::new("test"));
     metrics::install();
     metrics::install();
     metrics::describe_counter!("posthouse_test_things_total", "Things counted by a test.");
@@ -94,7 +94,7 @@ async fn metrics_carry_help_and_type() {
 
 #[tokio::test]
 async fn other_paths_and_methods_are_refused() {
-    let to = serve(&Health::new());
+    let to = serve(&Health::new("test"));
     assert!(get(to, "/").await.starts_with("HTTP/1.1 404 "));
     let mut socket = TcpStream::connect(to).await.unwrap();
     socket

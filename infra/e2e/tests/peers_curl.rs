@@ -45,8 +45,8 @@ fn the_commands_printed_at_the_start_work_as_they_are() {
         .map(str::trim)
         .filter(|line| line.starts_with("printf ") || line.starts_with("curl "))
         .collect();
-    let [send, list, read] = commands[..] else {
-        panic!("three commands expected: {printed}")
+    let [send, list, by_pop3, by_imap] = commands[..] else {
+        panic!("four commands expected: {printed}")
     };
     let shell = |command: &str| {
         let output = Command::new("sh").args(["-ec", command]).output().unwrap();
@@ -54,7 +54,9 @@ fn the_commands_printed_at_the_start_work_as_they_are() {
     };
     shell(send);
     assert!(shell(list).starts_with("1 "));
-    assert!(shell(read).ends_with("Subject: Hello\r\n\r\nIt works.\r\n"));
+    for read in [by_pop3, by_imap] {
+        assert!(shell(read).ends_with("Subject: Hello\r\n\r\nIt works.\r\n"));
+    }
 }
 
 #[test]

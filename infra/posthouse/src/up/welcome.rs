@@ -47,6 +47,14 @@ pub(super) fn text(data: &Path, ports: Ports, demo: &Demo, seeded: Option<u32>) 
         out.push_str("Read it\n");
         _ = writeln!(out, "  {curl} --url pop3s://{pop3s}/");
         _ = writeln!(out, "  {curl} --url pop3s://{pop3s}/1");
+        let imaps = ports.of(Port::Imaps);
+        _ = writeln!(out, "  {curl} --url 'imaps://{imaps}/INBOX;UID=1'");
+        _ = writeln!(
+            out,
+            "With a mail program\n  IMAP at {imaps} or POP3 at {pop3s}, with SSL/TLS; the login name is the whole address.\n  \
+             It has to trust {}",
+            ca.display()
+        );
     }
     let shown = quoted(&data.to_string_lossy());
     // As a command to copy: after `cargo run` it is on nobody's path.
