@@ -17,7 +17,13 @@ from imapclient.exceptions import IMAPClientError, LoginError
 HOST = "localhost"
 PORT, PLAIN_PORT = int(os.environ["IMAPS_PORT"]), int(os.environ["IMAP_PORT"])
 USER, PASSWORD = os.environ["LOGIN"], os.environ["PASSWORD"]
-CORPUS = [path.read_bytes() for path in sorted(pathlib.Path(os.environ["CORPUS"]).iterdir())]
+
+
+def read(folder):
+    return [path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())]
+
+
+WHOLE, CORPUS = read(os.environ["WHOLE"]), read(os.environ["CORPUS"])
 TRUST = ssl.create_default_context(cafile=os.environ["CA"])
 TIMEOUT = SocketTimeout(connect=10, read=60)
 
@@ -93,6 +99,16 @@ def enable():
     equal(client.create('"Grüße"')[0], "OK")
     assert any("Grüße".encode() in name for name in client.list()[1]), client.list()
     equal(client.logout()[0], "BYE")
+
+
+def whole(client):
+    """Every message there is, octet by octet."""
+    equal(client.select_folder("whole", readonly=True)[b"EXISTS"], len(WHOLE))
+    for first in range(1, len(WHOLE) + 1, 500):
+        found = client.fetch(f"{first}:{min(first + 499, len(WHOLE))}", ["BODY.PEEK[]", "RFC822.SIZE"])
+        for uid, message in enumerate(WHOLE[first - 1:first + 499], first):
+            assert found[uid][b"BODY[]"] == message and found[uid][b"RFC822.SIZE"] == len(message), f"UID {uid} of all"
+    client.unselect_folder()
 
 
 def corpus(client):
@@ -250,12 +266,13 @@ def ask(client, verb, arguments):
 def main():
     logins()
     with connect() as client:
+        whole(client)
         corpus(client)
         verbs(client)
         idle(client)
         resync(client)
     enable()
-    print(f"{len(CORPUS)} messages of the corpus, IMAPClient {imapclient.__version__}")
+    print(f"{len(WHOLE)} messages read, {len(CORPUS)} of them appended, IMAPClient {imapclient.__version__}")
 
 
 main()

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::imap::Imap;
 use crate::programs::root;
 use crate::samples::Sample;
 use crate::smtp::Smtp;
@@ -25,9 +26,10 @@ pub fn installed(path: &str) -> PathBuf {
     path
 }
 
-/// Runs a script of `infra/e2e/clients` against a system, with messages to use; it ends with 0 when all is well.
+/// Runs a script of `infra/e2e/clients` against a system, with the messages there are and those to use one by one; it
+/// ends with 0 when all is well.
 ///
-/// It finds ports, login and files in its environment. Each line `DELIVER` that it prints has a message sent to its
+/// It finds ports, login and files in its environment, and all messages in the mailbox `whole`. Each line `DELIVER` that it prints has a message sent to its
 /// user by SMTP; its other lines are passed on.
 ///
 /// # Panics
@@ -37,11 +39,16 @@ pub fn run(
     script: &str,
     system: &System,
     user: &str,
+    whole: &[Sample],
     messages: &[Sample],
 ) {
     let folder = tempfile::tempdir().unwrap();
-    let corpus = folder.path().join("corpus");
+    let [all, corpus] = ["whole", "corpus"].map(|name| folder.path().join(name));
+    write_all(&all, whole);
     write_all(&corpus, messages);
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(user, "pass");
+    imap.command("CREATE whole");
+    imap.append_all("whole", "", whole.iter().map(|one| one.octets.as_slice()));
     let script = root().join("infra/e2e/clients").join(script);
     let mut child = Command::new("timeout")
         .arg("120")
@@ -61,6 +68,7 @@ pub fn run(
         .env("CA", system.ca())
         .env("LOGIN", user)
         .env("PASSWORD", "pass")
+        .env("WHOLE", all)
         .env("CORPUS", corpus)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

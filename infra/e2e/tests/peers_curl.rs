@@ -2,13 +2,14 @@
 #![cfg(feature = "peers")]
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::process::{Command, Output};
 
 use e2e::eventually;
 use e2e::imap::Imap;
 use e2e::pop3::Pop3;
 use e2e::samples::{Sample, assert_delivered, corpus, own};
-use e2e::smtp::Smtp;
+use e2e::smtp::{Smtp, ended};
 use e2e::system::System;
 
 const SENDER: &str = "carla@elsewhere.test";
@@ -165,6 +166,60 @@ fn curl_lists_appends_fetches_searches_and_commands_by_starttls_and_imaps() {
         ask(folder, &["--request", "STORE 1 +FLAGS (\\Deleted)"]);
         ask(folder, &["--request", "EXPUNGE"]);
         assert_eq!(imap.messages(folder).len(), samples.len() - 1);
+    }
+}
+
+#[test]
+fn curl_reads_the_whole_corpus_and_appends_a_tenth_of_it() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let (user, password) = ("user00000@example.test", "pass");
+    let login = format!("{user}:{password}");
+    let ca = system.ca();
+    let tls = ["--cacert", ca.to_str().unwrap(), "--user", &login];
+    let proxy = &system.endpoints.proxy;
+    let mut imap = Imap::connect(proxy.imap).login(user, password);
+    let corpus = corpus();
+    imap.append_all(
+        "INBOX",
+        "",
+        corpus.iter().map(|sample| sample.octets.as_slice()),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: String| folder.path().join(name).display().to_string();
+    // curl counts through the brackets, in one connection.
+    let range = format!("[1-{}]", corpus.len());
+    let pop3 = (
+        path("pop3-#1".into()),
+        format!("pop3s://{}/{range}", proxy.pop3s),
+    );
+    let base = format!("imaps://{}/INBOX;MAILINDEX={range}", proxy.imaps);
+    let by_imap = (path("imap-#1".into()), base);
+    for (files, url) in [pop3, by_imap] {
+        curl(&[tls.as_slice(), &["--url", &url, "--output", &files]].concat());
+    }
+    for (number, sample) in (1..).zip(&corpus) {
+        let read = |protocol: &str| fs::read(path(format!("{protocol}-{number}"))).unwrap();
+        assert!(read("imap") == sample.octets, "{} by IMAP", sample.name);
+        // POP3 has no message without a line's end.
+        assert!(
+            read("pop3") == ended(&sample.octets),
+            "{} by POP3",
+            sample.name
+        );
+    }
+
+    let tenth: Vec<&Sample> = corpus.iter().step_by(10).collect();
+    for (at, sample) in tenth.iter().enumerate() {
+        fs::write(path(format!("up-{at}")), &sample.octets).unwrap();
+    }
+    imap.command("CREATE tenth");
+    let url = format!("imaps://{}/tenth", proxy.imaps);
+    let files = path(format!("up-[0-{}]", tenth.len() - 1));
+    curl(&[tls.as_slice(), &["--url", &url, "--upload-file", &files]].concat());
+    let appended = imap.messages("tenth");
+    assert_eq!(appended.len(), tenth.len());
+    for (message, sample) in appended.iter().zip(tenth) {
+        assert!(message.octets == sample.octets, "{}", sample.name);
     }
 }
 

@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use e2e::imap::Imap;
 use e2e::pop3::Pop3;
-use e2e::samples::{Sample, own};
+use e2e::samples::{Sample, corpus, own};
 use e2e::smtp::{Smtp, ended};
 use e2e::system::System;
 
@@ -44,7 +45,7 @@ fn fetchmail_in(
     fs::write(&deliver, script).unwrap();
     fs::set_permissions(&deliver, Permissions::from_mode(0o755)).unwrap();
     let text = format!(
-        "poll localhost protocol {protocol} port {} user \"{USER}\" password \"pass\" {options} mda \"{}\"\n",
+        "set invisible\npoll localhost protocol {protocol} port {} user \"{USER}\" password \"pass\" {options} mda \"{}\"\n",
         server.port(),
         deliver.display()
     );
@@ -140,7 +141,7 @@ fn fetchmail_empties_a_mailbox_and_hands_on_what_was_sent() {
             "{protocol} {options}\n{printed}"
         );
         for (message, sample) in fetched.iter().zip(&samples) {
-            // fetchmail hands on lines that end in LF, and puts its own Received before.
+            // fetchmail hands on lines that end in LF, and writes addresses in the header anew.
             let sent = String::from_utf8(ended(&sample.octets))
                 .unwrap()
                 .replace("\r\n", "\n");
@@ -159,6 +160,65 @@ fn fetchmail_empties_a_mailbox_and_hands_on_what_was_sent() {
     // 1: there was no mail.
     let (code, printed, _) = fetchmail("pop3", proxy.pop3s, &format!("options ssl {tls}"));
     assert_eq!(code, 1, "{printed}");
+}
+
+/// What fetchmail makes of a message: it drops every CR, and ends what has no end.
+fn as_handed_on(octets: &[u8]) -> Vec<u8> {
+    let mut handed_on = octets.to_owned();
+    handed_on.retain(|octet| *octet != b'\r');
+    if !handed_on.ends_with(b"\n") {
+        handed_on.push(b'\n');
+    }
+    if !octets.windows(4).any(|four| four == b"\r\n\r\n") {
+        handed_on.push(b'\n');
+    }
+    handed_on
+}
+
+#[test]
+fn a_tenth_of_the_corpus_comes_octet_by_octet_and_is_marked_as_read() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let proxy = &system.endpoints.proxy;
+    // fetchmail gives a header to a message that has none.
+    let tenth = corpus().into_iter().skip(3).step_by(10);
+    let tenth: Vec<Sample> = tenth
+        .filter(|one| !one.name.ends_with("only-crlfs.eml"))
+        .collect();
+    let mut imap = Imap::connect(proxy.imap).login(USER, "pass");
+    imap.append_all("INBOX", "", tenth.iter().map(|one| one.octets.as_slice()));
+    let options = "options sslproto \"\" keep no rewrite pass8bits";
+    let folder = tempfile::tempdir().unwrap();
+    for (protocol, server) in [("pop3", proxy.pop3), ("imap", proxy.imap)] {
+        let (code, printed, fetched) = fetchmail_in(folder.path(), protocol, server, options);
+        assert_eq!(
+            (code, fetched.len()),
+            (0, tenth.len()),
+            "{protocol}\n{printed}"
+        );
+        for (message, sample) in fetched.iter().zip(&tenth) {
+            let wanted = as_handed_on(&sample.octets);
+            assert!(*message == wanted, "{} by {protocol}", sample.name);
+        }
+    }
+    // By IMAP it marks what it has fetched. Another session makes one unread and removes one; a new one comes. It knows
+    // neither CONDSTORE nor QRESYNC: it asks for what is unread.
+    let read = |imap: &mut Imap| {
+        imap.messages("INBOX")
+            .iter()
+            .filter(|one| one.flags.contains("\\Seen"))
+            .count()
+    };
+    assert_eq!(read(&mut imap), tenth.len());
+    imap.command("SELECT INBOX");
+    imap.command("UID STORE 7 -FLAGS.SILENT (\\Seen)");
+    imap.command("UID STORE 9 +FLAGS.SILENT (\\Deleted)");
+    imap.command("UID EXPUNGE 9");
+    let new = b"From: a@elsewhere.test\r\nSubject: new\r\n\r\nnew\r\n";
+    imap.append("INBOX", "", new);
+    let (code, printed, fetched) = fetchmail_in(folder.path(), "imap", proxy.imap, options);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(fetched, [as_handed_on(&tenth[6].octets), as_handed_on(new)]);
+    assert_eq!(read(&mut imap), tenth.len());
 }
 
 #[test]

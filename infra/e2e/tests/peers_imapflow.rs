@@ -10,8 +10,9 @@ use e2e::system::System;
 #[test]
 fn imapflow_appends_reads_marks_moves_searches_idles_and_resyncs() {
     let system = System::start(&["--seed-accounts", "1"]);
-    // Every message travels alone and waits for its sync; some from each folder of the corpus are enough.
-    let chosen = corpus().into_iter().skip(5).step_by(10);
+    let whole = corpus();
+    // These travel alone and wait for their sync: some from each folder of the corpus are enough.
+    let chosen = whole.iter().skip(5).step_by(10).cloned();
     let messages: Vec<_> = chosen.filter(|sample| !is_too_deep(&sample.name)).collect();
     let mut node = Command::new("node");
     node.env("NODE_PATH", installed("imapflow/node_modules"));
@@ -20,6 +21,7 @@ fn imapflow_appends_reads_marks_moves_searches_idles_and_resyncs() {
         "with_imapflow.js",
         &system,
         "user00000@example.test",
+        &whole,
         &messages,
     );
 }

@@ -1,4 +1,5 @@
-//! mbsync (isync) keeps Maildir folders and ours the same, in both directions.
+//! mbsync (isync) keeps Maildir folders and ours the same, in both directions. It knows neither CONDSTORE nor QRESYNC: it
+//! catches up by the flags of all messages.
 #![cfg(feature = "peers")]
 #![allow(clippy::unwrap_used)]
 
@@ -231,6 +232,36 @@ fn the_corpus_is_pulled_octet_by_octet_and_a_second_run_moves_nothing() {
     near.sync();
     assert_eq!(imap.position("INBOX"), position);
     assert_eq!(near.listing(), listing);
+}
+
+#[test]
+fn a_tenth_of_the_corpus_is_pushed_octet_by_octet() {
+    let near = Near::new(tls);
+    let folder = near.mail().join("pushed");
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    let tenth = corpus().into_iter().skip(7).step_by(10);
+    let tenth: Vec<Sample> = tenth.filter(|one| is_copied(&one.octets)).collect();
+    for (at, sample) in tenth.iter().enumerate() {
+        let file = folder.join(format!("cur/{at}.tenth.near:2,FS"));
+        fs::write(file, as_kept(&sample.octets)).unwrap();
+    }
+    assert_eq!(near.sync(), [""; 0]);
+    let pushed = near.imap().messages("pushed");
+    let found = sorted(pushed.iter().map(|one| as_kept(&without_mark(&one.octets))));
+    let wanted = sorted(octets(&tenth).map(as_kept));
+    assert!(found == wanted, "{} of {}", found.len(), wanted.len());
+    for message in &pushed {
+        let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+        assert_eq!(flags, ["\\Flagged", "\\Seen"], "{}", message.uid);
+        let lines = message.octets.split_inclusive(|octet| *octet == b'\n');
+        assert!(
+            lines
+                .filter(|line| line.ends_with(b"\n"))
+                .all(|line| line.ends_with(b"\r\n"))
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use e2e::imap::{Imap, Message};
+use e2e::samples::corpus;
 use e2e::system::System;
 
 const USER: &str = "user00000@example.test";
@@ -134,6 +135,87 @@ fn works_a_mailbox_and_catches_up(program: &str) {
     let before = imap.position("INBOX");
     read(program, path, &system, "<sync-mailbox><quit>");
     assert_eq!(imap.position("INBOX"), before);
+}
+
+/// What mutt makes of a message for a Maildir: lines end in LF, a header has an end, and some fields are its own.
+fn as_kept(octets: &[u8]) -> Vec<u8> {
+    const OWN: [&[u8]; 4] = [b"content-length:", b"lines:", b"status:", b"x-status:"];
+    let mut kept = Vec::new();
+    let mut is_header = true;
+    for line in octets.split_inclusive(|octet| *octet == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        is_header &= !text.is_empty();
+        let is = |field: &&[u8]| {
+            text.len() >= field.len() && text[..field.len()].eq_ignore_ascii_case(field)
+        };
+        if is_header && OWN.iter().any(is) {
+            continue;
+        }
+        kept.extend_from_slice(text);
+        if line.ends_with(b"\n") {
+            kept.push(b'\n');
+        }
+    }
+    if is_header {
+        kept.push(b'\n');
+    }
+    kept
+}
+
+fn copies_a_tenth_of_the_corpus(program: &str) {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(USER, "pass");
+    // It writes other CRs in its own way, and a header before a message that begins with its body.
+    let is_left = |octets: &[u8]| {
+        let crs = octets
+            .windows(2)
+            .filter(|two| two[0] == b'\r' && two[1] != b'\n');
+        crs.count() == 0 && !octets.starts_with(b"\r\n")
+    };
+    let tenth = corpus().into_iter().skip(3).step_by(10);
+    let tenth: Vec<_> = tenth.filter(|sample| is_left(&sample.octets)).collect();
+    assert!(tenth.len() > 400);
+    imap.append_all("INBOX", "", tenth.iter().map(|one| one.octets.as_slice()));
+    let copies = path.join("copies");
+    let keys = [
+        "<enter-command>set mbox_type=Maildir<enter><tag-pattern>~A<enter>",
+        &format!(
+            "<tag-prefix><copy-message>{}<enter><quit>",
+            copies.display()
+        ),
+    ];
+    read(program, path, &system, &keys.concat());
+    let files = ["cur", "new"].map(|part| fs::read_dir(copies.join(part)).unwrap());
+    let files = files
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path());
+    let mut found: Vec<Vec<u8>> = files
+        .map(|path| as_kept(&fs::read(path).unwrap()))
+        .collect();
+    let mut wanted: Vec<Vec<u8>> = tenth.iter().map(|one| as_kept(&one.octets)).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found.len(), wanted.len());
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert_eq!(
+            found.escape_ascii().to_string(),
+            wanted.escape_ascii().to_string()
+        );
+    }
+}
+
+#[test]
+fn mutt_copies_a_tenth_of_the_corpus_octet_by_octet() {
+    copies_a_tenth_of_the_corpus("mutt");
+}
+
+#[test]
+fn neomutt_copies_a_tenth_of_the_corpus_octet_by_octet() {
+    copies_a_tenth_of_the_corpus("neomutt");
 }
 
 #[test]
