@@ -29,7 +29,8 @@
 //!   the verb and its tagged answer: EXISTS, EXPUNGE or VANISHED where the command allows it, FETCH with
 //!   flags. A verb that has told the new flags of its own change itself (or was asked to be silent) says so
 //!   with `session.told(modseq)`; one that has removed or added messages, with `session.removed` or `session.arrived`.
-//!   The volume answers a change before the index has it, so what is not told that way must set `has_changed`.
+//!   The volume answers a change before the index has it, so what is not told that way must set `has_changed`. A verb
+//!   that tells MODSEQs says with `session.saw(modseq)` how far it has seen the index: the bell may ring later.
 //! - Whatever awaits takes `&mut Session`: a proxy's stream cannot be shared between threads.
 //! - Capabilities are added in `capability.rs` when their verbs work, not before.
 
@@ -177,7 +178,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         Self {
             watch: service.volume.watch(account),
-            has_changed: true,
+            has_changed: false,
             news: News::default(),
             acts: false,
             made: Vec::new(),
@@ -359,7 +360,8 @@ impl<'a> Session<'a> {
             Err(bad) => {
                 let reply = Reply::unreadable(&bad.error);
                 self.tag = bad.tag.unwrap_or_else(|| "*".to_owned());
-                self.answer(Ok(reply), true).await
+                // It may have been a FETCH.
+                self.answer(Ok(reply), false).await
             }
         }
     }
@@ -367,10 +369,7 @@ impl<'a> Session<'a> {
     /// One line a verb.
     async fn dispatch(&mut self, mut command: Command) -> Result<Reply, Failure> {
         if !command_changes_messages(&command) {
-            // A client that has heard the answer to a change in one session finds it in another, also by NOOP.
-            let selected = self.state.selected.as_ref();
-            let place = selected.map_or(self.state.account, |selected| selected.place.account);
-            self.service.volume.settled(place).await;
+            self.settle().await;
         }
         // Before the verb, or a mailbox that is shared no more would be served once again.
         place::check_open(self).await?;
@@ -418,6 +417,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Waits until all that was answered can be told: a client that has heard the answer to a change in one session finds
+    /// it in another, also by NOOP.
+    async fn settle(&mut self) {
+        let selected = self.state.selected.as_ref();
+        let place = selected.map_or(self.state.account, |selected| selected.place.account);
+        self.service.volume.settled(place).await;
+    }
+
     /// Tells what has changed, then ends the command.
     async fn answer(
         &mut self,
@@ -428,6 +435,7 @@ impl<'a> Session<'a> {
         if told.is_ok() {
             told = notify::tell(self).await;
         }
+        self.tell_held_back();
         self.told.clear();
         self.made.clear();
         self.own.clear();
@@ -481,7 +489,8 @@ impl<'a> Session<'a> {
             }
             kind => Reply::bad(kind.text()),
         };
-        self.answer(Ok(reply), true).await
+        // It may have been a FETCH.
+        self.answer(Ok(reply), false).await
     }
 
     /// The line that ends IDLE.
@@ -491,20 +500,42 @@ impl<'a> Session<'a> {
             true => Reply::ok("idle has ended"),
             false => Reply::bad("expected DONE"),
         };
+        self.settle().await;
         self.answer(Ok(reply), true).await
     }
 
     /// A command makes the client one that knows MODSEQ; if it was none, it has not looked at what SELECT told.
     /// RFC 7162 §3.1.
     fn use_modseq(&mut self) {
-        if std::mem::replace(&mut self.state.enabled.condstore, true) {
-            return;
+        if !std::mem::replace(&mut self.state.enabled.condstore, true) {
+            self.tell_modseq();
         }
+    }
+
+    /// The client was told of later MODSEQs than what is held back has. It must not ask for what came after them when it
+    /// comes back (RFC 7162 §3.2.5), or it would never hear of that.
+    fn tell_held_back(&mut self) {
+        let selected = self.state.selected.as_ref();
+        let holds_back = selected.is_some_and(|selected| !selected.gone.is_empty());
+        if holds_back && self.state.enabled.qresync {
+            self.tell_modseq();
+        }
+    }
+
+    /// Up to where the client knows all of the open mailbox.
+    fn tell_modseq(&mut self) {
         if let Some(selected) = &self.state.selected {
-            let code = Code::HighestModSeq(selected.modseq);
+            let code = Code::HighestModSeq(selected.modseq_of_all());
             self.encoder()
                 .untagged(Condition::Ok, Some(&code), "highest MODSEQ");
         }
+    }
+
+    /// The index was seen as it is with this MODSEQ. Where the client knows less, the rest is told before the answer, for it
+    /// may take the MODSEQs it hears for how far it is.
+    fn saw(&mut self, modseq: u64) {
+        let selected = self.state.selected.as_ref();
+        self.has_changed |= selected.is_some_and(|selected| selected.modseq < modseq);
     }
 
     /// Where untagged responses are written.
@@ -552,10 +583,8 @@ impl<'a> Session<'a> {
     fn removed(&mut self, modseq: u64, uids: &[u32]) {
         match &mut self.state.selected {
             Some(selected) if selected.modseq + 1 == modseq => {
+                selected.note_gone(uids.iter().copied());
                 selected.modseq = modseq;
-                for uid in uids {
-                    selected.gone.insert(*uid);
-                }
             }
             _ => self.has_changed = true,
         }
@@ -638,8 +667,6 @@ impl<'a> Session<'a> {
         if self.user.offsets().0.is_multiple_of(2) {
             self.watch = self.service.volume.watch(self.state.account);
             self.owner_watch = None;
-            self.has_changed = true;
-            self.news.list = true;
         }
     }
 

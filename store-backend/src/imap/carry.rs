@@ -91,6 +91,8 @@ pub(super) async fn carry(
         let appended = appended.await?;
         carried.uidvalidity = appended.uidvalidity;
         carried.to = appended.uids;
+        // As after any other change of the open mailbox. Its flags and keywords are not known here.
+        session.has_changed |= (from.account, from.mailbox) == (to.account, to.mailbox);
         session.made(to, &carried.to, appended.modseq);
     }
     Ok(carried)

@@ -133,6 +133,9 @@ async fn fetch(
             producer = write_all(session, producer, !sets_seen).await?;
         }
     }
+    if let Some(batch) = producer.batch() {
+        session.saw(batch.now.mailbox.highestmodseq);
+    }
     Ok(answer(session, &mut producer))
 }
 
@@ -227,7 +230,8 @@ async fn set_seen(
         Ok(stored) => {
             if stored.modseq > 0 {
                 session.told(stored.modseq);
-                producer.seen(&stored);
+                producer.seen(stored);
+                tell_keywords(session, producer);
             }
             Ok(())
         }
@@ -251,6 +255,7 @@ async fn tell_vanished(
     let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
         return Err(Failure::MailboxGone);
     };
+    session.saw(changes.now.mailbox.highestmodseq);
     let selected = session.selected()?;
     let named: Vec<(u32, u32)> = match set {
         MessageSet::Numbers(set) => set.resolve(selected.uid_next.saturating_sub(1)).collect(),
@@ -264,7 +269,7 @@ async fn tell_vanished(
 }
 
 /// The ranges without what is in the client's view.
-fn unknown_to(selected: &Selected, ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
+pub(super) fn unknown_to(selected: &Selected, ranges: &[(u32, u32)]) -> Vec<(u32, u32)> {
     let mut unknown = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
         let mut from = *first;

@@ -10,5 +10,6 @@ use super::{Session, updates};
 pub(super) async fn begin(session: &mut Session<'_>) -> Result<(), Failure> {
     session.state.idle = Some(std::mem::take(&mut session.tag));
     session.encoder().continuation("idling");
+    session.settle().await;
     updates::tell(session, true).await
 }

@@ -108,7 +108,11 @@ async fn carry_away(
             ..
         } = source;
         let removed = volume.expunge(account, epoch, mailbox, carried.from);
-        modseq = modseq.max(removed.await?.modseq);
+        let removed = removed.await?;
+        if removed.modseq > 0 {
+            modseq = modseq.max(removed.modseq);
+            session.removed(removed.modseq, &removed.uids);
+        }
         let code = Code::CopyUid(carried.uidvalidity, &from, &to);
         session
             .encoder()

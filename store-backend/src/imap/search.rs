@@ -173,14 +173,16 @@ pub(super) async fn find(
             tell_progress(session, searcher.done(), searcher.goal()).await?;
         }
     }
-    if has_modseq {
-        session.use_modseq();
-    }
     if let Some(error) = searcher.failed.take() {
         let failure = Failure::Read(error);
         error!(account = %session.state.account, error = %Causes(&failure), "messages cannot be searched");
     }
     let matches = std::mem::take(&mut searcher.found);
+    if has_modseq {
+        session.use_modseq();
+        let highest = matches.iter().map(|(_, modseq)| *modseq).max();
+        session.saw(highest.unwrap_or_default());
+    }
     Ok(Ok(Found {
         uids: matches.iter().map(|(uid, _)| *uid).collect(),
         modseqs: has_modseq.then_some(matches),

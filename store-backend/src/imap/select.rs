@@ -4,6 +4,7 @@ use mail_proto::imap::command::{QuickResync, Select};
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::sequence::SequenceSet;
 
+use super::fetch::unknown_to;
 use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::status::mailbox_id;
@@ -62,6 +63,7 @@ pub(super) async fn run(
         uidvalidity: now.mailbox.uidvalidity,
         view: now.uids.clone().into(),
         gone: View::default(),
+        gone_since: 0,
         uid_next: now.mailbox.uidnext,
         modseq: now.mailbox.highestmodseq,
         keyword_count: now.keywords.len(),
@@ -124,11 +126,12 @@ async fn resync(
         Some(uids) => uids.contains(uid, u32::MAX),
         None => true,
     };
-    let vanished = changes.vanished.iter().copied();
-    let vanished = SequenceSet::from_ranges(match &known.known_uids {
-        None => vanished.collect(),
-        Some(uids) => intersection(&changes.vanished, uids.ranges()),
-    });
+    session.saw(changes.now.mailbox.highestmodseq);
+    let all = [(1, now.mailbox.uidnext.saturating_sub(1))];
+    let known_uids = known.known_uids.as_ref().map(SequenceSet::ranges);
+    let vanished = intersection(&changes.vanished, known_uids.unwrap_or(&all));
+    // What EXISTS has counted and went since is told with the answer, as any other expunge.
+    let vanished = SequenceSet::from_ranges(unknown_to(session.selected()?, &vanished));
     session.encoder().vanished(true, &vanished);
     updates::tell_keywords(session, &changes.now.keywords);
     for message in &changes.now.messages {

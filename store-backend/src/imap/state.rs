@@ -74,6 +74,8 @@ pub(super) struct Selected {
     pub(super) view: View,
     /// Those of the view that are gone; the client was not told yet.
     pub(super) gone: View,
+    /// Up to which MODSEQ the client was told of everything when the first of `gone` went.
+    pub(super) gone_since: u64,
     /// The client was told of every message below this UID.
     pub(super) uid_next: u32,
     /// The client was told of everything up to this MODSEQ, `gone` aside.
@@ -140,6 +142,24 @@ impl Selected {
                     .collect()
             }
             _ => self.resolve(set, by).unwrap_or_default(),
+        }
+    }
+
+    /// These are gone, and the client must be told. Call it before `modseq` says that it knows.
+    pub(super) fn note_gone(&mut self, uids: impl Iterator<Item = u32>) {
+        for uid in uids {
+            if self.gone.is_empty() {
+                self.gone_since = self.modseq;
+            }
+            self.gone.insert(uid);
+        }
+    }
+
+    /// Up to which MODSEQ the client was told of everything, `gone` too.
+    pub(super) fn modseq_of_all(&self) -> u64 {
+        match self.gone.is_empty() {
+            true => self.modseq,
+            false => self.gone_since,
         }
     }
 
@@ -223,6 +243,7 @@ mod tests {
             uidvalidity: 9,
             view: uids.iter().copied().collect(),
             gone: View::default(),
+            gone_since: 0,
             uid_next: 100,
             modseq: 1 << 40,
             keyword_count: 3,

@@ -58,6 +58,10 @@ pub(super) async fn tell(
     // RFC 7162 §3.1: asking for it switches it on.
     if items.contains(&StatusItem::HighestModSeq) {
         session.use_modseq();
+        let selected = session.state.selected.as_ref();
+        if selected.is_some_and(|selected| selected.place == found.place) {
+            session.saw(mailbox.highestmodseq);
+        }
     }
     Ok(())
 }

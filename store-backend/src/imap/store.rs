@@ -66,6 +66,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
             let tells_flags = !request.silent || (is_ours && is_news);
             let tells_modseq = session.state.enabled.condstore && (tells_flags || is_ours);
             if tells_flags || tells_modseq {
+                session.saw(message.modseq);
                 tell(session, &stored, message, tells_flags, request.by);
                 session.flush_if_full().await?;
             }

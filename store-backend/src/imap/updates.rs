@@ -28,7 +28,7 @@ pub(super) fn may_expunge(command: &Command) -> bool {
 
 /// Brings the client's view up to date with the mailbox.
 pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result<(), Failure> {
-    session.note_rung().await;
+    session.note_rung();
     let hears = session.state.hears();
     if !hears.messages && !session.acts {
         // NOTIFY without SELECTED: it stays to be told until it is asked for again.
@@ -107,9 +107,7 @@ fn note_vanished(session: &mut Session<'_>, changes: &Changes) {
         for (first, last) in &changes.vanished {
             // Also those that are still in the view only because they could not be told yet.
             let gone: Vec<u32> = selected.view.uids_between(*first, *last).collect();
-            for uid in gone {
-                selected.gone.insert(uid);
-            }
+            selected.note_gone(gone.into_iter());
         }
     }
 }

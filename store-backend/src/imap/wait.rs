@@ -39,9 +39,8 @@ impl Session<'_> {
             registration,
             ..
         } = self;
+        // In any order: neither a client that never stops sending nor a mailbox that never stops changing keeps out the others.
         tokio::select! {
-            // First, or a client that never stops sending would never be told.
-            biased;
             () = registration.ending() => {
                 // Also in the middle of a command: nothing of it was done.
                 Ok(Some(self.going_down()))
@@ -87,6 +86,9 @@ impl Session<'_> {
         if told.is_ok() {
             told = notify::tell(self).await;
         }
+        if !self.out.is_empty() {
+            self.tell_held_back();
+        }
         match told {
             Ok(()) => Ok(None),
             Err(Failure::Cut(cut)) => Err(cut),
@@ -100,12 +102,15 @@ impl Session<'_> {
     }
 
     /// Takes note of all that has rung: what the session's own commands did has, before they were answered.
-    pub(super) async fn note_rung(&mut self) {
+    pub(super) fn note_rung(&mut self) {
         self.watch_owner();
-        while let Some(changed) = rung(&mut self.watch).await {
+        if let Some(changed) = self.watch.rung() {
             self.note(self.state.account, &changed);
         }
-        while let Some((owner, changed)) = rung_at_owner(&mut self.owner_watch).await {
+        if let Some((owner, watch)) = self.owner_watch.as_deref_mut()
+            && let Some(changed) = watch.rung()
+        {
+            let owner = *owner;
             self.note(owner, &changed);
         }
     }
@@ -117,7 +122,6 @@ impl Session<'_> {
         if owner != self.owner_watch.as_ref().map(|watch| watch.0) {
             self.owner_watch =
                 owner.map(|owner| Box::new((owner, self.service.volume.watch(owner))));
-            self.has_changed = true;
         }
     }
 
@@ -165,23 +169,6 @@ async fn rings(watch: &mut Option<Box<(AccountId, Watch)>>) -> Option<(AccountId
             Some((*owner, Box::pin(watch.changed()).await?))
         }
         None => std::future::pending().await,
-    }
-}
-
-/// The same as far as it has rung already; does not wait.
-async fn rung_at_owner(
-    watch: &mut Option<Box<(AccountId, Watch)>>,
-) -> Option<(AccountId, Changed)> {
-    let watch = watch.as_mut()?;
-    Some((watch.0, rung(&mut watch.1).await?))
-}
-
-/// What has rung already; does not wait.
-async fn rung(watch: &mut Watch) -> Option<Changed> {
-    tokio::select! {
-        biased;
-        changed = watch.changed() => changed,
-        () = std::future::ready(()) => None,
     }
 }
 

@@ -23,16 +23,15 @@ pub struct Changed {
 }
 
 impl Volume {
-    /// Watches an account from now on; read it after this. What is told is in the index.
+    /// Watches an account from now on. What is told is in the index. It rings at once, for what came before is not known:
+    /// who has read the account already reads it again.
     #[must_use]
     pub fn watch(&self, account: AccountId) -> Watch {
         let watchers = Arc::clone(&self.inner.shared().watchers);
-        let receiver = watchers.subscribe(account);
-        let seen = receiver.borrow().clone();
         Watch {
             account,
-            seen,
-            receiver: Some(receiver),
+            seen: None,
+            receiver: Some(watchers.subscribe(account)),
             watchers,
         }
     }
@@ -42,7 +41,8 @@ impl Volume {
 #[derive(Debug)]
 pub struct Watch {
     account: AccountId,
-    seen: State,
+    /// What it has told; none when it has not rung yet.
+    seen: Option<State>,
     /// There until the drop.
     receiver: Option<watch::Receiver<State>>,
     watchers: Arc<Watchers>,
@@ -51,18 +51,34 @@ pub struct Watch {
 impl Watch {
     /// Waits for a change. `None`: the volume is closed. May be dropped while it waits; nothing is lost.
     pub async fn changed(&mut self) -> Option<Changed> {
-        let receiver = self.receiver.as_mut()?;
-        receiver.changed().await.ok()?;
-        let now = receiver.borrow_and_update().clone();
-        let news = |(mailbox, modseq): (&MailboxId, &u64)| {
-            (self.seen.mailboxes.get(mailbox) != Some(modseq)).then_some((*mailbox, *modseq))
+        if self.seen.is_none() {
+            return self.rung();
+        }
+        self.receiver.as_mut()?.changed().await.ok()?;
+        self.take()
+    }
+
+    /// A change that has rung already. `None`: there is none, or the volume is closed. It looks rather than polls, for the
+    /// runtime lets a task that has done much find nothing ready.
+    pub fn rung(&mut self) -> Option<Changed> {
+        let has_rung = self.receiver.as_ref()?.has_changed().ok()?;
+        match has_rung || self.seen.is_none() {
+            true => self.take(),
+            false => None,
+        }
+    }
+
+    fn take(&mut self) -> Option<Changed> {
+        let now = self.receiver.as_mut()?.borrow_and_update().clone();
+        let changed = match &self.seen {
+            None => Changed {
+                mailboxes: Vec::new(),
+                list: true,
+                annotations: true,
+            },
+            Some(seen) => now.since(seen),
         };
-        let changed = Changed {
-            mailboxes: now.mailboxes.iter().filter_map(news).collect(),
-            list: now.lists != self.seen.lists,
-            annotations: now.annotations != self.seen.annotations,
-        };
-        self.seen = now;
+        self.seen = Some(now);
         Some(changed)
     }
 }
@@ -82,6 +98,19 @@ struct State {
     lists: u64,
     /// Counts changes of annotations.
     annotations: u64,
+}
+
+impl State {
+    fn since(&self, seen: &Self) -> Changed {
+        let news = |(mailbox, modseq): (&MailboxId, &u64)| {
+            (seen.mailboxes.get(mailbox) != Some(modseq)).then_some((*mailbox, *modseq))
+        };
+        Changed {
+            mailboxes: self.mailboxes.iter().filter_map(news).collect(),
+            list: self.lists != seen.lists,
+            annotations: self.annotations != seen.annotations,
+        }
+    }
 }
 
 /// Who watches which account.
@@ -244,19 +273,27 @@ impl Watchers {
     /// Keeps what a record changes of flags in an account that is watched. Call it before the index has the record: who
     /// sees the record there must find it here.
     pub(super) fn note(&self, record: &Record) {
-        let Record::Flags(record) = record else {
-            return;
-        };
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        if let Some(watched) = self.lock().watched.get_mut(&record.account) {
-            let recent = watched.recent.entry(record.mailbox);
-            let recent = recent.or_insert_with(|| Recent {
-                floor: record.modseq - 1,
-                changes: VecDeque::new(),
-            });
-            recent.note(record);
+        match record {
+            Record::Flags(record) => {
+                if let Some(watched) = self.lock().watched.get_mut(&record.account) {
+                    let recent = watched.recent.entry(record.mailbox);
+                    let recent = recent.or_insert_with(|| Recent {
+                        floor: record.modseq - 1,
+                        changes: VecDeque::new(),
+                    });
+                    recent.note(record);
+                }
+            }
+            // What comes back with a move was changed elsewhere meanwhile.
+            Record::Account(record) if record.wipe => {
+                if let Some(watched) = self.lock().watched.get_mut(&record.account) {
+                    watched.recent.clear();
+                }
+            }
+            _ => {}
         }
     }
 
@@ -286,9 +323,12 @@ const RECENT_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::FlagsOf;
-    use super::super::types::Flags;
-    use super::*;
+    use directory_api::{Epoch, Quota};
+
+    use super::super::record::{FlagsOf, SetAccount};
+    use super::super::rows::State;
+    use super::super::types::{Flags, MoveId};
+    use super::{AccountId, MailboxId, RECENT_MAX, Record, StoreFlags, Watchers};
 
     const ANN: AccountId = AccountId(1);
 
@@ -327,8 +367,23 @@ mod tests {
         );
         watchers.note(&change(15, 0..=many));
         assert_eq!((since(14), since(15)), (None, Some(vec![])));
+        // What a move brings back was changed elsewhere.
+        watchers.note(&Record::Account(SetAccount {
+            account: ANN,
+            state: State::Importing,
+            epoch: Epoch(2),
+            move_id: MoveId::default(),
+            elsewhere: None,
+            quota: Quota::default(),
+            inbox_uidvalidity: 0,
+            wipe: true,
+            keep_until_ms: 0,
+        }));
+        assert_eq!(since(15), None);
+        watchers.note(&change(30, 1..=1));
+        assert_eq!((since(28), since(29)), (None, Some(vec![1])));
         drop(receiver);
         watchers.forget(ANN);
-        assert_eq!(since(15), None);
+        assert_eq!(since(29), None);
     }
 }

@@ -285,15 +285,34 @@ impl Producer {
         self.batch.as_ref()
     }
 
-    /// `\Seen` was set for some that are loaded.
-    pub(super) fn seen(&mut self, stored: &Stored) {
+    /// `\Seen` was set for some that are loaded. Others may have changed their flags after they were loaded: with this MODSEQ
+    /// the client knows that too.
+    pub(super) fn seen(&mut self, stored: Stored) {
+        let Some(batch) = &mut self.batch else {
+            return;
+        };
+        let now = &mut batch.now;
+        if stored.keywords.len() > now.keywords.len() {
+            now.keywords = stored.keywords;
+        }
+        let mut changed = stored.now.into_iter().peekable();
         for loaded in &mut self.loaded {
             let summary = &mut loaded.summary;
-            if stored.changed.binary_search(&summary.uid).is_ok() {
-                summary.flags = summary.flags | Flags::SEEN;
-                summary.modseq = stored.modseq;
-                loaded.tell_flags = true;
+            while changed.next_if(|one| one.uid < summary.uid).is_some() {}
+            let Some(message) = changed.next_if(|one| one.uid == summary.uid) else {
+                continue;
+            };
+            if message.modseq != stored.modseq {
+                continue;
             }
+            let before = now.keyword_sets.get(summary.keyword_set as usize);
+            if before != Some(&message.keywords) {
+                summary.keyword_set = u32::try_from(now.keyword_sets.len()).unwrap_or_default();
+                now.keyword_sets.push(message.keywords);
+            }
+            summary.flags = message.flags;
+            summary.modseq = message.modseq;
+            loaded.tell_flags = true;
         }
     }
 
@@ -605,3 +624,78 @@ fn moment(ms: i64) -> DateTime {
 const FILL_OCTETS: usize = 128 << 10;
 /// Messages loaded at once, if all they take is rows.
 const LOAD_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use directory_api::{AccountId, BackendName, Epoch, VolumeName};
+    use durable::RealDisk;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::volume::{
+        AppendBody, AppendMessage, FlagChange, FlagSet, MailboxId, Volume, VolumeConfig,
+    };
+
+    const ANN: AccountId = AccountId(1);
+    const E1: Epoch = Epoch::FIRST;
+
+    async fn with_one_message(dir: &TempDir) -> Volume {
+        let (backend, name) = (BackendName::new("b1"), VolumeName::new("v1"));
+        let config = VolumeConfig {
+            journal_segment_size_bytes: 2 << 20,
+            index_map_size_bytes: 1 << 30,
+            ..VolumeConfig::new(dir.path(), backend.unwrap(), name.unwrap())
+        };
+        let volume = Volume::open(config, Arc::new(RealDisk)).unwrap();
+        volume.ensure_account(ANN, E1).await.unwrap();
+        let mut writer = volume.begin_blob();
+        writer.write(b"Subject: x\r\n\r\n").await.unwrap();
+        let message = AppendMessage {
+            body: AppendBody::Finished(writer.finish().await.unwrap()),
+            flags: FlagSet::default(),
+            internal_date_ms: 0,
+        };
+        let appended = volume.append(ANN, E1, MailboxId::INBOX, vec![message]);
+        appended.await.unwrap();
+        volume
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_others_changed_after_a_message_was_loaded_is_told_with_seen() {
+        let dir = TempDir::new().unwrap();
+        let volume = with_one_message(&dir).await;
+        let reader = volume.mailbox_reader(ANN, MailboxId::INBOX).await;
+        let wanted = Wanted {
+            items: Arc::new([]),
+            uid: false,
+            modseq: false,
+            uid_only: false,
+            condstore: true,
+            recent: View::default(),
+            changed_since: None,
+            form: NameForm::Utf7,
+            dialect: Dialect::Rev1,
+        };
+        let mut producer = Box::new(Producer::new(reader, wanted));
+        producer.take_slice(vec![(1, 1)]);
+        assert_eq!(producer.load_to_see().unwrap(), [1]);
+        let store = async |flags: FlagSet| {
+            let change = FlagChange::Add(flags);
+            let stored = volume.store_flags(ANN, E1, MailboxId::INBOX, vec![1], change, None);
+            stored.await.unwrap()
+        };
+        store(FlagSet {
+            system: Flags::FLAGGED,
+            keywords: vec!["key".to_owned()],
+        })
+        .await;
+        producer.seen(store(Flags::SEEN.into()).await);
+        assert!(matches!(producer.fill(false), Progress::Empty));
+        assert_eq!(
+            String::from_utf8_lossy(&producer.out),
+            "* 1 FETCH (FLAGS (\\Flagged \\Seen key) MODSEQ (4))\r\n"
+        );
+        volume.close();
+    }
+}

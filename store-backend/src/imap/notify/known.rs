@@ -208,11 +208,9 @@ impl Registration {
         };
         let has_other_messages =
             (known.uidnext, known.message_count) != (now.uidnext, now.message_count);
-        let has_other_flags = match condstore {
-            true => known.modseq != now.highestmodseq,
-            false => known
-                .unseen_count
-                .is_some_and(|unseen| unseen != now.unseen_count),
+        let has_other_flags = match known.unseen_count {
+            Some(unseen) if !condstore => unseen != now.unseen_count,
+            _ => known.modseq != now.highestmodseq,
         };
         known.uidnext = now.uidnext;
         known.message_count = now.message_count;
@@ -329,3 +327,41 @@ impl Known {
 const WATCHED_MAX: usize = 1000;
 /// Octets of their names, where those are asked for.
 const NAMES_MAX_OCTETS: usize = 32 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::SpecialUse;
+
+    #[test]
+    fn flags_that_changed_since_the_session_last_wrote_are_told() {
+        let mut now = MailboxInfo {
+            mailbox: MailboxId::INBOX,
+            name: "INBOX".to_owned(),
+            identity: [0; 16],
+            special_use: SpecialUse::default(),
+            uidvalidity: 1,
+            uidnext: 2,
+            highestmodseq: 2,
+            message_count: 1,
+            unseen_count: 1,
+            deleted_count: 0,
+            size_octets: 1,
+        };
+        let wanted = Wanted {
+            flags: true,
+            ..Wanted::default()
+        };
+        let mut registration = Registration {
+            known: vec![Known::of(&now, false)],
+            ..Registration::default()
+        };
+        registration.made(MailboxId::INBOX, &[2], 3);
+        (now.uidnext, now.message_count, now.highestmodseq) = (3, 2, 3);
+        let mut unchanged = registration.clone();
+        assert!(!unchanged.meet(&now, wanted, false));
+        // How many were unseen is not known: only the MODSEQ tells.
+        now.highestmodseq = 4;
+        assert!(registration.meet(&now, wanted, false));
+    }
+}
