@@ -1,5 +1,7 @@
 //! An IMAP client that reads responses with their literals.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -92,7 +94,17 @@ impl Imap {
         assert!(answer.tagged.starts_with("OK"), "{answer:?}");
     }
 
-    async fn response(&mut self) -> Vec<u8> {
+    pub(crate) async fn send(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).await.unwrap();
+    }
+
+    /// Whether the server says something within a time.
+    pub(crate) async fn speaks_within(&mut self, time: Duration) -> bool {
+        timeout(time, self.stream.fill_buf()).await.is_ok()
+    }
+
+    /// The next response, literals and all, without the last CRLF; empty at the end of the connection.
+    pub(crate) async fn response(&mut self) -> Vec<u8> {
         let mut response = Vec::new();
         loop {
             let reading = self.stream.read_until(b'\n', &mut response);
