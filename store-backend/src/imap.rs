@@ -150,16 +150,23 @@ pub(crate) struct Session<'a> {
     acts: bool,
     /// UIDs of messages that the command that runs has added to the open mailbox.
     made: Vec<u32>,
-    /// Names that the command that runs has changed.
-    own: Vec<String>,
-    /// A name in it that stands for another one, and the name as it was sent.
-    sent_name: Option<(MailboxName, MailboxName)>,
-    /// Annotations that it has changed: mailbox, or 0 for the server, and entry.
-    own_entries: Vec<(u32, String)>,
+    /// In a box of its own, for few commands have any of it, and a session that waits has none.
+    own: Option<Box<Own>>,
     /// When the client last sent something.
     heard: Instant,
     /// The command that is arriving: when it began, and its octets so far.
     arriving: (Instant, u64),
+}
+
+/// What the command that runs does itself, outside of the open mailbox.
+#[derive(Default)]
+struct Own {
+    /// Names that it has changed.
+    names: Vec<String>,
+    /// A name in it that stands for another one, and the name as it was sent.
+    sent_name: Option<(MailboxName, MailboxName)>,
+    /// Annotations that it has changed: mailbox, or 0 for the server, and entry.
+    entries: Vec<(u32, String)>,
 }
 
 /// A client that makes only mistakes is no mail client: after so many without a good command between
@@ -182,9 +189,7 @@ impl<'a> Session<'a> {
             news: News::default(),
             acts: false,
             made: Vec::new(),
-            own: Vec::new(),
-            sent_name: None,
-            own_entries: Vec::new(),
+            own: None,
             service,
             user,
             registration,
@@ -438,9 +443,7 @@ impl<'a> Session<'a> {
         self.tell_held_back();
         self.told.clear();
         self.made.clear();
-        self.own.clear();
-        self.own_entries.clear();
-        self.sent_name = None;
+        self.own = None;
         self.acts = false;
         for failure in [answer.as_ref().err(), told.as_ref().err()] {
             match failure {
@@ -615,6 +618,11 @@ impl<'a> Session<'a> {
             true => Err(Failure::Ending),
             false => Ok(()),
         }
+    }
+
+    /// Where a verb notes what it does.
+    fn own(&mut self) -> &mut Own {
+        self.own.get_or_insert_default()
     }
 
     /// Writes what there is once it is worth a write.

@@ -34,8 +34,9 @@ pub(super) async fn run(
     } = vacant(session, name).await?;
     let volume = session.service.volume;
     volume.create_mailbox(account, epoch, &at, stored).await?;
-    session.own.push(own_name(name));
-    if session.sent_name.is_some() && session.state.enabled.imap4rev2 {
+    session.own().names.push(own_name(name));
+    let is_renamed = session.own().sent_name.is_some();
+    if is_renamed && session.state.enabled.imap4rev2 {
         tell_one(session, name).await?;
     }
     let made = volume.mailbox(account, &at).await?;

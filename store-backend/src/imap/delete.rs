@@ -17,7 +17,7 @@ pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result
     volume
         .delete_mailbox(place.account, place.epoch, &info.name)
         .await?;
-    session.own.push(own_name(name));
+    session.own().names.push(own_name(name));
     // Who deletes the mailbox it has open has closed it; other sessions hear BYE.
     let is_open = |open: &mut super::Selected| {
         (open.place.account, open.place.mailbox) == (place.account, place.mailbox)

@@ -270,10 +270,8 @@ async fn tell(
 
 /// How the command that runs has called this mailbox, where that looks the same and is not: RFC 9051 §6.3.2, §6.3.4.
 fn sent_as(session: &Session<'_>, name: &MailboxName) -> Option<MailboxName> {
-    let (_, sent) = session
-        .sent_name
-        .as_ref()
-        .filter(|(kept, _)| kept == name)?;
+    let sent = session.own.as_ref()?.sent_name.as_ref();
+    let (_, sent) = sent.filter(|(kept, _)| kept == name)?;
     Some(sent.clone())
 }
 

@@ -163,7 +163,7 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
     let volume = session.service.volume;
     let number = mailbox.map_or(0, |mailbox| mailbox.0);
     let own = changes.iter().map(|(entry, _)| (number, entry.clone()));
-    session.own_entries.extend(own);
+    session.own().entries.extend(own);
     match volume.annotate(account, epoch, mailbox, changes).await {
         Ok(()) => Ok(Reply::ok("done")),
         Err(Refusal::Full) => {

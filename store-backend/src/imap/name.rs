@@ -40,7 +40,7 @@ pub(super) async fn settle(
     if kept != name.as_str() {
         // It may have become longer than a name can be.
         let kept = MailboxName::new(&kept).map_err(|_| Refusal::BadName)?;
-        session.sent_name = Some((kept.clone(), std::mem::replace(name, kept)));
+        session.own().sent_name = Some((kept.clone(), std::mem::replace(name, kept)));
     }
     Ok(())
 }

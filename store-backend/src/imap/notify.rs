@@ -95,7 +95,6 @@ pub(super) async fn tell(session: &mut Session<'_>) -> Result<(), Failure> {
     if told.is_ok() && (news.list || news.annotations) {
         told = annotations::tell(session).await;
     }
-    session.own.clear();
     // Until it could be read, it is not told.
     session.news.list |= told.is_err();
     told
@@ -173,7 +172,8 @@ async fn tell_all(session: &mut Session<'_>) -> Result<(), Failure> {
     let Some(registration) = &mut session.state.notify else {
         return Ok(());
     };
-    let own = session.own.clone();
+    let own = session.own.as_ref().map(|own| own.names.clone());
+    let own = own.unwrap_or_default();
     let changes = registration.follow(&names, &own);
     if registration.is_too_large() {
         overflow(session);

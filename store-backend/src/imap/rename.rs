@@ -35,6 +35,6 @@ pub(super) async fn run(
     volume
         .rename_mailbox(at.account, at.epoch, &from, &at.name)
         .await?;
-    session.own.push(own_name(to));
+    session.own().names.push(own_name(to));
     Ok(Reply::ok("done"))
 }

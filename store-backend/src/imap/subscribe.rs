@@ -19,6 +19,6 @@ pub(super) async fn run(
         .volume
         .subscribe(account, epoch, name.as_str(), subscribed)
         .await?;
-    session.own.push(own_name(name));
+    session.own().names.push(own_name(name));
     Ok(Reply::ok("done"))
 }

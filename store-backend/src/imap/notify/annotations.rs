@@ -56,7 +56,8 @@ pub(super) async fn tell(session: &mut Session<'_>) -> Result<(), Failure> {
     };
     let mut changed: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for (number, entry) in registration.annotate(now) {
-        if !session.own_entries.contains(&(number, entry.clone())) {
+        let own = session.own.as_ref().map(|own| &own.entries);
+        if own.is_none_or(|own| !own.contains(&(number, entry.clone()))) {
             changed.entry(number).or_default().push(entry);
         }
     }
