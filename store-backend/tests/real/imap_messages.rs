@@ -120,6 +120,11 @@ async fn each_part_fetched_by_its_number_has_the_octets_and_lines_announced() {
         assert!(imap.item(message, "BODY.PEEK[9.9]").await.is_none());
     }
     assert!(parts > 30, "{parts}");
+    // A multipart without a part has an empty one, decoded too.
+    for (item, value) in [("BINARY.PEEK[1]", ""), ("BINARY.SIZE[1]", "0")] {
+        let items = imap.ok(&format!("FETCH 6 ({item})")).await.fetch(6);
+        assert_eq!(items[1].text(), value);
+    }
     // Nothing of this set a flag.
     let answer = imap.ok("SEARCH SEEN").await;
     assert_eq!(answer.lines(), ["* SEARCH"]);

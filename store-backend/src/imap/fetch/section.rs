@@ -99,7 +99,20 @@ pub(super) fn decoded_part(
         let structure = message.structure(reader)?;
         let structured = mime::Message::new(&structure, message.prologue_octets());
         let Some(found) = structured.part(part) else {
-            return Ok(Part::Missing);
+            // A multipart without parts is shown with an empty one, which BODY gives too.
+            let shown = Section {
+                part: part.to_vec(),
+                text: SectionText::All,
+            };
+            return Ok(match structured.range(&shown) {
+                Some(range) => Part::Decodable {
+                    range,
+                    transfer: Transfer::Identity,
+                    octets: 0,
+                    has_nul: false,
+                },
+                None => Part::Missing,
+            });
         };
         let Some(transfer) = Transfer::of(found.encoding()) else {
             return Ok(Part::Unknown);
