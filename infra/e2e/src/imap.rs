@@ -19,6 +19,28 @@ pub struct Response {
     pub text: String,
     /// Its literals in order.
     pub literals: Vec<Vec<u8>>,
+    /// All of it as it came, without its last line end.
+    pub octets: Vec<u8>,
+}
+
+impl Response {
+    /// The items of a FETCH response by name, each value as it came.
+    ///
+    /// # Panics
+    /// When this is no FETCH response of the message.
+    #[must_use]
+    pub fn items(&self, message: usize) -> Vec<(String, &[u8])> {
+        let head = format!("* {message} FETCH (");
+        let inner = self.octets.strip_prefix(head.as_bytes());
+        let inner = inner.and_then(|octets| octets.strip_suffix(b")"));
+        let mut rest = inner.unwrap_or_else(|| panic!("no {head}: {}", self.text));
+        let mut items = Vec::new();
+        while !rest.is_empty() {
+            let name = String::from_utf8(one(&mut rest).to_vec()).unwrap();
+            items.push((name, one(&mut rest)));
+        }
+        items
+    }
 }
 
 /// One message as a client reads it.
@@ -175,9 +197,11 @@ impl Imap {
         let mut response = Response {
             text: String::new(),
             literals: Vec::new(),
+            octets: Vec::new(),
         };
         loop {
             let line = self.wire.line();
+            response.octets.extend_from_slice(&line);
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end_matches(['\r', '\n']);
             response.text.push_str(line);
@@ -186,8 +210,16 @@ impl Imap {
                 .and_then(|line| line.rsplit_once('{'))
                 .and_then(|(_, size)| size.parse().ok());
             match announced {
-                Some(size) => response.literals.push(self.wire.octets(size)),
-                None => return response,
+                Some(size) => {
+                    let literal = self.wire.octets(size);
+                    response.octets.extend_from_slice(&literal);
+                    response.literals.push(literal);
+                }
+                None => {
+                    let length = response.octets.len().saturating_sub(b"\r\n".len());
+                    response.octets.truncate(length);
+                    return response;
+                }
             }
         }
     }
@@ -210,6 +242,63 @@ fn message(mut response: Response) -> Option<Message> {
             .collect(),
         octets: response.literals.pop()?,
     })
+}
+
+/// Takes what stands before the next space outside of strings and brackets, and that space.
+fn one<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let octets = *rest;
+    let (mut at, mut depth) = (0, 0);
+    while let Some(octet) = octets.get(at) {
+        match octet {
+            b' ' if depth == 0 => break,
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth -= 1,
+            b'"' => {
+                at += 1;
+                while octets[at] != b'"' {
+                    at += usize::from(octets[at] == b'\\') + 1;
+                }
+            }
+            b'{' => {
+                let digits = octets[at + 1..].iter().take_while(|o| o.is_ascii_digit());
+                let end = at + 1 + digits.count();
+                let size = std::str::from_utf8(&octets[at + 1..end]).unwrap();
+                at = end + b"}\r\n".len() + size.parse::<usize>().unwrap() - 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    *rest = octets.get(at + 1..).unwrap_or_default();
+    &octets[..at]
+}
+
+/// What a string holds, `None` for NIL.
+///
+/// # Panics
+/// When it is neither.
+#[must_use]
+pub fn string(value: &[u8]) -> Option<Vec<u8>> {
+    let literal = value.strip_prefix(b"~").unwrap_or(value);
+    match literal {
+        b"NIL" => None,
+        [b'{', ..] => {
+            let end = literal.iter().position(|octet| *octet == b'\n').unwrap();
+            Some(literal[end + 1..].to_vec())
+        }
+        [b'"', inner @ .., b'"'] => {
+            let mut text = Vec::new();
+            let mut octets = inner.iter();
+            while let Some(octet) = octets.next() {
+                text.push(match octet {
+                    b'\\' => *octets.next().unwrap(),
+                    octet => *octet,
+                });
+            }
+            Some(text)
+        }
+        other => panic!("no string: {}", other.escape_ascii()),
+    }
 }
 
 fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {

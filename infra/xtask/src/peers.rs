@@ -29,6 +29,12 @@ pub(crate) struct Peer {
 
 pub(crate) const PEERS: &[Peer] = &[
     Peer {
+        name: "corpus",
+        title: "the shared corpus is served whole",
+        packages: &["zstd"],
+        library: None,
+    },
+    Peer {
         name: "curl",
         title: "curl sends by SMTP and reads by POP3 and IMAP",
         packages: &["curl", "zstd"],
@@ -185,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_peer_without_its_test_or_its_program_is_skipped_loudly() {
-        let curl = &PEERS[0];
+        let curl = &PEERS[1];
         let none = BTreeSet::new();
         assert_eq!(skip(curl, &files(&["peers_curl.rs"]), &none), None);
         assert_eq!(

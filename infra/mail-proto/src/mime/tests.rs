@@ -2,13 +2,12 @@
 //! inside their parents, valid grammar, sections as announced, linear time.
 #![allow(clippy::unwrap_used)]
 
-mod grammar;
 mod limits;
 mod sections;
 
-use grammar::Announced;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use testkit::fetch_grammar::{Announced, Grammar};
 
 use super::*;
 use crate::imap::command::{Section, SectionText};
@@ -118,7 +117,8 @@ proptest! {
         for dialect in [Dialect::Rev1, Dialect::Utf8] {
             let mut wire = Vec::new();
             Envelope::read(&blob).write(dialect, &mut wire);
-            prop_assert!(grammar::is_envelope(&wire, dialect), "{}", wire.escape_ascii());
+            let grammar = grammar(BodyForm::Body, dialect);
+            prop_assert!(grammar.is_envelope(&wire), "{}", wire.escape_ascii());
         }
     }
 
@@ -153,6 +153,13 @@ fn nested_in_order(part: &Part<'_>, blob: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn grammar(form: BodyForm, dialect: Dialect) -> Grammar {
+    Grammar {
+        is_extended: form == BodyForm::BodyStructure,
+        is_utf8: dialect == Dialect::Utf8,
+    }
+}
+
 /// Fetches every part that BODYSTRUCTURE announces.
 pub(super) fn sections_agree(blob: &[u8], prologue: u64) -> Result<(), TestCaseError> {
     let structure = scan(blob).structure;
@@ -165,7 +172,7 @@ pub(super) fn sections_agree(blob: &[u8], prologue: u64) -> Result<(), TestCaseE
     ] {
         let mut wire = Vec::new();
         write_body_structure(&structure, form, dialect, &mut wire);
-        let Some(announced) = grammar::read_body(&wire, form, dialect) else {
+        let Some(announced) = grammar(form, dialect).body(&wire) else {
             return Err(TestCaseError::fail(wire.escape_ascii().to_string()));
         };
         // Of very many parts some, the last among them.
@@ -174,6 +181,7 @@ pub(super) fn sections_agree(blob: &[u8], prologue: u64) -> Result<(), TestCaseE
             path,
             octets,
             lines,
+            ..
         } in announced.into_iter().rev().step_by(step)
         {
             let section = Section {

@@ -1,42 +1,59 @@
-//! A strict reader of the grammar of RFC 3501 §9 and RFC 9051 §9 for what we
-//! send. It shares nothing with the writers.
-
-use super::super::{BodyForm, Dialect};
+//! A strict reader of what RFC 3501 §9 and RFC 9051 §9 let a server send as ENVELOPE, BODY and BODYSTRUCTURE. It shares
+//! nothing with the writers.
 
 /// A part as a client learns of it.
-#[derive(Debug)]
-pub(super) struct Announced {
-    pub(super) path: Vec<u32>,
-    pub(super) octets: u64,
-    pub(super) lines: Option<u64>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Its number: `[2, 1]` for `BODY[2.1]`.
+    pub path: Vec<u32>,
+    /// Its transfer encoding as announced.
+    pub encoding: Vec<u8>,
+    /// Its size in octets.
+    pub octets: u64,
+    /// Its lines, where the grammar has them.
+    pub lines: Option<u64>,
+    /// Whether it holds a message: it has a HEADER and a TEXT.
+    pub is_message: bool,
 }
 
-/// Reads BODY or BODYSTRUCTURE; `None` if it is no valid one.
-pub(super) fn read_body(wire: &[u8], form: BodyForm, dialect: Dialect) -> Option<Vec<Announced>> {
-    let mut reader = Reader {
-        rest: wire,
-        form,
-        dialect,
-        announced: Vec::new(),
-    };
-    reader.message_body(&[])?;
-    reader.rest.is_empty().then_some(reader.announced)
+/// Which grammar is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grammar {
+    /// BODYSTRUCTURE, with its extension data, rather than BODY.
+    pub is_extended: bool,
+    /// With UTF8=ACCEPT or IMAP4rev2: UTF-8 in quoted strings, and the inside of message/global.
+    pub is_utf8: bool,
 }
 
-pub(super) fn is_envelope(wire: &[u8], dialect: Dialect) -> bool {
-    let mut reader = Reader {
-        rest: wire,
-        form: BodyForm::Body,
-        dialect,
-        announced: Vec::new(),
-    };
-    reader.envelope().is_some() && reader.rest.is_empty()
+impl Grammar {
+    /// Reads the value of BODY or BODYSTRUCTURE: the parts that have a number, those inside before the one that holds
+    /// them. `None` if it is no valid one.
+    #[must_use]
+    pub fn body(self, wire: &[u8]) -> Option<Vec<Announced>> {
+        let mut reader = self.reader(wire);
+        reader.message_body(&[])?;
+        reader.rest.is_empty().then_some(reader.announced)
+    }
+
+    /// Whether this is a valid value of ENVELOPE.
+    #[must_use]
+    pub fn is_envelope(self, wire: &[u8]) -> bool {
+        let mut reader = self.reader(wire);
+        reader.envelope().is_some() && reader.rest.is_empty()
+    }
+
+    fn reader(self, wire: &[u8]) -> Reader<'_> {
+        Reader {
+            rest: wire,
+            grammar: self,
+            announced: Vec::new(),
+        }
+    }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
-    form: BodyForm,
-    dialect: Dialect,
+    grammar: Grammar,
     announced: Vec<Announced>,
 }
 
@@ -82,7 +99,7 @@ impl Reader<'_> {
                     _ => return None,
                 },
                 0 | b'\r' | b'\n' => return None,
-                128.. if self.dialect == Dialect::Rev1 => return None,
+                128.. if !self.grammar.is_utf8 => return None,
                 octet => text.push(octet),
             }
         }
@@ -180,7 +197,7 @@ impl Reader<'_> {
             }
             self.eat(" ")?;
             self.string()?;
-            if self.form == BodyForm::BodyStructure {
+            if self.grammar.is_extended {
                 self.eat(" ")?;
                 self.strings(2)?;
                 self.extension()?;
@@ -200,12 +217,13 @@ impl Reader<'_> {
             self.nstring()?;
         }
         self.eat(" ")?;
-        self.string()?;
+        let encoding = self.string()?;
         self.eat(" ")?;
         let octets = self.number()?;
-        let global = self.dialect == Dialect::Utf8 && sub == b"global";
+        let global = self.grammar.is_utf8 && sub == b"global";
         let mut lines = None;
-        if main == b"message" && (sub == b"rfc822" || global) {
+        let is_message = main == b"message" && (sub == b"rfc822" || global);
+        if is_message {
             self.eat(" ")?;
             self.envelope()?;
             self.eat(" ")?;
@@ -218,10 +236,12 @@ impl Reader<'_> {
         }
         self.announced.push(Announced {
             path: path.to_vec(),
+            encoding,
             octets,
             lines,
+            is_message,
         });
-        if self.form == BodyForm::BodyStructure {
+        if self.grammar.is_extended {
             self.eat(" ")?;
             self.nstring()?;
             self.extension()?;
@@ -249,36 +269,43 @@ impl Reader<'_> {
     }
 }
 
-#[test]
-fn the_reader_is_strict() {
-    let plain = r#"("text" "plain" NIL NIL NIL "7bit" 2 0 NIL NIL NIL NIL)"#;
-    let reads = |wire: &str, dialect| {
-        read_body(wire.as_bytes(), BodyForm::BodyStructure, dialect).is_some()
-    };
-    assert!(reads(plain, Dialect::Rev1));
-    for broken in [
-        plain.replace("2 0", "2"),
-        plain.replace("\"7bit\"", "NIL"),
-        plain.replace("\"7bit\"", "\"é\""),
-        plain.replace("\"plain\" NIL", "\"plain\" (\"a\")"),
-        plain.replace("\"plain\" NIL", "\"plain\" ()"),
-        plain.replace("text", "multipart"),
-        plain.replace("text\"", "te\rt\""),
-        format!("{plain} "),
-        format!("({plain} \"mixed\" NIL NIL NIL)"),
-    ] {
-        assert!(!reads(&broken, Dialect::Rev1), "{broken}");
-    }
-    let nil = "NIL NIL NIL NIL";
-    for (addresses, valid) in [
-        ("NIL", true),
-        ("()", false),
-        ("((NIL NIL NIL NIL))", false),
-        ("((NIL NIL \"g\" NIL))", false),
-        ("((NIL NIL \"g\" NIL)(NIL NIL NIL NIL))", true),
-        ("((NIL NIL NIL \"d\"))", false),
-    ] {
-        let wire = format!("(NIL NIL {nil} {addresses} NIL NIL NIL)");
-        assert_eq!(is_envelope(wire.as_bytes(), Dialect::Rev1), valid, "{wire}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_is_strict() {
+        let plain = r#"("text" "plain" NIL NIL NIL "7bit" 2 0 NIL NIL NIL NIL)"#;
+        let grammar = Grammar {
+            is_extended: true,
+            is_utf8: false,
+        };
+        let reads = |wire: &str| grammar.body(wire.as_bytes()).is_some();
+        assert!(reads(plain));
+        for broken in [
+            plain.replace("2 0", "2"),
+            plain.replace("\"7bit\"", "NIL"),
+            plain.replace("\"7bit\"", "\"é\""),
+            plain.replace("\"plain\" NIL", "\"plain\" (\"a\")"),
+            plain.replace("\"plain\" NIL", "\"plain\" ()"),
+            plain.replace("text", "multipart"),
+            plain.replace("text\"", "te\rt\""),
+            format!("{plain} "),
+            format!("({plain} \"mixed\" NIL NIL NIL)"),
+        ] {
+            assert!(!reads(&broken), "{broken}");
+        }
+        let nil = "NIL NIL NIL NIL";
+        for (addresses, valid) in [
+            ("NIL", true),
+            ("()", false),
+            ("((NIL NIL NIL NIL))", false),
+            ("((NIL NIL \"g\" NIL))", false),
+            ("((NIL NIL \"g\" NIL)(NIL NIL NIL NIL))", true),
+            ("((NIL NIL NIL \"d\"))", false),
+        ] {
+            let wire = format!("(NIL NIL {nil} {addresses} NIL NIL NIL)");
+            assert_eq!(grammar.is_envelope(wire.as_bytes()), valid, "{wire}");
+        }
     }
 }
