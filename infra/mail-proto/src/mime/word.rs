@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::{Encoding, WINDOWS_1252};
+use encoding_rs::{Encoding, ISO_2022_JP, WINDOWS_1252};
 use memchr::{memchr, memmem};
 
 /// Decodes an unfolded value to UTF-8: encoded words, and 8-bit octets that
@@ -28,7 +28,9 @@ pub fn decode_words(value: &[u8]) -> String {
         if !adjacent {
             run.flush(&mut text);
             text.push_str(&decode_bare(between));
-        } else if run.charset != Some(word.charset) {
+        } else if run.charset != Some(word.charset) || word.charset == ISO_2022_JP {
+            // A word of a charset with states ends in ASCII (RFC 2047 §3); put together with the next one, its end would be
+            // an escape without effect, which decoders take for an error.
             run.flush(&mut text);
         }
         run.charset = Some(word.charset);
@@ -173,6 +175,10 @@ mod tests {
             (b"=?utf-8?B?w6?= =?utf-8?B?qQ?=", "é"),
             (b"=?utf-8?Q?=C3?= =?utf-8?Q?=A9?=", "é"),
             (b"=?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "日本"),
+            (
+                b"=?iso-2022-jp?B?GyRCRnwbKEI=?= =?iso-2022-jp?B?GyRCS1wbKEI=?=",
+                "日本",
+            ),
             (
                 b"=?x-none?Q?a?= =?utf-8?X?b?= =?utf-8?Q?c",
                 "=?x-none?Q?a?= =?utf-8?X?b?= =?utf-8?Q?c",
