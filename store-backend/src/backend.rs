@@ -36,6 +36,8 @@ pub(crate) struct Backend {
     pub(crate) pulls: Pulls,
     /// Sessions that may yet go over to COMPRESS.
     pub(crate) compressions: Arc<Semaphore>,
+    /// A permit for each MiB that an IMAP session keeps to sort.
+    pub(crate) sorting: Arc<Semaphore>,
     pub(crate) public_tls: Option<PublicTls>,
     pub(crate) shutdown: Shutdown,
     /// When the grant keys were last asked for outside an announcement.

@@ -97,6 +97,7 @@ use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
 use crate::volume::{APPEND_MESSAGES_MAX, MailboxId, Volume, Watch};
 use append::Upload;
+pub(crate) use collect::SORTING_MAX_MIB;
 pub(crate) use limit::MessageLimit;
 use notify::News;
 use reply::{Failure, Reply};
@@ -123,6 +124,8 @@ pub(crate) struct Service<'a> {
     pub(crate) about: &'a About,
     /// A permit for each session that may use COMPRESS.
     pub(crate) compressions: &'a Arc<Semaphore>,
+    /// A permit for each MiB that a session keeps to sort.
+    pub(crate) sorting: &'a Arc<Semaphore>,
 }
 
 /// One session and its shell.

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use crate::announce;
 use crate::backend::Backend;
 use crate::config::Config;
+use crate::imap::SORTING_MAX_MIB;
 use crate::link::router;
 use crate::listen::Bound;
 use crate::login_delay::LoginDelays;
@@ -140,6 +141,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
         compressions: Arc::new(Semaphore::new(config.limits.compressed_sessions_max)),
+        sorting: Arc::new(Semaphore::new(SORTING_MAX_MIB)),
         keys_asked: Mutex::default(),
         restored: AtomicBool::new(true),
         shutdown: shutdown.clone(),

@@ -237,6 +237,7 @@ impl Backend {
             directory: &self.directory,
             about: &self.config.about,
             compressions: &self.compressions,
+            sorting: &self.sorting,
         }
     }
 

@@ -160,18 +160,17 @@ pub(super) async fn find(
         .mailbox_reader(account, mailbox)
         .await;
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
-    let mut told = Instant::now();
+    let mut progress = Progress::new();
     loop {
-        let progress;
-        (searcher, progress) = blocking(searcher, |searcher| searcher.step()).await?;
-        if progress? {
+        let is_done;
+        (searcher, is_done) = blocking(searcher, |searcher| searcher.step()).await?;
+        if is_done? {
             break;
         }
         session.may_go_on()?;
-        if told.elapsed() >= PROGRESS_INTERVAL {
-            told = Instant::now();
-            tell_progress(session, searcher.done(), searcher.goal()).await?;
-        }
+        progress
+            .tell(session, searcher.done(), searcher.goal())
+            .await?;
     }
     if let Some(error) = searcher.failed.take() {
         let failure = Failure::Read(error);
@@ -192,16 +191,38 @@ pub(super) async fn find(
     }))
 }
 
-/// INPROGRESS, RFC 9585: so that nobody gives up on a long search.
-async fn tell_progress(session: &mut Session<'_>, done: usize, goal: usize) -> Result<(), Failure> {
-    let tag = session.tag.clone();
-    let count = |number: usize| u32::try_from(number).ok();
-    let code = Code::InProgress(Some(&tag), count(done), count(goal));
-    session
-        .encoder()
-        .untagged(Condition::Ok, Some(&code), "searching");
-    session.flush().await?;
-    Ok(())
+/// INPROGRESS, RFC 9585: so that nobody gives up on a long search. Who has closed the connection is found out by it.
+pub(super) struct Progress {
+    told: Instant,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            told: Instant::now(),
+        }
+    }
+
+    /// Tells that so many of so many messages are done, if it was not told for long.
+    pub(super) async fn tell(
+        &mut self,
+        session: &mut Session<'_>,
+        done: usize,
+        goal: usize,
+    ) -> Result<(), Failure> {
+        if self.told.elapsed() < PROGRESS_INTERVAL {
+            return Ok(());
+        }
+        self.told = Instant::now();
+        let tag = session.tag.clone();
+        let count = |number: usize| u32::try_from(number).ok();
+        let code = Code::InProgress(Some(&tag), count(done), count(goal));
+        session
+            .encoder()
+            .untagged(Condition::Ok, Some(&code), "searching");
+        session.flush().await?;
+        Ok(())
+    }
 }
 
 /// In growing order of UIDs, which is that of sequence numbers too.

@@ -8,11 +8,10 @@ use mail_proto::imap::sequence::Addressing;
 use mail_proto::mime::{AddressEntry, Addresses, decode_words};
 
 use super::Session;
-use super::collect::{collect, field, sent_s, subject};
+use super::collect::{Collected, collect, comparable, field, sent_s, subject};
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::search::{Found, ends_of, find, forget_saved, named_of, tell_extended, window_of};
-use super::text::fold::collated;
 use super::view::View;
 use crate::volume::Summary;
 
@@ -84,16 +83,24 @@ async fn sorted(
         .any(|one| !matches!(one.key, SortKey::Arrival | SortKey::Size));
     let make = move |summary: &Summary, header: &[u8]| {
         let value = |one: &SortCriterion| Value::of(one.key, summary, header);
-        (criteria.iter().map(value).collect(), summary.uid)
+        Sortable {
+            uid: summary.uid,
+            values: criteria.iter().map(value).collect(),
+        }
     };
-    let values: Vec<(Vec<Value>, u32)> = collect(session, &found.uids, headers, make).await?;
+    let sortables = match collect(session, &found.uids, headers, make).await? {
+        Ok(sortables) => sortables,
+        Err(refused) => return Ok(Err(refused)),
+    };
     let criteria = request.criteria.clone();
-    let (values, ()) = blocking(values, move |values| {
+    let (sorted, ()) = blocking(sortables, move |sortables| {
         // Stable: where nothing tells them apart, they stay in the order of the mailbox.
-        values.sort_by(|(one, _), (other, _)| compare(&criteria, one, other));
+        let order =
+            |one: &Sortable, other: &Sortable| compare(&criteria, &one.values, &other.values);
+        sortables.values.sort_by(order);
     })
     .await?;
-    let uids = values.into_iter().map(|(_, uid)| uid).collect();
+    let uids = sorted.values.iter().map(|one| one.uid).collect();
     Ok(Ok((found, uids)))
 }
 
@@ -101,6 +108,22 @@ async fn sorted(
 pub(super) fn not_all(code: &Code<'_>) -> Reply {
     let text = "too many messages to put in order";
     Reply::new(Condition::No, Some(code), text)
+}
+
+/// A message, and what each criterion compares of it.
+struct Sortable {
+    uid: u32,
+    values: Box<[Value]>,
+}
+
+impl Collected for Sortable {
+    fn heap_octets(&self) -> usize {
+        let texts = self.values.iter().map(|value| match value {
+            Value::Number(_) => 0,
+            Value::Text(text) => text.len(),
+        });
+        size_of_val(&*self.values) + texts.sum::<usize>()
+    }
 }
 
 fn compare(criteria: &[SortCriterion], one: &[Value], other: &[Value]) -> Ordering {
@@ -125,7 +148,7 @@ enum Value {
 
 impl Value {
     fn of(key: SortKey, summary: &Summary, header: &[u8]) -> Self {
-        let text = |text: &str| Self::Text(collated(text).into());
+        let text = |text: &str| Self::Text(comparable(text).into());
         match key {
             SortKey::Arrival => Self::Number(summary.internal_date_ms),
             SortKey::Size => Self::Number(i64::try_from(summary.size_octets).unwrap_or(i64::MAX)),

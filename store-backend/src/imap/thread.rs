@@ -9,7 +9,7 @@ use mail_proto::imap::sequence::Addressing;
 use mail_proto::mime::{BaseSubject, message_ids};
 
 use super::Session;
-use super::collect::{collect, field, sent_s, subject};
+use super::collect::{Collected, collect, field, sent_s, subject, too_many};
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
 use super::search::find;
@@ -25,13 +25,19 @@ pub(super) async fn run(session: &mut Session<'_>, request: Thread) -> Result<Re
     if let Some(code) = &found.beyond {
         return Ok(not_all(code));
     }
-    let mails = collect(session, &found.uids, true, Mail::of).await?;
+    let mails = match collect(session, &found.uids, true, Mail::of).await? {
+        Ok(mails) => mails,
+        Err(refused) => return Ok(refused),
+    };
     let algorithm = request.algorithm;
-    let (_, mut entries) = blocking(mails, move |mails| match algorithm {
-        ThreadAlgorithm::OrderedSubject => subjects::thread(mails),
-        ThreadAlgorithm::References => references::thread(mails),
+    let (_mails, entries) = blocking(mails, move |mails| match algorithm {
+        ThreadAlgorithm::OrderedSubject => Ok(subjects::thread(&mut mails.values)),
+        ThreadAlgorithm::References => references::thread(&mails.values),
     })
     .await?;
+    let Ok(mut entries) = entries else {
+        return Ok(too_many());
+    };
     if request.by == Addressing::Sequence {
         let selected = session.selected()?;
         for entry in &mut entries {
@@ -55,6 +61,16 @@ struct Mail {
     references: Vec<Id>,
 }
 
+impl Collected for Mail {
+    fn heap_octets(&self) -> usize {
+        self.subject.text.len() + self.references.len() * size_of::<Id>()
+    }
+}
+
+/// Messages name more others than a thread may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TooMany;
+
 /// A Message-ID. With 128 bits, two are the same only if they are.
 type Id = u128;
 
@@ -73,6 +89,7 @@ impl Mail {
         // The last ones are the nearest.
         let skip = references.len().saturating_sub(REFERENCES_MAX);
         references.drain(..skip);
+        references.shrink_to_fit();
         Self {
             uid: summary.uid,
             sent_s: sent_s(summary, header),

@@ -1,265 +1,316 @@
 //! REFERENCES: who answers whom, by Message-ID; threads of one base subject are put together. RFC 5256 §3.
 //!
 //! Nodes stand in one list and name each other by place; nothing here recurses, for threads can be as deep as
-//! a mailbox has messages.
+//! a mailbox has messages. Whatever the headers say, the work is that of a sort: whether a link would close a loop is asked
+//! of disjoint sets, never by walking up a thread.
+//!
+//! RFC 5256 links message by message, and what a message says of itself undoes what was guessed before from the references
+//! of others. Nothing is undone here: first every message is linked to the one that it names last, then come
+//! the guesses, for those that have said nothing. That is the same, but where headers contradict each other: then a
+//! message's own word counts more than the guess.
 
 use std::collections::HashMap;
 
 use mail_proto::imap::encode::ThreadEntry;
+use mail_proto::mime::BaseSubject;
 
-use super::{Id, Mail, entry};
+use super::{Id, Mail, TooMany, entry};
 
 /// A message, or the place of one that is not here.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Its place among the mails.
-    mail: Option<usize>,
-    parent: Option<usize>,
-    /// It was somebody's parent at some time: only then can it be above anything.
-    is_parent: bool,
-    children: Vec<usize>,
+    /// Its place among the mails, or [`NONE`].
+    mail: u32,
+    /// [`NONE`] for a root.
+    parent: u32,
+    /// A node of the same thread; the node itself where that ends. For [`Forest::set_of`].
+    set: u32,
 }
 
 struct Forest<'m> {
     mails: &'m [Mail],
     nodes: Vec<Node>,
-    by_id: HashMap<Id, usize>,
+    by_id: HashMap<Id, u32>,
 }
 
-pub(super) fn thread(mails: &[Mail]) -> Vec<ThreadEntry> {
+/// The threads of these messages.
+///
+/// # Errors
+/// They name more messages than [`NODES_MAX`].
+pub(super) fn thread(mails: &[Mail]) -> Result<Vec<ThreadEntry>, TooMany> {
     let mut forest = Forest {
         mails,
         nodes: Vec::with_capacity(mails.len()),
         by_id: HashMap::with_capacity(mails.len()),
     };
-    for at in 0..mails.len() {
-        forest.link(at);
-    }
-    forest.gather_children();
-    let roots = forest.prune();
-    let mut roots = forest.join_subjects(roots);
-    forest.sort(&mut roots);
-    forest.entries(&roots)
+    forest.link()?;
+    let mut roots = forest.prune();
+    let mut heads = forest.heads();
+    forest.join_subjects(&mut roots, &mut heads);
+    Ok(forest.entries(roots, &heads))
 }
 
 impl<'m> Forest<'m> {
-    /// Steps 1 A to C.
-    fn link(&mut self, at: usize) {
-        let mail = &self.mails[at];
-        let mut parent = None;
-        for id in &mail.references {
-            let child = self.node_of(*id);
-            if let Some(parent) = parent
-                && self.nodes[child].parent.is_none()
-                && !self.is_above(child, parent)
-            {
-                self.set_parent(child, Some(parent));
+    /// Steps 1 and 2.
+    fn link(&mut self) -> Result<(), TooMany> {
+        let mails = self.mails;
+        let mut own = Vec::with_capacity(mails.len());
+        for (at, mail) in (0..).zip(mails) {
+            let known = mail.id.map(|id| self.node_of(id)).transpose()?;
+            // A second message of the same Message-ID is one of its own.
+            let known = known.filter(|node| self.node(*node).mail == NONE);
+            let node = known.map_or_else(|| self.add(), Ok)?;
+            self.node_mut(node).mail = at;
+            own.push(node);
+        }
+        for (mail, own) in mails.iter().zip(own) {
+            if let Some(last) = mail.references.last() {
+                let parent = self.node_of(*last)?;
+                self.set_parent(own, parent);
             }
-            parent = Some(child);
         }
-        let own = mail.id.map(|id| self.node_of(id));
-        // A second message of the same Message-ID is one of its own.
-        let own = own.filter(|own| self.nodes[*own].mail.is_none());
-        let own = own.unwrap_or_else(|| self.add());
-        self.nodes[own].mail = Some(at);
-        let parent = parent.filter(|parent| !self.is_above(own, *parent));
-        // What others said of where it belongs does not count any more.
-        self.set_parent(own, parent);
+        for (at, mail) in (0..).zip(mails) {
+            let mut parent = None;
+            for id in &mail.references {
+                let child = self.node_of(*id)?;
+                let of = self.node(child);
+                // What a message says that comes later counts alone.
+                let is_open = of.parent == NONE && (of.mail == NONE || of.mail < at);
+                if let Some(parent) = parent.filter(|_| is_open) {
+                    self.set_parent(child, parent);
+                }
+                parent = Some(child);
+            }
+        }
+        Ok(())
     }
 
-    fn set_parent(&mut self, child: usize, parent: Option<usize>) {
-        self.nodes[child].parent = parent;
-        if let Some(parent) = parent {
-            self.nodes[parent].is_parent = true;
+    /// Unless that would close a loop. The child is a root: it is above all of its thread and of nothing else.
+    fn set_parent(&mut self, child: u32, parent: u32) {
+        let (below, above) = (self.set_of(child), self.set_of(parent));
+        if below != above {
+            self.node_mut(below).set = above;
+            self.node_mut(child).parent = parent;
         }
     }
 
-    fn add(&mut self) -> usize {
-        self.nodes.push(Node::default());
-        self.nodes.len() - 1
+    /// What all nodes of one thread have in common. Each visit halves the way for the next.
+    fn set_of(&mut self, mut at: u32) -> u32 {
+        loop {
+            let next = self.node(at).set;
+            if next == at {
+                return at;
+            }
+            let behind = self.node(next).set;
+            self.node_mut(at).set = behind;
+            at = behind;
+        }
     }
 
-    fn node_of(&mut self, id: Id) -> usize {
+    fn node(&self, at: u32) -> Node {
+        self.nodes[at as usize]
+    }
+
+    fn node_mut(&mut self, at: u32) -> &mut Node {
+        &mut self.nodes[at as usize]
+    }
+
+    fn is_message(&self, at: u32) -> bool {
+        self.node(at).mail != NONE
+    }
+
+    fn add(&mut self) -> Result<u32, TooMany> {
+        let at = u32::try_from(self.nodes.len()).map_err(|_| TooMany)?;
+        if self.nodes.len() >= NODES_MAX {
+            return Err(TooMany);
+        }
+        self.nodes.push(Node {
+            mail: NONE,
+            parent: NONE,
+            set: at,
+        });
+        Ok(at)
+    }
+
+    fn node_of(&mut self, id: Id) -> Result<u32, TooMany> {
         if let Some(known) = self.by_id.get(&id) {
-            return *known;
+            return Ok(*known);
         }
-        let new = self.add();
+        let new = self.add()?;
         self.by_id.insert(id, new);
-        new
+        Ok(new)
     }
 
-    /// Whether `node` is `below` or above it.
-    fn is_above(&self, node: usize, below: usize) -> bool {
-        if node != below && !self.nodes[node].is_parent {
-            return false;
-        }
-        let mut at = Some(below);
-        while let Some(place) = at {
-            if place == node {
-                return true;
-            }
-            at = self.nodes[place].parent;
-        }
-        false
+    /// Every node that has a parent, with that, in the order of the parents.
+    fn children(&self) -> Vec<(u32, u32)> {
+        let nodes = (0..)
+            .zip(&self.nodes)
+            .filter(|(_, node)| node.parent != NONE);
+        let mut children: Vec<(u32, u32)> = nodes.map(|(at, node)| (node.parent, at)).collect();
+        children.sort_unstable();
+        children
     }
 
-    fn gather_children(&mut self) {
-        for at in 0..self.nodes.len() {
-            if let Some(parent) = self.nodes[at].parent {
-                self.nodes[parent].children.push(at);
-            }
-        }
-    }
-
-    /// Step 3: places without a message go; their children take them. The roots that are left.
-    fn prune(&mut self) -> Vec<usize> {
-        // From the leaves up, so that what takes a place is pruned itself.
-        let tops = (0..self.nodes.len()).filter(|at| self.nodes[*at].parent.is_none());
-        let mut order: Vec<usize> = tops.collect();
-        let tops = order.len();
+    /// Step 3: places without a message go; the next one above them takes their children. The roots that are left.
+    fn prune(&mut self) -> Vec<u32> {
+        let children = self.children();
+        let mut roots: Vec<u32> = (0..).take(self.nodes.len()).collect();
+        roots.retain(|at| self.node(*at).parent == NONE);
+        // From the roots down, so that what is above is settled.
+        let mut order = roots.clone();
         let mut next = 0;
-        while next < order.len() {
-            order.extend(&self.nodes[order[next]].children);
+        while let Some(at) = order.get(next).copied() {
             next += 1;
+            let above = match self.node(at).parent {
+                NONE => NONE,
+                parent if self.is_message(parent) || self.node(parent).parent == NONE => parent,
+                // It is gone.
+                parent => self.node(parent).parent,
+            };
+            self.node_mut(at).parent = above;
+            order.extend(children_of(&children, at).iter().map(|(_, child)| *child));
         }
-        for at in order[tops..].iter().rev() {
-            let node = &mut self.nodes[*at];
-            if node.mail.is_some() {
+        // How many a place at the top has below it, and the last of them.
+        let mut below: HashMap<u32, (u32, u32)> = HashMap::new();
+        for at in order {
+            let node = self.node(at);
+            if node.mail == NONE || node.parent == NONE || self.is_message(node.parent) {
                 continue;
             }
-            let orphans = std::mem::take(&mut node.children);
-            if let Some(parent) = self.nodes[*at].parent {
-                for orphan in &orphans {
-                    self.nodes[*orphan].parent = Some(parent);
-                }
-                let siblings = &mut self.nodes[parent].children;
-                siblings.extend(orphans);
-            }
+            let (count, last) = below.entry(node.parent).or_default();
+            (*count, *last) = (*count + 1, at);
         }
-        for at in &order {
-            // Those that were emptied and had no message are no children any more.
-            let mut children = std::mem::take(&mut self.nodes[*at].children);
-            children.retain(|child| self.nodes[*child].mail.is_some());
-            self.nodes[*at].children = children;
-        }
-        let mut roots = Vec::with_capacity(tops);
-        for at in order.into_iter().take(tops) {
-            match (self.nodes[at].mail, self.nodes[at].children.as_slice()) {
-                (None, []) => {}
-                (None, [only]) => {
-                    let only = *only;
-                    self.nodes[only].parent = None;
-                    self.nodes[at].children.clear();
-                    roots.push(only);
-                }
-                _ => roots.push(at),
-            }
-        }
-        roots
+        let kept =
+            roots
+                .into_iter()
+                .filter_map(|root| match (self.is_message(root), below.get(&root)) {
+                    (false, None) => None,
+                    (false, Some((1, only))) => {
+                        self.nodes[*only as usize].parent = NONE;
+                        Some(*only)
+                    }
+                    _ => Some(root),
+                });
+        kept.collect()
     }
 
-    /// The message that stands for a root.
-    fn head(&self, root: usize) -> Option<&'m Mail> {
-        let first = |node: &Node| node.mail;
-        let children = self.nodes[root].children.iter();
-        let heads = children.filter_map(|child| first(&self.nodes[*child]));
-        let earliest = heads.min_by_key(|at| self.mails[*at].order());
-        first(&self.nodes[root])
-            .or(earliest)
-            .map(|at| &self.mails[at])
+    /// The message that stands for each node: its own, or else the first of its children.
+    fn heads(&self) -> Vec<u32> {
+        let mut heads: Vec<u32> = self.nodes.iter().map(|node| node.mail).collect();
+        for node in &self.nodes {
+            if node.mail != NONE && node.parent != NONE && !self.is_message(node.parent) {
+                let head = &mut heads[node.parent as usize];
+                *head = self.earlier(*head, node.mail);
+            }
+        }
+        heads
+    }
+
+    fn earlier(&self, one: u32, other: u32) -> u32 {
+        let mails = [one, other].into_iter().filter(|mail| *mail != NONE);
+        mails
+            .min_by_key(|mail| self.mail(*mail).order())
+            .unwrap_or(NONE)
+    }
+
+    fn mail(&self, at: u32) -> &'m Mail {
+        &self.mails[at as usize]
+    }
+
+    /// Of the message that stands for a root.
+    fn subject(&self, heads: &[u32], root: u32) -> &'m BaseSubject {
+        &self.mail(heads[root as usize]).subject
     }
 
     /// Step 5: threads of the same base subject become one.
-    fn join_subjects(&mut self, mut roots: Vec<usize>) -> Vec<usize> {
+    fn join_subjects(&mut self, roots: &mut Vec<u32>, heads: &mut Vec<u32>) {
         // Step 4: in the order of their heads.
-        roots.sort_by_key(|root| self.head(*root).map(Mail::order));
-        let mut table: HashMap<&'m str, usize> = HashMap::new();
-        for root in &roots {
-            let Some(head) = self.head(*root) else {
-                continue;
-            };
-            if head.subject.text.is_empty() {
+        roots.sort_by_cached_key(|root| self.mail(heads[*root as usize]).order());
+        let mut table: HashMap<&'m str, u32> = HashMap::new();
+        for root in roots.iter().copied() {
+            let subject = self.subject(heads, root);
+            if subject.text.is_empty() {
                 continue;
             }
-            let known = table.entry(&head.subject.text).or_insert(*root);
-            let is_better = (self.nodes[*root].mail.is_none() && self.nodes[*known].mail.is_some())
-                || (self.nodes[*root].mail.is_none() == self.nodes[*known].mail.is_none()
-                    && !head.subject.is_reply_or_forward
-                    && self.is_reply(*known));
+            let known = table.entry(&subject.text).or_insert(root);
+            let (is_message, knows_message) = (self.is_message(root), self.is_message(*known));
+            let is_better = (!is_message && knows_message)
+                || (is_message == knows_message
+                    && !subject.is_reply_or_forward
+                    && self.subject(heads, *known).is_reply_or_forward);
             if is_better {
-                *known = *root;
+                *known = root;
             }
         }
-        let mut joined = Vec::with_capacity(roots.len());
-        // A root that was joined stands in for the one that it was joined to.
-        let mut replaced: HashMap<usize, usize> = HashMap::new();
-        let mut gone = vec![false; self.nodes.len()];
-        for root in roots {
-            joined.push(root);
-            let subject = self.head(root).map(|head| head.subject.text.as_str());
-            let Some(known) = subject.and_then(|subject| table.get(subject)).copied() else {
+        // A place that was made for a root and others stands in for it.
+        let mut replaced: HashMap<u32, u32> = HashMap::new();
+        // Places whose children went to another.
+        let mut emptied: HashMap<u32, u32> = HashMap::new();
+        for root in roots.clone() {
+            let subject = self.subject(heads, root);
+            let known = table.get(subject.text.as_str()).copied();
+            let Some(known) = known.filter(|known| *known != root) else {
                 continue;
             };
-            if known == root {
-                continue;
-            }
-            let target = replaced.get(&known).copied().unwrap_or(known);
-            gone[root] = true;
-            let (is_dummy, target_is_dummy) = (
-                self.nodes[root].mail.is_none(),
-                self.nodes[target].mail.is_none(),
-            );
-            if target_is_dummy && is_dummy {
-                let children = std::mem::take(&mut self.nodes[root].children);
-                self.adopt(target, children);
-            } else if target_is_dummy || (self.is_reply(root) && !self.is_reply(target)) {
-                self.adopt(target, vec![root]);
+            let mut target = replaced.get(&known).copied().unwrap_or(known);
+            if !self.is_message(target) && !self.is_message(root) {
+                emptied.insert(root, target);
             } else {
-                // Siblings below a place of their own.
-                let place = self.add();
-                gone.push(false);
-                gone[target] = true;
-                self.adopt(place, vec![target, root]);
-                replaced.insert(known, place);
-                joined.push(place);
+                let is_answer =
+                    subject.is_reply_or_forward && !self.subject(heads, target).is_reply_or_forward;
+                if self.is_message(target) && !is_answer {
+                    // Siblings below a place of their own.
+                    let Ok(place) = self.add() else {
+                        // They stay apart: there is no room for one more.
+                        continue;
+                    };
+                    self.node_mut(target).parent = place;
+                    heads.push(heads[target as usize]);
+                    roots.push(place);
+                    replaced.insert(known, place);
+                    target = place;
+                }
+                self.node_mut(root).parent = target;
+            }
+            if !self.is_message(target) {
+                heads[target as usize] = self.earlier(heads[target as usize], heads[root as usize]);
             }
         }
-        joined.retain(|root| !gone[*root]);
-        joined
-    }
-
-    fn is_reply(&self, root: usize) -> bool {
-        self.head(root)
-            .is_some_and(|head| head.subject.is_reply_or_forward)
-    }
-
-    fn adopt(&mut self, parent: usize, children: Vec<usize>) {
-        for child in &children {
-            self.nodes[*child].parent = Some(parent);
-        }
-        self.nodes[parent].children.extend(children);
-    }
-
-    /// Step 6.
-    fn sort(&mut self, roots: &mut [usize]) {
-        let mails = self.mails;
         for at in 0..self.nodes.len() {
-            let mut children = std::mem::take(&mut self.nodes[at].children);
-            children.sort_by_key(|child| self.nodes[*child].mail.map(|mail| mails[mail].order()));
-            self.nodes[at].children = children;
+            if let Some(target) = emptied.get(&self.nodes[at].parent) {
+                self.nodes[at].parent = *target;
+            }
         }
-        roots.sort_by_key(|root| self.head(*root).map(Mail::order));
+        roots.retain(|root| self.node(*root).parent == NONE && !emptied.contains_key(root));
     }
 
-    fn entries(&self, roots: &[usize]) -> Vec<ThreadEntry> {
+    /// Step 6, and the answer.
+    fn entries(&self, mut roots: Vec<u32>, heads: &[u32]) -> Vec<ThreadEntry> {
+        let order = |at: u32| self.mail(heads[at as usize]).order();
+        roots.sort_by_cached_key(|root| order(*root));
+        let mut children = self.children();
+        // Of places that are gone nobody is the head.
+        children.retain(|(_, child)| heads[*child as usize] != NONE);
+        children.sort_by_cached_key(|(parent, child)| (*parent, order(*child)));
         let mut entries = Vec::with_capacity(self.mails.len());
-        let mut open: Vec<(usize, usize)> = roots.iter().rev().map(|root| (*root, 0)).collect();
+        let mut open: Vec<(u32, usize)> = roots.iter().rev().map(|root| (*root, 0)).collect();
         while let Some((at, depth)) = open.pop() {
-            let node = &self.nodes[at];
-            entries.push(entry(depth, node.mail.map(|mail| self.mails[mail].uid)));
-            let children = node.children.iter().rev();
-            open.extend(children.map(|child| (*child, depth + 1)));
+            let mail = Some(self.node(at).mail).filter(|mail| *mail != NONE);
+            entries.push(entry(depth, mail.map(|mail| self.mail(mail).uid)));
+            let below = children_of(&children, at).iter().rev();
+            open.extend(below.map(|(_, child)| (*child, depth + 1)));
         }
         entries
     }
 }
+
+/// The children of a node, among all in the order of their parents.
+fn children_of(children: &[(u32, u32)], of: u32) -> &[(u32, u32)] {
+    let start = children.partition_point(|(parent, _)| *parent < of);
+    let count = children[start..].partition_point(|(parent, _)| *parent == of);
+    &children[start..start + count]
+}
+
+const NONE: u32 = u32::MAX;
+/// Messages that are here or named by those that are: some 60 octets each.
+const NODES_MAX: usize = 1 << 20;

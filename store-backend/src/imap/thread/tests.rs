@@ -114,7 +114,11 @@ fn answers_stand_below_what_they_answer() {
             "(2)(1)",
         ),
     ] {
-        assert_eq!(shown(&references::thread(&mails(rows))), expected, "{what}");
+        assert_eq!(
+            shown(&references::thread(&mails(rows)).unwrap()),
+            expected,
+            "{what}"
+        );
     }
 }
 
@@ -130,24 +134,73 @@ fn messages_of_one_subject_are_a_thread_by_date() {
     assert_eq!(shown(&subjects::thread(&mut mails)), "(3 (2)(5))(1 4)");
 }
 
+fn mail(at: usize, id: usize, references: &[usize]) -> Mail {
+    let id_of = |number: &usize| short(format!("{number}@x").as_bytes());
+    Mail {
+        uid: u32::try_from(at).unwrap() + 1,
+        sent_s: 0,
+        subject: subject(b"Subject: x\r\n\r\n"),
+        id: Some(id_of(&id)),
+        references: references.iter().map(id_of).collect(),
+    }
+}
+
+/// What would take hours if a thread were walked up for each link.
 #[test]
-fn a_mailbox_that_is_one_chain_is_threaded_in_linear_time() {
-    let ids: Vec<String> = (0..50_000).map(|n| format!("{n}@x")).collect();
-    let mut mails: Vec<Mail> = (0..ids.len())
-        .map(|at| Mail {
-            uid: u32::try_from(at).unwrap() + 1,
-            sent_s: 0,
-            subject: subject(b"Subject: x\r\n\r\n"),
-            id: Some(short(ids[at].as_bytes())),
-            references: at
-                .checked_sub(1)
-                .map(|at| short(ids[at].as_bytes()))
-                .into_iter()
-                .collect(),
-        })
+fn whatever_is_named_a_mailbox_is_threaded_in_the_time_of_a_sort() {
+    const COUNT: usize = 100_000;
+    let before = |at: usize| at.checked_sub(1).into_iter().collect::<Vec<_>>();
+    let mut chain: Vec<Mail> = (0..COUNT).map(|at| mail(at, at, &before(at))).collect();
+    let entries = references::thread(&chain).unwrap();
+    assert_eq!(entries.last().unwrap().depth as usize, COUNT - 1);
+    chain.reverse();
+    assert_eq!(references::thread(&chain).unwrap(), entries);
+    // In steps, so that long pieces are joined late.
+    chain.sort_by_key(|mail| (mail.uid % 317, mail.uid));
+    assert_eq!(references::thread(&chain).unwrap(), entries);
+
+    // Everybody is named below the end of a chain of those who are not here, and above somebody else.
+    let mut mails: Vec<Mail> = Vec::new();
+    for at in 0..COUNT / 100 {
+        let named: Vec<usize> = (at * 99..=at * 99 + 99).collect();
+        mails.push(mail(at, 10 * COUNT + at, &named));
+    }
+    let end = COUNT / 100 * 99;
+    for at in COUNT / 100..COUNT {
+        mails.push(mail(
+            at,
+            20 * COUNT + at,
+            &[end, 30 * COUNT + at, 40 * COUNT + at / 2],
+        ));
+    }
+    assert_eq!(
+        references::thread(&mails)
+            .unwrap()
+            .iter()
+            .filter(|entry| entry.number.is_some())
+            .count(),
+        COUNT
+    );
+
+    // One Message-ID for all; a ring; each names all the others.
+    for mails in [
+        (0..COUNT)
+            .map(|at| mail(at, 1, &[1, 1, 1]))
+            .collect::<Vec<_>>(),
+        (0..COUNT)
+            .map(|at| mail(at, at, &[(at + 1) % COUNT]))
+            .collect(),
+        (0..COUNT)
+            .map(|at| mail(at, at, &[at / 2, COUNT - at, at / 3, at]))
+            .collect(),
+    ] {
+        let entries = references::thread(&mails).unwrap();
+        let mut uids: Vec<u32> = entries.iter().filter_map(|entry| entry.number).collect();
+        uids.sort_unstable();
+        assert!(uids.into_iter().eq((1..).take(COUNT)));
+    }
+    let many: Vec<Mail> = (0..12_000)
+        .map(|at| mail(at, at, &(at * 100..at * 100 + 100).collect::<Vec<_>>()))
         .collect();
-    let entries = references::thread(&mails);
-    assert_eq!(entries.last().unwrap().depth, 49_999);
-    mails.reverse();
-    assert_eq!(references::thread(&mails).len(), 50_000);
+    assert_eq!(references::thread(&many), Err(TooMany));
 }
