@@ -7,7 +7,7 @@ mod html;
 
 use std::ops::{ControlFlow, Range};
 
-use encoding_rs::{Decoder, Encoding, UTF_8, WINDOWS_1252};
+use encoding_rs::{Decoder, Encoding, UTF_8, UTF_16LE, WINDOWS_1252};
 use mail_proto::mime::{Fields, Kind, Part, decode_words, unfold};
 
 use super::message::{Message, Unreadable};
@@ -201,6 +201,8 @@ impl Charset {
             .filter(|(_, label)| !label.eq_ignore_ascii_case(b"us-ascii"))
             .and_then(|(_, label)| Encoding::for_label(label));
         match encoding {
+            // UTF-16 tells its order of octets by its first character. RFC 2781 §3.3.
+            Some(encoding) if encoding == UTF_16LE => Self::Known(encoding.new_decoder()),
             Some(encoding) => Self::Known(encoding.new_decoder_with_bom_removal()),
             None => Self::Unknown,
         }

@@ -17,6 +17,7 @@ mod imap_limits;
 mod imap_messages;
 mod imap_model;
 mod imap_search;
+mod imap_search_random;
 mod imap_together;
 mod imap_together_all;
 mod life;
