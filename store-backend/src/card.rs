@@ -41,6 +41,16 @@ struct Head {
     lengths: [U32; 4],
 }
 
+impl Head {
+    /// The head of a card of this version, and the four pieces behind it.
+    fn of(octets: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = Self::read_from_prefix(octets).ok()?;
+        let lengths = head.lengths.iter();
+        let all: u64 = lengths.map(|length| u64::from(length.get())).sum();
+        (head.version == VERSION && all == rest.len() as u64).then_some((head, rest))
+    }
+}
+
 impl Card {
     /// Makes the card of a blob that is in memory.
     pub(crate) fn of_blob(octets: &[u8]) -> Vec<u8> {
@@ -95,13 +105,15 @@ impl Card {
 
     /// Reads a card. `None`: another build wrote it, make it again.
     pub(crate) fn read(octets: Bytes) -> Option<Self> {
-        let (head, rest) = Head::read_from_prefix(&octets).ok()?;
-        let all: u64 = head
-            .lengths
-            .iter()
-            .map(|length| u64::from(length.get()))
-            .sum();
-        (head.version == VERSION && all == rest.len() as u64).then_some(Self { head, octets })
+        let (head, _) = Head::of(&octets)?;
+        Some(Self { head, octets })
+    }
+
+    /// What [`fields`](Self::fields) of such a card gives, and whether it is the whole header, without keeping the card.
+    pub(crate) fn fields_in(octets: &[u8]) -> Option<(&[u8], bool)> {
+        let (head, rest) = Head::of(octets)?;
+        let start = rest.len() - head.lengths[3].get() as usize;
+        (head.bits & NO_FIELDS == 0).then(|| (&rest[start..], head.bits & WHOLE != 0))
     }
 
     /// Octets of the blob's header.

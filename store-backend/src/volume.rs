@@ -58,6 +58,7 @@ pub use acl::{ACL_ENTRIES_MAX, ACL_NAME_MAX_BYTES, Acl, AclChange, AclEntry, Rig
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use opening::{Inbox, OpeningError};
+pub(crate) use read::Sight;
 pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes, Want};
 pub use transfer::Export;
 pub use types::{

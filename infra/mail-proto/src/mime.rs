@@ -38,7 +38,7 @@ pub use address::{AddressEntry, Addresses, Mailbox};
 pub use body_structure::{BodyForm, write_body_structure};
 pub use date::{DateTime, parse_date};
 pub use envelope::Envelope;
-pub use header::{Field, Fields, unfold};
+pub use header::{Field, Fields, unfold, values_of};
 pub use message_id::message_ids;
 pub use parameter::decode_parameter;
 pub use scan::{Scanned, Scanner};

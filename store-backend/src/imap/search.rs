@@ -3,6 +3,8 @@
 //! What the rows can decide is decided from rows; then come headers; a body is read only for messages that nothing before
 //! has decided ([`matching`]). The work is done in slices on threads that may block.
 
+mod facts;
+mod field;
 pub(super) mod key;
 mod matching;
 

@@ -1,6 +1,7 @@
 //! Reading: mailboxes and messages from the index, bodies from file or journal.
 
 mod batch;
+mod scan;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -15,6 +16,7 @@ use lmdb::heed::RoTxn;
 use zerocopy::little_endian::U16;
 
 pub use batch::{Batch, Content, MailboxReader, Want};
+pub(crate) use scan::Sight;
 
 use super::Volume;
 use super::apply::prologue;
@@ -383,15 +385,7 @@ impl Taking {
                 u32::try_from(self.keyword_sets.len() - 1).expect("UIDs have 32 bits")
             })
         };
-        self.messages.push(Summary {
-            uid,
-            flags: row.flags(),
-            modseq: row.modseq.get(),
-            size_octets: row.size_octets(),
-            internal_date_ms: row.internal_date_ms.get(),
-            save_date_ms: row.save_date_ms.get(),
-            keyword_set,
-        });
+        self.messages.push(summary(uid, row, keyword_set));
     }
 
     fn finish(self, mailbox: MailboxId, mut row: MailboxRow) -> Snapshot {
@@ -401,6 +395,18 @@ impl Taking {
             keyword_sets: self.keyword_sets,
             messages: self.messages,
         }
+    }
+}
+
+fn summary(uid: u32, row: &MessageRow, keyword_set: u32) -> Summary {
+    Summary {
+        uid,
+        flags: row.flags(),
+        modseq: row.modseq.get(),
+        size_octets: row.size_octets(),
+        internal_date_ms: row.internal_date_ms.get(),
+        save_date_ms: row.save_date_ms.get(),
+        keyword_set,
     }
 }
 

@@ -90,6 +90,48 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// The values of a block's fields of one name, in any case, as [`Field::value`]
+/// gives them: without a look at what the other fields hold.
+pub fn values_of<'a>(block: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let name = name.as_bytes();
+    let is_possible = |octet: &u8| !matches!(octet, 0..=b' ' | b':' | 127);
+    let first = name.first().filter(|_| name.iter().all(is_possible));
+    let mut rest = if first.is_some() { block } else { &[] };
+    let first = first.map_or(0, u8::to_ascii_lowercase);
+    std::iter::from_fn(move || {
+        loop {
+            let start = match rest {
+                [] | [b'\n', ..] | [b'\r', b'\n', ..] => return None,
+                [octet, ..] if octet.to_ascii_lowercase() == first => value_start(rest, name),
+                // Also lines that go on with the one before: no name begins so.
+                _ => None,
+            };
+            let mut end = line_end(rest, start.unwrap_or(0));
+            if start.is_some() {
+                while let Some(b' ' | b'\t') = rest.get(end) {
+                    end = line_end(rest, end);
+                }
+            }
+            let (field, after) = rest.split_at(end);
+            rest = after;
+            if let Some(start) = start {
+                return Some(&field[start..]);
+            }
+        }
+    })
+}
+
+/// Where the value begins if the first line begins with this name.
+fn value_start(block: &[u8], name: &[u8]) -> Option<usize> {
+    let (first, behind) = block.split_at_checked(name.len())?;
+    if !first.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let is_blank = |octet: &u8| octet.is_ascii_whitespace() && *octet != b'\n';
+    let colon = behind.iter().position(|octet| !is_blank(octet))?;
+    (behind[colon] == b':').then_some(name.len() + colon + 1)
+}
+
 /// A field's value on one line: line ends taken out, white space at both ends
 /// too. RFC 5322 §2.2.3. NUL, which no IMAP string can carry, becomes `?`.
 pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
@@ -111,6 +153,7 @@ pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(line)
 }
 
+#[inline]
 fn line_end(block: &[u8], from: usize) -> usize {
     memchr(b'\n', &block[from..]).map_or(block.len(), |found| from + found + 1)
 }
@@ -140,6 +183,19 @@ mod tests {
             ]
         );
         assert!(block[fields.position()..].starts_with(b"\r\nG"));
+    }
+
+    #[test]
+    fn values_of_a_name_are_those_of_the_fields() {
+        let block =
+            b" A: 0\r\n\tA: 1\r\na: 2\r\n 3\r\nA\t :4\nAB: 5\r\nA\r\nA b: 6\r\nA:\r\n \r\n: 7\r\n\
+            B: A: 8\r\nA: 9\r\n\r\nA: 10\r\n";
+        for name in ["A", "a", "AB", "B", "b ", "", ":", " A", "A:", "A b"] {
+            let fields = Fields::new(block).filter(|field| !name.is_empty() && field.is(name));
+            let found: Vec<_> = fields.map(|field| field.value).collect();
+            assert_eq!(values_of(block, name).collect::<Vec<_>>(), found, "{name}");
+        }
+        assert_eq!(values_of(block, "A").count(), 4);
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use mail_proto::imap::command::{DateField, DateTest, Flag, SearchKey};
 use mail_proto::imap::sequence::{Addressing, MessageSet};
 use mail_proto::mime::decode_charset;
-use memchr::memmem::Finder;
 
 use super::super::flags;
 use super::super::state::Selected;
 use super::super::text::fold::Folded;
 use super::super::view::View;
-use crate::card;
+use super::field::FieldText;
 use crate::volume::Flags;
 
 /// One key.
@@ -33,10 +32,9 @@ pub(super) enum Key {
     NotAfter(i64),
     NotBefore(i64),
     ModSeq(u64),
-    EmailId(String),
-    ThreadId(String),
-    /// Name, what finds the folded text.
-    Header(String, Box<Finder<'static>>),
+    EmailId([u8; 16]),
+    ThreadId(u64),
+    Header(Box<FieldText>),
     /// A string in the body: its place in [`Keys::strings`].
     Body(usize),
     /// A string in header or body.
@@ -49,7 +47,9 @@ pub(super) struct Keys {
     pub(super) root: Key,
     /// Folded strings of BODY and TEXT, and whether it is TEXT.
     pub(super) strings: Vec<(String, bool)>,
-    /// Fields are looked at that cards do not keep.
+    /// Fields are looked at.
+    pub(super) reads_fields: bool,
+    /// What cards do not keep is looked at.
     pub(super) needs_header: bool,
 }
 
@@ -73,11 +73,13 @@ pub(super) fn compile(
         selected,
         now_ms: i64::try_from(now_s).unwrap_or(i64::MAX / 1000) * 1000,
         strings: Vec::new(),
+        reads_fields: false,
         needs_header: false,
     };
     let root = compiler.key(keys);
     Ok(Keys {
         root,
+        reads_fields: compiler.reads_fields,
         needs_header: compiler.needs_header || compiler.strings.iter().any(|(_, is_text)| *is_text),
         strings: compiler.strings,
     })
@@ -108,6 +110,7 @@ struct Compiler<'a> {
     selected: &'a Selected,
     now_ms: i64,
     strings: Vec<(String, bool)>,
+    reads_fields: bool,
     needs_header: bool,
 }
 
@@ -135,9 +138,10 @@ impl Compiler<'_> {
                 Key::System(flags::to_store(std::slice::from_ref(flag)).system)
             }
             SearchKey::Header(name, text) => {
-                self.needs_header |= !card::is_kept(name.as_bytes());
-                let finder = Finder::new(&self.folded(text)).into_owned();
-                Key::Header(name.clone(), Box::new(finder))
+                let field = FieldText::new(name, &self.folded(text));
+                self.reads_fields = true;
+                self.needs_header |= !field.is_kept();
+                Key::Header(Box::new(field))
             }
             SearchKey::Body(text) => Key::Body(self.string(text, false)),
             SearchKey::Text(text) => Key::Text(self.string(text, true)),
@@ -145,7 +149,10 @@ impl Compiler<'_> {
                 let day = date.unix_days();
                 match field {
                     DateField::Internal => Key::Internal(*test, day),
-                    DateField::Sent => Key::Sent(*test, day),
+                    DateField::Sent => {
+                        self.reads_fields = true;
+                        Key::Sent(*test, day)
+                    }
                     DateField::Saved => Key::Saved(*test, day),
                 }
             }
@@ -154,8 +161,12 @@ impl Compiler<'_> {
             SearchKey::Older(seconds) => Key::NotAfter(self.now_ms - i64::from(*seconds) * 1000),
             SearchKey::Younger(seconds) => Key::NotBefore(self.now_ms - i64::from(*seconds) * 1000),
             SearchKey::ModSeq(modseq) => Key::ModSeq(*modseq),
-            SearchKey::EmailId(id) => Key::EmailId(id.clone()),
-            SearchKey::ThreadId(id) => Key::ThreadId(id.clone()),
+            // What is not written as ours are is none of ours.
+            SearchKey::EmailId(id) => number_of(id).map_or(Key::Constant(false), Key::EmailId),
+            SearchKey::ThreadId(id) => match number_of(id).map(u64::from_be_bytes) {
+                None | Some(0) => Key::Constant(false),
+                Some(thread) => Key::ThreadId(thread),
+            },
         }
     }
 
@@ -187,6 +198,12 @@ impl Compiler<'_> {
             self.strings.len() - 1
         })
     }
+}
+
+/// An EMAILID or THREADID as the number that it stands for.
+fn number_of<const OCTETS: usize>(id: &str) -> Option<[u8; OCTETS]> {
+    let octets = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?;
+    octets.try_into().ok()
 }
 
 /// Whether a day is as asked.

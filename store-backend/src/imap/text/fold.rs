@@ -61,27 +61,56 @@ impl Folded {
         }
     }
 
-    /// Writes every octet and counts those that stay: without a branch an octet.
+    /// In blocks, of which most have no white space that goes: then the work is the same for every octet, and the compiler does
+    /// it for all of a block at once. With one octet at a time, this was half of what a search in bodies costs.
     fn push_ascii(&mut self, ascii: &[u8]) {
         let start = self.text.len();
         self.text.resize(start + ascii.len(), 0);
         let out = &mut self.text[start..];
         let mut count = 0;
         let mut is_behind_space = self.is_behind_space;
-        for octet in ascii {
-            // As `char::is_whitespace`: tab, line feed, vertical tab, form feed, carriage return, space.
-            let is_space = matches!(octet, b'\t'..=b'\r' | b' ');
-            out[count] = if is_space {
-                b' '
+        let (blocks, rest) = ascii.as_chunks::<BLOCK_OCTETS>();
+        for block in blocks {
+            let folded = block.map(fold_ascii);
+            // One octet each, so that a shift is a step to the neighbour.
+            let spaces = u128::from_le_bytes(folded.map(|octet| u8::from(octet == b' ')));
+            let behind_spaces = spaces << 8 | u128::from(is_behind_space);
+            if spaces & behind_spaces == 0 {
+                out[count..count + BLOCK_OCTETS].copy_from_slice(&folded);
+                count += BLOCK_OCTETS;
             } else {
-                octet.to_ascii_lowercase()
-            };
-            count += usize::from(!(is_space && is_behind_space));
-            is_behind_space = is_space;
+                count = compact(&folded, is_behind_space, out, count);
+            }
+            is_behind_space = folded[BLOCK_OCTETS - 1] == b' ';
+        }
+        for octet in rest {
+            let folded = [fold_ascii(*octet)];
+            count = compact(&folded, is_behind_space, out, count);
+            is_behind_space = folded[0] == b' ';
         }
         self.is_behind_space = is_behind_space;
         self.text.truncate(start + count);
     }
+}
+
+/// White space as a space, letters as small ones.
+fn fold_ascii(octet: u8) -> u8 {
+    // As `char::is_whitespace`: tab, line feed, vertical tab, form feed, carriage return, space.
+    match octet.wrapping_sub(b'\t') < 5 {
+        true => b' ',
+        false => octet.to_ascii_lowercase(),
+    }
+}
+
+/// Writes every octet and counts those that stay: without a branch an octet.
+fn compact(folded: &[u8], mut is_behind_space: bool, out: &mut [u8], mut count: usize) -> usize {
+    for octet in folded {
+        out[count] = *octet;
+        let is_space = *octet == b' ';
+        count += usize::from(!(is_space && is_behind_space));
+        is_behind_space = is_space;
+    }
+    count
 }
 
 /// Strings that are looked for in one text after the other.
@@ -127,9 +156,17 @@ impl Needles {
         text.drain(..keep);
     }
 
+    /// Nothing was found yet.
+    pub(in super::super) fn begin(&mut self) {
+        self.end_text();
+        for (found, finder) in self.found.iter_mut().zip(&self.finders) {
+            *found = finder.needle().is_empty();
+        }
+    }
+
     /// The text ends: no string goes on in the next one.
     pub(in super::super) fn end_text(&mut self) {
-        self.folded = Folded::default();
+        self.folded.again("");
     }
 
     /// Whether each was found.
@@ -167,6 +204,9 @@ pub(in super::super) fn collated(text: &str) -> String {
         .collect()
 }
 
+/// As wide as the registers that every x86-64 has.
+const BLOCK_OCTETS: usize = 16;
+
 /// Characters that are not seen: soft hyphen, zero width space, byte order mark.
 fn is_ignored(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}' | '\u{feff}')
@@ -189,6 +229,30 @@ mod tests {
             assert_eq!(Folded::of(one), Folded::of(other));
         }
         assert_ne!(Folded::of("a"), Folded::of("ä"));
+    }
+
+    #[test]
+    fn blocks_are_folded_as_single_characters_are() {
+        let mut state = 1_u32;
+        for length in 0..200 {
+            let mut text = String::new();
+            for _ in 0..length {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let chars = [
+                    "A", "z", " ", "\t", "\r\n", "@", "[", "\u{7f}", "é", "0", "\0", "\x08", "\x0e",
+                ];
+                text.push_str(chars[(state >> 24) as usize % chars.len()]);
+            }
+            let mut naive = String::new();
+            for c in text.chars() {
+                match c.is_whitespace() {
+                    true if naive.ends_with(' ') => {}
+                    true => naive.push(' '),
+                    false => naive.push(fold(c)),
+                }
+            }
+            assert_eq!(Folded::of(&text), naive);
+        }
     }
 
     #[test]

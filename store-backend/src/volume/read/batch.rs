@@ -2,7 +2,7 @@
 //! hundreds of them. Every call here blocks.
 
 use std::io;
-use std::ops::Bound;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,17 +15,18 @@ use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
 use super::super::index::Index;
 use super::super::recovery::Shared;
-use super::super::rows::{BlobRow, MessageRow, message_key, message_of};
+use super::super::rows::{BlobRow, MessageRow};
 use super::super::types::{MailboxId, Snapshot};
+use super::scan::Follow;
 use super::{BlobReader, Source, Taking};
 use crate::card::Card;
 
 /// Reads messages of one mailbox. Blocking; clones share what is below.
 #[derive(Clone)]
 pub struct MailboxReader {
-    shared: Arc<Shared>,
-    account: AccountId,
-    mailbox: MailboxId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
 }
 
 impl std::fmt::Debug for MailboxReader {
@@ -119,56 +120,29 @@ impl MailboxReader {
             };
             let mut taken = Taking::new(uids.len());
             let mut extras = Extras::new(want, uids.len());
-            let mut done_count = 0;
-            'all: for run in uids.chunk_by(|one, next| next - one <= GAP_MAX) {
-                let (Some(first), Some(last)) = (run.first(), run.last()) else {
-                    continue;
-                };
-                let first = message_key(self.account, self.mailbox, *first);
-                let last = message_key(self.account, self.mailbox, *last);
-                let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
-                let mut prologues = match want.prologue {
-                    true => Some(index.prologues.range(txn, &range)?),
+            let mut prologues = Follow::new(&index.prologues, txn);
+            let mut cards = Follow::new(&index.cards, txn);
+            let done_count = self.walk(index, txn, uids, |key, uid, row, keywords| {
+                taken.add(uid, row, keywords);
+                if want == Want::ROWS {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let mut prologue: &[u8] = &[];
+                if want.prologue && row.prologue_octets.get() > 0 {
+                    let found = prologues.get(key, uid.into())?;
+                    prologue = found.ok_or(IndexError::Contradiction("a prologue"))?;
+                }
+                let number = row.blob.get();
+                let card = match want.card {
+                    true => cards.get(&number.to_be_bytes(), number)?,
                     false => None,
                 };
-                let mut wanted = run.iter().copied().peekable();
-                for row in index.messages.range(txn, &range)? {
-                    let (key, bytes) = row?;
-                    let (_, uid) =
-                        message_of(key).ok_or(IndexError::Contradiction("a message's key"))?;
-                    while wanted.next_if(|wanted| *wanted < uid).is_some() {
-                        done_count += 1;
-                    }
-                    if wanted.next_if_eq(&uid).is_none() {
-                        continue;
-                    }
-                    let (row, keywords) = MessageRow::decode(bytes).map_err(IndexError::from)?;
-                    taken.add(uid, &row, keywords);
-                    done_count += 1;
-                    if want == Want::ROWS {
-                        continue;
-                    }
-                    let mut prologue: &[u8] = &[];
-                    if let Some(prologues) = &mut prologues
-                        && row.prologue_octets.get() > 0
-                    {
-                        // Both tables have the same keys in the same order.
-                        let found = prologues.find(|found| match found {
-                            Ok((found, _)) => *found >= key,
-                            Err(_) => true,
-                        });
-                        prologue = match found.transpose()? {
-                            Some((found, octets)) if found == key => octets,
-                            _ => return Err(IndexError::Contradiction("a prologue").into()),
-                        };
-                    }
-                    extras.add(index, txn, uid, &row, prologue)?;
-                    if extras.octets.len() > EXTRAS_MAX_OCTETS {
-                        break 'all;
-                    }
-                }
-                done_count += wanted.count();
-            }
+                extras.add(index, txn, uid, row, prologue, card)?;
+                Ok(match extras.octets.len() > EXTRAS_MAX_OCTETS {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                })
+            })?;
             Ok(Some(Batch {
                 now: taken.finish(self.mailbox, mailbox),
                 contents: extras.finish(),
@@ -251,14 +225,11 @@ impl Extras {
         uid: u32,
         message: &MessageRow,
         prologue: &[u8],
+        card: Option<&[u8]>,
     ) -> Result<(), IndexError> {
         let number = message.blob.get();
         self.octets.extend_from_slice(prologue);
         let prologue_end = self.octets.len();
-        let card = match self.want.card {
-            true => index.cards.get(txn, &number.to_be_bytes())?,
-            false => None,
-        };
         self.octets.extend_from_slice(card.unwrap_or_default());
         let row = match self.want.blob {
             true => {
@@ -345,8 +316,6 @@ impl BlobReader {
     }
 }
 
-/// UIDs that are not asked for are walked over rather than jumped over when they are no more than this.
-const GAP_MAX: u32 = 16;
 /// Octets of prologues and cards in one batch, the last ones aside: some 200 of the usual size.
 const EXTRAS_MAX_OCTETS: usize = 256 << 10;
 /// As many messages as that is, about.
