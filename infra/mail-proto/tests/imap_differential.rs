@@ -49,6 +49,9 @@ const STRICTER: &[&str] = &[
     // RFC 7162 §3.2.5: what a client knows by itself has no `*`, and its two lists go together.
     "as many UIDs as sequence numbers",
     "a set of numbers without *",
+    // RFC 7162 §3.1 keeps them below 2^63, and §3.2.6 has VANISHED with UID FETCH alone.
+    "a modification sequence",
+    "VANISHED with UID FETCH and CHANGEDSINCE only",
     // They keep names undecoded, control characters included.
     "a mailbox name without control characters",
     "a mailbox name in modified UTF-7 or UTF-8",
