@@ -22,7 +22,8 @@
 //!   meet (the volume's refusals, no mailbox selected, a sequence number too large) is a [`Failure`], by `?`.
 //! - `session.selected()?` is the open mailbox, `session.selected_writable()?` one that may be
 //!   changed. Whose it is, under which epoch it is written and with which rights stands in its `place`, never in the
-//!   session; `place.need(Rights::…)?` before what a right permits. A name becomes a place in [`place`] alone. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
+//!   session; `place.need(Rights::…)?` before what a right permits. Writes name `place.writer(…)`, so that the volume asks
+//!   again; who reads in pieces asks [`place::check_open`] between them. A name becomes a place in [`place`] alone. `selected.resolve(&set, by)?` gives the UIDs a set names; a message may be gone by
 //!   the time it is read, then nothing is said of it. Sequence numbers come from `selected.view`, which does
 //!   not change while a command runs.
 //! - What others and the command itself changed is told by [`updates::tell`], which the shell calls between
@@ -137,6 +138,9 @@ pub(crate) struct Session<'a> {
     state: State,
     /// Responses that are not written yet.
     out: Vec<u8>,
+    /// Where in them the answer to the command that runs begins; [`WRITTEN`] once some of it was written. As short as it is,
+    /// it costs a session that waits nothing.
+    answer_begins: u32,
     /// Of the command that runs.
     tag: String,
     /// MODSEQs of changes whose flags the command that runs has told itself.
@@ -172,6 +176,9 @@ struct Own {
     entries: Vec<(u32, String)>,
 }
 
+/// Beyond the end of all responses.
+const WRITTEN: u32 = u32::MAX;
+
 /// A client that makes only mistakes is no mail client: after so many without a good command between
 /// them the session ends, as other servers do it.
 const BAD_MAX: u32 = 20;
@@ -199,6 +206,7 @@ impl<'a> Session<'a> {
             owner_watch: None,
             state: State::new(account, epoch, login_name),
             out: Vec::new(),
+            answer_begins: WRITTEN,
             tag: String::new(),
             told: Vec::new(),
             heard: Instant::now(),
@@ -335,6 +343,7 @@ impl<'a> Session<'a> {
         let parsed = parse::command(&frame, self.state.form());
         // A megabyte of literals, perhaps.
         drop(frame);
+        self.answer_begins = u32::try_from(self.out.len()).unwrap_or(WRITTEN);
         match parsed {
             Ok(Tagged { tag, command }) => {
                 self.tag = tag;
@@ -444,6 +453,7 @@ impl<'a> Session<'a> {
             told = notify::tell(self).await;
         }
         self.tell_held_back();
+        let begins = std::mem::replace(&mut self.answer_begins, WRITTEN);
         self.told.clear();
         self.made.clear();
         self.own = None;
@@ -451,7 +461,11 @@ impl<'a> Session<'a> {
         for failure in [answer.as_ref().err(), told.as_ref().err()] {
             match failure {
                 Some(Failure::Cut(cut)) => return Err(*cut),
-                Some(Failure::MailboxGone) => return Ok(Some(self.mailbox_gone())),
+                Some(Failure::MailboxGone) => {
+                    // It may have been read when it was not his to read any more.
+                    self.out.truncate(begins as usize);
+                    return Ok(Some(self.mailbox_gone()));
+                }
                 Some(Failure::Ending | Failure::OwnerAway) => return Ok(Some(self.going_down())),
                 Some(failure @ (Failure::Read(_) | Failure::Write(_))) => {
                     error!(account = %self.state.account, error = %Causes(failure), "imap command failed");
@@ -465,7 +479,9 @@ impl<'a> Session<'a> {
         };
         let tag = std::mem::take(&mut self.tag);
         reply.encode(&tag, &mut self.out);
-        self.flush_if_full().await?;
+        if self.out.len() >= WRITE_MAX_OCTETS {
+            self.flush().await?;
+        }
         Ok(self.count(reply.condition))
     }
 
@@ -628,18 +644,21 @@ impl<'a> Session<'a> {
         self.own.get_or_insert_default()
     }
 
-    /// Writes what there is once it is worth a write.
-    async fn flush_if_full(&mut self) -> Result<(), Cut> {
-        match self.out.len() < WRITE_MAX_OCTETS {
-            true => Ok(()),
-            false => self.flush().await,
+    /// Writes what there is once it is worth a write. The client may take minutes for it: whoever may not read the open mailbox
+    /// any more then gets no further.
+    async fn flush_if_full(&mut self) -> Result<(), Failure> {
+        if self.out.len() < WRITE_MAX_OCTETS {
+            return Ok(());
         }
+        self.flush().await?;
+        place::check_open(self).await
     }
 
     /// Writes what there is, and keeps no memory of it.
     async fn flush(&mut self) -> Result<(), Cut> {
         if !self.out.is_empty() {
             let out = std::mem::take(&mut self.out);
+            self.answer_begins = WRITTEN;
             self.user.write_until(&out, self.registration).await?;
         }
         Ok(())

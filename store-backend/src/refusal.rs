@@ -47,6 +47,7 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
         | Refusal::MailboxExists
         | Refusal::BadName
         | Refusal::NotAllowed
+        | Refusal::NotPermitted
         | Refusal::MissingBlobs(_)
         | Refusal::BadItem => Problem::internal(),
     }

@@ -54,9 +54,12 @@ use std::time::Duration;
 use directory_api::{AccountId, BackendName, Epoch, Quota, VolumeName};
 use durable::{Disk, Lsn};
 
-pub use acl::{ACL_ENTRIES_MAX, ACL_NAME_MAX_BYTES, Acl, AclChange, AclEntry, Rights, Shared};
+pub use acl::{
+    ACL_ENTRIES_MAX, ACL_NAME_MAX_BYTES, Acl, AclChange, AclEntry, Rights, Shared, Writer,
+};
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
+pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;
 pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes, Want};

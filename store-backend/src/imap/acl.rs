@@ -45,6 +45,10 @@ pub(super) async fn get(session: &mut Session<'_>, name: &MailboxName) -> Result
     let acl = volume.acl(found.place.account, found.place.mailbox).await?;
     let owner = match found.place.account == session.state.account {
         true => session.state.login_name.to_string(),
+        // By the list that is told, which may be newer than the one that was asked.
+        false if !acl.rights(session.state.account).has(Rights::ADMINISTER) => {
+            return Err(Refusal::NotPermitted.into());
+        }
         false => acl.owner.clone(),
     };
     let owner = (owner.as_str(), letters(Rights::ALL));
@@ -123,7 +127,7 @@ async fn change_entry(
     let owner_name = is_own.then_some(login_name.as_str());
     let changed = volume.set_acl(
         place.account,
-        place.epoch,
+        place.writer(session.state.account),
         place.mailbox,
         owner_name,
         grantee,

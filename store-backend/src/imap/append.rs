@@ -232,22 +232,16 @@ pub(super) async fn on_end(
         }
     }
     let Place {
-        account,
-        epoch,
-        mailbox,
-        ..
+        account, mailbox, ..
     } = place;
+    let by = place.writer(session.state.account);
     let volume = session.service.volume;
     let added = match replaced {
         None => {
             messages.push(last);
-            volume.append(account, epoch, mailbox, messages).await
+            volume.append(account, by, mailbox, messages).await
         }
-        Some(replaced) => {
-            volume
-                .replace(account, epoch, replaced, mailbox, last)
-                .await
-        }
+        Some(replaced) => volume.replace(account, by, replaced, mailbox, last).await,
     };
     let added = match added {
         Ok(added) => added,

@@ -7,6 +7,7 @@
 use mail_proto::imap::sequence::SequenceSet;
 
 use super::Session;
+use super::place::check_open;
 use super::reply::Failure;
 use super::state::Place;
 use super::store::rows;
@@ -59,6 +60,8 @@ pub(super) async fn carry(
         to: Vec::new(),
     };
     for summary in &batch.now.messages {
+        // The right to read it may go with any message: they may be large.
+        check_open(session).await?;
         let found = volume.read_message(from.account, from.mailbox, summary.uid);
         let Some(mut found) = found.await? else {
             continue;
@@ -86,8 +89,10 @@ pub(super) async fn carry(
         });
         carried.from.push(summary.uid);
     }
+    check_open(session).await?;
     if !messages.is_empty() {
-        let appended = volume.append(to.account, to.epoch, to.mailbox, messages);
+        let by = to.writer(session.state.account);
+        let appended = volume.append(to.account, by, to.mailbox, messages);
         let appended = appended.await?;
         carried.uidvalidity = appended.uidvalidity;
         carried.to = appended.uids;

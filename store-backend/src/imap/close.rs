@@ -3,7 +3,7 @@
 use super::Session;
 use super::expunge::remove_deleted;
 use super::reply::{Failure, Reply};
-use crate::volume::Rights;
+use crate::volume::{Refusal, Rights};
 
 /// CLOSE removes what has `\Deleted` and tells nothing of it.
 pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
@@ -12,7 +12,11 @@ pub(super) async fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {
     if !open.read_only && open.place.rights.has(Rights::EXPUNGE) {
         // Refused, the mailbox stays open, and the client can still UNSELECT.
         let known = open.view.clone();
-        remove_deleted(session, &known).await?;
+        match remove_deleted(session, &known).await {
+            // The right has gone meanwhile.
+            Ok(_) | Err(Failure::Refused(Refusal::NotPermitted)) => {}
+            Err(failure) => return Err(failure),
+        }
     }
     unselect(session)
 }

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Session;
 use super::fetch::blocking;
 use super::message::{Message, Unreadable};
+use super::place::check_open;
 use super::reply::{Failure, Reply};
 use super::search::Progress;
 use super::state::Place;
@@ -69,6 +70,8 @@ pub(super) async fn collect<T: Collected>(
             };
             permits.push(permit);
         }
+        // Whoever may not read it any more gets no further.
+        check_open(session).await?;
         session.may_go_on()?;
         progress.tell(session, at * SLICE, uids.len()).await?;
     }

@@ -57,7 +57,7 @@ pub(super) async fn run(
     let volume = session.service.volume;
     let copied = volume.copy_messages(
         source.account,
-        source.epoch,
+        source.writer(session.state.account),
         source.mailbox,
         uids,
         target.mailbox,

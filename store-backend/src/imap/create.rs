@@ -18,6 +18,15 @@ pub(super) async fn run(
 ) -> Result<Reply, Failure> {
     session.writable()?;
     let mut stored = Stored::default();
+    let Vacant {
+        account,
+        by,
+        name: at,
+    } = vacant(session, name).await?;
+    // What another user's mailbox is for is that user's to say.
+    if by.user.is_some() && !uses.is_empty() {
+        return Ok(Reply::no("USEATTR", "the mailbox is of another user"));
+    }
     for one in uses {
         match one {
             // These two would have to be views of other mailboxes. RFC 6154 §3.
@@ -27,19 +36,14 @@ pub(super) async fn run(
             Some(one) => stored.0 |= to_store(*one).0,
         }
     }
-    let Vacant {
-        account,
-        epoch,
-        name: at,
-    } = vacant(session, name).await?;
     let volume = session.service.volume;
-    volume.create_mailbox(account, epoch, &at, stored).await?;
+    let made = volume.create_mailbox(account, by, &at, stored).await?;
     session.own().names.push(own_name(name));
     let is_renamed = session.own().sent_name.is_some();
     if is_renamed && session.state.enabled.imap4rev2 {
         tell_one(session, name).await?;
     }
-    let made = volume.mailbox(account, &at).await?;
+    let made = volume.mailbox_status(account, made).await?;
     Ok(match made {
         Some(made) => Reply::ok_with(&Code::MailboxId(&mailbox_id(&made)), "done"),
         // Another session has deleted it meanwhile.

@@ -6,7 +6,7 @@ use super::Session;
 use super::list::own_name;
 use super::place::{Found, demand};
 use super::reply::{Failure, Reply};
-use crate::volume::Rights;
+use crate::volume::{Named, Rights};
 
 /// Mailboxes below it stay, and LIST shows its name as one without a mailbox.
 pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result<Reply, Failure> {
@@ -14,9 +14,13 @@ pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result
     let Found { place, info } = demand(session, name).await?;
     place.need(Rights::DELETE_MAILBOX)?;
     let volume = session.service.volume;
-    volume
-        .delete_mailbox(place.account, place.epoch, &info.name)
-        .await?;
+    // The one that was found: meanwhile the name may have come to mean another one.
+    let found = Named {
+        name: &info.name,
+        mailbox: Some(place.mailbox),
+    };
+    let by = place.writer(session.state.account);
+    volume.delete_mailbox(place.account, by, found).await?;
     session.own().names.push(own_name(name));
     // Who deletes the mailbox it has open has closed it; other sessions hear BYE.
     let is_open = |open: &mut super::Selected| {

@@ -59,20 +59,16 @@ pub(super) async fn remove_deleted(
     wanted: &View,
 ) -> Result<Option<u64>, Failure> {
     let selected = session.selected_writable()?;
-    let Place {
-        account,
-        epoch,
-        mailbox,
-        ..
-    } = selected.place;
-    selected.place.need(Rights::EXPUNGE)?;
+    let place = selected.place;
+    place.need(Rights::EXPUNGE)?;
+    let by = place.writer(session.state.account);
     let among = wanted.ranges();
     let volume = session.service.volume;
     let mut modseq = None;
     loop {
         // Another session may take the flag away meanwhile: the volume says which there are.
         let removed = volume
-            .expunge_deleted(account, epoch, mailbox, among.clone())
+            .expunge_deleted(place.account, by, place.mailbox, among.clone())
             .await?;
         if removed.modseq > 0 {
             modseq = Some(removed.modseq);

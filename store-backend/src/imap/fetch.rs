@@ -148,11 +148,21 @@ async fn write_all(
 ) -> Result<Box<Producer>, Failure> {
     let fill = move |producer| blocking(producer, move |work: &mut Box<Producer>| work.fill(loads));
     let mut filling = fill(producer);
+    let mut is_within = false;
     loop {
         let Ok((mut producer, progress)) = filling.await else {
             // It may be within a literal.
             return Err(broken(session, ReadError::Stopped));
         };
+        // The client may have taken minutes for what came before.
+        if let Err(failure) = check_open(session).await {
+            return Err(match is_within {
+                // There is no way to say so.
+                true => Failure::Cut(Cut::Gone),
+                false => failure,
+            });
+        }
+        is_within = producer.is_within_response();
         session.out.append(&mut producer.out);
         match progress {
             Progress::Full => {
@@ -214,17 +224,13 @@ async fn set_seen(
     producer: &mut Producer,
     unseen: Vec<u32>,
 ) -> Result<(), Failure> {
-    let Place {
-        account,
-        epoch,
-        mailbox,
-        ..
-    } = session.selected()?.place;
+    let place = session.selected()?.place;
+    let by = place.writer(session.state.account);
     let change = FlagChange::Add(Flags::SEEN.into());
     let stored = session
         .service
         .volume
-        .store_flags(account, epoch, mailbox, unseen, change, None)
+        .store_flags(place.account, by, place.mailbox, unseen, change, None)
         .await;
     match stored {
         Ok(stored) => {
@@ -235,7 +241,7 @@ async fn set_seen(
             }
             Ok(())
         }
-        // A mailbox that cannot be written can be read still.
+        // A mailbox that cannot be written can be read still: also when the right to do so has just gone.
         Err(_) => Ok(()),
     }
 }
@@ -255,6 +261,7 @@ async fn tell_vanished(
     let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
         return Err(Failure::MailboxGone);
     };
+    check_open(session).await?;
     session.saw(changes.now.mailbox.highestmodseq);
     let selected = session.selected()?;
     let named: Vec<(u32, u32)> = match set {

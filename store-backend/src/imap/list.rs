@@ -265,7 +265,7 @@ async fn tell(
             status::tell(session, &name, &found, &returns.status).await?;
         }
     }
-    Ok(session.flush_if_full().await?)
+    session.flush_if_full().await
 }
 
 /// How the command that runs has called this mailbox, where that looks the same and is not: RFC 9051 §6.3.2, §6.3.4.

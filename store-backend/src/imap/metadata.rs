@@ -65,6 +65,13 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
             Some((entry, _)) => after.clone_from(entry),
             None => break,
         }
+        if !is_own {
+            // The right may have gone while the page was read.
+            let still = find(session, name, Rights::READ).await?;
+            if still.map(|still| still.mailbox) != mailbox {
+                return Err(Refusal::NoMailbox.into());
+            }
+        }
         // What the owner keeps for himself.
         page.retain(|(entry, _)| is_own || !entry.starts_with("/private/"));
         tell(session, name, &mut asked, &page);
@@ -159,12 +166,15 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         }
         changes.push((entry, value.map(Bytes::from)));
     }
-    let epoch = place.map_or(session.state.epoch, |place| place.epoch);
+    let by = match place {
+        Some(place) => place.writer(session.state.account),
+        None => session.state.epoch.into(),
+    };
     let volume = session.service.volume;
     let number = mailbox.map_or(0, |mailbox| mailbox.0);
     let own = changes.iter().map(|(entry, _)| (number, entry.clone()));
     session.own().entries.extend(own);
-    match volume.annotate(account, epoch, mailbox, changes).await {
+    match volume.annotate(account, by, mailbox, changes).await {
         Ok(()) => Ok(Reply::ok("done")),
         Err(Refusal::Full) => {
             let code = Code::MetadataTooMany;

@@ -46,11 +46,12 @@ async fn move_within(
     target: Place,
 ) -> Result<Reply, Failure> {
     let volume = session.service.volume;
+    let by = source.writer(session.state.account);
     let mut modseq = 0;
     for slice in uids.chunks(SLICE) {
         let moved = volume.move_messages(
             source.account,
-            source.epoch,
+            by,
             source.mailbox,
             slice.to_vec(),
             target.mailbox,
@@ -101,13 +102,8 @@ async fn carry_away(
             continue;
         }
         let (from, to) = carried.sets();
-        let Place {
-            account,
-            epoch,
-            mailbox,
-            ..
-        } = source;
-        let removed = volume.expunge(account, epoch, mailbox, carried.from);
+        let by = source.writer(session.state.account);
+        let removed = volume.expunge(source.account, by, source.mailbox, carried.from);
         let removed = removed.await?;
         if removed.modseq > 0 {
             modseq = modseq.max(removed.modseq);

@@ -4,6 +4,10 @@
 //! no other place. Mailboxes of others are those whose owner lives on this back-end and has let the user see them; any
 //! other name below `Other Users` is as absent as one that nobody has (P8).
 //!
+//! What is found here says what to answer early and what to pass over. It is not what permits: a list may change at any
+//! moment, so the sequencer asks it for each write ([`Writer`]), and who reads asks it again before anything is told
+//! ([`check_open`]).
+//!
 //! | right | lets |
 //! |---|---|
 //! | `l` | LIST, LSUB; without it the mailbox is not there for any verb |
@@ -13,18 +17,18 @@
 //! | `t` and `e` | MOVE from it |
 //! | `e` | EXPUNGE, and that CLOSE expunges |
 //! | `k` | CREATE below it, RENAME to a place below it |
-//! | `x` | DELETE, RENAME |
+//! | `x` | DELETE, RENAME; the latter to those below it too, whose names change with it |
 //! | `a` | GETACL, SETACL, DELETEACL, LISTRIGHTS |
 //!
 //! The owner has all of them, always, and needs no entry.
 
-use directory_api::{AccountId, Epoch};
+use directory_api::AccountId;
 use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
 use super::reply::Failure;
 use super::state::Place;
-use crate::volume::{MailboxInfo, OpenedMailbox, Refusal, Rights, Shared};
+use crate::volume::{MailboxInfo, OpenedMailbox, Refusal, Rights, Shared, Writer};
 
 /// The first level of the mailboxes of others; below it stand their login names.
 pub(super) const OTHERS: &str = "Other Users";
@@ -40,20 +44,28 @@ pub(super) struct Found {
 /// Where a mailbox would be that is to be made.
 pub(super) struct Vacant {
     pub(super) account: AccountId,
-    pub(super) epoch: Epoch,
+    pub(super) by: Writer,
     /// Its name at its owner's.
     pub(super) name: String,
 }
 
 impl Place {
+    /// Who writes there: its owner, or this user by what the owner permits.
+    pub(super) fn writer(&self, user: AccountId) -> Writer {
+        Writer {
+            epoch: self.epoch,
+            user: (self.account != user).then_some(user),
+        }
+    }
+
     /// Whether all of these rights are there.
     ///
     /// # Errors
-    /// [`Failure::NotPermitted`].
+    /// [`Refusal::NotPermitted`].
     pub(super) fn need(&self, rights: Rights) -> Result<(), Failure> {
         match self.rights.has(rights) {
             true => Ok(()),
-            false => Err(Failure::NotPermitted),
+            false => Err(Refusal::NotPermitted.into()),
         }
     }
 }
@@ -168,12 +180,12 @@ pub(super) async fn vacant(
     if !is_others(name.as_str()) {
         return Ok(Vacant {
             account,
-            epoch: session.state.epoch,
+            by: session.state.epoch.into(),
             name: name.as_str().to_owned(),
         });
     }
     let Some((owner, name)) = split(name.as_str()) else {
-        return Err(Failure::NotPermitted);
+        return Err(Refusal::NotPermitted.into());
     };
     for (place, _) in name.trim_end_matches('/').rmatch_indices('/') {
         let above = volume.shared_named(account, &owner, &name[..place]).await?;
@@ -183,18 +195,23 @@ pub(super) async fn vacant(
         if above.is_away {
             return Err(Refusal::Frozen.into());
         }
-        found(above.clone()).place.need(Rights::CREATE)?;
+        let place = found(above).place;
+        place.need(Rights::CREATE)?;
         return Ok(Vacant {
-            account: above.owner,
-            epoch: above.epoch,
+            account: place.account,
+            by: place.writer(account),
             name: name.to_owned(),
         });
     }
-    Err(Failure::NotPermitted)
+    Err(Refusal::NotPermitted.into())
 }
 
 /// Looks again whether the open mailbox may be read, when it is another user's, and with which rights. Its owner may
-/// have changed that between any two commands.
+/// change that at any moment. Asked before a command, so that nothing is done in vain, and after each piece of what was read,
+/// before it is told: so nothing is told that came after the end of the right.
+///
+/// Who may not read it any more is told what is told of a mailbox that was deleted, BYE: the two look the same (RFC 4314
+/// §6), no client expects its mailbox to be closed under it by anything milder, and Cyrus does so too.
 ///
 /// # Errors
 /// [`Failure::MailboxGone`]; [`Failure::OwnerAway`].

@@ -6,7 +6,7 @@ use super::Session;
 use super::list::own_name;
 use super::place::{Found, demand, is_others, vacant};
 use super::reply::{Failure, Reply};
-use crate::volume::{MailboxId, Refusal, Rights};
+use crate::volume::{MailboxId, Named, Refusal, Rights};
 
 /// A session that has the mailbox open goes on with it.
 pub(super) async fn run(
@@ -17,23 +17,28 @@ pub(super) async fn run(
     session.writable()?;
     let at = vacant(session, to).await?;
     // A name of the user's own may have mailboxes below it and be none itself; they are renamed then.
-    let (owner, from) = if is_others(from.as_str()) {
+    let (owner, known, from) = if is_others(from.as_str()) {
         let Found { place, info } = demand(session, from).await?;
         place.need(Rights::DELETE_MAILBOX)?;
         if place.mailbox == MailboxId::INBOX {
             // It would only be emptied.
             return Err(Refusal::NotAllowed.into());
         }
-        (place.account, info.name)
+        (place.account, Some(place.mailbox), info.name)
     } else {
-        (session.state.account, from.as_str().to_owned())
+        (session.state.account, None, from.as_str().to_owned())
     };
     if owner != at.account {
         return Ok(Reply::no("CANNOT", "a mailbox stays with its owner"));
     }
     let volume = session.service.volume;
+    // The one that was found: meanwhile the name may have come to mean another one.
+    let from = Named {
+        name: &from,
+        mailbox: known,
+    };
     volume
-        .rename_mailbox(at.account, at.epoch, &from, &at.name)
+        .rename_mailbox(at.account, at.by, from, &at.name)
         .await?;
     session.own().names.push(own_name(to));
     Ok(Reply::ok("done"))

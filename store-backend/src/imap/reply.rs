@@ -35,9 +35,6 @@ pub(super) enum Failure {
     /// The selected mailbox is another user's, who is being moved.
     #[error("owner of the selected mailbox is away")]
     OwnerAway,
-    /// The user has not the right.
-    #[error("not permitted")]
-    NotPermitted,
     /// A command of the selected state, outside of it.
     #[error("no mailbox is selected")]
     NotSelected,
@@ -131,7 +128,6 @@ impl Failure {
     pub(super) fn reply(&self) -> Option<Reply> {
         Some(match self {
             Self::Cut(_) | Self::MailboxGone | Self::OwnerAway | Self::Ending => return None,
-            Self::NotPermitted => Reply::no("NOPERM", "you have not the right to do this"),
             Self::NotSelected => Reply::bad("no mailbox is selected"),
             Self::ReadOnly => Reply::new(Condition::No, None, "mailbox was opened read-only"),
             Self::BeyondEnd => Reply::bad("there is no such message"),
@@ -155,6 +151,7 @@ fn refused(refusal: &Refusal) -> Reply {
         Refusal::MailboxExists => Reply::no("ALREADYEXISTS", "mailbox exists already"),
         Refusal::BadName => Reply::no("CANNOT", "not a name that a mailbox or keyword can have"),
         Refusal::NotAllowed => Reply::no("CANNOT", "this cannot be done with this mailbox"),
+        Refusal::NotPermitted => Reply::no("NOPERM", "you have not the right to do this"),
         Refusal::OverQuota => Reply::no("OVERQUOTA", "the account's quota is used up"),
         Refusal::Full => Reply::no("LIMIT", "a limit is reached"),
         // None of these is about anything a client can name.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::fetch::blocking;
+use super::place::check_open;
 use super::reply::{Failure, Reply};
 use super::state::{Place, Selected};
 use super::view::View;
@@ -166,6 +167,8 @@ pub(super) async fn find(
     loop {
         let is_done;
         (searcher, is_done) = blocking(searcher, |searcher| searcher.step()).await?;
+        // Whoever may not read it any more gets no further.
+        check_open(session).await?;
         if is_done? {
             break;
         }

@@ -6,11 +6,10 @@ use mail_proto::imap::sequence::{Addressing, SequenceSet};
 
 use super::fetch::blocking;
 use super::reply::{Failure, Reply};
-use super::state::Place;
 use super::view::View;
 use super::{Session, carry, flags, limit, updates};
 use crate::volume::{
-    Batch, FlagChange, FlagSet, Flags, FlagsNow, MailboxReader, Rights, Stored, Want,
+    Batch, FlagChange, FlagSet, Flags, FlagsNow, MailboxReader, Refusal, Rights, Stored, Want,
 };
 
 pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Reply, Failure> {
@@ -18,12 +17,8 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
     let mut uids = selected.resolve(&request.set, request.by)?;
     let beyond = limit::keep_last(session, &mut uids);
     let selected = session.selected()?;
-    let Place {
-        account,
-        epoch,
-        mailbox,
-        rights,
-    } = selected.place;
+    let place = selected.place;
+    let by = place.writer(session.state.account);
     if request.unchanged_since.is_some() {
         session.use_modseq();
     }
@@ -33,7 +28,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         StoreAction::Add => FlagChange::Add(named),
         StoreAction::Remove => FlagChange::Remove(named),
     };
-    let change = within(change, rights)?;
+    let change = within(change, place.rights)?;
     let volume = session.service.volume;
     let uids: Vec<u32> = uids.uids().collect();
     let mut unchanged = View::default();
@@ -42,9 +37,9 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         let selected = session.selected()?;
         let known = selected.modseq;
         let stored = volume.store_flags(
-            account,
-            epoch,
-            mailbox,
+            place.account,
+            by,
+            place.mailbox,
             slice.to_vec(),
             change.clone(),
             request.unchanged_since,
@@ -88,7 +83,7 @@ fn within(change: FlagChange, rights: Rights) -> Result<FlagChange, Failure> {
     let set = carry::permitted(change.named().clone(), rights);
     // Of what was named nothing is permitted, or nothing at all is.
     if is_any && is_nothing(&set) || system == Flags::default() {
-        return Err(Failure::NotPermitted);
+        return Err(Refusal::NotPermitted.into());
     }
     Ok(match change {
         FlagChange::Add(_) => FlagChange::Add(set),

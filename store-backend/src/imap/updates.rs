@@ -32,7 +32,10 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
     let hears = session.state.hears();
     if !hears.messages && !session.acts {
         // NOTIFY without SELECTED: it stays to be told until it is asked for again.
-        return Ok(());
+        return match session.has_changed {
+            true => check_open(session).await,
+            false => Ok(()),
+        };
     }
     let (hears_flags, items) = (hears.flags, hears.items.to_vec());
     let has_news = std::mem::take(&mut session.has_changed);
@@ -47,16 +50,14 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
         return Ok(());
     }
     let (place, since, known_below) = (selected.place, selected.modseq, selected.uid_next);
-    if let Err(failure) = check_open(session).await {
-        session.has_changed = true;
-        return Err(failure);
-    }
     let volume = session.service.volume;
     let changes = volume
         .changes_since(place.account, place.mailbox, since)
         .await;
+    let may_tell = check_open(session).await;
     // Until it could be read, it is not told.
-    session.has_changed = changes.is_err();
+    session.has_changed = changes.is_err() || may_tell.is_err();
+    may_tell?;
     let Some(changes) = changes? else {
         return Err(Failure::MailboxGone);
     };

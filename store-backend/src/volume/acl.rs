@@ -20,7 +20,7 @@ use super::index::Index;
 use super::intake::Command;
 use super::rows::{State, decode_share, share_of};
 use super::sequencer::canonical;
-use super::types::{MailboxId, MailboxInfo, Refusal};
+use super::types::{FlagChange, FlagSet, Flags, MailboxId, MailboxInfo, Refusal};
 
 /// Rights of RFC 4314 §2.1 as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +56,55 @@ impl Rights {
     #[must_use]
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// What it takes to set these flags.
+    pub(super) fn to_set(flags: &FlagSet) -> Self {
+        Self::to_change(flags.system, !flags.keywords.is_empty())
+    }
+
+    /// What a STORE takes, for all of it to be done.
+    pub(super) fn to_store(change: &FlagChange) -> Self {
+        match change {
+            FlagChange::Replace(_) => Self::to_change(Flags::ALL, true),
+            FlagChange::ReplaceWithin {
+                system, keywords, ..
+            } => Self::to_change(*system, *keywords),
+            FlagChange::Add(set) | FlagChange::Remove(set) => Self::to_set(set),
+        }
+    }
+
+    fn to_change(system: Flags, keywords: bool) -> Self {
+        let other = Flags::ALL.0 & !(Flags::SEEN | Flags::DELETED).0;
+        let mut rights = Self::default();
+        for (is_named, right) in [
+            (system.contains(Flags::SEEN), Self::SEEN),
+            (system.contains(Flags::DELETED), Self::DELETE),
+            (keywords || system.0 & other != 0, Self::WRITE),
+        ] {
+            if is_named {
+                rights = rights | right;
+            }
+        }
+        rights
+    }
+}
+
+/// Who writes to an account, and what that one knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The account's epoch (P4).
+    pub epoch: Epoch,
+    /// Another user than the owner: the sequencer asks the lists of rights, as they are with all that is in flight, whether
+    /// they permit it (P8). Asked before, by a session, they may have been changed by what stands in the queue. `None`: the
+    /// owner, who may do everything, and for whom nothing is asked.
+    pub user: Option<AccountId>,
+}
+
+impl From<Epoch> for Writer {
+    /// The owner.
+    fn from(epoch: Epoch) -> Self {
+        Self { epoch, user: None }
     }
 }
 
@@ -214,22 +263,23 @@ impl Volume {
     pub async fn set_acl(
         &self,
         owner: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         owner_name: Option<&str>,
         account: AccountId,
         name: &str,
         change: AclChange,
     ) -> Result<(), Refusal> {
+        let by = by.into();
         let command = Command::SetAcl {
             account: owner,
-            epoch,
+            epoch: by.epoch,
             mailbox,
             owner_name: owner_name.map(str::to_owned),
             grantee: (account, name.to_owned()),
             change,
         };
-        self.inner.submit(command).await.done()
+        self.inner.submit_by(by.user, command).await.done()
     }
 
     /// Who besides the owner may do what; nobody when there is no such mailbox.

@@ -6,9 +6,10 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use directory_api::{AccountId, Epoch};
+use directory_api::AccountId;
 
 use super::Volume;
+use super::acl::Writer;
 use super::error::{IndexError, ReadError};
 use super::intake::Command;
 use super::rows::{annotation_key, annotation_of, decode_annotation, mailbox_key};
@@ -23,17 +24,18 @@ impl Volume {
     pub async fn annotate(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: Option<MailboxId>,
         changes: Vec<AnnotationChange>,
     ) -> Result<(), Refusal> {
+        let by = by.into();
         let command = Command::Annotate {
             account,
-            epoch,
+            epoch: by.epoch,
             mailbox: mailbox.unwrap_or(MailboxId(0)),
             changes,
         };
-        self.inner.submit(command).await.done()
+        self.inner.submit_by(by.user, command).await.done()
     }
 
     /// Annotations by entry, those behind `after`: some hundred KiB at a time, none when there are no more.

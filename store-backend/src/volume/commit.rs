@@ -98,8 +98,10 @@ impl Committer {
         if requests.is_empty() && !check_unlinked {
             return;
         }
-        let (commands, waiters): (Vec<_>, Vec<_>) =
-            requests.into_iter().map(|r| (r.command, r.waiter)).unzip();
+        let (commands, waiters): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .map(|request| ((request.user, request.command), request.waiter))
+            .unzip();
         if self.shared.read_only().is_some() {
             refuse(waiters);
             return;
@@ -115,7 +117,7 @@ impl Committer {
             let mut batch = Batch::new(txn, now_ms(), first);
             let decided: Result<Vec<_>, IndexError> = commands
                 .into_iter()
-                .map(|command| sequencer.decide(&mut batch, command))
+                .map(|(user, command)| sequencer.decide(&mut batch, user, command))
                 .collect();
             let decided = decided?;
             if check_unlinked && sequencer.drop_unlinked(&mut batch)? {

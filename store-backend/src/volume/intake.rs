@@ -66,11 +66,15 @@ pub(super) enum Command {
         account: AccountId,
         epoch: Epoch,
         name: String,
+        /// Which one had the name when it was looked for: then it is that one or none.
+        mailbox: Option<MailboxId>,
     },
     RenameMailbox {
         account: AccountId,
         epoch: Epoch,
         from: String,
+        /// As with a deletion.
+        mailbox: Option<MailboxId>,
         to: String,
         /// What goes along when `from` is INBOX.
         inbox_uids: Vec<u32>,
@@ -143,8 +147,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whose share of a batch it takes.
-    fn account(&self) -> Option<AccountId> {
+    /// Whose share of a batch it takes; whose mailboxes it is about.
+    pub(super) fn account(&self) -> Option<AccountId> {
         match self {
             Self::Deliver(delivery) => delivery
                 .recipients
@@ -260,6 +264,8 @@ impl Reply {
 
 /// A command with the way back.
 pub(super) struct Request {
+    /// Who asks, if that is not the owner or the system.
+    pub(super) user: Option<AccountId>,
     pub(super) command: Command,
     pub(super) waiter: Waiter,
     cost_bytes: usize,
@@ -310,7 +316,7 @@ impl Intake {
     }
 
     /// Queues a command; waits while the queue is full.
-    pub(super) async fn submit(&self, command: Command) -> Reply {
+    pub(super) async fn submit(&self, user: Option<AccountId>, command: Command) -> Reply {
         let cost_bytes = command.cost_bytes();
         // One command never needs more than half, so that a huge one can go ahead at all.
         let permits = cost_bytes
@@ -331,6 +337,7 @@ impl Intake {
                 return Reply::Refused(Refusal::ReadOnly);
             }
             queue.requests.push_back(Request {
+                user,
                 command,
                 waiter,
                 cost_bytes,
@@ -433,6 +440,7 @@ mod tests {
             _permit: None,
         };
         Request {
+            user: None,
             cost_bytes: command.cost_bytes(),
             command,
             waiter,

@@ -6,9 +6,30 @@
 use directory_api::{AccountId, Epoch};
 
 use super::Volume;
+use super::acl::Writer;
 use super::intake::{Command, Reply};
 use super::sequencer::canonical;
 use super::types::{MailboxId, Refusal, SpecialUse};
+
+/// A mailbox by its name, and, when it was looked at before, which one that was: the name may have come to mean another one
+/// since, and that is not what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'n> {
+    /// The name.
+    pub name: &'n str,
+    /// It must be this one.
+    pub mailbox: Option<MailboxId>,
+}
+
+impl<'n> From<&'n str> for Named<'n> {
+    /// Whichever has the name.
+    fn from(name: &'n str) -> Self {
+        Self {
+            name,
+            mailbox: None,
+        }
+    }
+}
 
 impl Volume {
     /// Makes a mailbox, and those above it that do not exist.
@@ -18,17 +39,18 @@ impl Volume {
     pub async fn create_mailbox(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         name: &str,
         special_use: SpecialUse,
     ) -> Result<MailboxId, Refusal> {
+        let by = by.into();
         let command = Command::CreateMailbox {
             account,
-            epoch,
+            epoch: by.epoch,
             name: name.to_owned(),
             special_use,
         };
-        match self.inner.submit(command).await {
+        match self.inner.submit_by(by.user, command).await {
             Reply::Mailbox(mailbox) => Ok(mailbox),
             other => other.refused(),
         }
@@ -41,15 +63,17 @@ impl Volume {
     pub async fn delete_mailbox(
         &self,
         account: AccountId,
-        epoch: Epoch,
-        name: &str,
+        by: impl Into<Writer>,
+        which: impl Into<Named<'_>>,
     ) -> Result<(), Refusal> {
+        let (by, Named { name, mailbox }) = (by.into(), which.into());
         let command = Command::DeleteMailbox {
             account,
-            epoch,
+            epoch: by.epoch,
             name: name.to_owned(),
+            mailbox,
         };
-        self.inner.submit(command).await.done()
+        self.inner.submit_by(by.user, command).await.done()
     }
 
     /// Gives a mailbox another name; those below it follow, those missing above the new name are made. Subscriptions are
@@ -61,10 +85,17 @@ impl Volume {
     pub async fn rename_mailbox(
         &self,
         account: AccountId,
-        epoch: Epoch,
-        from: &str,
+        by: impl Into<Writer>,
+        from: impl Into<Named<'_>>,
         to: &str,
     ) -> Result<(), Refusal> {
+        let (
+            by,
+            Named {
+                name: from,
+                mailbox,
+            },
+        ) = (by.into(), from.into());
         let inbox_uids = if canonical(from)? == "INBOX" {
             // What arrives from now on stays in INBOX.
             let inbox = self.messages(account, MailboxId::INBOX).await;
@@ -75,12 +106,13 @@ impl Volume {
         };
         let command = Command::RenameMailbox {
             account,
-            epoch,
+            epoch: by.epoch,
             from: from.to_owned(),
+            mailbox,
             to: to.to_owned(),
             inbox_uids,
         };
-        self.inner.submit(command).await.done()
+        self.inner.submit_by(by.user, command).await.done()
     }
 
     /// Subscribes a name, whether a mailbox has it or not (RFC 9051 §6.3.7), or ends that. Repeatable.

@@ -4,9 +4,10 @@
 //! Commands over many UIDs hold up the volume's others for as long as they are decided and applied: give some thousand
 //! at a time where the protocol allows it, which is everywhere but in COPY.
 
-use directory_api::{AccountId, Epoch};
+use directory_api::AccountId;
 
 use super::Volume;
+use super::acl::Writer;
 use super::intake::{Command, Reply, Which};
 use super::types::{
     AppendMessage, Appended, Copied, Expunged, FlagChange, Flags, MailboxId, Refusal, Stored,
@@ -22,11 +23,11 @@ impl Volume {
     pub async fn append(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         messages: Vec<AppendMessage>,
     ) -> Result<Appended, Refusal> {
-        self.add(account, epoch, mailbox, messages, None).await
+        self.add(account, by, mailbox, messages, None).await
     }
 
     /// Adds a message to a mailbox, and the one it replaces leaves its own, in one record: no moment has both or neither
@@ -38,31 +39,32 @@ impl Volume {
     pub async fn replace(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         replaced: (MailboxId, u32),
         mailbox: MailboxId,
         message: AppendMessage,
     ) -> Result<Appended, Refusal> {
-        self.add(account, epoch, mailbox, vec![message], Some(replaced))
+        self.add(account, by, mailbox, vec![message], Some(replaced))
             .await
     }
 
     async fn add(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         messages: Vec<AppendMessage>,
         replaced: Option<(MailboxId, u32)>,
     ) -> Result<Appended, Refusal> {
+        let by = by.into();
         let command = Command::Append {
             account,
-            epoch,
+            epoch: by.epoch,
             mailbox,
             messages,
             replaced,
         };
-        match self.inner.submit(command).await {
+        match self.inner.submit_by(by.user, command).await {
             Reply::Appended(appended) => Ok(appended),
             other => other.refused(),
         }
@@ -77,12 +79,12 @@ impl Volume {
     pub async fn copy_messages(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         source: MailboxId,
         uids: Vec<u32>,
         target: MailboxId,
     ) -> Result<Copied, Refusal> {
-        self.copy(account, epoch, source, uids, target, false).await
+        self.copy(account, by, source, uids, target, false).await
     }
 
     /// As [`Volume::copy_messages`], and the messages leave the source: no moment has them in both, or in none (RFC 6851).
@@ -92,32 +94,33 @@ impl Volume {
     pub async fn move_messages(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         source: MailboxId,
         uids: Vec<u32>,
         target: MailboxId,
     ) -> Result<Copied, Refusal> {
-        self.copy(account, epoch, source, uids, target, true).await
+        self.copy(account, by, source, uids, target, true).await
     }
 
     async fn copy(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         source: MailboxId,
         uids: Vec<u32>,
         target: MailboxId,
         leave: bool,
     ) -> Result<Copied, Refusal> {
+        let by = by.into();
         let command = Command::Copy {
             account,
-            epoch,
+            epoch: by.epoch,
             source,
             uids,
             target,
             leave,
         };
-        match self.inner.submit(command).await {
+        match self.inner.submit_by(by.user, command).await {
             Reply::Copied(copied) => Ok(copied),
             other => other.refused(),
         }
@@ -130,12 +133,12 @@ impl Volume {
     pub async fn expunge(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         uids: Vec<u32>,
     ) -> Result<Expunged, Refusal> {
         let having = Flags::default();
-        self.remove(account, epoch, mailbox, Which::Uids { uids, having })
+        self.remove(account, by, mailbox, Which::Uids { uids, having })
             .await
     }
 
@@ -146,12 +149,12 @@ impl Volume {
     pub async fn expunge_seen(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         uids: Vec<u32>,
     ) -> Result<Expunged, Refusal> {
         let having = Flags::SEEN;
-        self.remove(account, epoch, mailbox, Which::Uids { uids, having })
+        self.remove(account, by, mailbox, Which::Uids { uids, having })
             .await
     }
 
@@ -164,28 +167,29 @@ impl Volume {
     pub async fn expunge_deleted(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         among: Vec<(u32, u32)>,
     ) -> Result<Expunged, Refusal> {
-        self.remove(account, epoch, mailbox, Which::Deleted(among))
+        self.remove(account, by, mailbox, Which::Deleted(among))
             .await
     }
 
     async fn remove(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         which: Which,
     ) -> Result<Expunged, Refusal> {
+        let by = by.into();
         let command = Command::Expunge {
             account,
-            epoch,
+            epoch: by.epoch,
             mailbox,
             which,
         };
-        match self.inner.submit(command).await {
+        match self.inner.submit_by(by.user, command).await {
             Reply::Expunged(expunged) => Ok(expunged),
             other => other.refused(),
         }
@@ -200,21 +204,22 @@ impl Volume {
     pub async fn store_flags(
         &self,
         account: AccountId,
-        epoch: Epoch,
+        by: impl Into<Writer>,
         mailbox: MailboxId,
         uids: Vec<u32>,
         change: FlagChange,
         unchanged_since: Option<u64>,
     ) -> Result<Stored, Refusal> {
+        let by = by.into();
         let command = Command::StoreFlags {
             account,
-            epoch,
+            epoch: by.epoch,
             mailbox,
             uids,
             change,
             unchanged_since,
         };
-        match self.inner.submit(command).await {
+        match self.inner.submit_by(by.user, command).await {
             Reply::Stored(stored) => Ok(stored),
             other => other.refused(),
         }

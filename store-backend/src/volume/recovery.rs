@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
+use directory_api::AccountId;
 use durable::{
     Disk, DiskFile, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery,
     create_dir_durable,
@@ -127,8 +128,14 @@ impl Inner {
         &self.shared.layout.root
     }
 
+    /// Of the owner, or of the system.
     pub(super) async fn submit(&self, command: Command) -> Reply {
-        self.shared.intake.submit(command).await
+        self.submit_by(None, command).await
+    }
+
+    /// The same of another user, if one is named.
+    pub(super) async fn submit_by(&self, user: Option<AccountId>, command: Command) -> Reply {
+        self.shared.intake.submit(user, command).await
     }
 
     pub(super) fn status(&self) -> VolumeStatus {

@@ -170,16 +170,30 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Decides one command; its records are appended to the batch.
+    /// Decides one command; its records are appended to the batch. `user`: who asks, if that is not the owner or the system.
     ///
     /// # Errors
     /// The index cannot be read: nothing more can be decided.
     pub(super) fn decide(
         &mut self,
         batch: &mut Batch<'_>,
+        user: Option<AccountId>,
         command: Command,
     ) -> Result<Decided, IndexError> {
-        let decided = match command {
+        let permitted = match user {
+            None => Ok(()),
+            Some(user) => self.check_rights(batch, user, &command),
+        };
+        let decided = permitted.and_then(|()| self.carry_out(batch, command));
+        match decided {
+            Ok(decided) => Ok(decided),
+            Err(Stop::Refused(refusal)) => Ok(Decided::AfterSync(Reply::Refused(refusal))),
+            Err(Stop::Index(error)) => Err(error),
+        }
+    }
+
+    fn carry_out(&mut self, batch: &mut Batch<'_>, command: Command) -> Result<Decided, Stop> {
+        match command {
             Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
             Command::EnsureAccount {
                 account,
@@ -233,14 +247,16 @@ impl Sequencer {
                 account,
                 epoch,
                 name,
-            } => self.delete_mailbox(batch, account, epoch, &name),
+                mailbox,
+            } => self.delete_mailbox(batch, account, epoch, &name, mailbox),
             Command::RenameMailbox {
                 account,
                 epoch,
                 from,
+                mailbox,
                 to,
                 inbox_uids,
-            } => self.rename_mailbox(batch, account, epoch, &from, &to, &inbox_uids),
+            } => self.rename_mailbox(batch, account, epoch, (&from, mailbox), &to, &inbox_uids),
             Command::Subscribe {
                 account,
                 epoch,
@@ -300,11 +316,6 @@ impl Sequencer {
             Command::DiscardImport { account, move_id } => {
                 self.discard_import(batch, account, move_id)
             }
-        };
-        match decided {
-            Ok(decided) => Ok(decided),
-            Err(Stop::Refused(refusal)) => Ok(Decided::AfterSync(Reply::Refused(refusal))),
-            Err(Stop::Index(error)) => Err(error),
         }
     }
 

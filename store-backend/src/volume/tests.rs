@@ -1,6 +1,7 @@
 //! A volume on a real disk, as its callers see it.
 #![allow(clippy::unwrap_used)]
 
+mod acl;
 mod annotations;
 mod batch;
 mod cards;

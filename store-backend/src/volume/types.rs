@@ -272,6 +272,9 @@ pub enum Refusal {
     /// INBOX cannot be deleted, and no mailbox can be renamed to a place below itself.
     #[error("this cannot be done to this mailbox")]
     NotAllowed,
+    /// The owner's lists do not let this user do it (RFC 4314).
+    #[error("the user has not the right")]
+    NotPermitted,
     /// The volume takes no writes.
     #[error("the volume takes no writes")]
     ReadOnly,
@@ -310,7 +313,8 @@ impl From<Refusal> for Outcome {
             | Refusal::NoMessage
             | Refusal::MailboxExists
             | Refusal::BadName
-            | Refusal::NotAllowed => Self::NoMailbox,
+            | Refusal::NotAllowed
+            | Refusal::NotPermitted => Self::NoMailbox,
             Refusal::ReadOnly => Self::ReadOnly,
             // Never said of a delivery: after RCPT quota refuses nothing (DESIGN §6).
             Refusal::Full | Refusal::OverQuota => Self::Full,

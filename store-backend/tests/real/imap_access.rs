@@ -61,7 +61,7 @@ async fn annotations_at_their_limits_are_taken_and_beyond_refused_with_the_limit
 }
 
 /// Two users on one back-end: ann is account 1, bob 2.
-async fn two() -> (Site, Backend) {
+pub(crate) async fn two() -> (Site, Backend) {
     let site = Site::new().await;
     let backend = site.backend("b1").await;
     for (local, account) in [("ann", 1), ("bob", 2)] {
@@ -71,10 +71,10 @@ async fn two() -> (Site, Backend) {
     (site, backend)
 }
 
-const WORK: &str = "\"Other Users/ann@example.test/Work\"";
+pub(crate) const WORK: &str = "\"Other Users/ann@example.test/Work\"";
 
 /// ann's mailbox with three messages, and what bob may do there.
-async fn shared(backend: &Backend, rights: &str) -> (Dialogue, Dialogue) {
+pub(crate) async fn shared(backend: &Backend, rights: &str) -> (Dialogue, Dialogue) {
     let mut ann = imap(backend, "ann").await;
     ann.ask("a CREATE Work", "a OK").await;
     for number in 1..=3 {
@@ -89,12 +89,12 @@ async fn shared(backend: &Backend, rights: &str) -> (Dialogue, Dialogue) {
     (ann, imap(backend, "bob").await)
 }
 
-async fn grant(ann: &mut Dialogue, mailbox: &str, rights: &str) {
+pub(crate) async fn grant(ann: &mut Dialogue, mailbox: &str, rights: &str) {
     let line = format!("s SETACL {mailbox} bob@example.test \"{rights}\"");
     ann.ask(&line, "s OK done").await;
 }
 
-async fn append(imap: &mut Dialogue, mailbox: &str, text: &str) -> String {
+pub(crate) async fn append(imap: &mut Dialogue, mailbox: &str, text: &str) -> String {
     imap.say(&format!(
         "p APPEND {mailbox} (\\Seen \\Deleted $Junk) {{{}+}}",
         text.len()
@@ -105,7 +105,7 @@ async fn append(imap: &mut Dialogue, mailbox: &str, text: &str) -> String {
 }
 
 /// All lines of an answer, the tagged one last.
-async fn all(imap: &mut Dialogue, command: &str) -> Vec<String> {
+pub(crate) async fn all(imap: &mut Dialogue, command: &str) -> Vec<String> {
     imap.say(&format!("t {command}")).await;
     let mut lines = Vec::new();
     loop {
@@ -119,7 +119,7 @@ async fn all(imap: &mut Dialogue, command: &str) -> Vec<String> {
 }
 
 /// The tagged line alone.
-async fn tagged(imap: &mut Dialogue, command: &str) -> String {
+pub(crate) async fn tagged(imap: &mut Dialogue, command: &str) -> String {
     all(imap, command).await.pop().unwrap()
 }
 

@@ -232,6 +232,11 @@ impl Producer {
         !self.slice.is_empty()
     }
 
+    /// Whether what was written ends in the middle of a response.
+    pub(super) fn is_within_response(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Loads the next messages; UIDs of those without `\Seen`.
     pub(super) fn load_to_see(self: &mut Box<Self>) -> Result<Vec<u32>, ReadError> {
         self.load()?;

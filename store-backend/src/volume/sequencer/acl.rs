@@ -1,15 +1,82 @@
-//! Who besides the owner may use a mailbox (RFC 4314).
+//! Who besides the owner may use a mailbox (RFC 4314): changes of the lists, and what they permit when it is decided.
 
 use directory_api::{AccountId, Epoch};
 
-use super::super::acl::{ACL_ENTRIES_MAX, Acl, AclChange, is_name};
-use super::super::intake::Reply;
+use super::super::acl::{ACL_ENTRIES_MAX, Acl, AclChange, Rights, is_name};
+use super::super::intake::{Command, Reply, Which};
 use super::super::record::{Record, SetAcl};
-use super::super::types::{MailboxId, Refusal};
+use super::super::types::{AnnotationChange, MailboxId, Refusal};
 use super::accounts::Account;
+use super::mailbox::{below, canonical};
 use super::{Batch, Decided, Sequencer, Stop};
 
 impl Sequencer {
+    /// Whether another user than the owner may do this (P8), by the lists as they are with all that was decided before, in
+    /// this batch or an earlier one: a write that was queued just behind the end of its right is refused.
+    ///
+    /// Sessions ask too, to answer early and to pass over what is not permitted; what they found may be old.
+    pub(super) fn check_rights(
+        &mut self,
+        batch: &Batch<'_>,
+        user: AccountId,
+        command: &Command,
+    ) -> Result<(), Stop> {
+        let owner = command.account().ok_or(Refusal::NotPermitted)?;
+        let entry = self.account(batch, owner)?;
+        let may = |mailbox: &MailboxId, rights| entry.check_rights(user, *mailbox, rights);
+        Ok(match command {
+            Command::Append {
+                mailbox,
+                messages,
+                replaced: None,
+                ..
+            } => {
+                let flags = messages.iter().map(|one| Rights::to_set(&one.flags));
+                may(mailbox, flags.fold(Rights::INSERT, |all, one| all | one))
+            }
+            Command::Copy {
+                source,
+                target,
+                leave,
+                ..
+            } => {
+                let leaves = match leave {
+                    true => Rights::DELETE | Rights::EXPUNGE,
+                    false => Rights::default(),
+                };
+                // Flags go along, whichever they are.
+                let flags = Rights::SEEN | Rights::DELETE | Rights::WRITE;
+                may(source, Rights::READ | leaves).and(may(target, Rights::INSERT | flags))
+            }
+            Command::Expunge { mailbox, which, .. } => match which {
+                Which::Deleted(_) => may(mailbox, Rights::READ | Rights::EXPUNGE),
+                // Whether they have `\Deleted` or not: what is left of a MOVE.
+                Which::Uids { .. } => may(mailbox, Rights::READ | Rights::DELETE | Rights::EXPUNGE),
+            },
+            Command::StoreFlags {
+                mailbox, change, ..
+            } => may(mailbox, Rights::READ | Rights::to_store(change)),
+            Command::CreateMailbox { name, .. } => entry.check_below(user, &canonical(name)?),
+            Command::DeleteMailbox { name, .. } => {
+                let mailbox = entry.mailbox_named(&canonical(name)?);
+                may(&mailbox.ok_or(Refusal::NoMailbox)?, Rights::DELETE_MAILBOX)
+            }
+            Command::RenameMailbox { from, to, .. } => entry
+                .check_rename(user, &canonical(from)?)
+                .and(entry.check_below(user, &canonical(to)?)),
+            Command::SetAcl {
+                mailbox,
+                owner_name: None,
+                ..
+            } => may(mailbox, Rights::ADMINISTER),
+            Command::Annotate {
+                mailbox, changes, ..
+            } if !changes.iter().any(is_private) => may(mailbox, Rights::WRITE),
+            // What no list can permit.
+            _ => Err(Refusal::NotPermitted),
+        }?)
+    }
+
     #[allow(clippy::too_many_arguments, reason = "the fields of one command")]
     pub(super) fn set_acl(
         &mut self,
@@ -73,7 +140,61 @@ impl Sequencer {
     }
 }
 
+/// An annotation that is for the owner alone.
+fn is_private((entry, _): &AnnotationChange) -> bool {
+    !entry.starts_with("/shared/")
+}
+
 impl Account {
+    /// Whether a user has all of these rights to a mailbox. Without `l` it is not there for any of them.
+    fn check_rights(
+        &self,
+        user: AccountId,
+        mailbox: MailboxId,
+        needed: Rights,
+    ) -> Result<(), Refusal> {
+        let row = self.mailboxes.get(&mailbox).ok_or(Refusal::NoMailbox)?;
+        let rights = row.acl.rights(user);
+        match (rights.has(Rights::LOOKUP), rights.has(needed)) {
+            (false, _) => Err(Refusal::NoMailbox),
+            (true, false) => Err(Refusal::NotPermitted),
+            (true, true) => Ok(()),
+        }
+    }
+
+    /// Whether a user may make a mailbox of that name: it takes `k` to the nearest one above it, also when that one is hidden
+    /// from him.
+    fn check_below(&self, user: AccountId, name: &str) -> Result<(), Refusal> {
+        let above = self.above(name).ok_or(Refusal::NotPermitted)?;
+        let may = self.check_rights(user, above, Rights::CREATE);
+        may.map_err(|_| Refusal::NotPermitted)
+    }
+
+    /// Whether a user may give a mailbox another name: it takes `x` to it, and to every one below it, for their names change
+    /// too (RFC 9051 §6.3.6) and RFC 4314 §4 lets nobody rename without it.
+    fn check_rename(&self, user: AccountId, from: &str) -> Result<(), Refusal> {
+        let renamed = self.mailbox_named(from).ok_or(Refusal::NoMailbox)?;
+        self.check_rights(user, renamed, Rights::DELETE_MAILBOX)?;
+        if renamed == MailboxId::INBOX {
+            // It would only be emptied.
+            return Err(Refusal::NotAllowed);
+        }
+        let mut all = self.mailboxes.iter();
+        let may = all.all(|(mailbox, row)| {
+            below(&row.name, from).is_none()
+                || self
+                    .check_rights(user, *mailbox, Rights::DELETE_MAILBOX)
+                    .is_ok()
+        });
+        may.then_some(()).ok_or(Refusal::NotPermitted)
+    }
+
+    /// The nearest mailbox above a name.
+    fn above(&self, name: &str) -> Option<MailboxId> {
+        let mut above = name.rmatch_indices('/').map(|(place, _)| &name[..place]);
+        above.find_map(|parent| self.mailbox_named(parent))
+    }
+
     /// Whether lists may take so many octets more.
     pub(super) fn check_acl_room(&self, more: usize) -> Result<(), Refusal> {
         let known = self.mailboxes.values().map(|row| &row.acl);
@@ -87,11 +208,10 @@ impl Account {
 
     /// The list of the nearest mailbox above a name: one that is made below a shared mailbox begins as that is shared.
     pub(super) fn acl_above(&self, name: &str) -> Acl {
-        let mut above = name.rmatch_indices('/').map(|(place, _)| &name[..place]);
-        above
-            .find_map(|parent| self.mailboxes.values().find(|row| row.name == parent))
-            .map(|row| row.acl.clone())
-            .unwrap_or_default()
+        let above = self
+            .above(name)
+            .and_then(|above| self.mailboxes.get(&above));
+        above.map(|row| row.acl.clone()).unwrap_or_default()
     }
 }
 

@@ -100,12 +100,16 @@ impl Sequencer {
         account: AccountId,
         epoch: Epoch,
         name: &str,
+        known: Option<MailboxId>,
     ) -> Result<Decided, Stop> {
         let name = canonical(name)?;
         let lsn = batch.lsn();
         let entry = self.account(batch, account)?;
         entry.writable(epoch)?;
         let mailbox = entry.mailbox_named(&name).ok_or(Refusal::NoMailbox)?;
+        if known.is_some_and(|known| known != mailbox) {
+            return Err(Refusal::NoMailbox.into());
+        }
         if mailbox == MailboxId::INBOX {
             return Err(Refusal::NotAllowed.into());
         }
@@ -126,13 +130,14 @@ impl Sequencer {
         Ok(Decided::AfterApply(Reply::Done))
     }
 
-    /// `inbox_uids`: the messages that go along when it is INBOX that gets another name.
+    /// `from`: the name, and which mailbox it must be, if that is known. `inbox_uids`: the messages that go along when it is
+    /// INBOX that gets another name.
     pub(super) fn rename_mailbox(
         &mut self,
         batch: &mut Batch<'_>,
         account: AccountId,
         epoch: Epoch,
-        from: &str,
+        (from, known): (&str, Option<MailboxId>),
         to: &str,
         inbox_uids: &[u32],
     ) -> Result<Decided, Stop> {
@@ -140,6 +145,9 @@ impl Sequencer {
         let record_max_bytes = self.rules.record_max_bytes;
         let entry = self.account(batch, account)?;
         entry.writable(epoch)?;
+        if known.is_some() && known != entry.mailbox_named(&from) {
+            return Err(Refusal::NoMailbox.into());
+        }
         if entry.mailbox_named(&to).is_some() {
             return Err(Refusal::MailboxExists.into());
         }
@@ -281,7 +289,7 @@ impl Sequencer {
 }
 
 impl Account {
-    fn mailbox_named(&self, name: &str) -> Option<MailboxId> {
+    pub(super) fn mailbox_named(&self, name: &str) -> Option<MailboxId> {
         let mut all = self.mailboxes.iter();
         all.find(|(_, row)| row.name == name).map(|(id, _)| *id)
     }
@@ -309,7 +317,7 @@ pub(in crate::volume) fn canonical(name: &str) -> Result<String, Refusal> {
 }
 
 /// What follows `above` in a name below it, beginning with `/`.
-fn below<'n>(name: &'n str, above: &str) -> Option<&'n str> {
+pub(super) fn below<'n>(name: &'n str, above: &str) -> Option<&'n str> {
     name.strip_prefix(above)
         .filter(|rest| rest.starts_with('/'))
 }

@@ -269,7 +269,7 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
         .index
         .read(|txn| {
             let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
-            sequencer.decide(&mut batch, Command::Deliver(delivery))?;
+            sequencer.decide(&mut batch, None, Command::Deliver(delivery))?;
             sequencer.drop_unlinked(&mut batch)?;
             let is_drop = |record: &Record| matches!(record, Record::Drop(_));
             Ok::<_, IndexError>(batch.records.iter().any(is_drop))

@@ -459,7 +459,7 @@ impl Model {
                     Answer::Done
                 };
                 let work = async move {
-                    let deleted = volume.delete_mailbox(ANN, E1, &at).await;
+                    let deleted = volume.delete_mailbox(ANN, E1, at.as_str()).await;
                     answer(deleted, |()| Answer::Done)
                 };
                 (expected, Box::pin(work))
@@ -470,7 +470,7 @@ impl Model {
                 let from = if at == "INBOX" { "a".to_owned() } else { at };
                 let expected = self.rename(&from, new);
                 let work = async move {
-                    let renamed = volume.rename_mailbox(ANN, E1, &from, new).await;
+                    let renamed = volume.rename_mailbox(ANN, E1, from.as_str(), new).await;
                     answer(renamed, |()| Answer::Done)
                 };
                 (expected, Box::pin(work))
