@@ -73,7 +73,8 @@ impl Login {
             State::AwaitResponse { .. } => RESPONSE_MAX,
             // RFC 2971 §3.3 lets it be that long, and at this place too.
             _ if self.command.is_empty() && begins_id(self.input.waiting()) => ID_MAX,
-            _ => COMMAND_MAX - self.command.text_length(),
+            // An ID that goes on behind a literal may have used up more than that already.
+            _ => COMMAND_MAX.saturating_sub(self.command.text_length()),
         }
     }
 
