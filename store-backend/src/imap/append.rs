@@ -222,7 +222,9 @@ pub(super) async fn on_end(
     if place.account != session.state.account {
         // The message may have taken minutes, and the right may have gone.
         let now = find_target(session, &name).await?;
-        let Some(now) = now.filter(|now| now.mailbox == place.mailbox) else {
+        // The name may have passed to another account, in which every INBOX has the same number.
+        let is_same = |now: &Place| (now.account, now.mailbox) == (place.account, place.mailbox);
+        let Some(now) = now.filter(is_same) else {
             return Ok(no_target());
         };
         place = now;

@@ -38,12 +38,14 @@ pub(super) fn is_needed(from: &Place, to: &Place) -> bool {
     from.account != to.account || !to.rights.has(Rights::SEEN | Rights::DELETE | Rights::WRITE)
 }
 
-/// Adds messages of one mailbox to another; at most [`APPEND_MESSAGES_MAX`].
+/// Adds messages of one mailbox to another; at most [`APPEND_MESSAGES_MAX`]. Nothing is added when the user has no longer
+/// what is `needed` of the mailbox they are in.
 pub(super) async fn carry(
     session: &mut Session<'_>,
     from: Place,
     uids: &[u32],
     to: Place,
+    needed: Rights,
 ) -> Result<Carried, Failure> {
     if uids.len() > APPEND_MESSAGES_MAX {
         return Err(Refusal::Full.into());
@@ -90,6 +92,7 @@ pub(super) async fn carry(
         carried.from.push(summary.uid);
     }
     check_open(session).await?;
+    session.selected()?.place.need(needed)?;
     if !messages.is_empty() {
         let by = to.writer(session.state.account);
         let appended = volume.append(to.account, by, to.mailbox, messages);

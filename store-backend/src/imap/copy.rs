@@ -42,7 +42,7 @@ pub(super) async fn run(
         return Ok(missing());
     }
     if is_carried {
-        return match carry(session, source, &uids, target).await {
+        return match carry(session, source, &uids, target, Rights::READ).await {
             Ok(carried) if carried.from.is_empty() => Ok(Reply::ok("there is nothing to copy")),
             Ok(carried) => {
                 quota::warn(session, target.account).await?;

@@ -68,7 +68,8 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
         if !is_own {
             // The right may have gone while the page was read.
             let still = find(session, name, Rights::READ).await?;
-            if still.map(|still| still.mailbox) != mailbox {
+            let still = still.map(|still| (still.account, still.mailbox));
+            if still != mailbox.map(|mailbox| (account, mailbox)) {
                 return Err(Refusal::NoMailbox.into());
             }
         }

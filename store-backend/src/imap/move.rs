@@ -21,7 +21,7 @@ pub(super) async fn run(
 ) -> Result<Reply, Failure> {
     let selected = session.selected_writable()?;
     let source = selected.place;
-    source.need(Rights::DELETE | Rights::EXPUNGE)?;
+    source.need(to_take_away())?;
     let mut uids = selected.resolve(&set, by)?;
     let beyond = limit::keep_last(session, &mut uids);
     let uids: Vec<u32> = uids.uids().collect();
@@ -93,7 +93,7 @@ async fn carry_away(
     let volume = session.service.volume;
     let mut modseq = 0;
     for slice in uids.chunks(APPEND_MESSAGES_MAX) {
-        let carried = match carry(session, source, slice, target).await {
+        let carried = match carry(session, source, slice, target, to_take_away()).await {
             Ok(carried) => carried,
             Err(Failure::Refused(Refusal::NoMailbox)) => return Ok(no_target()),
             Err(failure) => return Err(failure),
@@ -115,6 +115,11 @@ async fn carry_away(
             .untagged(Condition::Ok, Some(&code), "moved");
     }
     Ok(moved_by(session, modseq))
+}
+
+/// What a user must be permitted to do where the messages are. RFC 4314 §4, RFC 6851 §4.4.
+fn to_take_away() -> Rights {
+    Rights::DELETE | Rights::EXPUNGE
 }
 
 /// Messages moved in one command of the volume: some thousand, so that others get between.

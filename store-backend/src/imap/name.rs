@@ -5,7 +5,7 @@
 //! there be several that look the same, each is reached by itself. Names in ASCII, nearly all, have one form and cost
 //! nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use mail_proto::imap::command::Command;
 use mail_proto::imap::mailbox::{MailboxName, composed};
@@ -16,13 +16,16 @@ use super::place::find;
 use super::reply::Failure;
 use crate::volume::Refusal;
 
-/// Puts names that are kept, or would be, in the place of those that a command has.
+/// Puts names that are kept, or would be, in the place of those that a command has. NOTIFY can have twenty thousand: what
+/// there is is asked for once.
 pub(super) async fn settle_all(
     session: &mut Session<'_>,
     command: &mut Command,
 ) -> Result<(), Failure> {
+    let mut known = None;
     for name in command.mailbox_names() {
-        settle(session, name).await?;
+        session.may_go_on()?;
+        settle_by(session, name, &mut known).await?;
     }
     Ok(())
 }
@@ -32,11 +35,28 @@ pub(super) async fn settle(
     session: &mut Session<'_>,
     name: &mut MailboxName,
 ) -> Result<(), Failure> {
-    if name.as_str().is_ascii() || find(session, name).await?.is_some() {
+    settle_by(session, name, &mut None).await
+}
+
+async fn settle_by(
+    session: &mut Session<'_>,
+    name: &mut MailboxName,
+    known: &mut Option<Known>,
+) -> Result<(), Failure> {
+    if name.as_str().is_ascii() {
         return Ok(());
     }
-    let names = all_names(session).await?;
-    let kept = as_kept(name.as_str(), names.keys().map(String::as_str));
+    let known = match known {
+        Some(known) => known,
+        None => {
+            if find(session, name).await?.is_some() {
+                return Ok(());
+            }
+            let names = all_names(session).await?;
+            known.insert(Known::of(names.keys().map(String::as_str)))
+        }
+    };
+    let kept = known.as_kept(name.as_str());
     if kept != name.as_str() {
         // It may have become longer than a name can be.
         let kept = MailboxName::new(&kept).map_err(|_| Refusal::BadName)?;
@@ -45,23 +65,42 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// The one of these names that looks the same; or, made of the nearest one above it that does, what it will be.
-fn as_kept<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let wanted = composed(name);
-    let mut kept = HashMap::new();
-    for one in names.filter(|one| !one.is_ascii()) {
-        if one == name {
-            return one.to_owned();
+/// The names that there are and that have more than one form.
+struct Known {
+    exact: BTreeSet<String>,
+    /// By how they look.
+    composed: HashMap<String, String>,
+}
+
+impl Known {
+    fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let exact: BTreeSet<String> = names
+            .filter(|one| !one.is_ascii())
+            .map(str::to_owned)
+            .collect();
+        let by_looks = exact
+            .iter()
+            .map(|one| (composed(one).into_owned(), one.clone()));
+        Self {
+            composed: by_looks.collect(),
+            exact,
         }
-        kept.insert(composed(one), one);
     }
-    let levels = wanted.rmatch_indices('/').map(|(place, _)| place);
-    for end in std::iter::once(wanted.len()).chain(levels) {
-        if let Some(kept) = kept.get(&wanted[..end]) {
-            return format!("{kept}{}", &wanted[end..]);
+
+    /// The one that looks the same; or, made of the nearest one above it that does, what it will be.
+    fn as_kept(&self, name: &str) -> String {
+        if self.exact.contains(name) {
+            return name.to_owned();
         }
+        let wanted = composed(name);
+        let levels = wanted.rmatch_indices('/').map(|(place, _)| place);
+        for end in std::iter::once(wanted.len()).chain(levels) {
+            if let Some(kept) = self.composed.get(&wanted[..end]) {
+                return format!("{kept}{}", &wanted[end..]);
+            }
+        }
+        wanted.into_owned()
     }
-    wanted.into_owned()
 }
 
 #[cfg(test)]
@@ -81,7 +120,7 @@ mod tests {
             ("\u{f1}/", "\u{f1}/"),
             ("a/u\u{308}", "a/\u{fc}"),
         ] {
-            assert_eq!(as_kept(name, names.into_iter()), kept, "{name}");
+            assert_eq!(Known::of(names.into_iter()).as_kept(name), kept, "{name}");
         }
     }
 }
