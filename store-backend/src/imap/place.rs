@@ -211,7 +211,7 @@ pub(super) async fn vacant(
 /// before it is told: so nothing is told that came after the end of the right.
 ///
 /// Who may not read it any more is told what is told of a mailbox that was deleted, BYE: the two look the same (RFC 4314
-/// §6), no client expects its mailbox to be closed under it by anything milder, and Cyrus does so too.
+/// §6), and no client expects its mailbox to be closed under it by anything milder.
 ///
 /// # Errors
 /// [`Failure::MailboxGone`]; [`Failure::OwnerAway`].
