@@ -331,6 +331,16 @@ impl<'a> Cursor<'a> {
     }
 
     fn quoted(&mut self) -> Parsed<Cow<'a, [u8]>> {
+        let start = self.at;
+        let octets = self.quoted_octets()?;
+        // RFC 6855 §3: who may send UTF-8 may send nothing else.
+        match self.form == NameForm::Utf8 && std::str::from_utf8(&octets).is_err() {
+            true => Err(self.expected_from(start, "a quoted string in UTF-8")),
+            false => Ok(octets),
+        }
+    }
+
+    fn quoted_octets(&mut self) -> Parsed<Cow<'a, [u8]>> {
         let start = self.at + 1;
         let rest = &self.octets[start..];
         let mut copied: Option<Vec<u8>> = None;

@@ -153,6 +153,23 @@ fn utf8_is_read_where_it_was_enabled() {
 }
 
 #[test]
+fn where_utf8_was_enabled_nothing_else_is_quoted() {
+    for text in [
+        &b"a SELECT \"\xff\""[..],
+        b"a SEARCH SUBJECT \"\xc3\"",
+        b"a SETMETADATA \"\" (/private/x \"\xe2\x82\")",
+    ] {
+        let read = command(&Frame::line(text), NameForm::Utf8);
+        let error = read.unwrap_err().error;
+        let told = (error.kind, error.expected);
+        let expected = (ErrorKind::Syntax, "a quoted string in UTF-8");
+        assert_eq!(told, expected, "{}", text.escape_ascii());
+    }
+    let search = b"a SEARCH SUBJECT \"\xff\"";
+    assert!(command(&Frame::line(search), NameForm::Utf7).is_ok());
+}
+
+#[test]
 fn commands_that_use_sequence_numbers_are_told() {
     for (text, uses) in [
         ("FETCH 1 UID", true),
