@@ -164,6 +164,9 @@ fn modifier(fetch: &mut Fetch, cursor: &mut Cursor<'_>) -> Result<(), ParseError
             fetch.changed_since = Some(cursor.modseq()?);
         }
         "VANISHED" => fetch.vanished = true,
+        "PARTIAL" if fetch.partial.is_some() => {
+            return Err(cursor.expected_from(start, "PARTIAL only once"));
+        }
         "PARTIAL" => {
             cursor.spaces()?;
             fetch.partial = Some(set::partial(cursor)?);

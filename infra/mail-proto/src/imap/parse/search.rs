@@ -40,6 +40,10 @@ pub(super) fn returns(cursor: &mut Cursor<'_>) -> Result<Option<ReturnOptions>, 
             "ALL" => options.all = true,
             "COUNT" => options.count = true,
             "SAVE" => options.save = true,
+            // RFC 9394 §3.1.
+            "PARTIAL" if options.partial.is_some() => {
+                return Err(cursor.expected_from(start, "PARTIAL only once"));
+            }
             "PARTIAL" => {
                 cursor.spaces()?;
                 options.partial = Some(set::partial(cursor)?);

@@ -171,6 +171,11 @@ fn modifiers_of_fetch_are_read() {
         23,
         "a range such as 1:100 or -1:-100",
     );
+    fails(
+        "UID FETCH 1 FLAGS (PARTIAL 1:2 PARTIAL 3:4)",
+        31,
+        "PARTIAL only once",
+    );
     fails("FETCH 1 PREVIEW (X)", 17, "LAZY");
 }
 

@@ -116,6 +116,11 @@ fn broken_searches_say_where() {
         (" ALLALL", 7, "a search key"),
         (" RETURN (X) ALL", 15, "a known search return option"),
         (" RETURN (ALL PARTIAL 1:2) ALL", 31, "either ALL or PARTIAL"),
+        (
+            " RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL",
+            27,
+            "PARTIAL only once",
+        ),
     ] {
         fails(&format!("SEARCH{text}"), at, expected);
     }
