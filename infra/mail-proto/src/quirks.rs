@@ -38,6 +38,7 @@
 //! | `DONE` in lower case or with spaces behind | scripts | as `DONE` |
 //! | `ID ()` and `ID` alone | scripts | as `ID NIL` |
 //! | GETMETADATA's options behind the mailbox | after RFC 5464's examples | as before it |
+//! | GETMETADATA's entries without parentheses | after RFC 5464's examples | as a list |
 //!
 //! | quirk of POP3 | client | how it is read |
 //! |---|---|---|
@@ -356,6 +357,13 @@ mod tests {
             &[Imap(
                 b"GETMETADATA \"\" (MAXSIZE 9) /shared/comment",
                 b"GETMETADATA (MAXSIZE 9) \"\" /shared/comment",
+            )],
+        ),
+        (
+            "GETMETADATA's entries",
+            &[Imap(
+                b"GETMETADATA x /private/comment /shared/comment",
+                b"GETMETADATA x (/private/comment /shared/comment)",
             )],
         ),
         (

@@ -10,7 +10,7 @@ use super::FetchItem;
 pub struct NotifySet {
     /// Whether STATUS of every mailbox is wanted at once.
     pub status: bool,
-    /// In the order sent: the first group that has a mailbox decides.
+    /// In the order sent. More than one may be about a mailbox: then of each what it wants (RFC 5465 §6).
     pub groups: Vec<NotifyGroup>,
 }
 

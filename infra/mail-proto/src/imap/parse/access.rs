@@ -91,6 +91,10 @@ pub(super) fn get_metadata(cursor: &mut Cursor<'_>) -> Result<Command, ParseErro
         }
     } else {
         get.entries.push(entry(cursor)?);
+        // As in the RFC's examples (§4.4.1).
+        while cursor.has_more() {
+            get.entries.push(entry(cursor)?);
+        }
     }
     Ok(Command::GetMetadata(get))
 }
