@@ -166,6 +166,7 @@ impl Upload {
         let body = AppendBody::Put {
             hash: blob.hash(),
             octets: blob.size(),
+            identity: None,
         };
         volume
             .put_blob(blob)

@@ -77,6 +77,8 @@ pub(super) async fn carry(
         let body = AppendBody::Put {
             hash: blob.hash(),
             octets: blob.size(),
+            // RFC 8474 §5.1.
+            identity: Some(found.info.identity),
         };
         volume.put_blob(blob).await?;
         let keywords = batch.now.keywords_of(summary).map(str::to_owned);

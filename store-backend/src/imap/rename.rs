@@ -4,7 +4,7 @@ use mail_proto::imap::mailbox::MailboxName;
 
 use super::Session;
 use super::list::own_name;
-use super::place::{Found, demand, is_others, vacant};
+use super::place::{Found, Vacant, demand, is_others, vacant};
 use super::reply::{Failure, Reply};
 use crate::volume::{MailboxId, Named, Refusal, Rights};
 
@@ -41,5 +41,32 @@ pub(super) async fn run(
         .rename_mailbox(at.account, at.by, from, &at.name)
         .await?;
     session.own().names.push(own_name(to));
+    if from.name == "INBOX" {
+        annotate(session, &at).await?;
+    }
     Ok(Reply::ok("done"))
+}
+
+/// RFC 5464 §4.1: INBOX stays, and the mailbox that gets its messages has its annotations too. As far as there is room for
+/// them: the messages are there already.
+async fn annotate(session: &mut Session<'_>, made: &Vacant) -> Result<(), Failure> {
+    let (account, volume) = (made.account, session.service.volume);
+    let Some(mailbox) = volume.mailbox(account, &made.name).await? else {
+        return Ok(());
+    };
+    let mut after = String::new();
+    loop {
+        let page = volume.annotations(account, Some(MailboxId::INBOX), &after);
+        let page = page.await?;
+        match page.last() {
+            Some((entry, _)) => after.clone_from(entry),
+            None => return Ok(()),
+        }
+        let changes = page.into_iter().map(|(entry, value)| (entry, Some(value)));
+        let done = volume.annotate(account, made.by, Some(mailbox.mailbox), changes.collect());
+        match done.await {
+            Ok(()) | Err(Refusal::Full) => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
 }

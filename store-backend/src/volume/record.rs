@@ -24,7 +24,7 @@ pub(super) enum Record {
     Deliver(Deliver),
     /// Kind 2: messages removed from one mailbox.
     Expunge(Expunge),
-    /// Kind 3: new flags of messages of one mailbox.
+    /// Kind 3: new flags of messages of one mailbox; of none where its MODSEQ grows by something else.
     Flags(StoreFlags),
     /// Kind 4: new mailboxes.
     Mailbox(CreateMailboxes),

@@ -151,6 +151,8 @@ pub enum AppendBody {
         hash: Hash,
         /// How many.
         octets: u64,
+        /// The message's own, where it is one that there was before: EMAILID stays the same.
+        identity: Option<[u8; 16]>,
     },
 }
 

@@ -153,8 +153,13 @@ async fn a_shared_mailbox_is_seen_read_and_changed_as_far_as_its_owner_lets() {
         assert_eq!(answer, "t NO mailbox was opened read-only", "{refused}");
     }
     // To a mailbox of his own he may copy what he may read.
+    let ids = all(&mut bob, "FETCH 1:2 EMAILID").await;
     let copied = tagged(&mut bob, "COPY 1:2 INBOX").await;
     assert!(copied.starts_with("t OK [COPYUID "), "{copied}");
+    // RFC 8474 §5.1: in whose account it may be, it is the same message.
+    let mut beside = imap(&backend, "bob").await;
+    tagged(&mut beside, "SELECT INBOX").await;
+    assert_eq!(all(&mut beside, "FETCH 1:2 EMAILID").await, ids);
     let inbox = all(&mut bob, "STATUS INBOX (MESSAGES)").await;
     assert_eq!(inbox[0], "* STATUS INBOX (MESSAGES 2)");
 

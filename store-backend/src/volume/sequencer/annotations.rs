@@ -6,7 +6,7 @@ use bytes::Bytes;
 use directory_api::{AccountId, Epoch};
 
 use super::super::intake::Reply;
-use super::super::record::{Annotate, Record};
+use super::super::record::{Annotate, Record, StoreFlags};
 use super::super::types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, AnnotationChange, MailboxId,
     Refusal,
@@ -73,6 +73,17 @@ impl Sequencer {
                 mailbox,
                 changes,
             }));
+            if mailbox.0 != 0 {
+                // RFC 7162 §3.2: whoever knows the mailbox by its MODSEQ must see that something of it is other now.
+                let (modseq, _) = self.next_modseq(batch, account, mailbox)?;
+                batch.records.push(Record::Flags(StoreFlags {
+                    account,
+                    mailbox,
+                    modseq,
+                    new_keywords: Vec::new(),
+                    changes: Vec::new(),
+                }));
+            }
         }
         Ok(Decided::AfterApply(Reply::Done))
     }

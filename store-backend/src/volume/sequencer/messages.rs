@@ -70,8 +70,12 @@ impl Sequencer {
         // all of them, or of none.
         let mut bodies = Vec::with_capacity(messages.len());
         for message in messages {
-            let (hash, octets) = match message.body {
-                AppendBody::Put { hash, octets } => (hash, octets),
+            let (hash, octets, identity) = match message.body {
+                AppendBody::Put {
+                    hash,
+                    octets,
+                    identity,
+                } => (hash, octets, identity),
                 AppendBody::Finished(finished) => {
                     let (hash, octets) = (finished.hash(), finished.size());
                     if self.current(batch, &hash)?.is_none() {
@@ -87,11 +91,12 @@ impl Sequencer {
                             blob: blob_ref(blob.number, hash, octets, finished.into_body()),
                         }));
                     }
-                    (hash, octets)
+                    (hash, octets, None)
                 }
             };
             let flags = Flags(message.flags.system.0 & Flags::ALL.0);
-            bodies.push((hash, octets, flags, message.internal_date_ms));
+            let identity = identity.unwrap_or_else(|| self.identities.next());
+            bodies.push((hash, octets, identity, flags, message.internal_date_ms));
         }
         let lsn = batch.lsn();
         let (modseq, entry) = self.next_modseq(batch, account, mailbox)?;
@@ -101,7 +106,7 @@ impl Sequencer {
         let mut copies = Vec::new();
         let mut appended = Vec::with_capacity(bodies.len());
         let uids: Vec<u32> = (first..).take(bodies.len()).collect();
-        for (((hash, octets, flags, internal_date_ms), keywords), uid) in
+        for (((hash, octets, identity, flags, internal_date_ms), keywords), uid) in
             bodies.into_iter().zip(keywords).zip(&uids)
         {
             let (blob, bring) = self
@@ -128,7 +133,7 @@ impl Sequencer {
             appended.push(record::Appended {
                 flags,
                 internal_date_ms,
-                identity: self.identities.next(),
+                identity,
                 blob: blob.number,
                 hash,
                 octets,
@@ -487,7 +492,7 @@ impl Sequencer {
         Ok(mailbox_of(entry, mailbox)?)
     }
 
-    fn next_modseq(
+    pub(super) fn next_modseq(
         &mut self,
         batch: &Batch<'_>,
         account: AccountId,

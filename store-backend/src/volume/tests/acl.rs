@@ -110,6 +110,7 @@ impl Site {
             body: AppendBody::Put {
                 hash: *blake3::hash(BODY).as_bytes(),
                 octets: BODY.len() as u64,
+                identity: None,
             },
             flags,
             internal_date_ms: 0,
@@ -457,6 +458,7 @@ async fn a_write_sent_right_behind_the_end_of_its_right_does_not_go_through() {
                 body: AppendBody::Put {
                     hash,
                     octets: BODY.len() as u64,
+                    identity: None,
                 },
                 flags: FlagSet::default(),
                 internal_date_ms: 0,

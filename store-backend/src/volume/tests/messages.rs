@@ -56,7 +56,11 @@ async fn append_adds_all_messages_as_they_were_written_and_shares_their_octets()
         message(&volume, BODY).await,
         message(&volume, &large).await,
         AppendMessage {
-            body: AppendBody::Put { hash, octets },
+            body: AppendBody::Put {
+                hash,
+                octets,
+                identity: None,
+            },
             flags: keywords(&["$Forwarded"]),
             internal_date_ms: -1,
         },
@@ -112,6 +116,7 @@ async fn an_append_that_is_refused_adds_nothing() {
         body: AppendBody::Put {
             hash: [7; 32],
             octets: 3,
+            identity: None,
         },
         ..message(&volume, BODY).await
     };

@@ -489,12 +489,12 @@ impl Model {
                 (Answer::Done, Box::pin(work))
             }
             20 => {
-                let (of, annotations) = if random.below(3) == 0 {
-                    (None, &mut self.annotations)
-                } else {
-                    let mailbox = self.mailboxes.get_mut(&at).unwrap();
-                    (Some(id), &mut mailbox.annotations)
+                let (mut none, mailbox) = (0, self.mailboxes.get_mut(&at).unwrap());
+                let (of, annotations, modseq) = match random.below(3) {
+                    0 => (None, &mut self.annotations, &mut none),
+                    _ => (Some(id), &mut mailbox.annotations, &mut mailbox.modseq),
                 };
+                let before = annotations.clone();
                 let mut changes = Vec::new();
                 for _ in 0..1 + random.below(3) {
                     let entry = (*random.one(&ENTRIES)).to_owned();
@@ -505,6 +505,11 @@ impl Model {
                     };
                     changes.push((entry, value));
                 }
+                let is_there = |(entry, _): &AnnotationChange| {
+                    annotations.contains_key(entry) || before.contains_key(entry)
+                };
+                let is_change = changes.iter().any(is_there);
+                *modseq += u64::from(is_change);
                 let work = async move {
                     let done = volume.annotate(ANN, E1, of, changes).await;
                     answer(done, |()| Answer::Done)
