@@ -16,6 +16,7 @@ use mail_proto::login::{CloseReason, Shut};
 use mail_proto::pop3::{Entry, Maildrop, Policy, Step, Transaction};
 use tokio::time::timeout;
 
+use self::retrieve::Ahead;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, Input, User};
@@ -71,6 +72,7 @@ impl Pop3<'_> {
         registration: &mut Registration,
     ) -> Result<SessionEnd, Cut> {
         let mut why = SessionEnd::Quit;
+        let mut ahead = Ahead::default();
         loop {
             match transaction.next() {
                 Step::NeedInput => {
@@ -100,7 +102,7 @@ impl Pop3<'_> {
                 }
                 Step::Send(octets) => user.write_until(octets, registration).await?,
                 Step::SendMessage(wanted) => {
-                    self.retrieve(user, transaction, registration, wanted)
+                    self.retrieve(user, transaction, &mut ahead, registration, wanted)
                         .await?;
                 }
                 Step::Commit => {

@@ -291,41 +291,25 @@ impl Volume {
     ) -> Result<Option<MessageBytes>, ReadError> {
         self.settled(account).await;
         blocking(self.inner.shared(), move |shared| {
-            let find = || {
-                shared.index.read(|txn| -> Result<_, IndexError> {
-                    let Some((row, _)) = shared.index.message(txn, account, mailbox, uid)? else {
-                        return Ok(None);
-                    };
-                    let blob = shared
-                        .index
-                        .blob(txn, row.blob.get())?
-                        .ok_or(IndexError::Contradiction("a blob"))?;
-                    Ok(Some((
-                        row.info(uid),
-                        prologue(&shared.index, txn, account, mailbox, uid, &row)?,
-                        row.blob.get(),
-                        blob,
-                    )))
-                })
-            };
-            let mut failure = None;
-            // Between the look into the index and the opening it may be expunged, and its blob removed.
-            for _ in 0..2 {
-                let Some((info, prologue, number, row)) = find()? else {
-                    return Ok(None);
-                };
-                match BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read) {
-                    Ok(blob) => {
-                        return Ok(Some(MessageBytes {
-                            info,
-                            prologue,
-                            blob,
-                        }));
-                    }
-                    Err(error) => failure = Some(error),
-                }
-            }
-            Err(failure.unwrap_or(ReadError::Stopped))
+            open_message(shared, account, mailbox, uid)
+        })
+        .await
+    }
+
+    /// As [`Volume::read_message`] for several in one visit to a thread that may block, in their order.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopped`]; what befalls one message is told in its place.
+    pub async fn read_messages(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    ) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
+        self.settled(account).await;
+        blocking(self.inner.shared(), move |shared| {
+            let open = |uid| open_message(shared, account, mailbox, uid);
+            Ok(uids.into_iter().map(open).collect())
         })
         .await
     }
@@ -439,6 +423,50 @@ fn expunged_since(
         }
     }
     Ok(joined)
+}
+
+/// One message to read. Blocking.
+fn open_message(
+    shared: &Arc<Shared>,
+    account: AccountId,
+    mailbox: MailboxId,
+    uid: u32,
+) -> Result<Option<MessageBytes>, ReadError> {
+    let find = || {
+        shared.index.read(|txn| -> Result<_, IndexError> {
+            let Some((row, _)) = shared.index.message(txn, account, mailbox, uid)? else {
+                return Ok(None);
+            };
+            let blob = shared
+                .index
+                .blob(txn, row.blob.get())?
+                .ok_or(IndexError::Contradiction("a blob"))?;
+            Ok(Some((
+                row.info(uid),
+                prologue(&shared.index, txn, account, mailbox, uid, &row)?,
+                row.blob.get(),
+                blob,
+            )))
+        })
+    };
+    let mut failure = None;
+    // Between the look into the index and the opening it may be expunged, and its blob removed.
+    for _ in 0..2 {
+        let Some((info, prologue, number, row)) = find()? else {
+            return Ok(None);
+        };
+        match BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read) {
+            Ok(blob) => {
+                return Ok(Some(MessageBytes {
+                    info,
+                    prologue,
+                    blob,
+                }));
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or(ReadError::Stopped))
 }
 
 /// Runs on a thread that may block.

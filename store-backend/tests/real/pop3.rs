@@ -197,6 +197,69 @@ async fn a_peer_that_stops_reading_is_cut_off_with_bounded_memory() {
     alive.ask("NOOP", "+OK").await;
 }
 
+/// Who takes one message after the other has the next ones read along: each must be the one asked for, whatever the
+/// order, the sizes and what others remove meanwhile.
+#[tokio::test]
+async fn messages_in_any_order_are_the_ones_asked_for() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    // Small ones, two that are together more than is read along, and one of several pieces.
+    let filling = [
+        1, 1, 1, 700, 1, 1, 500, 500, 1, 1, 3_000, 1, 1, 1, 1, 1, 1, 1,
+    ];
+    let body = |number: usize| {
+        let line = format!("message {number}, {}\r\n", "x".repeat(30));
+        line.repeat(filling[number - 1])
+    };
+    for number in 1..=filling.len() {
+        let message = format!("Subject: {number}\r\n\r\n{}", body(number));
+        assert!(lmtp.deliver(&["ann"], message.as_bytes()).await[0].starts_with("250 "));
+    }
+    drop(until_listed(&backend, "ann", filling.len()).await);
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    let growing: Vec<usize> = (1..=filling.len()).collect();
+    let falling: Vec<usize> = (1..=filling.len()).rev().collect();
+    let mixed = vec![1, 2, 2, 3, 6, 7, 5, 6, 9, 10, 11, 12, 1, 13, 14, 14, 16, 18];
+    for number in [growing, falling, mixed].concat() {
+        let message = String::from_utf8(pop3.retrieve(number).await).unwrap();
+        assert!(message.contains(&format!("\r\nSubject: {number}\r\n\r\n")));
+        assert!(message.ends_with(&body(number)), "message {number}");
+    }
+    // Two in a row, the third marked: what follows is read along without it, and it is there again after RSET.
+    for number in [1, 2] {
+        pop3.retrieve(number).await;
+        pop3.ask(&format!("DELE {number}"), "+OK").await;
+    }
+    pop3.ask("DELE 3", "+OK").await;
+    pop3.ask("RETR 3", "-ERR").await;
+    let message = String::from_utf8(pop3.retrieve(4).await).unwrap();
+    assert!(message.ends_with(&body(4)));
+    pop3.ask("RSET", "+OK").await;
+    let message = String::from_utf8(pop3.retrieve(3).await).unwrap();
+    assert!(message.ends_with(&body(3)));
+    // Removed by another meanwhile: whole or gone, and those behind it as ever.
+    pop3.retrieve(12).await;
+    pop3.retrieve(13).await;
+    let mut other = Dialogue::pop3(&backend, "ann").await;
+    for number in [14, 15] {
+        other.ask(&format!("DELE {number}"), "+OK").await;
+    }
+    other.ask("QUIT", "+OK").await;
+    for number in [14, 15] {
+        pop3.send(format!("RETR {number}\r\n").as_bytes()).await;
+        let answer = pop3.line().await;
+        match answer.starts_with("+OK") {
+            true => assert!(pop3.lines().await.ends_with(body(number).as_bytes())),
+            false => assert!(answer.starts_with("-ERR "), "{answer}"),
+        }
+    }
+    let message = String::from_utf8(pop3.retrieve(16).await).unwrap();
+    assert!(message.ends_with(&body(16)));
+}
+
 #[tokio::test]
 async fn an_account_waits_between_two_logins_and_is_told_how_long() {
     let site = Site::new().await;
