@@ -62,7 +62,7 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;
-pub use read::{Batch, BlobReader, Content, MailboxReader, MessageBytes, Want};
+pub use read::{Batch, BlobReader, Content, Listing, MailboxReader, MessageBytes, Want};
 pub use transfer::Export;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,

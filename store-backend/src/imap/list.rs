@@ -12,7 +12,7 @@ use super::place::Found;
 use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::{Session, acl, place, status};
-use crate::volume::{MailboxInfo, Rights, SpecialUse as Stored};
+use crate::volume::{Listing, MailboxInfo, Rights, Shared, SpecialUse as Stored};
 
 /// Every name there is to list, in order.
 pub(super) type Names = BTreeMap<String, Entry>;
@@ -155,12 +155,26 @@ fn children(entry: &Entry) -> &'static str {
 
 /// The names of the user's own mailboxes and subscriptions.
 pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
-    let account = session.state.account;
-    let volume = session.service.volume;
-    let mailboxes = volume.mailboxes(account).await?;
-    let subscriptions = volume.subscriptions(account).await?;
+    let (account, volume) = (session.state.account, session.service.volume);
+    let listing = volume.listing(account).await?;
+    Ok(own_names(session, listing).0)
+}
+
+/// These, and the names of the mailboxes that others share with the user.
+pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
+    let (account, volume) = (session.state.account, session.service.volume);
+    let listing = volume.listing(account).await?;
+    let (mut names, shared) = own_names(session, listing);
+    for shared in shared {
+        add(&mut names, place::name_of(&shared), place::found(shared));
+    }
+    Ok(names)
+}
+
+/// The user's own names of a listing, and what is left of it.
+fn own_names(session: &Session<'_>, listing: Listing) -> (Names, Vec<Shared>) {
     let mut names = Names::new();
-    for mailbox in mailboxes {
+    for mailbox in listing.mailboxes {
         if !place::is_others(&mailbox.name) {
             add(
                 &mut names,
@@ -169,23 +183,13 @@ pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
             );
         }
     }
-    for name in subscriptions {
+    for name in listing.subscriptions {
         for above in levels_above(&name) {
             names.entry(above.to_owned()).or_default();
         }
         names.entry(name).or_default().is_subscribed = true;
     }
-    Ok(names)
-}
-
-/// These, and the names of the mailboxes that others share with the user.
-pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
-    let mut names = names(session).await?;
-    let (account, volume) = (session.state.account, session.service.volume);
-    for shared in volume.shared_with(account, None).await? {
-        add(&mut names, place::name_of(&shared), place::found(shared));
-    }
-    Ok(names)
+    (names, listing.shared)
 }
 
 fn add(names: &mut Names, name: String, found: Found) {

@@ -306,26 +306,7 @@ impl Volume {
         owner_name: Option<String>,
     ) -> Result<Vec<Shared>, ReadError> {
         self.query(account, move |shared, txn| {
-            let index = &shared.index;
-            let mut bearers: BTreeMap<String, AccountId> = BTreeMap::new();
-            let mut found = Vec::new();
-            let rows = index.shares.prefix_iter(txn, &account.0.to_be_bytes())?;
-            for row in rows.take(SHARES_MAX) {
-                let (key, value) = row?;
-                let (owner, mailbox) =
-                    share_of(key).ok_or(IndexError::Contradiction("a key of shares"))?;
-                let name = decode_share(value)?;
-                if owner_name.as_deref().is_some_and(|wanted| wanted != name) {
-                    continue;
-                }
-                if let Some(one) = shared_mailbox(index, txn, owner, mailbox, account)? {
-                    // Growing.
-                    bearers.insert(one.owner_name.clone(), owner);
-                    found.push(one);
-                }
-            }
-            found.retain(|one| bearers.get(&one.owner_name) == Some(&one.owner));
-            Ok(found)
+            shared_by(&shared.index, txn, account, owner_name.as_deref())
         })
         .await
     }
@@ -370,6 +351,33 @@ impl Volume {
         })
         .await
     }
+}
+
+/// What [`Volume::shared_with`] gives.
+pub(super) fn shared_by(
+    index: &Index,
+    txn: &RoTxn<'_>,
+    account: AccountId,
+    owner_name: Option<&str>,
+) -> Result<Vec<Shared>, ReadError> {
+    let mut bearers: BTreeMap<String, AccountId> = BTreeMap::new();
+    let mut found = Vec::new();
+    let rows = index.shares.prefix_iter(txn, &account.0.to_be_bytes())?;
+    for row in rows.take(SHARES_MAX) {
+        let (key, value) = row?;
+        let (owner, mailbox) = share_of(key).ok_or(IndexError::Contradiction("a key of shares"))?;
+        let name = decode_share(value)?;
+        if owner_name.is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        if let Some(one) = shared_mailbox(index, txn, owner, mailbox, account)? {
+            // Growing.
+            bearers.insert(one.owner_name.clone(), owner);
+            found.push(one);
+        }
+    }
+    found.retain(|one| bearers.get(&one.owner_name) == Some(&one.owner));
+    Ok(found)
 }
 
 /// The mailbox, if the account may see it and its owner lives here.

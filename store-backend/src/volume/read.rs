@@ -19,6 +19,7 @@ pub use batch::{Batch, Content, MailboxReader, Want};
 pub(crate) use scan::Sight;
 
 use super::Volume;
+use super::acl::{Shared as SharedMailbox, shared_by};
 use super::apply::prologue;
 use super::error::{IndexError, ReadError};
 use super::index::Index;
@@ -95,13 +96,19 @@ impl Volume {
         .await
     }
 
-    /// The names the account has subscribed, in order; not every one has a mailbox.
+    /// All that LIST tells of, in one visit to the index.
     ///
     /// # Errors
     /// The index cannot be read.
-    pub async fn subscriptions(&self, account: AccountId) -> Result<BTreeSet<String>, ReadError> {
+    pub async fn listing(&self, account: AccountId) -> Result<Listing, ReadError> {
         self.query(account, move |shared, txn| {
-            Ok(shared.index.subscriptions_of(txn, account)?)
+            let index = &shared.index;
+            let mailboxes = index.mailboxes_of(txn, account)?.into_iter();
+            Ok(Listing {
+                mailboxes: mailboxes.map(|(id, row)| row.info(id)).collect(),
+                subscriptions: index.subscriptions_of(txn, account)?,
+                shared: shared_by(index, txn, account, None)?,
+            })
         })
         .await
     }
@@ -478,6 +485,17 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || work(&shared))
         .await
         .unwrap_or(Err(ReadError::Stopped))
+}
+
+/// The mailboxes that an account may see, at one instant.
+#[derive(Debug)]
+pub struct Listing {
+    /// Its own, by number.
+    pub mailboxes: Vec<MailboxInfo>,
+    /// The names it has subscribed; not every one has a mailbox.
+    pub subscriptions: BTreeSet<String>,
+    /// Those of others, as [`Volume::shared_with`] gives them.
+    pub shared: Vec<SharedMailbox>,
 }
 
 /// A message: the client reads the prologue, then the blob.

@@ -556,7 +556,10 @@ impl Model {
         let infos = volume.mailboxes(ANN).await.unwrap();
         let seen: BTreeSet<_> = infos.iter().map(|info| info.name.clone()).collect();
         assert_eq!(seen, self.mailboxes.keys().cloned().collect());
-        assert_eq!(volume.subscriptions(ANN).await.unwrap(), self.subscriptions);
+        assert_eq!(
+            volume.listing(ANN).await.unwrap().subscriptions,
+            self.subscriptions
+        );
         assert_eq!(annotations(volume, None).await, self.annotations);
         // Nobody sees more than the lists say, nor less.
         for grantee in GRANTEES {

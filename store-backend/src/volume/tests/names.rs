@@ -138,11 +138,11 @@ async fn subscriptions_are_of_names_and_outlive_mailboxes_and_restarts() {
     volume.close();
     drop(volume);
     let volume = open(&dir);
-    let all = volume.subscriptions(ANN).await.unwrap();
+    let all = volume.listing(ANN).await.unwrap().subscriptions;
     assert_eq!(all.iter().collect::<Vec<_>>(), ["INBOX", "a", "none/yet"]);
     volume.subscribe(ANN, E1, "a", false).await.unwrap();
-    assert_eq!(volume.subscriptions(ANN).await.unwrap().len(), 2);
-    assert!(volume.subscriptions(BOB).await.unwrap().is_empty());
+    assert_eq!(volume.listing(ANN).await.unwrap().subscriptions.len(), 2);
+    assert!(volume.listing(BOB).await.unwrap().subscriptions.is_empty());
     volume.close();
 }
 
