@@ -147,8 +147,8 @@ pub(crate) struct Session<'a> {
     told: Vec<u64>,
     /// Rings when something in the account changes.
     watch: Watch,
-    /// The same in the account whose mailbox is open, when that is another one.
-    owner_watch: Option<Box<(AccountId, Watch)>>,
+    /// The same in other accounts whose mailboxes are open or watched.
+    owner_watches: Vec<(AccountId, Watch)>,
     /// Whether the open mailbox may have changed since the client was last told.
     has_changed: bool,
     /// What may have changed outside of it.
@@ -172,8 +172,8 @@ struct Own {
     names: Vec<String>,
     /// A name in it that stands for another one, and the name as it was sent.
     sent_name: Option<(MailboxName, MailboxName)>,
-    /// Annotations that it has changed: mailbox, or 0 for the server, and entry.
-    entries: Vec<(u32, String)>,
+    /// Annotations that it has changed.
+    entries: Vec<(notify::Of, String)>,
 }
 
 /// Beyond the end of all responses.
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
             service,
             user,
             registration,
-            owner_watch: None,
+            owner_watches: Vec::new(),
             state: State::new(account, epoch, login_name),
             out: Vec::new(),
             answer_begins: WRITTEN,
@@ -696,7 +696,7 @@ impl<'a> Session<'a> {
         // Not every time, for then nothing would show that the old watch rings.
         if self.user.offsets().0.is_multiple_of(2) {
             self.watch = self.service.volume.watch(self.state.account);
-            self.owner_watch = None;
+            self.owner_watches.clear();
         }
     }
 

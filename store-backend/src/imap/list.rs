@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use directory_api::AccountId;
 use mail_proto::imap::command::{List, SpecialUse};
 use mail_proto::imap::encode::ListResponse;
 use mail_proto::imap::mailbox::{MailboxName, composed};
@@ -26,6 +27,24 @@ pub(super) struct Entry {
     pub(super) is_subscribed: bool,
     /// Whether a mailbox is below it.
     has_children: bool,
+}
+
+impl Entry {
+    /// The mailbox, and whose it is, where its events may be told: it takes the right to read it (RFC 5465 §5).
+    pub(super) fn readable(&self) -> Option<(AccountId, &MailboxInfo)> {
+        let place = self.place.filter(|place| place.rights.has(Rights::READ))?;
+        Some((place.account, self.mailbox.as_ref()?))
+    }
+
+    /// Whose the mailbox is.
+    pub(super) fn owner(&self) -> Option<AccountId> {
+        self.place.map(|place| place.account)
+    }
+
+    /// Whether there is a mailbox that may be seen and not be read.
+    pub(super) fn is_closed(&self) -> bool {
+        self.mailbox.is_some() && self.readable().is_none()
+    }
 }
 
 /// LIST.
@@ -133,6 +152,9 @@ pub(super) fn announce(session: &mut Session<'_>, names: &Names, name: &str, old
     let mut attributes = Vec::new();
     if entry.mailbox.is_none() {
         attributes.push("\\NonExistent");
+    }
+    if entry.is_closed() {
+        attributes.push("\\NoAccess");
     }
     if entry.is_subscribed {
         attributes.push("\\Subscribed");

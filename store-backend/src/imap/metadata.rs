@@ -172,8 +172,8 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         None => session.state.epoch.into(),
     };
     let volume = session.service.volume;
-    let number = mailbox.map_or(0, |mailbox| mailbox.0);
-    let own = changes.iter().map(|(entry, _)| (number, entry.clone()));
+    let of = (account, mailbox.map_or(0, |mailbox| mailbox.0));
+    let own = changes.iter().map(|(entry, _)| (of, entry.clone()));
     session.own().entries.extend(own);
     match volume.annotate(account, by, mailbox, changes).await {
         Ok(()) => Ok(Reply::ok("done")),

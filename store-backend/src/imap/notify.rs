@@ -11,6 +11,7 @@ mod known;
 
 use std::collections::BTreeMap;
 
+use directory_api::AccountId;
 use mail_proto::imap::command::{
     FetchItem, MailboxFilter, NotifyEvent, NotifyGroup, NotifySet, StatusItem,
 };
@@ -20,9 +21,9 @@ use mail_proto::imap::mailbox::MailboxName;
 use super::list::{self, Names};
 use super::reply::{Failure, Reply};
 use super::state::{Place, State};
-use super::{Session, updates};
-use crate::volume::{MailboxId, MailboxInfo};
-pub(super) use known::{Hears, News, Registration, Wanted};
+use super::{Session, place, updates};
+use crate::volume::{MailboxId, MailboxInfo, Rights};
+pub(super) use known::{Hears, News, Of, Registration, Wanted};
 
 /// NOTIFY SET, or NONE.
 pub(super) async fn run(
@@ -40,8 +41,9 @@ pub(super) async fn run(
     // RFC 5465 §3.1: as NOOP, whatever was registered before.
     let before = session.state.notify.take();
     updates::tell(session, true).await?;
-    let names = list::names(session).await?;
-    let mut registration = Registration::new(set.groups, &names);
+    let account = session.state.account;
+    let names = names(session, Registration::has_shared(&set.groups)).await?;
+    let mut registration = Registration::new(account, set.groups, &names);
     let annotations = annotations::read(session, &registration, &names).await?;
     registration.annotate(annotations);
     if registration.is_too_large() {
@@ -49,20 +51,60 @@ pub(super) async fn run(
         return Ok(Reply::no("NOTIFICATIONOVERFLOW", "too many mailboxes"));
     }
     session.state.notify = Some(Box::new(registration));
-    if set.status {
-        for (name, entry) in &names {
-            let wanted = wanted(session, name, entry.is_subscribed);
-            if let Some(mailbox) = &entry.mailbox
-                && wanted.messages
-                && !is_selected(session, mailbox.mailbox)
-            {
-                // Also without CONDSTORE enabled, for it is supported.
-                tell_status(session, name, mailbox, wanted, wanted.flags)?;
-                session.flush_if_full().await?;
-            }
+    for (name, entry) in &names {
+        let wanted = wanted(session, name, entry.is_subscribed);
+        if entry.is_closed() && wanted != Wanted::default() {
+            // RFC 5465 §3.1: nothing is told of it, and it would seem that nothing happens.
+            list::announce(session, &names, name, None);
         }
+        if let Some((owner, now)) = entry.readable()
+            && (set.status && wanted.messages)
+            && !is_selected(session, owner, now.mailbox)
+            && let Some((name, now)) = still(session, name, owner, now).await?
+        {
+            // Also without CONDSTORE enabled, for it is supported.
+            tell_status(session, &name, &now, wanted, wanted.flags)?;
+        }
+        session.flush_if_full().await?;
     }
     Ok(Reply::ok("done"))
+}
+
+/// The names that a registration may be about.
+async fn names(session: &mut Session<'_>, has_shared: bool) -> Result<Names, Failure> {
+    match has_shared {
+        true => list::all_names(session).await,
+        false => list::names(session).await,
+    }
+}
+
+/// A mailbox as it is now, and the name that it has for the user, if it may be read.
+async fn current(
+    session: &mut Session<'_>,
+    account: AccountId,
+    mailbox: MailboxId,
+) -> Result<Option<(String, MailboxInfo)>, Failure> {
+    let (own, volume) = (session.state.account, session.service.volume);
+    if account == own {
+        let now = volume.mailbox_status(own, mailbox).await?;
+        return Ok(now.map(|now| (now.name.clone(), now)));
+    }
+    let still = volume.shared_still(own, account, mailbox).await?;
+    let still = still.filter(|still| still.rights.has(Rights::READ));
+    Ok(still.map(|still| (place::name_of(&still), still.mailbox)))
+}
+
+/// A mailbox that was listed. The client may have taken minutes for what came before: one of another user is asked for again.
+async fn still(
+    session: &mut Session<'_>,
+    name: &str,
+    owner: AccountId,
+    listed: &MailboxInfo,
+) -> Result<Option<(String, MailboxInfo)>, Failure> {
+    match owner == session.state.account {
+        true => Ok(Some((name.to_owned(), listed.clone()))),
+        false => current(session, owner, listed.mailbox).await,
+    }
 }
 
 /// What cannot happen here is refused: messages have no annotations (RFC 5257).
@@ -102,16 +144,14 @@ pub(super) async fn tell(session: &mut Session<'_>) -> Result<(), Failure> {
 
 /// Messages came or went, or changed their flags, and nothing else happened.
 async fn tell_mailboxes(session: &mut Session<'_>, news: &News) -> Result<(), Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
-    for mailbox in &news.mailboxes {
-        if let Some(now) = volume.mailbox_status(account, *mailbox).await? {
-            let name = now.name.clone();
+    for (account, mailbox) in &news.mailboxes {
+        if let Some((name, now)) = current(session, *account, *mailbox).await? {
             let is_subscribed = session
                 .state
                 .notify
                 .as_ref()
                 .is_some_and(|registration| registration.is_subscribed(&name));
-            tell_mailbox(session, &name, &now, is_subscribed)?;
+            tell_mailbox(session, &name, (*account, &now), is_subscribed)?;
             session.flush_if_full().await?;
         }
     }
@@ -122,19 +162,19 @@ async fn tell_mailboxes(session: &mut Session<'_>, news: &News) -> Result<(), Fa
 fn tell_mailbox(
     session: &mut Session<'_>,
     name: &str,
-    now: &MailboxInfo,
+    (account, now): (AccountId, &MailboxInfo),
     is_subscribed: bool,
 ) -> Result<(), Failure> {
     let wanted = wanted(session, name, is_subscribed);
     let condstore = session.state.enabled.condstore;
-    if is_selected(session, now.mailbox) {
+    if is_selected(session, account, now.mailbox) {
         // Told as such; what it is then known by is noted when it is closed.
         return Ok(());
     }
     let Some(registration) = &mut session.state.notify else {
         return Ok(());
     };
-    match registration.meet(now, wanted, condstore) {
+    match registration.meet(account, now, wanted, condstore) {
         true => tell_status(session, name, now, wanted, condstore),
         false => Ok(()),
     }
@@ -168,13 +208,16 @@ fn tell_status(
 
 /// Mailboxes were made, renamed or deleted, or names subscribed; and perhaps messages came too.
 async fn tell_all(session: &mut Session<'_>) -> Result<(), Failure> {
-    let names = list::names(session).await?;
+    let groups = session.state.notify.as_ref().map(|one| one.groups());
+    let has_shared = groups.is_some_and(Registration::has_shared);
+    let names = names(session, has_shared).await?;
+    let account = session.state.account;
     let Some(registration) = &mut session.state.notify else {
         return Ok(());
     };
     let own = session.own.as_ref().map(|own| own.names.clone());
     let own = own.unwrap_or_default();
-    let changes = registration.follow(&names, &own);
+    let changes = registration.follow(account, &names, &own);
     if registration.is_too_large() {
         overflow(session);
         return Ok(());
@@ -184,8 +227,13 @@ async fn tell_all(session: &mut Session<'_>) -> Result<(), Failure> {
         session.flush_if_full().await?;
     }
     for (name, entry) in &names {
-        if let Some(now) = &entry.mailbox {
-            tell_mailbox(session, name, now, entry.is_subscribed)?;
+        let registration = session.state.notify.as_ref();
+        let watches = |owner, mailbox| registration.is_some_and(|one| one.watches(owner, mailbox));
+        if let Some((owner, now)) = entry.readable()
+            && watches(owner, now.mailbox)
+            && let Some((name, now)) = still(session, name, owner, now).await?
+        {
+            tell_mailbox(session, &name, (owner, &now), entry.is_subscribed)?;
             session.flush_if_full().await?;
         }
     }
@@ -261,10 +309,10 @@ fn wanted(session: &Session<'_>, name: &str, is_subscribed: bool) -> Wanted {
     })
 }
 
-fn is_selected(session: &Session<'_>, mailbox: MailboxId) -> bool {
+fn is_selected(session: &Session<'_>, account: AccountId, mailbox: MailboxId) -> bool {
     let selected = session.state.selected.as_ref();
     selected.is_some_and(|selected| {
-        selected.place.mailbox == mailbox && selected.place.account == session.state.account
+        (selected.place.account, selected.place.mailbox) == (account, mailbox)
     })
 }
 
@@ -290,12 +338,15 @@ impl Session<'_> {
         let Some(selected) = self.state.selected.take() else {
             return false;
         };
-        if let Some(registration) = &mut self.state.notify
-            && selected.place.account == self.state.account
-        {
+        if let Some(registration) = &mut self.state.notify {
             // As one that is not selected it is known by what was told of it.
             registration.leave(&selected);
-            self.news.mailboxes.insert(selected.place.mailbox);
+            let Place {
+                account, mailbox, ..
+            } = selected.place;
+            if registration.watches(account, mailbox) {
+                self.news.mailboxes.insert((account, mailbox));
+            }
         }
         true
     }
@@ -307,10 +358,8 @@ impl Session<'_> {
             (selected.place.account, selected.place.mailbox) == (place.account, place.mailbox)
         }) {
             self.made.extend(uids);
-        } else if let Some(registration) = &mut self.state.notify
-            && place.account == self.state.account
-        {
-            registration.made(place.mailbox, uids, modseq);
+        } else if let Some(registration) = &mut self.state.notify {
+            registration.made((place.account, place.mailbox), uids, modseq);
         }
     }
 }
@@ -333,7 +382,7 @@ fn covers(filter: &MailboxFilter, name: &str, is_subscribed: bool) -> bool {
         MailboxFilter::Selected | MailboxFilter::SelectedDelayed => false,
         // Nothing is delivered anywhere else.
         MailboxFilter::Inboxes => name == "INBOX",
-        MailboxFilter::Personal => true,
+        MailboxFilter::Personal => !place::is_others(name),
         MailboxFilter::Subscribed => is_subscribed,
         MailboxFilter::Mailboxes(names) => names.iter().any(is_one),
         MailboxFilter::Subtree(names) => {

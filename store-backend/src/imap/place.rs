@@ -11,7 +11,7 @@
 //! | right | lets |
 //! |---|---|
 //! | `l` | LIST, LSUB; without it the mailbox is not there for any verb |
-//! | `r` | SELECT, EXAMINE, STATUS, GETMETADATA; COPY and MOVE from it |
+//! | `r` | SELECT, EXAMINE, STATUS, GETMETADATA; COPY and MOVE from it; NOTIFY of it |
 //! | `i` | APPEND; COPY and MOVE to it |
 //! | `s`, `t`, `w` | STORE, and flags that APPEND and COPY bring, of `\Seen`, of `\Deleted`, of all others; what is not permitted is passed over. `w` also SETMETADATA |
 //! | `t` and `e` | MOVE from it |

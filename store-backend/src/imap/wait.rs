@@ -1,5 +1,8 @@
 //! What a session waits for between two octets: its client, its mailbox, its end.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use directory_api::AccountId;
@@ -31,11 +34,11 @@ impl Session<'_> {
             }
         };
         let is_listening = is_between && (self.state.idle.is_some() || self.state.hears_always());
-        self.watch_owner();
+        self.watch_owners();
         let Self {
             user,
             watch,
-            owner_watch,
+            owner_watches,
             registration,
             ..
         } = self;
@@ -53,7 +56,7 @@ impl Session<'_> {
                 // The volume is closed; nothing more can be done here.
                 None => Ok(Some(self.going_down())),
             },
-            changed = rings(owner_watch), if is_listening => match changed {
+            changed = rings(owner_watches), if is_listening => match changed {
                 Some((owner, changed)) => {
                     self.note(owner, &changed);
                     Box::pin(self.push()).await
@@ -103,25 +106,37 @@ impl Session<'_> {
 
     /// Takes note of all that has rung: what the session's own commands did has, before they were answered.
     pub(super) fn note_rung(&mut self) {
-        self.watch_owner();
-        if let Some(changed) = self.watch.rung() {
-            self.note(self.state.account, &changed);
+        self.watch_owners();
+        let mut rung = Vec::new();
+        rung.extend(
+            self.watch
+                .rung()
+                .map(|changed| (self.state.account, changed)),
+        );
+        for (owner, watch) in &mut self.owner_watches {
+            rung.extend(watch.rung().map(|changed| (*owner, changed)));
         }
-        if let Some((owner, watch)) = self.owner_watch.as_deref_mut()
-            && let Some(changed) = watch.rung()
-        {
-            let owner = *owner;
-            self.note(owner, &changed);
+        for (account, changed) in rung {
+            self.note(account, &changed);
         }
     }
 
-    /// Watches the account whose mailbox is open, when that is not the session's own.
-    fn watch_owner(&mut self) {
-        let owner = self.state.selected.as_ref().map(|open| open.place.account);
-        let owner = owner.filter(|owner| *owner != self.state.account);
-        if owner != self.owner_watch.as_ref().map(|watch| watch.0) {
-            self.owner_watch =
-                owner.map(|owner| Box::new((owner, self.service.volume.watch(owner))));
+    /// Watches the accounts whose mailboxes are open or watched, when they are not the session's own.
+    fn watch_owners(&mut self) {
+        let open = self.state.selected.as_ref().map(|open| open.place.account);
+        let open = open.filter(|owner| *owner != self.state.account);
+        let mut owners = match &self.state.notify {
+            Some(registration) => registration.others().clone(),
+            None => BTreeSet::new(),
+        };
+        owners.extend(open);
+        self.owner_watches
+            .retain(|(owner, _)| owners.contains(owner));
+        for owner in owners {
+            if self.owner_watches.iter().all(|(known, _)| *known != owner) {
+                let watch = self.service.volume.watch(owner);
+                self.owner_watches.push((owner, watch));
+            }
         }
     }
 
@@ -135,13 +150,12 @@ impl Session<'_> {
                     *mailbox == selected.place.mailbox && *modseq > selected.modseq
                 })
         });
-        let is_own = account == self.state.account;
         let registration = self.state.notify.as_ref().filter(|one| one.has_others());
-        if let Some(registration) = registration.filter(|_| is_own) {
+        if let Some(registration) = registration {
             self.news.list |= changed.list;
             self.news.annotations |= changed.annotations;
-            let mailboxes = changed.mailboxes.iter().map(|(mailbox, _)| *mailbox);
-            let watched = mailboxes.filter(|mailbox| registration.watches(*mailbox));
+            let mailboxes = changed.mailboxes.iter().map(|(one, _)| (account, *one));
+            let watched = mailboxes.filter(|(account, one)| registration.watches(*account, *one));
             self.news.mailboxes.extend(watched);
         }
     }
@@ -160,16 +174,18 @@ impl Session<'_> {
     }
 }
 
-/// What changed at the owner whose mailbox is open. Waits for ever when there is none.
-async fn rings(watch: &mut Option<Box<(AccountId, Watch)>>) -> Option<(AccountId, Changed)> {
-    match watch {
-        // In a box of its own, for few sessions that wait have another user's mailbox open.
-        Some(watch) => {
-            let (owner, watch) = &mut **watch;
-            Some((*owner, Box::pin(watch.changed()).await?))
-        }
-        None => std::future::pending().await,
-    }
+/// What changed at an owner. Waits for ever when there is none.
+async fn rings(watches: &mut [(AccountId, Watch)]) -> Option<(AccountId, Changed)> {
+    // In boxes of their own, for few sessions that wait have any.
+    let changes = watches.iter_mut().map(|(owner, watch)| {
+        Box::pin(async move { watch.changed().await.map(|changed| (*owner, changed)) })
+    });
+    let mut changes: Vec<_> = changes.collect();
+    poll_fn(|context| {
+        let mut polled = changes.iter_mut().map(|one| one.as_mut().poll(context));
+        polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 /// DESIGN, limits: the slowest sender of a command, beyond its first minute.

@@ -242,7 +242,13 @@ impl Watchers {
             Record::Rename(record) => self.list(record.account),
             Record::Subscribe(record) => self.list(record.account),
             Record::SpecialUse(record) => self.list(record.account),
-            Record::Acl(record) => self.list(record.account),
+            Record::Acl(record) => {
+                self.list(record.account);
+                // Whoever may see it from now on does not watch its owner yet.
+                for entry in &record.acl.entries {
+                    self.list(entry.account);
+                }
+            }
             Record::Annotate(record) => self.annotations(record.account),
             Record::Account(record) => self.list(record.account),
             // An account that is imported has no sessions; a blob alone is nobody's.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use directory_api::AccountId;
 use mail_proto::imap::command::{FetchItem, MailboxFilter, NotifyEvent, NotifyGroup};
 use serde::{Deserialize, Serialize};
 
-use super::super::list::Names;
+use super::super::list::{Entry, Names};
+use super::super::place::is_others;
 use super::super::state::Selected;
 use crate::volume::{MailboxId, MailboxInfo};
 
@@ -16,7 +18,9 @@ pub(in super::super) struct Registration {
     groups: Vec<NotifyGroup>,
     /// The mailboxes that are watched, by number.
     known: Vec<Known>,
-    /// No mailbox that there was had this number or a higher one.
+    /// Others whose mailboxes may be seen: any of these may get a name that is watched.
+    others: BTreeSet<AccountId>,
+    /// None of the user's own mailboxes that there were had this number or a higher one.
     next: u32,
     /// The names subscribed, if that matters.
     subscribed: BTreeSet<String>,
@@ -24,14 +28,17 @@ pub(in super::super) struct Registration {
     annotations: BTreeSet<Annotation>,
 }
 
-/// An annotation: its mailbox's number, or 0 for the server; its entry; a hash of its value.
-pub(super) type Annotation = (u32, String, u64);
+/// A mailbox: whose, and its number there; 0 for the server, whose annotations stand with the user's own.
+pub(in super::super) type Of = (AccountId, u32);
+
+/// An annotation: of what; its entry; a hash of its value.
+pub(super) type Annotation = (Of, String, u64);
 
 /// A mailbox as the client was last told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Known {
-    number: u32,
+    of: Of,
     uidnext: u32,
     message_count: u64,
     /// `None` if it was changed by the session itself: then what it is, is known.
@@ -82,7 +89,7 @@ pub(in super::super) struct News {
     /// Mailboxes, names, subscriptions; or it is not known what.
     pub(in super::super) list: bool,
     pub(in super::super) annotations: bool,
-    pub(in super::super) mailboxes: BTreeSet<MailboxId>,
+    pub(in super::super) mailboxes: BTreeSet<(AccountId, MailboxId)>,
 }
 
 /// How names have changed.
@@ -98,14 +105,15 @@ pub(super) struct Changes {
 
 impl Registration {
     /// With everything known as it is now.
-    pub(super) fn new(groups: Vec<NotifyGroup>, names: &Names) -> Self {
-        let mailboxes = names.values().filter_map(|entry| entry.mailbox.as_ref());
+    pub(super) fn new(account: AccountId, groups: Vec<NotifyGroup>, names: &Names) -> Self {
+        let mailboxes = names.values().filter_map(Entry::readable);
+        let own = mailboxes.filter(|(owner, _)| *owner == account);
         let mut registration = Self {
             groups,
-            next: mailboxes.map(|one| one.mailbox.0 + 1).max().unwrap_or(0),
+            next: own.map(|(_, one)| one.mailbox.0 + 1).max().unwrap_or(0),
             ..Self::default()
         };
-        registration.follow(names, &[]);
+        registration.follow(account, names, &[]);
         registration
     }
 
@@ -118,13 +126,30 @@ impl Registration {
         self.groups.iter().any(|group| !group.filter.is_selected())
     }
 
+    /// Whether it may be about mailboxes of others.
+    pub(super) fn has_shared(groups: &[NotifyGroup]) -> bool {
+        groups.iter().any(|group| match &group.filter {
+            MailboxFilter::Subscribed => true,
+            MailboxFilter::Mailboxes(names) | MailboxFilter::Subtree(names) => {
+                names.iter().any(|name| is_others(name.as_str()))
+            }
+            _ => false,
+        })
+    }
+
+    pub(in super::super) fn others(&self) -> &BTreeSet<AccountId> {
+        &self.others
+    }
+
     /// What must not grow without limit, for it lives as long as the session.
     pub(super) fn is_too_large(&self) -> bool {
         let names = self.known.iter().map(|known| known.name.len());
         let octets = names
             .chain(self.subscribed.iter().map(String::len))
             .chain(self.annotations.iter().map(|(_, entry, _)| entry.len()));
-        self.known.len() > WATCHED_MAX || octets.sum::<usize>() > NAMES_MAX_OCTETS
+        self.known.len() > WATCHED_MAX
+            || self.others.len() > WATCHED_MAX
+            || octets.sum::<usize>() > NAMES_MAX_OCTETS
     }
 
     /// Whether it is about annotations of the server.
@@ -133,8 +158,8 @@ impl Registration {
         events.any(|event| *event == NotifyEvent::ServerMetadataChange)
     }
 
-    /// Takes in the annotations there are; the mailbox's number and the entry of those that are other now.
-    pub(super) fn annotate(&mut self, now: BTreeSet<Annotation>) -> BTreeSet<(u32, String)> {
+    /// Takes in the annotations there are; of what and which entries are other now.
+    pub(super) fn annotate(&mut self, now: BTreeSet<Annotation>) -> BTreeSet<(Of, String)> {
         let differing = now.symmetric_difference(&self.annotations);
         let entry = |one: &Annotation| (one.0, one.1.clone());
         let differing = differing.map(entry).collect();
@@ -187,23 +212,28 @@ impl Registration {
         wanted
     }
 
-    fn of(&mut self, mailbox: MailboxId) -> Option<&mut Known> {
-        let place = self
-            .known
-            .binary_search_by_key(&mailbox.0, |known| known.number);
-        place.ok().map(|place| &mut self.known[place])
+    fn place_of(&self, of: Of) -> Option<usize> {
+        self.known.binary_search_by_key(&of, |known| known.of).ok()
     }
 
-    pub(in super::super) fn watches(&self, mailbox: MailboxId) -> bool {
-        let found = self
-            .known
-            .binary_search_by_key(&mailbox.0, |known| known.number);
-        found.is_ok()
+    fn of(&mut self, account: AccountId, mailbox: MailboxId) -> Option<&mut Known> {
+        let place = self.place_of((account, mailbox.0));
+        place.map(|place| &mut self.known[place])
+    }
+
+    pub(in super::super) fn watches(&self, account: AccountId, mailbox: MailboxId) -> bool {
+        self.place_of((account, mailbox.0)).is_some()
     }
 
     /// Takes in what a mailbox is; whether the client must be told of it.
-    pub(super) fn meet(&mut self, now: &MailboxInfo, wanted: Wanted, condstore: bool) -> bool {
-        let Some(known) = self.of(now.mailbox) else {
+    pub(super) fn meet(
+        &mut self,
+        account: AccountId,
+        now: &MailboxInfo,
+        wanted: Wanted,
+        condstore: bool,
+    ) -> bool {
+        let Some(known) = self.of(account, now.mailbox) else {
             return false;
         };
         let has_other_messages =
@@ -220,9 +250,14 @@ impl Registration {
     }
 
     /// The session has added messages itself.
-    pub(super) fn made(&mut self, mailbox: MailboxId, uids: &[u32], modseq: u64) {
+    pub(super) fn made(
+        &mut self,
+        (account, mailbox): (AccountId, MailboxId),
+        uids: &[u32],
+        modseq: u64,
+    ) {
         // A mailbox's MODSEQs have no gaps: when it is the next one, nothing else has happened.
-        if let (Some(known), Some(last)) = (self.of(mailbox), uids.last())
+        if let (Some(known), Some(last)) = (self.of(account, mailbox), uids.last())
             && known.modseq + 1 == modseq
         {
             known.uidnext = last + 1;
@@ -234,7 +269,8 @@ impl Registration {
 
     /// The mailbox is not selected any more; what was told of it as such is what the client knows.
     pub(super) fn leave(&mut self, selected: &Selected) {
-        if let Some(known) = self.of(selected.place.mailbox) {
+        let place = &selected.place;
+        if let Some(known) = self.of(place.account, place.mailbox) {
             known.uidnext = selected.uid_next;
             known.message_count = selected.view.count().into();
             known.unseen_count = None;
@@ -244,31 +280,40 @@ impl Registration {
 
     /// Takes in which mailboxes and subscriptions there are; what of that has changed.
     /// What is the session's own doing is taken as it is.
-    pub(super) fn follow(&mut self, names: &Names, own: &[String]) -> Changes {
+    pub(super) fn follow(&mut self, account: AccountId, names: &Names, own: &[String]) -> Changes {
         let mut changes = Changes::default();
-        let mut before: BTreeMap<u32, Known> = std::mem::take(&mut self.known)
+        let mut before: BTreeMap<Of, Known> = std::mem::take(&mut self.known)
             .into_iter()
-            .map(|known| (known.number, known))
+            .map(|known| (known.of, known))
             .collect();
+        let owners = names.values().filter_map(Entry::owner);
+        self.others = owners.filter(|owner| *owner != account).collect();
         let mut next = self.next;
         for (name, entry) in names {
-            let Some(now) = &entry.mailbox else { continue };
+            let Some((owner, now)) = entry.readable() else {
+                continue;
+            };
             let number = now.mailbox.0;
             let wanted = self.wanted(name, entry.is_subscribed);
-            let known = before.remove(&number);
+            let known = before.remove(&(owner, number));
             if let Some(known) = &known
                 && !known.name.is_empty()
                 && *known.name != **name
             {
                 changes.renamed.push((known.name.to_string(), name.clone()));
             }
-            if known.is_none() && wanted.name && (number >= self.next || self.is_named(name)) {
+            let is_own = owner == account;
+            let is_new = is_own && number >= self.next;
+            // RFC 5465 §5.4: one of another user that comes into sight counts as made.
+            if known.is_none() && wanted.name && (is_new || !is_own || self.is_named(name)) {
                 changes.made.push(name.clone());
             }
-            next = next.max(number + 1);
+            if is_own {
+                next = next.max(number + 1);
+            }
             if wanted.messages || wanted.flags || wanted.name || wanted.annotations {
-                let is_new = number >= self.next && !own.contains(name);
-                let mut known = known.unwrap_or_else(|| Known::of(now, is_new));
+                let is_new = is_new && !own.contains(name);
+                let mut known = known.unwrap_or_else(|| Known::of(owner, now, is_new));
                 known.name = match wanted.name {
                     true => name.as_str().into(),
                     false => Box::default(),
@@ -276,7 +321,7 @@ impl Registration {
                 self.known.push(known);
             }
         }
-        self.known.sort_unstable_by_key(|known| known.number);
+        self.known.sort_unstable_by_key(|known| known.of);
         self.next = next;
         let gone = before.into_values().filter(|known| !known.name.is_empty());
         changes.deleted = gone.map(|known| known.name.into()).collect();
@@ -305,9 +350,9 @@ impl Registration {
 
 impl Known {
     /// A mailbox that was just made is told of with all it has; one that came into sight is taken as it is.
-    fn of(now: &MailboxInfo, is_new: bool) -> Self {
+    fn of(account: AccountId, now: &MailboxInfo, is_new: bool) -> Self {
         let mut known = Self {
-            number: now.mailbox.0,
+            of: (account, now.mailbox.0),
             uidnext: now.uidnext,
             message_count: now.message_count,
             unseen_count: Some(now.unseen_count),
@@ -323,7 +368,7 @@ impl Known {
     }
 }
 
-/// Mailboxes that one session may watch: some 40 octets each.
+/// Mailboxes that one session may watch: some 40 octets each. Others besides, whose own are watched for their names.
 const WATCHED_MAX: usize = 1000;
 /// Octets of their names, where those are asked for.
 const NAMES_MAX_OCTETS: usize = 32 << 10;
@@ -332,6 +377,8 @@ const NAMES_MAX_OCTETS: usize = 32 << 10;
 mod tests {
     use super::*;
     use crate::volume::SpecialUse;
+
+    const ANN: AccountId = AccountId(1);
 
     #[test]
     fn flags_that_changed_since_the_session_last_wrote_are_told() {
@@ -353,15 +400,15 @@ mod tests {
             ..Wanted::default()
         };
         let mut registration = Registration {
-            known: vec![Known::of(&now, false)],
+            known: vec![Known::of(ANN, &now, false)],
             ..Registration::default()
         };
-        registration.made(MailboxId::INBOX, &[2], 3);
+        registration.made((ANN, MailboxId::INBOX), &[2], 3);
         (now.uidnext, now.message_count, now.highestmodseq) = (3, 2, 3);
         let mut unchanged = registration.clone();
-        assert!(!unchanged.meet(&now, wanted, false));
+        assert!(!unchanged.meet(ANN, &now, wanted, false));
         // How many were unseen is not known: only the MODSEQ tells.
         now.highestmodseq = 4;
-        assert!(registration.meet(&now, wanted, false));
+        assert!(registration.meet(ANN, &now, wanted, false));
     }
 }
