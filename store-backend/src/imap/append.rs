@@ -23,6 +23,7 @@ use super::state::Place;
 use super::{Session, flags, limit, quota};
 use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
+    Rights,
 };
 
 /// An APPEND or REPLACE under way.
@@ -85,7 +86,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
     let Some(place) = find_target(session, &name).await.map_err(Err)? else {
         return Err(Ok(no_target()));
     };
-    if replaced.is_some() && place.account != session.state.account {
+    if replaced.is_some() && place.account != session.selected().map_err(Err)?.place.account {
         // One record cannot change two accounts.
         return Err(Ok(Reply::no("CANNOT", "the mailbox is of another account")));
     }
@@ -108,10 +109,9 @@ fn replaced(
         return Err(Ok(Reply::uid_required()));
     }
     let selected = session.selected_writable().map_err(Err)?;
-    if selected.place.account != session.state.account {
-        // One record cannot change two accounts.
-        return Err(Ok(Reply::no("CANNOT", "the message is of another account")));
-    }
+    // RFC 8508 §4.1.
+    let rights = Rights::DELETE | Rights::EXPUNGE;
+    selected.place.need(rights).map_err(Err)?;
     let uid = match (head.by, head.number) {
         (_, None) => selected.view.last(),
         (Addressing::Sequence, Some(number)) => selected.view.uid(number),

@@ -14,7 +14,7 @@
 //! | `r` | SELECT, EXAMINE, STATUS, GETMETADATA; COPY and MOVE from it; NOTIFY of it |
 //! | `i` | APPEND; COPY and MOVE to it |
 //! | `s`, `t`, `w` | STORE, and flags that APPEND and COPY bring, of `\Seen`, of `\Deleted`, of all others; what is not permitted is passed over. `w` also SETMETADATA |
-//! | `t` and `e` | MOVE from it |
+//! | `t` and `e` | MOVE from it; REPLACE in it, with `i` in the mailbox that gets the new message |
 //! | `e` | EXPUNGE, and that CLOSE expunges |
 //! | `k` | CREATE below it, RENAME to a place below it |
 //! | `x` | DELETE, RENAME; the latter to those below it too, whose names change with it |

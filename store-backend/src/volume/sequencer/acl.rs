@@ -28,11 +28,17 @@ impl Sequencer {
             Command::Append {
                 mailbox,
                 messages,
-                replaced: None,
+                replaced,
                 ..
             } => {
                 let flags = messages.iter().map(|one| Rights::to_set(&one.flags));
-                may(mailbox, flags.fold(Rights::INSERT, |all, one| all | one))
+                let added = may(mailbox, flags.fold(Rights::INSERT, |all, one| all | one));
+                match replaced {
+                    None => added,
+                    Some((from, _)) => {
+                        added.and(may(from, Rights::READ | Rights::DELETE | Rights::EXPUNGE))
+                    }
+                }
             }
             Command::Copy {
                 source,
