@@ -45,6 +45,38 @@ async fn names_of_mailboxes() {
 }
 
 #[tokio::test]
+async fn mailboxes_that_notify_watches() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::login(&backend, "ann").await;
+    let mut beside = Imap::login(&backend, "ann").await;
+    // With INBOX 999.
+    for number in 2..1000 {
+        beside.ok(&format!("CREATE m{number}")).await;
+    }
+    let watch = "NOTIFY SET (PERSONAL (MessageNew MessageExpunge))";
+    for number in [1000, 1001] {
+        decide(&mut imap, watch, true).await;
+        beside.ok(&format!("CREATE m{number}")).await;
+        beside.ok(&format!("APPEND m{number} {{1+}}\r\nx")).await;
+        let told = imap.response().await;
+        // RFC 5465 §5.8: one more, and from then on nothing is told.
+        let expected: &[u8] = match number {
+            1000 => b"* STATUS m1000 ",
+            _ => b"* OK [NOTIFICATIONOVERFLOW]",
+        };
+        assert!(told.starts_with(expected), "{}", told.escape_ascii());
+    }
+    decide(&mut imap, watch, false).await;
+    beside.append(b"x").await;
+    decide(&mut imap, "NOOP", true).await;
+    assert!(imap.ok("NOOP").await.untagged.is_empty());
+    beside.ok("DELETE m1001").await;
+    decide(&mut imap, watch, true).await;
+    beside.append(b"x").await;
+    assert!(imap.response().await.starts_with(b"* STATUS INBOX "));
+}
+
+#[tokio::test]
 async fn keywords_of_a_message_and_of_a_mailbox() {
     let (_site, backend) = site().await;
     let mut imap = Imap::inbox(&backend, "ann").await;
