@@ -26,7 +26,7 @@ pub(super) struct Entry {
     place: Option<Place>,
     pub(super) is_subscribed: bool,
     /// Whether a mailbox is below it.
-    has_children: bool,
+    pub(super) has_children: bool,
 }
 
 impl Entry {

@@ -16,6 +16,7 @@ mod imap_dialogue;
 mod imap_limits;
 mod imap_messages;
 mod imap_model;
+mod imap_names;
 mod imap_notify;
 mod imap_revoked;
 mod imap_search;
