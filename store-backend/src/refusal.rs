@@ -43,6 +43,7 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
         ),
         // What these speak of is chosen by this back-end itself, never by the caller.
         Refusal::NoMailbox
+        | Refusal::NoSource
         | Refusal::NoMessage
         | Refusal::MailboxExists
         | Refusal::BadName

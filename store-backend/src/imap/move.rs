@@ -31,11 +31,14 @@ pub(super) async fn run(
     if by == Addressing::Sequence && has_missing(session, &uids).await? {
         return Ok(missing());
     }
-    let reply = match is_needed(&source, &target) {
-        true => carry_away(session, source, &uids, target).await?,
-        false => move_within(session, source, &uids, target).await?,
+    let moved = match is_needed(&source, &target) {
+        true => carry_away(session, source, &uids, target).await,
+        false => move_within(session, source, &uids, target).await,
     };
-    Ok(limit::conclude(session, reply, beyond))
+    match moved {
+        Err(Failure::Refused(Refusal::NoMailbox)) => Ok(no_target()),
+        moved => Ok(limit::conclude(session, moved?, beyond)),
+    }
 }
 
 /// To a mailbox of the same owner.
@@ -56,11 +59,7 @@ async fn move_within(
             slice.to_vec(),
             target.mailbox,
         );
-        let moved = match moved.await {
-            Ok(moved) => moved,
-            Err(Refusal::NoMailbox) => return Ok(no_target()),
-            Err(refusal) => return Err(refusal.into()),
-        };
+        let moved = moved.await?;
         if !moved.uids.is_empty() {
             modseq = modseq.max(moved.source_modseq);
             made(session, target, &moved);
@@ -93,18 +92,14 @@ async fn carry_away(
     let volume = session.service.volume;
     let mut modseq = 0;
     for slice in uids.chunks(APPEND_MESSAGES_MAX) {
-        let carried = match carry(session, source, slice, target, to_take_away()).await {
-            Ok(carried) => carried,
-            Err(Failure::Refused(Refusal::NoMailbox)) => return Ok(no_target()),
-            Err(failure) => return Err(failure),
-        };
+        let carried = carry(session, source, slice, target, to_take_away()).await?;
         if carried.from.is_empty() {
             continue;
         }
         let (from, to) = carried.sets();
         let by = source.writer(session.state.account);
         let removed = volume.expunge(source.account, by, source.mailbox, carried.from);
-        let removed = removed.await?;
+        let removed = removed.await.map_err(Refusal::of_source)?;
         if removed.modseq > 0 {
             modseq = modseq.max(removed.modseq);
             session.removed(removed.modseq, &removed.uids);

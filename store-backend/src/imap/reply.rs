@@ -147,6 +147,7 @@ fn refused(refusal: &Refusal) -> Reply {
         ),
         Refusal::ReadOnly => Reply::no("UNAVAILABLE", "the store takes no changes at present"),
         Refusal::NoMailbox => Reply::no("NONEXISTENT", "there is no such mailbox"),
+        Refusal::NoSource => Reply::no("NONEXISTENT", "the selected mailbox was deleted"),
         Refusal::NoMessage => Reply::no("EXPUNGEISSUED", "the message is gone"),
         Refusal::MailboxExists => Reply::no("ALREADYEXISTS", "mailbox exists already"),
         Refusal::BadName => Reply::no("CANNOT", "not a name that a mailbox or keyword can have"),

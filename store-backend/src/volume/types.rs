@@ -262,6 +262,9 @@ pub enum Refusal {
     /// The account has no such mailbox.
     #[error("no such mailbox")]
     NoMailbox,
+    /// The mailbox that messages were to be taken from is not there; whether their target is, was not looked at.
+    #[error("no such mailbox to take messages from")]
+    NoSource,
     /// The mailbox has no such message.
     #[error("no such message")]
     NoMessage,
@@ -300,6 +303,16 @@ pub enum Refusal {
     BadItem,
 }
 
+impl Refusal {
+    /// The same of the mailbox that messages were to be taken from.
+    pub(crate) fn of_source(self) -> Self {
+        match self {
+            Self::NoMailbox => Self::NoSource,
+            other => other,
+        }
+    }
+}
+
 impl From<Refusal> for Outcome {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -312,6 +325,7 @@ impl From<Refusal> for Outcome {
             Refusal::Moved { backend, epoch } => Self::Moved { backend, epoch },
             Refusal::NoAccount => Self::NoAccount,
             Refusal::NoMailbox
+            | Refusal::NoSource
             | Refusal::NoMessage
             | Refusal::MailboxExists
             | Refusal::BadName

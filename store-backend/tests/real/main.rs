@@ -14,6 +14,7 @@ mod imap_client;
 mod imap_compress;
 mod imap_dialogue;
 mod imap_limits;
+mod imap_meanwhile;
 mod imap_messages;
 mod imap_model;
 mod imap_names;

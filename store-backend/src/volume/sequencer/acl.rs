@@ -52,7 +52,9 @@ impl Sequencer {
                 };
                 // Flags go along, whichever they are.
                 let flags = Rights::SEEN | Rights::DELETE | Rights::WRITE;
-                may(source, Rights::READ | leaves).and(may(target, Rights::INSERT | flags))
+                let may_take = may(source, Rights::READ | leaves);
+                let may_take = may_take.map_err(Refusal::of_source);
+                may_take.and(may(target, Rights::INSERT | flags))
             }
             Command::Expunge { mailbox, which, .. } => match which {
                 Which::Deleted(_) => may(mailbox, Rights::READ | Rights::EXPUNGE),

@@ -57,7 +57,7 @@ impl Sequencer {
         let mut octets = messages.iter().map(|message| message.body.octets()).sum();
         let mut gone_octets = 0;
         if let Some((source, uid)) = replaced {
-            self.writable_mailbox(batch, account, epoch, source)?;
+            self.writable_source(batch, account, epoch, source)?;
             let gone = self.message_now(batch, account, source, uid)?;
             let gone = gone.ok_or(Refusal::NoMessage)?;
             // RFC 8508 §3.4: only what comes to what was there.
@@ -184,7 +184,7 @@ impl Sequencer {
         target: MailboxId,
         leave: bool,
     ) -> Result<Decided, Stop> {
-        self.writable_mailbox(batch, account, epoch, source)?;
+        self.writable_source(batch, account, epoch, source)?;
         self.writable_mailbox(batch, account, epoch, target)?;
         let mut found = Vec::new();
         let mut record_bytes = 0;
@@ -490,6 +490,20 @@ impl Sequencer {
         let entry = self.account(batch, account)?;
         entry.writable(epoch)?;
         Ok(mailbox_of(entry, mailbox)?)
+    }
+
+    fn writable_source(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+    ) -> Result<(), Stop> {
+        match self.writable_mailbox(batch, account, epoch, mailbox) {
+            Ok(_) => Ok(()),
+            Err(Stop::Refused(refusal)) => Err(refusal.of_source().into()),
+            Err(stop) => Err(stop),
+        }
     }
 
     pub(super) fn next_modseq(
