@@ -51,20 +51,11 @@ pub(super) async fn carry(
         return Err(Refusal::Full.into());
     }
     let volume = session.service.volume;
-    let reader = volume.mailbox_reader(from.account, from.mailbox).await;
-    let Some(batch) = rows(&reader, uids.to_vec()).await? else {
-        return Err(Failure::MailboxGone);
-    };
-    let mut messages = Vec::with_capacity(batch.now.messages.len());
-    let mut carried = Carried {
-        uidvalidity: 0,
-        from: Vec::new(),
-        to: Vec::new(),
-    };
-    for summary in &batch.now.messages {
+    let mut bodies = Vec::new();
+    for uid in uids {
         // The right to read it may go with any message: they may be large.
         check_open(session).await?;
-        let found = volume.read_message(from.account, from.mailbox, summary.uid);
+        let found = volume.read_message(from.account, from.mailbox, *uid);
         let Some(mut found) = found.await? else {
             continue;
         };
@@ -81,6 +72,26 @@ pub(super) async fn carry(
             identity: Some(found.info.identity),
         };
         volume.put_blob(blob).await?;
+        bodies.push((*uid, body));
+    }
+    check_open(session).await?;
+    session.selected()?.place.need(needed)?;
+    // That has taken a while: what is there now, with the flags it has now.
+    let reader = volume.mailbox_reader(from.account, from.mailbox).await;
+    let uids = bodies.iter().map(|(uid, _)| *uid).collect();
+    let batch = rows(&reader, uids).await?.ok_or(Failure::MailboxGone)?;
+    let mut messages = Vec::with_capacity(bodies.len());
+    let mut carried = Carried {
+        uidvalidity: 0,
+        from: Vec::new(),
+        to: Vec::new(),
+    };
+    let mut bodies = bodies.into_iter();
+    for summary in &batch.now.messages {
+        // Both grow.
+        let Some((_, body)) = bodies.find(|(uid, _)| *uid == summary.uid) else {
+            continue;
+        };
         let keywords = batch.now.keywords_of(summary).map(str::to_owned);
         let flags = FlagSet {
             system: summary.flags,
@@ -93,8 +104,6 @@ pub(super) async fn carry(
         });
         carried.from.push(summary.uid);
     }
-    check_open(session).await?;
-    session.selected()?.place.need(needed)?;
     if !messages.is_empty() {
         let by = to.writer(session.state.account);
         let appended = volume.append(to.account, by, to.mailbox, messages);

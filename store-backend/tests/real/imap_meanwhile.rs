@@ -1,6 +1,7 @@
 //! What others do while a command is between two of its steps.
 
-use crate::imap_access::{WORK, all, grant, shared, tagged};
+use crate::imap_access::{WORK, all, grant, shared, tagged, two};
+use crate::imap_client::Imap;
 use crate::imap_dialogue::imap;
 use crate::imap_messages::site;
 use crate::site::Site;
@@ -23,6 +24,27 @@ async fn a_copy_from_a_mailbox_that_goes_does_not_ask_for_its_target_to_be_made(
             assert!(!asks, "{verb}, round {round}: {copied:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_message_moved_to_another_owner_has_the_flags_it_was_given_meanwhile() {
+    let (_site, backend) = two().await;
+    let (mut ann, mut bob) = shared(&backend, "lrswite").await;
+    let message = format!("Subject: x\r\n\r\n{}", "0123456789abcde\r\n".repeat(10_000));
+    for _ in 0..20 {
+        let append = format!("p APPEND INBOX {{{}+}}\r\n{message}", message.len());
+        bob.ask(&append, "p OK").await;
+    }
+    let mut other = Imap::inbox(&backend, "bob").await;
+    tagged(&mut bob, "SELECT INBOX").await;
+    bob.say(&format!("m MOVE 1:20 {WORK}")).await;
+    other.ok("NOOP").await;
+    // It reads and writes three megabytes before it adds any of them.
+    let stored = other.ok("UID STORE 20 +FLAGS.SILENT (\\Flagged)").await;
+    assert!(stored.untagged.is_empty(), "not moved yet: {stored:?}");
+    bob.expect("* OK [COPYUID ").await;
+    tagged(&mut ann, "SELECT Work").await;
+    assert_eq!(all(&mut ann, "SEARCH FLAGGED").await[0], "* SEARCH 23");
 }
 
 #[tokio::test]
