@@ -330,7 +330,10 @@ impl Producer {
             let step = match self.current.take() {
                 Some(current) => self.go_on(current),
                 None => match self.loaded.pop_front() {
-                    Some(loaded) => self.begin(loaded),
+                    Some(loaded) => {
+                        self.begin(loaded);
+                        continue;
+                    }
                     None if loads && self.has_slice() => match self.load() {
                         Ok(()) if self.has_new_keywords() => return Progress::Keywords,
                         Ok(()) => continue,
@@ -348,19 +351,23 @@ impl Producer {
         }
     }
 
-    fn begin(&mut self, loaded: Loaded) -> Result<(), Unreadable> {
+    fn begin(&mut self, loaded: Loaded) {
         let message = loaded.content.map(Message::new);
         let message = match message.map(|message| self.prepare(message)).transpose() {
-            Ok(message) => message,
+            Ok(message) => Some(message),
             Err(Unreadable::Gone) => {
                 self.has_missing = true;
-                return Ok(());
+                None
             }
             Err(Unreadable::Failed(error)) => {
                 self.failed.get_or_insert(error);
-                return Ok(());
+                None
             }
         };
+        // Of one that cannot be read only the flag is told that the command has set.
+        if message.is_none() && !loaded.tell_flags {
+            return;
+        }
         let (wanted, summary, out) = (&self.wanted, loaded.summary, &mut self.out);
         let mut writer = match wanted.uid_only {
             true => FetchWriter::begin_uid(out, summary.uid, wanted.form),
@@ -379,14 +386,18 @@ impl Producer {
         if wanted.modseq || (loaded.tell_flags && wanted.condstore) {
             writer.modseq(out, summary.modseq);
         }
-        self.current = Some(Current {
-            writer,
-            summary,
-            message,
-            item: 0,
-            literal: Literal::Plain(VecDeque::new()),
-        });
-        Ok(())
+        match message {
+            Some(message) => {
+                self.current = Some(Current {
+                    writer,
+                    summary,
+                    message,
+                    item: 0,
+                    literal: Literal::Plain(VecDeque::new()),
+                });
+            }
+            None => writer.end(out),
+        }
     }
 
     /// Does all that can fail.
