@@ -138,9 +138,10 @@ async fn resync(
         let Some(selected) = &session.state.selected else {
             return Ok(());
         };
-        // What came or went since the snapshot is told with the next command.
+        // What came, went or changed since the snapshot is told with the answer, as any other change.
+        let is_in_it = message.modseq <= now.mailbox.highestmodseq;
         let sequence = selected.view.sequence(message.uid);
-        if let Some(sequence) = sequence.filter(|_| is_known(message.uid)) {
+        if let Some(sequence) = sequence.filter(|_| is_in_it && is_known(message.uid)) {
             updates::write_flags(session, &changes.now, message, sequence);
             session.flush_if_full().await?;
         }

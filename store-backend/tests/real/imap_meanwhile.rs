@@ -1,5 +1,7 @@
 //! What others do while a command is between two of its steps.
 
+use std::collections::BTreeSet;
+
 use crate::imap_access::{WORK, all, grant, shared, tagged, two};
 use crate::imap_client::Imap;
 use crate::imap_dialogue::imap;
@@ -70,4 +72,33 @@ async fn a_move_that_did_nothing_does_not_say_how_much_of_it_was_done() {
         bob.line().await,
         "t NO [TRYCREATE] there is no such mailbox"
     );
+}
+
+#[tokio::test]
+async fn a_change_while_a_client_comes_back_is_told_once() {
+    let (_site, backend) = site().await;
+    let mut ann = Imap::login(&backend, "ann").await;
+    ann.append(b"x").await;
+    let opened = ann.ok("SELECT INBOX").await.lines();
+    let uidvalidity = opened.iter().find_map(|line| line.split_once("VALIDITY "));
+    let uidvalidity = uidvalidity.unwrap().1.split(']').next().unwrap();
+    let select = format!("SELECT INBOX (QRESYNC ({uidvalidity} 1))");
+    let mut back = Imap::login(&backend, "ann").await;
+    back.ok("ENABLE QRESYNC").await;
+    for round in 0..60 {
+        let changing = async {
+            for sign in ['+', '-'].repeat(4) {
+                let store = format!("STORE 1 {sign}FLAGS.SILENT (\\Flagged)");
+                ann.ok(&store).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(back.ok(&select), changing);
+        let lines = answer.lines();
+        let told: Vec<_> = lines
+            .iter()
+            .filter(|line| line.contains(" FETCH "))
+            .collect();
+        let distinct: BTreeSet<_> = told.iter().collect();
+        assert_eq!(told.len(), distinct.len(), "round {round}: {lines:?}");
+    }
 }
