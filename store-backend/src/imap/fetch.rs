@@ -136,7 +136,7 @@ async fn fetch(
     if let Some(batch) = producer.batch() {
         session.saw(batch.now.mailbox.highestmodseq);
     }
-    Ok(answer(session, &mut producer))
+    Ok(answer(session, &mut producer, request.by))
 }
 
 /// Writes what is loaded, and with `loads` what is left of the slice. While one buffer goes to the client, the next is
@@ -199,7 +199,7 @@ fn broken(session: &mut Session<'_>, error: ReadError) -> Failure {
     Failure::Cut(Cut::Gone)
 }
 
-fn answer(session: &Session<'_>, producer: &mut Producer) -> Reply {
+fn answer(session: &Session<'_>, producer: &mut Producer, by: Addressing) -> Reply {
     if let Some(error) = producer.failed.take() {
         let failure = Failure::Read(error);
         error!(account = %session.state.account, error = %Causes(&failure), "messages cannot be read");
@@ -208,12 +208,8 @@ fn answer(session: &Session<'_>, producer: &mut Producer) -> Reply {
     if producer.unknown_encoding {
         return Reply::no("UNKNOWN-CTE", "a part has an encoding that is not known");
     }
-    match producer.has_missing {
-        // RFC 2180 §4.1, RFC 5530.
-        true => Reply::ok_with(
-            &Code::Word("EXPUNGEISSUED"),
-            "some of the messages are gone",
-        ),
+    match producer.has_missing && by == Addressing::Sequence {
+        true => Reply::some_gone(),
         false => Reply::ok("done"),
     }
 }

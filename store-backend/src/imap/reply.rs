@@ -87,6 +87,15 @@ impl Reply {
         Self::new(Condition::No, Some(&Code::Word(code)), text)
     }
 
+    /// OK to what was done with all messages that are there, while others that the client counts are gone: FETCH, STORE and
+    /// SEARCH by sequence number. The code says so (RFC 5530), and EXPUNGE is told as soon as numbers may change. RFC 2180
+    /// §4.2 knows servers that say NO to a STORE whose new flags are asked for; but it was done as far as it can be, and
+    /// a client that takes it for failed would do it again. COPY and MOVE do all or nothing, and refuse: `copy::missing`.
+    pub(super) fn some_gone() -> Self {
+        let code = Code::Word("EXPUNGEISSUED");
+        Self::ok_with(&code, "some of the messages are gone")
+    }
+
     /// BAD.
     pub(super) fn bad(text: &str) -> Self {
         Self::new(Condition::Bad, None, text)

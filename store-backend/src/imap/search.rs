@@ -109,10 +109,7 @@ impl Found {
         }
         match self.has_missing && by == Addressing::Sequence {
             // RFC 5530: or it would seem that they do not match.
-            true => Reply::ok_with(
-                &Code::Word("EXPUNGEISSUED"),
-                "some of the messages are gone",
-            ),
+            true => Reply::some_gone(),
             false => Reply::ok("done"),
         }
     }

@@ -115,15 +115,9 @@ fn answer(
         let text = "messages changed since were left as they are";
         return Ok(Reply::ok_with(&Code::Modified(&numbers), text));
     }
-    if !has_missing || request.by == Addressing::Uid {
-        return Ok(Reply::ok("done"));
-    }
-    // RFC 2180 §4.2, RFC 5530: who wants to see the new flags of a message that is gone does not get them, and
-    // OK would promise them; the others are stored.
-    let text = "some of the messages are gone";
-    Ok(match request.silent {
-        true => Reply::ok_with(&Code::Word("EXPUNGEISSUED"), text),
-        false => Reply::no("EXPUNGEISSUED", text),
+    Ok(match has_missing && request.by == Addressing::Sequence {
+        true => Reply::some_gone(),
+        false => Reply::ok("done"),
     })
 }
 
