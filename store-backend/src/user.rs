@@ -21,9 +21,7 @@ use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-#[cfg(debug_assertions)]
-use crate::deflate::Carried;
-use crate::deflate::{Garbage, Inflater, deflate};
+use crate::deflate::{Carried, Garbage, Inflater, deflate};
 use crate::metrics::CompressedGauge;
 use crate::sessions::Registration;
 
@@ -76,7 +74,6 @@ pub(crate) enum Cut {
 }
 
 /// The user's compressed octets stop in the middle of a block: the session cannot be carried over now.
-#[cfg(debug_assertions)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WithinBlock;
 
@@ -166,7 +163,6 @@ impl User {
     }
 
     /// What the user's next octets depend on; nothing while they do not stand between two blocks.
-    #[cfg(debug_assertions)]
     pub(crate) fn carried(&self) -> Result<Option<Carried>, WithinBlock> {
         match &self.compressed {
             Some(compressed) => Ok(Some(compressed.inflater.carried().ok_or(WithinBlock)?)),
@@ -175,7 +171,6 @@ impl User {
     }
 
     /// Goes on from what another has carried over.
-    #[cfg(debug_assertions)]
     pub(crate) fn carry_on(&mut self, carried: &Carried) -> Result<(), Garbage> {
         if let Some(compressed) = &mut self.compressed {
             compressed.inflater = Inflater::from_carried(carried)?;
