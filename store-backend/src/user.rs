@@ -32,6 +32,8 @@ pub(crate) struct User {
     pending: Bytes,
     /// COMPRESS is active.
     compressed: Option<Box<Compressed>>,
+    /// The peer said that it sends no more.
+    has_ended: bool,
     /// How long one piece may wait to be taken by the peer.
     stall: Duration,
     from_user: u64,
@@ -98,6 +100,7 @@ impl User {
             wire: Wire::Direct(Box::new(stream)),
             pending: leftover.into(),
             compressed: None,
+            has_ended: false,
             stall,
             from_user: 0,
             to_user: 0,
@@ -119,6 +122,7 @@ impl User {
             },
             pending: Bytes::new(),
             compressed: None,
+            has_ended: false,
             stall,
             from_user: 0,
             to_user: 0,
@@ -189,18 +193,25 @@ impl User {
             if self.inflate()? {
                 continue;
             }
+            if self.has_ended {
+                return Ok(Input::End);
+            }
             let arrived = match &mut self.wire {
                 Wire::Direct(stream) => {
                     let octets = read_piece(stream).await.map_err(|_| Cut::Gone)?;
                     if octets.is_empty() {
-                        return Ok(Input::End);
+                        self.has_ended = true;
+                        continue;
                     }
                     octets
                 }
                 Wire::Framed { body, decoder, .. } => {
                     match decoder.next().map_err(|_| Cut::Malformed)? {
                         Some(Event::Data(octets)) => octets,
-                        Some(Event::Control(Kind::End, _)) => return Ok(Input::End),
+                        Some(Event::Control(Kind::End, _)) => {
+                            self.has_ended = true;
+                            continue;
+                        }
                         // Offsets are for a hand-over that nobody begins yet: not in this version's sessions.
                         Some(Event::Control(..)) => return Err(Cut::Malformed),
                         None => {
@@ -216,6 +227,16 @@ impl User {
             }
         }
         Ok(Input::Octets)
+    }
+
+    /// Whether the peer has said that it sends no more, seen without waiting. It may be gone altogether: only writing to it
+    /// shows that.
+    pub(crate) async fn has_ended(&mut self) -> Result<bool, Cut> {
+        tokio::select! {
+            biased;
+            input = self.fill() => Ok(input? == Input::End),
+            () = std::future::ready(()) => Ok(false),
+        }
     }
 
     /// Inflates some of what has arrived, if there is any; nothing may come of it.

@@ -212,7 +212,11 @@ impl Progress {
         done: usize,
         goal: usize,
     ) -> Result<(), Failure> {
-        if self.told.elapsed() < PROGRESS_INTERVAL {
+        let interval = match session.has_ended().await? {
+            true => ENDED_INTERVAL,
+            false => PROGRESS_INTERVAL,
+        };
+        if self.told.elapsed() < interval {
             return Ok(());
         }
         self.told = Instant::now();
@@ -324,3 +328,5 @@ pub(super) fn forget_saved(session: &mut Session<'_>, saves: bool) {
 
 /// RFC 9585 §4 asks for 10 seconds at least.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// A client that has said that it sends no more has mostly gone. The first write after that is lost, the second fails.
+const ENDED_INTERVAL: Duration = Duration::from_secs(1);

@@ -82,6 +82,15 @@ impl Session<'_> {
         }
     }
 
+    /// While a command runs: whether the client has said that it sends no more, as far as can be seen without waiting.
+    pub(super) async fn has_ended(&mut self) -> Result<bool, Cut> {
+        let has_ended = self.user.has_ended().await?;
+        // It waits for us, not we for it; what it has sent is the beginning of its next command.
+        self.heard = Instant::now();
+        self.arriving = (self.heard, self.user.pending().len() as u64);
+        Ok(has_ended)
+    }
+
     /// Tells what has changed while the client idles, or has asked by NOTIFY to be told always.
     async fn push(&mut self) -> Result<Option<SessionEnd>, Cut> {
         let may_expunge = self.state.idle.is_some() || self.state.hears().at_once;

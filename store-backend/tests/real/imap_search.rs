@@ -1,8 +1,13 @@
 //! SEARCH: each query with the messages it must find, by number.
 
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::imap_client::Imap;
+use crate::imap_dialogue::imap;
 use crate::imap_messages::site;
-use crate::site::{Dialogue, until_listed};
+use crate::site::{Dialogue, Site, until_listed};
 
 const MAILS: [&str; 9] = [
     // 1: encoded words, plain text.
@@ -405,4 +410,51 @@ async fn a_search_that_is_long_does_not_keep_others_waiting() {
         () = &mut searching => panic!("the search was over first"),
     }
     searching.await;
+}
+
+#[tokio::test]
+async fn a_search_ends_soon_after_its_client_has_gone_and_not_when_it_only_says_no_more() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend_starting("b1", "stall_s = 1");
+    backend.ready().await;
+    let mut searching = Imap::login(&backend, "ann").await;
+    for _ in 0..20 {
+        let body = format!("\r\n{}", "some words\r\n".repeat(100_000));
+        searching.append(body.as_bytes()).await;
+    }
+    searching.ok("SELECT INBOX").await;
+    for _ in 0..6 {
+        searching.ok("COPY 1:* INBOX").await;
+    }
+    // This is some seconds.
+    let mut waiting = Dialogue::open(backend.imap).await;
+    waiting
+        .send(b"l LOGIN ann@example.test pass\r\ne EXAMINE INBOX\r\ns SEARCH UID 1:60 BODY absent\r\n")
+        .await;
+    waiting.expect("* OK").await;
+    waiting.expect("l OK").await;
+    let (mut answer, mut waiting) = waiting.into_unread();
+    waiting.shutdown().await.unwrap();
+    waiting.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.ends_with("* SEARCH\r\ns OK done\r\n"), "{answer}");
+    // A command that begins meanwhile has its time when the search is done.
+    let mut eager = imap(&backend, "ann").await;
+    eager.ask("e EXAMINE INBOX", "* FLAGS").await;
+    eager.send(b"s SEARCH UID 1:30 BODY absent\r\nn NO").await;
+    while !eager.line().await.starts_with("s OK") {}
+    eager.send(b"OP\r\n").await;
+    eager.expect("n OK").await;
+    // This is a minute.
+    searching.send(b"s SEARCH BODY absent\r\n").await;
+    let ended = "posthouse_store_sessions_total{service=\"imap\",end=\"cut\"} 1\n";
+    assert!(!backend.get("/metrics").await.unwrap().contains(ended));
+    drop(searching);
+    let gone = Instant::now();
+    while !backend.get("/metrics").await.unwrap().contains(ended) {
+        assert!(gone.elapsed() < Duration::from_secs(8), "it searches on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
