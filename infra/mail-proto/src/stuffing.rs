@@ -5,51 +5,39 @@ use memchr::memmem;
 
 /// Stuffs one message that comes in pieces.
 ///
-/// Octets go out exactly as they are; only a dot after CRLF (or at the very
-/// beginning) is doubled. A bare LF or CR is no line end and is not touched.
-#[derive(Debug, Default)]
+/// Octets go out exactly as they are; only a dot after LF (or at the very beginning) is doubled. A bare LF is no line end,
+/// but many receivers take it for one: to them `LF.CRLF` would be the end of the message, and what follows the next reply.
+/// They take the second dot off again; those who know better find one dot more in a message that has no right to be so
+/// written. No CRLF is made of the LF: then nothing would be left as it was stored, and no size told would be right.
+#[derive(Debug)]
 pub struct DotStuffer {
-    at: Position,
+    /// The last two octets.
+    last: [u8; 2],
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Position {
-    #[default]
-    LineStart,
-    InLine,
-    AfterCr,
+impl Default for DotStuffer {
+    /// One for the beginning of a message.
+    fn default() -> Self {
+        Self { last: *b"\r\n" }
+    }
 }
 
 impl DotStuffer {
-    /// One for the beginning of a message.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Appends the stuffed form of the next octets to `out`.
     pub fn encode(&mut self, octets: &[u8], out: &mut Vec<u8>) {
-        if octets.is_empty() {
-            return;
+        if self.last[1] == b'\n' && octets.starts_with(b".") {
+            out.push(b'.');
         }
         let mut copied = 0;
-        match self.at {
-            Position::LineStart if octets[0] == b'.' => out.push(b'.'),
-            Position::AfterCr if octets.starts_with(b"\n.") => {
-                out.extend_from_slice(b"\n.");
-                copied = 1;
-            }
-            _ => {}
-        }
-        for found in memmem::find_iter(octets, b"\r\n.") {
-            out.extend_from_slice(&octets[copied..found + 3]);
-            copied = found + 2;
+        for found in memmem::find_iter(octets, b"\n.") {
+            out.extend_from_slice(&octets[copied..found + 2]);
+            copied = found + 1;
         }
         out.extend_from_slice(&octets[copied..]);
-        self.at = match octets {
-            [.., b'\r', b'\n'] => Position::LineStart,
-            [b'\n'] if self.at == Position::AfterCr => Position::LineStart,
-            [.., b'\r'] => Position::AfterCr,
-            _ => Position::InLine,
+        self.last = match octets {
+            [] => self.last,
+            [one] => [self.last[1], *one],
+            [.., one, other] => [*one, *other],
         };
     }
 
@@ -57,7 +45,7 @@ impl DotStuffer {
     /// for the dot must stand on a line of its own: the receiver sees these
     /// two octets more than were stored.
     pub fn finish(self, out: &mut Vec<u8>) {
-        if self.at != Position::LineStart {
+        if self.last != *b"\r\n" {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b".\r\n");
@@ -76,12 +64,13 @@ mod tests {
             (b"a\r\n", b"a\r\n.\r\n"),
             (b"a\r\n.\r\n..\r\n", b"a\r\n..\r\n...\r\n.\r\n"),
             (b"\r\n.\r\n.", b"\r\n..\r\n..\r\n.\r\n"),
-            (b"a\n.\r.\r\r\n.b", b"a\n.\r.\r\r\n..b\r\n.\r\n"),
+            (b"a\n.\r.\r\r\n.b", b"a\n..\r.\r\r\n..b\r\n.\r\n"),
+            (b"a\n.\r\n", b"a\n..\r\n.\r\n"),
             (b"a\r", b"a\r\r\n.\r\n"),
             (b"a\n", b"a\n\r\n.\r\n"),
         ] {
             for piece in 1..=message.len().max(1) {
-                let mut stuffer = DotStuffer::new();
+                let mut stuffer = DotStuffer::default();
                 let mut out = Vec::new();
                 message
                     .chunks(piece)

@@ -177,7 +177,7 @@ proptest! {
         places.extend([0, message.len()]);
         places.sort_unstable();
         let mut wire = b"HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<c@d>\r\nDATA\r\n".to_vec();
-        let mut stuffer = DotStuffer::new();
+        let mut stuffer = DotStuffer::default();
         places.windows(2).for_each(|pair| stuffer.encode(&message[pair[0]..pair[1]], &mut wire));
         stuffer.finish(&mut wire);
         let told = seen(&mut Smtp::new(Mode::Smtp), &wire, &[]).events;

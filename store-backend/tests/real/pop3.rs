@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::imap_dialogue::imap;
 use crate::site::{Dialogue, PATIENCE, Site, until_listed};
 
 async fn site_with(messages: usize) -> (Site, crate::site::Backend) {
@@ -289,7 +290,7 @@ async fn an_account_waits_between_two_logins_and_is_told_how_long() {
     assert!((1..=3).contains(&wait), "{refused}");
     // The rule is each account's own, and of POP3 alone.
     drop(Dialogue::pop3(&backend, "bob").await);
-    drop(crate::imap_dialogue::imap(&backend, "ann").await);
+    drop(imap(&backend, "ann").await);
     tokio::time::sleep(Duration::from_secs(wait)).await;
     again.ask("USER ann@example.test", "+OK").await;
     again.ask("PASS pass", "+OK 0 messages").await;
@@ -313,7 +314,7 @@ async fn a_session_keeps_its_snapshot_while_imap_removes_and_mail_arrives() {
         pop3.ask("UIDL 2", "+OK 2 ").await,
         pop3.ask("UIDL 3", "+OK 3 ").await,
     ];
-    let mut imap = crate::imap_dialogue::imap(&backend, "ann").await;
+    let mut imap = imap(&backend, "ann").await;
     imap.ask("a SELECT INBOX", "* ").await;
     while !imap.line().await.starts_with("a OK") {}
     imap.ask("b STORE 1 +FLAGS.SILENT (\\Deleted)", "b OK")
@@ -373,7 +374,7 @@ async fn news(imap: &mut Dialogue) -> Vec<String> {
 }
 
 async fn selected(backend: &crate::site::Backend) -> Dialogue {
-    let mut imap = crate::imap_dialogue::imap(backend, "ann").await;
+    let mut imap = imap(backend, "ann").await;
     imap.say("s SELECT INBOX").await;
     while !imap.line().await.starts_with("s OK") {}
     imap
@@ -469,4 +470,23 @@ async fn without_retention_retr_leaves_a_message_unread() {
     assert_eq!(news(&mut imap).await, [""; 0]);
     imap.ask("a STATUS INBOX (UNSEEN)", "* STATUS INBOX (UNSEEN 1)")
         .await;
+}
+
+#[tokio::test]
+async fn a_message_cannot_end_itself_for_a_client_that_takes_a_lone_lf_for_a_line_end() {
+    let (_site, backend) = site_with(0).await;
+    let mut imap = imap(&backend, "ann").await;
+    let message = "Subject: x\n\n.\r\n+OK 1 octets\r\nforged\n.\n..\r\n.end";
+    imap.ask(
+        &format!("a APPEND INBOX {{{}+}}\r\n{message}", message.len()),
+        "a OK",
+    )
+    .await;
+    // It reads as such a client does.
+    let mut pop3 = Dialogue::pop3(&backend, "ann").await;
+    let whole = format!("{message}\r\n").into_bytes();
+    assert_eq!(pop3.retrieve(1).await, whole);
+    pop3.ask("TOP 1 9", "+OK").await;
+    assert_eq!(pop3.lines().await, whole);
+    pop3.ask("STAT", "+OK 1 ").await;
 }

@@ -26,7 +26,7 @@ impl MessageEncoder {
         });
         Self {
             status: Some(size),
-            stuffer: DotStuffer::new(),
+            stuffer: DotStuffer::default(),
             top,
         }
     }
