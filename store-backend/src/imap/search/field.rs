@@ -4,7 +4,7 @@
 use mail_proto::mime::{
     ADDRESSES_MAX, AddressEntry, Addresses, decode_words, parse_date, unfold, values_of,
 };
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 
 use super::super::text::fold::Folded;
 use crate::card;
@@ -147,11 +147,15 @@ pub(super) fn sent_day(blocks: [&[u8]; 2]) -> Option<i64> {
     parse_date(&unfold(values.last()?)).map(|date| date.written_day())
 }
 
-/// Whether an address in it may be written with more than its octets.
+/// Whether an address in it may be written with more than its octets: a comment, or quotes or white space beside the `@`.
 fn is_written_otherwise(value: &[u8]) -> bool {
-    [&b"("[..], b"\"@", b" @", b"@ "]
-        .iter()
-        .any(|sign| memmem::find(value, sign).is_some())
+    memchr::memchr2_iter(b'(', b'@', value).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| value.get(before));
+        let is_blank = |octet: &u8| octet.is_ascii_whitespace();
+        value[at] == b'('
+            || before.is_some_and(|octet| *octet == b'"' || is_blank(octet))
+            || value.get(at + 1).is_some_and(is_blank)
+    })
 }
 
 /// The addresses alone, as `local@domain`.
