@@ -656,10 +656,20 @@ impl<'a> Session<'a> {
 
     /// Writes what there is, and keeps no memory of it.
     async fn flush(&mut self) -> Result<(), Cut> {
+        let written = self.write_out().await;
+        self.out = Vec::new();
+        written
+    }
+
+    /// Writes what there is; its memory stays, for a command that has more to write.
+    async fn write_out(&mut self) -> Result<(), Cut> {
         if !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
+            // Taken out first: whatever interrupts this, nothing is written twice.
+            let mut out = std::mem::take(&mut self.out);
             self.answer_begins = WRITTEN;
             self.user.write_until(&out, self.registration).await?;
+            out.clear();
+            self.out = out;
         }
         Ok(())
     }

@@ -163,11 +163,15 @@ async fn write_all(
             });
         }
         is_within = producer.is_within_response();
-        session.out.append(&mut producer.out);
+        // Two buffers go round: one is filled while the other is written.
+        match session.out.is_empty() {
+            true => std::mem::swap(&mut session.out, &mut producer.out),
+            false => session.out.append(&mut producer.out),
+        }
         match progress {
             Progress::Full => {
                 filling = fill(producer);
-                session.flush().await?;
+                session.write_out().await?;
             }
             Progress::Keywords => {
                 tell_keywords(session, &producer);
