@@ -26,6 +26,7 @@ mod commit;
 mod dump;
 mod error;
 mod files;
+mod held;
 mod index;
 mod intake;
 mod item;
@@ -59,6 +60,7 @@ pub use acl::{
 };
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
+pub use held::Held;
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;

@@ -22,8 +22,8 @@ use super::reply::{Failure, Reply};
 use super::state::Place;
 use super::{Session, flags, limit, quota};
 use crate::volume::{
-    APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, MailboxId, Refusal,
-    Rights,
+    APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, Held, MailboxId,
+    Refusal, Rights,
 };
 
 /// An APPEND or REPLACE under way.
@@ -35,6 +35,7 @@ pub(super) struct Upload {
     replaced: Option<(MailboxId, u32)>,
     /// Those that are whole; their octets are with the volume.
     messages: Vec<AppendMessage>,
+    held: Vec<Held>,
     /// The last one: taken, or being taken.
     options: MessageOptions,
     body: Body,
@@ -95,6 +96,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
         name,
         replaced,
         messages: Vec::new(),
+        held: Vec::new(),
         options,
         body: Body::Coming(Box::new(volume.begin_blob())),
     })
@@ -168,10 +170,8 @@ impl Upload {
             octets: blob.size(),
             identity: None,
         };
-        volume
-            .put_blob(blob)
-            .await
-            .map_err(|refusal| Err(refusal.into()))?;
+        let held = volume.put_blob(blob).await;
+        self.held.push(held.map_err(|refusal| Err(refusal.into()))?);
         let before = std::mem::replace(&mut self.options, options);
         self.messages.push(message(&before, body));
         self.body = Body::Coming(Box::new(volume.begin_blob()));
@@ -207,6 +207,7 @@ pub(super) async fn on_end(
         name,
         replaced,
         mut messages,
+        held: _held,
         options,
         body,
     } = upload;

@@ -51,7 +51,7 @@ pub(super) async fn carry(
         return Err(Refusal::Full.into());
     }
     let volume = session.service.volume;
-    let mut bodies = Vec::new();
+    let (mut bodies, mut held) = (Vec::new(), Vec::new());
     for uid in uids {
         // The right to read it may go with any message: they may be large.
         check_open(session).await?;
@@ -71,7 +71,7 @@ pub(super) async fn carry(
             // RFC 8474 §5.1.
             identity: Some(found.info.identity),
         };
-        volume.put_blob(blob).await?;
+        held.push(volume.put_blob(blob).await?);
         bodies.push((*uid, body));
     }
     check_open(session).await?;

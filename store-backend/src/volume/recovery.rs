@@ -23,6 +23,7 @@ use super::apply::{Placed, apply_run};
 use super::commit::{ApplyItem, Committer, apply, chain, hand_to_files};
 use super::error::{IndexError, OpenError};
 use super::files::{self, FilesItem};
+use super::held::HeldBodies;
 use super::index::{Index, Meta};
 use super::intake::{Command, Intake, Reply};
 use super::layout::{
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     pub(super) watchers: Arc<Watchers>,
     pub(super) recent: Recent,
     pub(super) settled: Settled,
+    pub(super) held: Arc<HeldBodies>,
     /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
     pub(super) position: AtomicU64,
     pub(super) applied: AtomicU64,
@@ -275,6 +277,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         watchers: Arc::default(),
         recent: Recent::default(),
         settled: Settled::new(applied),
+        held: Arc::default(),
         position: AtomicU64::new(recovery.next_lsn().0 - 1),
         applied: AtomicU64::new(applied.0),
         materialised: AtomicU64::new(done.0),
@@ -336,7 +339,12 @@ fn start(
         record_max_bytes: usize::try_from(shared.config.journal_segment_size_bytes / 2)
             .unwrap_or(usize::MAX),
     };
-    let sequencer = Sequencer::new(shared.index.clone(), rules, random()?)?;
+    let sequencer = Sequencer::new(
+        shared.index.clone(),
+        rules,
+        Arc::clone(&shared.held),
+        random()?,
+    )?;
     spawn("apply", Box::new(apply))?;
     let committer = Committer {
         shared: Arc::clone(shared),

@@ -18,6 +18,7 @@ pub(super) use mailbox::canonical;
 pub(super) use messages::EXPUNGE_SLICE;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use directory_api::{AccountId, Epoch};
 use durable::Lsn;
@@ -25,6 +26,7 @@ use lmdb::heed::RoTxn;
 
 use super::blob::FinishedBlob;
 use super::error::IndexError;
+use super::held::HeldBodies;
 use super::index::{Index, Meta};
 use super::intake::{Command, Reply};
 use super::record::{BlobRef, Body, DropBlobs, Record};
@@ -93,6 +95,7 @@ pub(super) struct Sequencer {
     blob_next: u64,
     identities: Identities,
     applied: Lsn,
+    held: Arc<HeldBodies>,
 }
 
 /// Settings that decisions depend on.
@@ -118,7 +121,12 @@ struct Blob {
 }
 
 impl Sequencer {
-    pub(super) fn new(index: Index, rules: Rules, seed: [u8; 32]) -> Result<Self, IndexError> {
+    pub(super) fn new(
+        index: Index,
+        rules: Rules,
+        held: Arc<HeldBodies>,
+        seed: [u8; 32],
+    ) -> Result<Self, IndexError> {
         let (blob_next, applied) = index.read(|txn| {
             Ok::<_, IndexError>((
                 index.number(txn, Meta::BlobNext)?,
@@ -135,6 +143,7 @@ impl Sequencer {
             blob_next: blob_next.max(1),
             identities: Identities { seed, count: 0 },
             applied,
+            held,
         })
     }
 
@@ -166,7 +175,8 @@ impl Sequencer {
         let seed = self.identities.next();
         let mut fresh_seed = [0; 32];
         fresh_seed[..16].copy_from_slice(&seed);
-        *self = Self::new(self.index.clone(), self.rules, fresh_seed)?;
+        let held = Arc::clone(&self.held);
+        *self = Self::new(self.index.clone(), self.rules, held, fresh_seed)?;
         Ok(())
     }
 
@@ -321,7 +331,7 @@ impl Sequencer {
 
     /// Lets blobs go that have had no link for long enough. Answers whether there may be more.
     ///
-    /// The index says which; a blob that something in flight refers to stays.
+    /// The index says which; a blob that something in flight refers to, or a command under way will, stays.
     pub(super) fn drop_unlinked(&mut self, batch: &mut Batch<'_>) -> Result<bool, IndexError> {
         let mut drop = Vec::new();
         for row in self.index.unlinked.iter(batch.txn)? {
@@ -340,7 +350,7 @@ impl Sequencer {
                 .ok_or(IndexError::Contradiction("an unlinked blob"))?;
             // In flight: linked again, being dropped already, or followed by a new inode because links in flight
             // have filled this one, which the snapshot does not show yet.
-            if self.blobs.contains_key(&blob.hash) {
+            if self.blobs.contains_key(&blob.hash) || self.held.has(&blob.hash) {
                 continue;
             }
             drop.push((number, blob.hash));

@@ -11,6 +11,7 @@ use super::Volume;
 use super::apply::prologue;
 use super::blob::FinishedBlob;
 use super::error::{IndexError, ReadError};
+use super::held::Held;
 use super::index::{Index, Table};
 use super::intake::Command;
 use super::item::{Content, MessageItem, SetHash};
@@ -117,12 +118,15 @@ impl Volume {
             .done()
     }
 
-    /// Keeps a body that items to come will link, for an hour. The caller compared its hash (P9).
+    /// Keeps a body that items or messages to come will link. The caller compared its hash (P9).
     ///
     /// # Errors
     /// [`Refusal::ReadOnly`].
-    pub async fn put_blob(&self, blob: FinishedBlob) -> Result<(), Refusal> {
-        self.inner.submit(Command::PutBlob { blob }).await.done()
+    pub async fn put_blob(&self, blob: FinishedBlob) -> Result<Held, Refusal> {
+        // Before it is decided on, or what is there of these octets could go in between.
+        let held = self.inner.shared().held.hold(blob.hash());
+        self.inner.submit(Command::PutBlob { blob }).await.done()?;
+        Ok(held)
     }
 
     /// Which of these bodies are here.

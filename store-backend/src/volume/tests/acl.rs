@@ -53,7 +53,13 @@ impl Site {
             record_max_bytes: 1 << 20,
             quota_warning_percent: 90,
         };
-        let mut sequencer = Sequencer::new(shared.index.clone(), rules, [0; 32]).unwrap();
+        let mut sequencer = Sequencer::new(
+            shared.index.clone(),
+            rules,
+            Arc::clone(&shared.held),
+            [0; 32],
+        )
+        .unwrap();
         let applied = self.volume.status().applied;
         let decided = shared.index.read(|txn| {
             let mut next = Lsn(applied.0 + 1);

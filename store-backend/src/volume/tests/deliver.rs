@@ -255,7 +255,13 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
         links_max: 1,
         expunge_grace_ms: 0,
     };
-    let mut sequencer = Sequencer::new(shared.index.clone(), rules, [0; 32]).unwrap();
+    let mut sequencer = Sequencer::new(
+        shared.index.clone(),
+        rules,
+        Arc::clone(&shared.held),
+        [0; 32],
+    )
+    .unwrap();
     let delivery = Delivery {
         txn: txn(2),
         sender: Vec::new(),
@@ -303,7 +309,13 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         links_max: 1,
         expunge_grace_ms: 0,
     };
-    let mut sequencer = Sequencer::new(shared.index.clone(), rules, [0; 32]).unwrap();
+    let mut sequencer = Sequencer::new(
+        shared.index.clone(),
+        rules,
+        Arc::clone(&shared.held),
+        [0; 32],
+    )
+    .unwrap();
     let dropped = shared
         .index
         .read(|txn| {
@@ -315,5 +327,48 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         })
         .unwrap();
     assert_eq!(dropped, 1);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_a_command_will_name_is_not_dropped() {
+    let dir = TempDir::new().unwrap();
+    let keeps = VolumeConfig {
+        expunge_grace: Duration::from_secs(3600),
+        ..config(dir.path())
+    };
+    let volume = Volume::open(keeps, Arc::new(RealDisk)).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    let held = [blob(&volume, BODY).await, blob(&volume, BODY).await];
+    let [first, second] = held.map(|blob| volume.put_blob(blob));
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    volume
+        .expunge(ANN, E1, MailboxId::INBOX, vec![1])
+        .await
+        .unwrap();
+    let shared = volume.inner.shared();
+    shared.settled_all().await;
+    let rules = Rules {
+        quota_warning_percent: 90,
+        record_max_bytes: usize::MAX,
+        links_max: 100,
+        expunge_grace_ms: 0,
+    };
+    // The grace period is over.
+    let dropped = || {
+        let held = Arc::clone(&shared.held);
+        let mut sequencer = Sequencer::new(shared.index.clone(), rules, held, [0; 32]).unwrap();
+        let batch = shared.index.read(|txn| {
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            sequencer.drop_unlinked(&mut batch)?;
+            Ok::<_, IndexError>(batch.records.len())
+        });
+        batch.unwrap()
+    };
+    assert_eq!(dropped(), 0);
+    drop(first);
+    assert_eq!(dropped(), 0, "another one holds it still");
+    drop(second);
+    assert_eq!(dropped(), 1);
     volume.close();
 }

@@ -51,7 +51,7 @@ async fn append_adds_all_messages_as_they_were_written_and_shares_their_octets()
     let large = vec![b'l'; BLOB_INLINE_MAX_BYTES + 1];
     let put = blob(&volume, b"put before\r\n").await;
     let (hash, octets) = (put.hash(), put.size());
-    volume.put_blob(put).await.unwrap();
+    let _held = volume.put_blob(put).await.unwrap();
     let messages = vec![
         message(&volume, BODY).await,
         message(&volume, &large).await,

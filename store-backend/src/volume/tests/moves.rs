@@ -39,7 +39,7 @@ pub(super) async fn copy(source: &Volume, target: &Volume, account: AccountId) {
                     .unwrap();
                 assert_eq!(found.blob.hash(), message.hash);
                 let body = found.blob.read_all().await.unwrap();
-                target.put_blob(blob(target, &body).await).await.unwrap();
+                drop(target.put_blob(blob(target, &body).await).await.unwrap());
             }
             target
                 .import_items(account, MOVE, items.to_vec())
@@ -298,7 +298,7 @@ async fn items_with_long_prologues_and_full_inodes_are_taken_in_several_records(
     }
     source.freeze(ANN, E1, MOVE).await.unwrap();
     target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
-    target.put_blob(blob(&target, b"x").await).await.unwrap();
+    drop(target.put_blob(blob(&target, b"x").await).await.unwrap());
     let items = items_of(&source, ANN).await;
     target.import_items(ANN, MOVE, items).await.unwrap();
     assert_eq!(
