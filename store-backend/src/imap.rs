@@ -103,6 +103,7 @@ pub(crate) use limit::MessageLimit;
 use notify::News;
 use reply::{Failure, Reply};
 use state::{Selected, State};
+use updates::MayTell;
 
 /// What a session stands on.
 pub(crate) struct Service<'a> {
@@ -284,7 +285,7 @@ impl<'a> Session<'a> {
                     }
                     Err(answer) => {
                         framer.refuse_message();
-                        self.answer(answer, true).await
+                        self.answer(answer, MayTell::All).await
                     }
                 }
             }
@@ -305,7 +306,7 @@ impl<'a> Session<'a> {
             Step::AppendEnd(frame) => match upload.take() {
                 Some(upload) => {
                     let answer = append::on_end(self, *upload, &frame).await;
-                    self.answer(answer, true).await
+                    self.answer(answer, MayTell::All).await
                 }
                 None => Ok(None),
             },
@@ -333,7 +334,7 @@ impl<'a> Session<'a> {
             Err(failure) => {
                 *upload = None;
                 framer.refuse_message();
-                self.answer(Err(failure), true).await
+                self.answer(Err(failure), MayTell::All).await
             }
         }
     }
@@ -347,7 +348,7 @@ impl<'a> Session<'a> {
         match parsed {
             Ok(Tagged { tag, command }) => {
                 self.tag = tag;
-                let may_expunge = updates::may_expunge(&command);
+                let may_tell = updates::may_tell(&command);
                 self.acts = matches!(
                     command,
                     Command::Expunge(_) | Command::Copy(..) | Command::Move(..)
@@ -372,13 +373,13 @@ impl<'a> Session<'a> {
                     Command::Compress => return compress::run(self).await,
                     command => self.dispatch(command).await,
                 };
-                self.answer(answer, may_expunge).await
+                self.answer(answer, may_tell).await
             }
             Err(bad) => {
                 let reply = Reply::unreadable(&bad.error);
                 self.tag = bad.tag.unwrap_or_else(|| "*".to_owned());
                 // It may have been a FETCH.
-                self.answer(Ok(reply), false).await
+                self.answer(Ok(reply), MayTell::NoExpunge).await
             }
         }
     }
@@ -446,9 +447,12 @@ impl<'a> Session<'a> {
     async fn answer(
         &mut self,
         answer: Result<Reply, Failure>,
-        may_expunge: bool,
+        may_tell: MayTell,
     ) -> Result<Option<SessionEnd>, Cut> {
-        let mut told = updates::tell(self, may_expunge).await;
+        let mut told = match may_tell {
+            MayTell::Nothing => Ok(()),
+            _ => updates::tell(self, may_tell == MayTell::All).await,
+        };
         if told.is_ok() {
             told = notify::tell(self).await;
         }
@@ -512,7 +516,7 @@ impl<'a> Session<'a> {
             kind => Reply::bad(kind.text()),
         };
         // It may have been a FETCH.
-        self.answer(Ok(reply), false).await
+        self.answer(Ok(reply), MayTell::NoExpunge).await
     }
 
     /// The line that ends IDLE.
@@ -523,7 +527,7 @@ impl<'a> Session<'a> {
             false => Reply::bad("expected DONE"),
         };
         self.settle().await;
-        self.answer(Ok(reply), true).await
+        self.answer(Ok(reply), MayTell::All).await
     }
 
     /// A command makes the client one that knows MODSEQ; if it was none, it has not looked at what SELECT told.

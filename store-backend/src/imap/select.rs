@@ -130,7 +130,7 @@ async fn resync(
     let all = [(1, now.mailbox.uidnext.saturating_sub(1))];
     let known_uids = known.known_uids.as_ref().map(SequenceSet::ranges);
     let vanished = intersection(&changes.vanished, known_uids.unwrap_or(&all));
-    // What EXISTS has counted and went since is told with the answer, as any other expunge.
+    // What EXISTS has counted and went since is told with the next command, as any other expunge.
     let vanished = SequenceSet::from_ranges(unknown_to(session.selected()?, &vanished));
     session.encoder().vanished(true, &vanished);
     updates::tell_keywords(session, &changes.now.keywords);
@@ -138,7 +138,7 @@ async fn resync(
         let Some(selected) = &session.state.selected else {
             return Ok(());
         };
-        // What came, went or changed since the snapshot is told with the answer, as any other change.
+        // So is what came or changed since the snapshot.
         let is_in_it = message.modseq <= now.mailbox.highestmodseq;
         let sequence = selected.view.sequence(message.uid);
         if let Some(sequence) = sequence.filter(|_| is_in_it && is_known(message.uid)) {

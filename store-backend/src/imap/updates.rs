@@ -12,18 +12,33 @@ use super::view::View;
 use super::{Session, fetch, flags};
 use crate::volume::{Changes, KEYWORDS_MAX, MailboxId, Rights, Snapshot, Summary};
 
-/// Whether EXPUNGE may be told with the answer to a command. A client numbers the answers to these
-/// by the messages it knew when it sent them, and may have sent the next one already (RFC 9051 §7.5.1, RFC 5256).
-pub(super) fn may_expunge(command: &Command) -> bool {
+/// What of the open mailbox may be told with the answer to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MayTell {
+    All,
+    /// All but EXPUNGE: a client numbers the answers by the messages it knew when it sent the command, and may have sent the
+    /// next one already (RFC 9051 §7.5.1, RFC 5256).
+    NoExpunge,
+    /// Nothing: what SELECT tells is the mailbox at one moment. A client that resynchronises takes EXISTS as the count after
+    /// VANISHED (EARLIER), and one message less behind it for one that it has still (RFC 7162 §3.2.5).
+    Nothing,
+}
+
+/// What may be told with the answer to this command.
+pub(super) fn may_tell(command: &Command) -> MayTell {
     let by = match command {
         Command::Fetch(fetch) => fetch.by,
         Command::Store(store) => store.by,
         Command::Search(search) => search.by,
         Command::Sort(sort) => sort.by,
         Command::Thread(thread) => thread.by,
-        _ => return true,
+        Command::Select(_) | Command::Examine(_) => return MayTell::Nothing,
+        _ => return MayTell::All,
     };
-    by == Addressing::Uid
+    match by {
+        Addressing::Uid => MayTell::All,
+        Addressing::Sequence => MayTell::NoExpunge,
+    }
 }
 
 /// Brings the client's view up to date with the mailbox.

@@ -102,3 +102,40 @@ async fn a_change_while_a_client_comes_back_is_told_once() {
         assert_eq!(told.len(), distinct.len(), "round {round}: {lines:?}");
     }
 }
+
+/// A client that comes back takes EXISTS for the count behind VANISHED (EARLIER): were one that goes meanwhile told before the
+/// answer, it would count one that is not there, and number all behind it wrongly.
+#[tokio::test]
+async fn what_select_tells_is_the_mailbox_at_one_moment() {
+    let (_site, backend) = site().await;
+    let mut ann = Imap::login(&backend, "ann").await;
+    for _ in 0..10 {
+        ann.append(b"x").await;
+    }
+    let opened = ann.ok("SELECT INBOX").await.lines();
+    let uidvalidity = opened.iter().find_map(|line| line.split_once("VALIDITY "));
+    let uidvalidity = uidvalidity.unwrap().1.split(']').next().unwrap();
+    let select = format!("SELECT INBOX (QRESYNC ({uidvalidity} 1))");
+    let mut back = Imap::login(&backend, "ann").await;
+    back.ok("ENABLE QRESYNC").await;
+    let mut told_later = 0;
+    for round in 0..60 {
+        let changing = async {
+            for _ in 0..4 {
+                ann.append(b"x").await;
+                ann.ok("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+                ann.ok("EXPUNGE").await;
+            }
+        };
+        let (answer, ()) = tokio::join!(back.ok(&select), changing);
+        let lines = answer.lines();
+        let counts = lines.iter().filter(|line| line.ends_with(" EXISTS"));
+        assert_eq!(counts.count(), 1, "round {round}: {lines:?}");
+        let is_gone =
+            |line: &String| line.starts_with("* VANISHED ") && !line.contains("(EARLIER)");
+        assert!(!lines.iter().any(is_gone), "round {round}: {lines:?}");
+        let news = back.ok("NOOP").await.lines();
+        told_later += usize::from(news.iter().any(is_gone));
+    }
+    assert!(told_later > 0, "nothing went while the mailbox was opened");
+}
