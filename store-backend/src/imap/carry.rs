@@ -74,12 +74,12 @@ pub(super) async fn carry(
         held.push(volume.put_blob(blob).await?);
         bodies.push((*uid, body));
     }
-    check_open(session).await?;
-    session.selected()?.place.need(needed)?;
     // That has taken a while: what is there now, with the flags it has now.
     let reader = volume.mailbox_reader(from.account, from.mailbox).await;
     let uids = bodies.iter().map(|(uid, _)| *uid).collect();
     let batch = rows(&reader, uids).await?.ok_or(Failure::MailboxGone)?;
+    check_open(session).await?;
+    session.selected()?.place.need(needed)?;
     let mut messages = Vec::with_capacity(bodies.len());
     let mut carried = Carried {
         uidvalidity: 0,

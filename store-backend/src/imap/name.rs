@@ -23,8 +23,12 @@ pub(super) async fn settle_all(
     session: &mut Session<'_>,
     command: &mut Command,
 ) -> Result<(), Failure> {
-    // These two are about names that no mailbox needs to have: the first of RENAME may only be above some.
-    let names_itself = matches!(command, Command::Rename(..) | Command::Unsubscribe(_));
+    // These are about names that no mailbox needs to have, the first of RENAME may only be above some; and what is deleted is
+    // never another one than the one that was listed.
+    let names_itself = matches!(
+        command,
+        Command::Delete(_) | Command::Rename(..) | Command::Unsubscribe(_)
+    );
     let mut known = None;
     for (place, name) in command.mailbox_names().into_iter().enumerate() {
         session.may_go_on()?;

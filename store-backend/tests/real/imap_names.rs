@@ -69,7 +69,9 @@ async fn a_name_without_a_mailbox_does_not_hide_one_that_looks_the_same() {
         status.lines(),
         [format!("* STATUS {COMPOSED} (MESSAGES 0)")]
     );
-    // These are about the name itself.
+    // These are about the name itself: nothing is deleted that only looks like it.
+    let deleted = imap.command(format!("DELETE {APART}").as_bytes()).await;
+    assert!(deleted.tagged.starts_with("NO "), "{}", deleted.tagged);
     imap.ok(&format!("UNSUBSCRIBE {APART}")).await;
     assert_eq!(imap.ok("LSUB \"\" *").await.lines(), Vec::<String>::new());
     imap.ok(&format!("RENAME {APART} Amb")).await;

@@ -36,7 +36,8 @@ impl Sequencer {
                 match replaced {
                     None => added,
                     Some((from, _)) => {
-                        added.and(may(from, Rights::READ | Rights::DELETE | Rights::EXPUNGE))
+                        let rights = Rights::READ | Rights::DELETE | Rights::EXPUNGE;
+                        added.and(may(from, rights).map_err(Refusal::of_source))
                     }
                 }
             }
