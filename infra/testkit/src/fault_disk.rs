@@ -4,6 +4,10 @@
 //! names by a sync of their folder, both by [`DiskFile::sync_fs`]. When power returns, what was not synced is gone, torn or
 //! reordered ([`Loss`]), at the granularity of 512-byte sectors and of single name changes. A failed sync behaves as
 //! Linux does: the pages count as clean afterwards, so that the next sync succeeds although nothing was written.
+//!
+//! What is done to it can be recorded ([`Tape`]), so that a test may cut the power at every point of one run.
+
+mod tape;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use durable::{Disk, DiskFile, Metadata, OpenMode};
+
+use tape::Change;
+pub use tape::Tape;
 
 /// The disk; clones are the same disk.
 #[derive(Clone)]
@@ -63,6 +70,7 @@ impl FaultDisk {
             failing: None,
             capacity_bytes: u64::MAX,
             random: seed,
+            tape: None,
         })))
     }
 
@@ -109,8 +117,8 @@ impl FaultDisk {
         let mut state = self.lock();
         let id = state.file(path).expect("the file to rot exists");
         let file = &mut state.files[id];
-        file.now[offset] ^= mask;
-        file.durable[offset] ^= mask;
+        Arc::make_mut(&mut file.now)[offset] ^= mask;
+        Arc::make_mut(&mut file.durable)[offset] ^= mask;
     }
 
     /// A file's bytes as programs see them.
@@ -122,7 +130,7 @@ impl FaultDisk {
         let state = self.lock();
         state.files[state.file(path).expect("the file exists")]
             .now
-            .clone()
+            .to_vec()
     }
 
     /// Puts a file there, durably, folders included.
@@ -130,8 +138,8 @@ impl FaultDisk {
         let mut state = self.lock();
         let id = state.files.len();
         state.files.push(File {
-            durable: bytes.to_vec(),
-            now: bytes.to_vec(),
+            durable: Arc::new(bytes.to_vec()),
+            now: Arc::new(bytes.to_vec()),
             pending: Vec::new(),
         });
         for folder in path.ancestors().skip(1) {
@@ -162,8 +170,10 @@ impl Disk for FaultDisk {
                 state.parent_exists(path)?;
                 state.change(Operation::Name)?;
                 let id = state.files.len();
-                state.files.push(File::default());
-                state.change_names(NameChange::Put(path.to_owned(), Node::File(id)));
+                state.perform(Change::Name(NameChange::Put(
+                    path.to_owned(),
+                    Node::File(id),
+                )));
                 id
             }
         };
@@ -189,7 +199,7 @@ impl Disk for FaultDisk {
         }
         for folder in missing.into_iter().rev() {
             state.change(Operation::Name)?;
-            state.change_names(NameChange::Put(folder.to_owned(), Node::Dir));
+            state.perform(Change::Name(NameChange::Put(folder.to_owned(), Node::Dir)));
         }
         Ok(())
     }
@@ -210,7 +220,11 @@ impl Disk for FaultDisk {
         let node = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
         state.parent_exists(to)?;
         state.change(Operation::Name)?;
-        state.change_names(NameChange::Rename(from.to_owned(), to.to_owned(), node));
+        state.perform(Change::Name(NameChange::Rename(
+            from.to_owned(),
+            to.to_owned(),
+            node,
+        )));
         Ok(())
     }
 
@@ -223,7 +237,10 @@ impl Disk for FaultDisk {
             return Err(ErrorKind::AlreadyExists.into());
         }
         state.change(Operation::Name)?;
-        state.change_names(NameChange::Put(link.to_owned(), Node::File(id)));
+        state.perform(Change::Name(NameChange::Put(
+            link.to_owned(),
+            Node::File(id),
+        )));
         Ok(())
     }
 
@@ -232,7 +249,7 @@ impl Disk for FaultDisk {
         state.powered()?;
         state.file(path)?;
         state.change(Operation::Name)?;
-        state.change_names(NameChange::Remove(path.to_owned()));
+        state.perform(Change::Name(NameChange::Remove(path.to_owned())));
         Ok(())
     }
 
@@ -244,7 +261,7 @@ impl Disk for FaultDisk {
             return Err(ErrorKind::DirectoryNotEmpty.into());
         }
         state.change(Operation::Name)?;
-        state.change_names(NameChange::Remove(path.to_owned()));
+        state.perform(Change::Name(NameChange::Remove(path.to_owned())));
         Ok(())
     }
 
@@ -277,14 +294,7 @@ impl Disk for FaultDisk {
         state.powered()?;
         state.is_dir(path)?;
         state.change(Operation::Sync)?;
-        let (synced, pending) = std::mem::take(&mut state.name_changes)
-            .into_iter()
-            .partition(|change| change.is_in(path));
-        state.name_changes = pending;
-        let synced: Vec<NameChange> = synced;
-        synced
-            .iter()
-            .for_each(|change| change.apply(&mut state.durable_names));
+        state.perform(Change::SyncDir(path.to_owned()));
         Ok(())
     }
 }
@@ -329,9 +339,7 @@ impl Handle {
         } else {
             &bytes[..bytes.len() / 2]
         };
-        let file = &mut state.files[self.id];
-        put(&mut file.now, offset, bytes);
-        file.pending.push(Pending::Write(offset, bytes.to_vec()));
+        state.perform(Change::Write(self.id, offset, bytes.into()));
         changed
     }
 
@@ -343,7 +351,7 @@ impl Handle {
             }
             return Err(error);
         }
-        state.files[self.id].sync();
+        state.perform(Change::Sync(self.id));
         Ok(())
     }
 }
@@ -377,9 +385,7 @@ impl DiskFile for Handle {
     fn sync_fs(&self) -> io::Result<()> {
         let mut state = self.state()?;
         state.change(Operation::Sync)?;
-        state.files.iter_mut().for_each(File::sync);
-        state.name_changes.clear();
-        state.durable_names = state.names.clone();
+        state.perform(Change::SyncFs);
         Ok(())
     }
 
@@ -395,10 +401,8 @@ impl DiskFile for Handle {
         }
         let mut state = self.state()?;
         state.change(Operation::Write)?;
-        let file = &mut state.files[self.id];
         // Shorter than a length that fits.
-        file.now.truncate(len as usize);
-        file.pending.push(Pending::Cut(len as usize));
+        state.perform(Change::Cut(self.id, len as usize));
         Ok(())
     }
 
@@ -413,6 +417,7 @@ impl DiskFile for Handle {
     }
 }
 
+#[derive(Clone)]
 struct State {
     /// The names programs see, and those that survive.
     names: BTreeMap<PathBuf, Node>,
@@ -427,8 +432,11 @@ struct State {
     failing: Option<Failing>,
     capacity_bytes: u64,
     random: u64,
+    /// What was done, if it is recorded.
+    tape: Option<Tape>,
 }
 
+#[derive(Clone)]
 struct Failing {
     operation: Operation,
     skip: u64,
@@ -466,9 +474,49 @@ impl State {
         }
     }
 
-    fn change_names(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.name_changes.push(change);
+    /// Does what was asked for, and records it.
+    fn perform(&mut self, change: Change) {
+        match &change {
+            Change::Name(name) => {
+                if let NameChange::Put(_, Node::File(id)) = name
+                    && *id == self.files.len()
+                {
+                    self.files.push(File::default());
+                }
+                name.apply(&mut self.names);
+                self.name_changes.push(name.clone());
+            }
+            Change::Write(id, offset, bytes) => {
+                let file = &mut self.files[*id];
+                put(Arc::make_mut(&mut file.now), *offset, bytes);
+                file.pending
+                    .push(Pending::Write(*offset, Arc::clone(bytes)));
+            }
+            Change::Cut(id, len) => {
+                let file = &mut self.files[*id];
+                Arc::make_mut(&mut file.now).truncate(*len);
+                file.pending.push(Pending::Cut(*len));
+            }
+            Change::Sync(id) => self.files[*id].sync(),
+            Change::SyncDir(path) => {
+                let (synced, pending) = std::mem::take(&mut self.name_changes)
+                    .into_iter()
+                    .partition(|change| change.is_in(path));
+                self.name_changes = pending;
+                let synced: Vec<NameChange> = synced;
+                synced
+                    .iter()
+                    .for_each(|change| change.apply(&mut self.durable_names));
+            }
+            Change::SyncFs => {
+                self.files.iter_mut().for_each(File::sync);
+                self.name_changes.clear();
+                self.durable_names = self.names.clone();
+            }
+        }
+        if let Some(tape) = &mut self.tape {
+            tape.push(change);
+        }
     }
 
     fn lose(&mut self, loss: Loss) {
@@ -532,6 +580,7 @@ enum Node {
     File(usize),
 }
 
+#[derive(Debug, Clone)]
 enum NameChange {
     Put(PathBuf, Node),
     Remove(PathBuf),
@@ -583,24 +632,30 @@ impl NameChange {
     }
 }
 
-#[derive(Default)]
+/// Contents are shared with the forks of a disk until one of them writes.
+#[derive(Clone, Default)]
 struct File {
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     pending: Vec<Pending>,
 }
 
+#[derive(Clone)]
 enum Pending {
-    Write(usize, Vec<u8>),
+    Write(usize, Arc<[u8]>),
     Cut(usize),
 }
 
 impl File {
     fn sync(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let durable = Arc::make_mut(&mut self.durable);
         for pending in self.pending.drain(..) {
             match pending {
-                Pending::Write(offset, bytes) => put(&mut self.durable, offset, &bytes),
-                Pending::Cut(len) => self.durable.truncate(len),
+                Pending::Write(offset, bytes) => put(durable, offset, &bytes),
+                Pending::Cut(len) => durable.truncate(len),
             }
         }
     }
@@ -615,7 +670,7 @@ impl File {
                     while !rest.is_empty() {
                         let count = rest.len().min(SECTOR_BYTES - offset % SECTOR_BYTES);
                         let (sector, later) = rest.split_at(count);
-                        sectors.push(Pending::Write(offset, sector.to_vec()));
+                        sectors.push(Pending::Write(offset, sector.into()));
                         offset += count;
                         rest = later;
                     }
