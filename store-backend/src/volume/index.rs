@@ -32,6 +32,8 @@ use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_of, decode_annotation,
     decode_subscription, mailbox_key, message_key, message_of, transaction_key,
 };
+#[cfg(test)]
+use super::tests::IndexTape;
 use super::types::{Hash, MailboxId, TransactionId};
 
 pub(super) type Table = Database<'static, Bytes, Bytes>;
@@ -39,6 +41,9 @@ pub(super) type Table = Database<'static, Bytes, Bytes>;
 #[derive(Clone)]
 pub(super) struct Index {
     env: Env,
+    /// Keeps what each commit left, where a test asks for it.
+    #[cfg(test)]
+    tape: Option<std::sync::Arc<IndexTape>>,
     pub(super) meta: Table,
     pub(super) mailboxes: Table,
     pub(super) messages: Table,
@@ -57,6 +62,10 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn open(path: &Path, map_size_bytes: usize) -> Result<Self, OpenError> {
+        #[cfg(test)]
+        let tape = IndexTape::of(path);
+        #[cfg(test)]
+        let commit = tape.as_ref().map(|tape| tape.commit());
         let env = lmdb::open(
             path,
             Options {
@@ -76,6 +85,8 @@ impl Index {
             };
             Ok::<_, OpenError>(tables)
         })?;
+        #[cfg(test)]
+        drop(commit);
         let [
             meta,
             mailboxes,
@@ -94,6 +105,8 @@ impl Index {
         ] = tables;
         Ok(Self {
             env,
+            #[cfg(test)]
+            tape,
             meta,
             mailboxes,
             messages,
@@ -143,11 +156,15 @@ impl Index {
         &self,
         write: impl FnOnce(&mut RwTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        #[cfg(test)]
+        let _commit = self.tape.as_ref().map(|tape| tape.commit());
         lmdb::with_write(&self.env, write)
     }
 
     /// Makes all that was written durable: before the journal lets go what the index alone has then.
     pub(super) fn sync(&self) -> Result<(), heed::Error> {
+        #[cfg(test)]
+        let _sync = self.tape.as_ref().map(|tape| tape.sync());
         lmdb::sync(&self.env)
     }
 

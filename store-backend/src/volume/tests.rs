@@ -12,6 +12,7 @@ mod messages;
 mod model;
 mod moves;
 mod names;
+mod power_cut;
 mod quota;
 mod recovery;
 
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 
 use super::layout::Layout;
 use super::*;
+pub(super) use power_cut::IndexTape;
 
 const ANN: AccountId = AccountId(7);
 const BOB: AccountId = AccountId(1_000_000);

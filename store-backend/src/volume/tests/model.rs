@@ -1,6 +1,6 @@
 //! Random commands, several at a time so that they meet in flight, against a plain model of an account.
 
-mod random;
+pub(super) mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -122,7 +122,8 @@ enum Answer {
     Refused(Refusal),
 }
 
-type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// A command under way.
+pub(super) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 fn answer<T>(result: Result<T, Refusal>, make: impl FnOnce(T) -> Answer) -> Answer {
     result.map_or_else(Answer::Refused, make)
@@ -216,7 +217,7 @@ impl Model {
     }
 
     /// One random command: what it should answer, and the work.
-    async fn command(&mut self, random: &mut Random, volume: &Volume) -> (Answer, Work) {
+    async fn command(&mut self, random: &mut Random, volume: &Volume) -> (Answer, Work<Answer>) {
         let names: Vec<String> = self.mailboxes.keys().cloned().collect();
         let at = random.one(&names).clone();
         let to = random.one(&names).clone();
@@ -670,8 +671,8 @@ fn view(snapshot: &Snapshot) -> View {
 }
 
 /// Begins all in order, so that they are decided in order, most of them in one batch.
-async fn all(mut work: Vec<Work>) -> Vec<Answer> {
-    let mut answers: Vec<Option<Answer>> = work.iter().map(|_| None).collect();
+pub(super) async fn all<T>(mut work: Vec<Work<T>>) -> Vec<T> {
+    let mut answers: Vec<Option<T>> = work.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (one, answer) in work.iter_mut().zip(&mut answers) {
             if answer.is_none()
