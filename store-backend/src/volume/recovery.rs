@@ -209,6 +209,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
     refuse_untrusted(root)?;
     let is_new = look_at(&*disk, &layout)?;
     let lock = lock(&layout)?;
+    sync_names(&*disk, root, is_new)?;
     let marker = if is_new {
         None
     } else {
@@ -500,6 +501,28 @@ fn look_at(disk: &dyn Disk, layout: &Layout) -> Result<bool, OpenError> {
     }
 }
 
+/// Makes durable what a start that was killed may have named and not synced: the volume's folder, those above it, or the
+/// marker. A later power cut would take the name and all that was acknowledged below it (P1).
+fn sync_names(disk: &dyn Disk, root: &Path, is_new: bool) -> Result<(), OpenError> {
+    if !is_new {
+        return disk.sync_dir(root).map_err(OpenError::io("sync", root));
+    }
+    for folder in root.ancestors().skip(1) {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        match disk.sync_dir(folder) {
+            Ok(()) => {}
+            // Not to be read, on a read-only file system or on one that syncs no folders: nothing of ours was made there.
+            Err(error) if NOT_OURS.contains(&error.kind()) => break,
+            Err(error) => return Err(OpenError::io("sync", folder)(error)),
+        }
+    }
+    Ok(())
+}
+
 /// Whether anything of the journal is left. A volume with a marker has a segment: without one it was lost, and with the
 /// index lost too nothing else would tell an emptied volume from a new one, which would give UIDs again (P3).
 fn has_segment(disk: &dyn Disk, journal_dir: &Path) -> Result<bool, OpenError> {
@@ -635,6 +658,11 @@ fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     Ok(bytes)
 }
 
+const NOT_OURS: [io::ErrorKind; 3] = [
+    io::ErrorKind::PermissionDenied,
+    io::ErrorKind::ReadOnlyFilesystem,
+    io::ErrorKind::InvalidInput,
+];
 const MARKER: &str = "posthouse store";
 const MARKER_NEW: &str = "FORMAT.new";
 /// Four short lines.

@@ -397,6 +397,13 @@ async fn a_power_cut_at_any_point_loses_and_doubles_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_is_cut_short_anywhere_loses_nothing_that_comes_later() {
+    let story = Story::live(1, 1).await;
+    let all: Vec<usize> = (0..=story.commands[0].begun).collect();
+    cut_at(&story, &all, LOSSES.len(), 0);
+}
+
 /// Of these, one after the other, at each point of a full run.
 const LOSSES_TRIED: usize = 2;
 const LOSSES: [Option<Loss>; 4] = [
