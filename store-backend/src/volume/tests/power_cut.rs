@@ -388,6 +388,8 @@ async fn a_power_cut_at_any_point_loses_and_doubles_nothing() {
             None => (1 + story.tape.len() / REDUCED_POINTS, 1),
         };
         let all: Vec<usize> = (0..=story.tape.len()).step_by(step).collect();
+        let changes = story.tape.tail(story.tape.len(), usize::MAX);
+        assert!(changes.contains(".free\" to"), "no segment was recycled");
         let disks = cut_at(&story, &all, losses, 1);
         (points, opened) = (points + all.len(), opened + disks);
         println!("seed {seed}: {points} points, {opened} disks");

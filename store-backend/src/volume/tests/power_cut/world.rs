@@ -53,14 +53,15 @@ pub(super) struct Body(u64);
 
 impl Body {
     fn draw(random: &mut Random) -> Self {
-        Self(random.below(24))
+        // Some come again.
+        Self(random.below(96))
     }
 
     pub(super) fn octets(self) -> Vec<u8> {
         let size = match self.0 % 12 {
-            10 => 20_000 + 1000 * self.0,
+            3 | 7 | 10 => 20_000 + 200 * self.0,
             11 => BLOB_INLINE_MAX_BYTES as u64 + 100 * self.0,
-            _ => 10 + 97 * self.0,
+            _ => 10 + 23 * self.0,
         };
         let line = format!("Subject: {0}\r\n\r\nbody {0} ", self.0).into_bytes();
         let size = usize::try_from(size).unwrap();
