@@ -1,11 +1,12 @@
 //! RENAME. RFC 9051 §6.3.6.
 
 use mail_proto::imap::mailbox::MailboxName;
+use tracing::warn;
 
-use super::Session;
 use super::list::own_name;
 use super::place::{Found, Vacant, demand, is_others, vacant};
 use super::reply::{Failure, Reply};
+use super::{Causes, Session};
 use crate::volume::{MailboxId, Named, Refusal, Rights};
 
 /// A session that has the mailbox open goes on with it.
@@ -41,8 +42,11 @@ pub(super) async fn run(
         .rename_mailbox(at.account, at.by, from, &at.name)
         .await?;
     session.own().names.push(own_name(to));
-    if from.name == "INBOX" {
-        annotate(session, &at).await?;
+    if from.name == "INBOX"
+        && let Err(failure) = annotate(session, &at).await
+    {
+        // The messages are there: were this NO, the client would try again what is done.
+        warn!(account = %at.account, error = %Causes(&failure), "INBOX was renamed without all of its annotations");
     }
     Ok(Reply::ok("done"))
 }
