@@ -37,6 +37,7 @@
 
 mod acl;
 mod append;
+mod binary;
 mod capability;
 mod carry;
 mod close;
@@ -298,7 +299,7 @@ impl<'a> Session<'a> {
             }
             Step::MessageEnd => {
                 let taken = match upload.as_mut() {
-                    Some(upload) => upload.end_message().await,
+                    Some(upload) => upload.end_message(self.service.volume).await,
                     None => Ok(()),
                 };
                 self.on_taken(taken, framer, upload).await

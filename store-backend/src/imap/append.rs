@@ -20,10 +20,10 @@ use super::copy::{find_target, no_target};
 use super::name::settle;
 use super::reply::{Failure, Reply};
 use super::state::Place;
-use super::{Session, flags, limit, quota};
+use super::{Session, binary, flags, limit, quota};
 use crate::volume::{
     APPEND_MESSAGES_MAX, AppendBody, AppendMessage, BlobWriter, FinishedBlob, Held, MailboxId,
-    Refusal, Rights,
+    Refusal, Rights, Volume,
 };
 
 /// An APPEND or REPLACE under way.
@@ -39,6 +39,7 @@ pub(super) struct Upload {
     /// The last one: taken, or being taken.
     options: MessageOptions,
     body: Body,
+    has_nul: bool,
 }
 
 enum Body {
@@ -99,6 +100,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
         held: Vec::new(),
         options,
         body: Body::Coming(Box::new(volume.begin_blob())),
+        has_nul: false,
     })
 }
 
@@ -180,6 +182,7 @@ impl Upload {
 
     /// Takes octets of the message.
     pub(super) async fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
+        self.has_nul |= self.options.binary && memchr::memchr(0, octets).is_some();
         match &mut self.body {
             Body::Coming(writer) => Ok(writer.write(octets).await?),
             _ => unreachable!("the framer gives octets of an announced message only"),
@@ -187,11 +190,15 @@ impl Upload {
     }
 
     /// The message is whole.
-    pub(super) async fn end_message(&mut self) -> Result<(), Failure> {
+    pub(super) async fn end_message(&mut self, volume: &Volume) -> Result<(), Failure> {
         let Body::Coming(writer) = std::mem::replace(&mut self.body, Body::Lost) else {
             unreachable!("the framer ends a message once")
         };
-        self.body = Body::Whole(writer.finish().await?);
+        let blob = writer.finish().await?;
+        self.body = Body::Whole(match std::mem::take(&mut self.has_nul) {
+            true => binary::encoded(volume, blob).await?,
+            false => blob,
+        });
         Ok(())
     }
 }
@@ -210,6 +217,7 @@ pub(super) async fn on_end(
         held: _held,
         options,
         body,
+        has_nul: _,
     } = upload;
     if let Err(error) = parse::message_end(frame, &options) {
         return Ok(Reply::unreadable(&error));

@@ -1,6 +1,7 @@
 //! Taking a body in: in memory while it is small, in `incoming/` when it is not.
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,6 +131,30 @@ impl FinishedBlob {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.octets
+    }
+
+    /// Appends some of the octets. Blocking.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`]; what was appended is of no use.
+    pub(crate) fn read(&self, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+        let count = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
+        match &self.content {
+            Content::Memory(bytes) => {
+                out.extend_from_slice(&bytes[count(range.start)..count(range.end)]);
+                Ok(())
+            }
+            Content::Spilled(name) => {
+                let begin = out.len();
+                out.resize(begin + count(range.end - range.start), 0);
+                let file = name.disk.open(&name.path, OpenMode::Read);
+                let read = file.and_then(|file| file.read_exact_at(&mut out[begin..], range.start));
+                read.map_err(|source| WriteError::Io {
+                    path: name.path.clone(),
+                    source,
+                })
+            }
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -572,3 +572,79 @@ async fn an_encoding_that_is_not_known_is_said_to_be_so() {
     let line = "* 2 FETCH (BINARY[1] ~{2}\r\n\0a BINARY.SIZE[1] 2)";
     assert_eq!(answer.lines()[1], line);
 }
+
+/// BODY[…] cannot tell of NUL: what a literal8 brings in a binary part is kept as base64, and BINARY[…] is what came.
+#[tokio::test]
+async fn a_binary_part_with_nul_is_told_as_base64_and_as_it_came() {
+    let (_site, backend) = site().await;
+    let mut imap = Imap::inbox(&backend, "ann").await;
+    // In memory; and so large that it is written to a file on the way, in more than one piece.
+    for count in [1, 40_000] {
+        let raw = b"\0\x01\r\n\xff\n\0x".repeat(count);
+        let text = "Content-Transfer-Encoding: binary\r\n\r\nno NUL here\r\n";
+        let head =
+            "Subject: x\r\nMime-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n";
+        let binary = "Content-Type: application/octet-stream\r\n\
+             content-transfer-encoding:\r\n  binary\r\nContent-Disposition: attachment\r\n\r\n";
+        let start = format!("{head}--b\r\n{text}\r\n--b\r\n{binary}");
+        let end = format!("\r\n--b\r\n{text}\r\n--b--\r\n");
+        let message = [start.as_bytes(), &raw, end.as_bytes()].concat();
+        let append = format!("APPEND INBOX ~{{{}+}}\r\n", message.len());
+        let appended = imap.command(&[append.as_bytes(), &message].concat()).await;
+        assert!(appended.tagged.starts_with("OK "), "{}", appended.tagged);
+        let number = if count == 1 { 1 } else { 2 };
+        imap.ok("NOOP").await;
+        let whole = imap.item(number, "BODY.PEEK[]").await.unwrap();
+        assert!(!whole.contains(&0));
+        let encoded = imap.item(number, "BODY.PEEK[2]").await.unwrap();
+        assert!(
+            encoded
+                .split(|octet| *octet == b'\n')
+                .all(|line| line.len() <= 77)
+        );
+        let decoded = data_encoding::BASE64_MIME.decode(&encoded).unwrap();
+        assert!(decoded == raw, "{} octets", decoded.len());
+        assert!(imap.item(number, "BINARY.PEEK[2]").await.unwrap() == raw);
+        assert_eq!(
+            imap.item(number, "BODY.PEEK[2.MIME]").await.unwrap(),
+            b"Content-Type: application/octet-stream\r\n\
+            Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment\r\n\r\n"
+        );
+        // Nothing else is touched.
+        for part in [1, 3] {
+            let mime = imap
+                .item(number, &format!("BODY.PEEK[{part}.MIME]"))
+                .await
+                .unwrap();
+            let body = imap
+                .item(number, &format!("BODY.PEEK[{part}]"))
+                .await
+                .unwrap();
+            assert_eq!([mime, body].concat(), text.as_bytes());
+        }
+        assert!(whole.starts_with(head.as_bytes()));
+        let size = imap
+            .ok(&format!("FETCH {number} (BINARY.SIZE[2] RFC822.SIZE)"))
+            .await;
+        let sizes = format!("BINARY.SIZE[2] {} RFC822.SIZE {})", raw.len(), whole.len());
+        assert!(size.lines()[0].ends_with(&sizes), "{:?}", size.lines());
+    }
+    // One that is its own only part, at its end, and one that does not say that it is binary.
+    let own = b"Content-Transfer-Encoding: binary\r\n\r\nx\0";
+    let plain = b"Subject: y\r\n\r\nx\0";
+    for (number, message, part) in [
+        (
+            3,
+            &own[..],
+            &b"Content-Transfer-Encoding: base64\r\n\r\neAA=\r\n"[..],
+        ),
+        (4, &plain[..], &plain[..]),
+    ] {
+        let append = format!("APPEND INBOX ~{{{}+}}\r\n", message.len());
+        let appended = imap.command(&[append.as_bytes(), message].concat()).await;
+        assert!(appended.tagged.starts_with("OK "), "{}", appended.tagged);
+        imap.ok("NOOP").await;
+        assert_eq!(imap.item(number, "BODY.PEEK[]").await.unwrap(), part);
+        assert_eq!(imap.item(number, "BINARY.PEEK[1]").await.unwrap(), b"x\0");
+    }
+}
