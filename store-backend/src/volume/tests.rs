@@ -26,6 +26,7 @@ use durable::RealDisk;
 use tempfile::TempDir;
 
 use super::layout::Layout;
+use super::sequencer::{Rules, Sequencer};
 use super::*;
 pub(super) use power_cut::IndexTape;
 
@@ -126,6 +127,19 @@ fn uid(outcome: &Outcome) -> u32 {
         Outcome::Committed { uid, .. } => *uid,
         other => panic!("not committed: {other:?}"),
     }
+}
+
+/// A second sequencer, of which nothing is ever written: what it would decide. It keeps nothing that was expunged.
+fn sequencer(volume: &Volume, links_max: u64) -> Sequencer {
+    let shared = volume.inner.shared();
+    let rules = Rules {
+        links_max,
+        expunge_grace_ms: 0,
+        record_max_bytes: 1 << 20,
+        quota_warning_percent: 90,
+    };
+    let held = Arc::clone(&shared.held);
+    Sequencer::new(shared.index.clone(), rules, held, [0; 32]).unwrap()
 }
 
 /// Waits until index and files have all that is in the journal.

@@ -6,7 +6,7 @@ use crate::imap_access::{WORK, all, grant, shared, tagged, two};
 use crate::imap_client::Imap;
 use crate::imap_dialogue::imap;
 use crate::imap_messages::site;
-use crate::site::Site;
+use crate::site::{Backend, Site};
 
 #[tokio::test]
 async fn a_copy_from_a_mailbox_that_goes_does_not_ask_for_its_target_to_be_made() {
@@ -74,17 +74,24 @@ async fn a_move_that_did_nothing_does_not_say_how_much_of_it_was_done() {
     );
 }
 
+/// Ann's client that had her INBOX open when its MODSEQ was 1, and how it opens it again.
+async fn coming_back(backend: &Backend) -> (Imap, String) {
+    let mut back = Imap::login(backend, "ann").await;
+    back.ok("ENABLE QRESYNC").await;
+    let status = back.ok("STATUS INBOX (UIDVALIDITY)").await.lines();
+    let uidvalidity = status.iter().find_map(|line| line.split_once("VALIDITY "));
+    let uidvalidity = uidvalidity.unwrap().1.trim_end_matches(')');
+    let select = format!("SELECT INBOX (QRESYNC ({uidvalidity} 1))");
+    (back, select)
+}
+
 #[tokio::test]
 async fn a_change_while_a_client_comes_back_is_told_once() {
     let (_site, backend) = site().await;
     let mut ann = Imap::login(&backend, "ann").await;
     ann.append(b"x").await;
-    let opened = ann.ok("SELECT INBOX").await.lines();
-    let uidvalidity = opened.iter().find_map(|line| line.split_once("VALIDITY "));
-    let uidvalidity = uidvalidity.unwrap().1.split(']').next().unwrap();
-    let select = format!("SELECT INBOX (QRESYNC ({uidvalidity} 1))");
-    let mut back = Imap::login(&backend, "ann").await;
-    back.ok("ENABLE QRESYNC").await;
+    ann.ok("SELECT INBOX").await;
+    let (mut back, select) = coming_back(&backend).await;
     for round in 0..60 {
         let changing = async {
             for sign in ['+', '-'].repeat(4) {
@@ -112,12 +119,8 @@ async fn what_select_tells_is_the_mailbox_at_one_moment() {
     for _ in 0..10 {
         ann.append(b"x").await;
     }
-    let opened = ann.ok("SELECT INBOX").await.lines();
-    let uidvalidity = opened.iter().find_map(|line| line.split_once("VALIDITY "));
-    let uidvalidity = uidvalidity.unwrap().1.split(']').next().unwrap();
-    let select = format!("SELECT INBOX (QRESYNC ({uidvalidity} 1))");
-    let mut back = Imap::login(&backend, "ann").await;
-    back.ok("ENABLE QRESYNC").await;
+    ann.ok("SELECT INBOX").await;
+    let (mut back, select) = coming_back(&backend).await;
     let mut told_later = 0;
     for round in 0..60 {
         let changing = async {

@@ -2,7 +2,7 @@
 
 use super::super::error::IndexError;
 use super::super::intake::{Command, Reply, Which};
-use super::super::sequencer::{Batch, Decided, Rules, Sequencer};
+use super::super::sequencer::{Batch, Decided};
 use super::*;
 
 const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
@@ -47,19 +47,7 @@ impl Site {
         commands: Vec<(Option<AccountId>, Command)>,
     ) -> Result<(), Refusal> {
         let shared = self.volume.inner.shared();
-        let rules = Rules {
-            links_max: 100,
-            expunge_grace_ms: 0,
-            record_max_bytes: 1 << 20,
-            quota_warning_percent: 90,
-        };
-        let mut sequencer = Sequencer::new(
-            shared.index.clone(),
-            rules,
-            Arc::clone(&shared.held),
-            [0; 32],
-        )
-        .unwrap();
+        let mut sequencer = sequencer(&self.volume, 100);
         let applied = self.volume.status().applied;
         let decided = shared.index.read(|txn| {
             let mut next = Lsn(applied.0 + 1);

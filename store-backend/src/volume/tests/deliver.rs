@@ -1,6 +1,6 @@
 use super::super::error::IndexError;
 use super::super::record::Record;
-use super::super::sequencer::{Batch, Rules, Sequencer};
+use super::super::sequencer::Batch;
 use super::*;
 
 const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
@@ -249,19 +249,7 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
     // The grace period ends while a delivery fills the old inode again and begins a new one.
     let finished = blob(&volume, BODY).await;
     let shared = volume.inner.shared();
-    let rules = Rules {
-        quota_warning_percent: 90,
-        record_max_bytes: usize::MAX,
-        links_max: 1,
-        expunge_grace_ms: 0,
-    };
-    let mut sequencer = Sequencer::new(
-        shared.index.clone(),
-        rules,
-        Arc::clone(&shared.held),
-        [0; 32],
-    )
-    .unwrap();
+    let mut sequencer = sequencer(&volume, 1);
     let delivery = Delivery {
         txn: txn(2),
         sender: Vec::new(),
@@ -303,19 +291,7 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         .unwrap();
     let shared = volume.inner.shared();
     shared.settled_all().await;
-    let rules = Rules {
-        quota_warning_percent: 90,
-        record_max_bytes: usize::MAX,
-        links_max: 1,
-        expunge_grace_ms: 0,
-    };
-    let mut sequencer = Sequencer::new(
-        shared.index.clone(),
-        rules,
-        Arc::clone(&shared.held),
-        [0; 32],
-    )
-    .unwrap();
+    let mut sequencer = sequencer(&volume, 1);
     let dropped = shared
         .index
         .read(|txn| {
@@ -348,16 +324,9 @@ async fn a_body_that_a_command_will_name_is_not_dropped() {
         .unwrap();
     let shared = volume.inner.shared();
     shared.settled_all().await;
-    let rules = Rules {
-        quota_warning_percent: 90,
-        record_max_bytes: usize::MAX,
-        links_max: 100,
-        expunge_grace_ms: 0,
-    };
     // The grace period is over.
     let dropped = || {
-        let held = Arc::clone(&shared.held);
-        let mut sequencer = Sequencer::new(shared.index.clone(), rules, held, [0; 32]).unwrap();
+        let mut sequencer = sequencer(&volume, 100);
         let batch = shared.index.read(|txn| {
             let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
             sequencer.drop_unlinked(&mut batch)?;
