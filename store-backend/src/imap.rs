@@ -79,6 +79,7 @@ mod updates;
 mod view;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ pub(crate) struct Session<'a> {
     /// Rings when something in the account changes.
     watch: Watch,
     /// The same in other accounts whose mailboxes are open or watched.
-    owner_watches: Vec<(AccountId, Watch)>,
+    owner_watches: BTreeMap<AccountId, Watch>,
     /// Whether the open mailbox may have changed since the client was last told.
     has_changed: bool,
     /// What may have changed outside of it.
@@ -205,7 +206,7 @@ impl<'a> Session<'a> {
             service,
             user,
             registration,
-            owner_watches: Vec::new(),
+            owner_watches: BTreeMap::new(),
             state: State::new(account, epoch, login_name),
             out: Vec::new(),
             answer_begins: WRITTEN,

@@ -67,12 +67,7 @@ fn plan(blob: &FinishedBlob) -> Result<Vec<Piece>, WriteError> {
         if !is_read || !part.encoding().eq_ignore_ascii_case(b"binary") {
             continue;
         }
-        let has_nul = |part| Ok(memchr::memchr(0, &octets(blob, part)?).is_some());
-        let has_nul = split(body.clone()).map(has_nul);
-        if !has_nul
-            .collect::<Result<Vec<bool>, WriteError>>()?
-            .contains(&true)
-        {
+        if !has_nul(blob, body.clone())? {
             continue;
         }
         let block = octets(blob, header.clone())?;
@@ -108,6 +103,15 @@ fn leaves(root: Part<'_>) -> Vec<Part<'_>> {
         }
     }
     leaves
+}
+
+fn has_nul(blob: &FinishedBlob, range: Range<u64>) -> Result<bool, WriteError> {
+    for part in split(range) {
+        if memchr::memchr(0, &octets(blob, part)?).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn octets(blob: &FinishedBlob, range: Range<u64>) -> Result<Vec<u8>, WriteError> {

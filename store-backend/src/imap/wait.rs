@@ -1,6 +1,6 @@
 //! What a session waits for between two octets: its client, its mailbox, its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -139,13 +139,10 @@ impl Session<'_> {
             None => BTreeSet::new(),
         };
         owners.extend(open);
-        self.owner_watches
-            .retain(|(owner, _)| owners.contains(owner));
+        self.owner_watches.retain(|owner, _| owners.contains(owner));
         for owner in owners {
-            if self.owner_watches.iter().all(|(known, _)| *known != owner) {
-                let watch = self.service.volume.watch(owner);
-                self.owner_watches.push((owner, watch));
-            }
+            let watch = self.owner_watches.entry(owner);
+            watch.or_insert_with(|| self.service.volume.watch(owner));
         }
     }
 
@@ -184,7 +181,7 @@ impl Session<'_> {
 }
 
 /// What changed at an owner. Waits for ever when there is none.
-async fn rings(watches: &mut [(AccountId, Watch)]) -> Option<(AccountId, Changed)> {
+async fn rings(watches: &mut BTreeMap<AccountId, Watch>) -> Option<(AccountId, Changed)> {
     // In boxes of their own, for few sessions that wait have any.
     let changes = watches.iter_mut().map(|(owner, watch)| {
         Box::pin(async move { watch.changed().await.map(|changed| (*owner, changed)) })
