@@ -27,6 +27,8 @@ pub trait Disk: Send + Sync + 'static {
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// How much room the file system that holds `path` has. Cheap: nothing is read from the disk.
+    fn room(&self, path: &Path) -> io::Result<DiskRoom>;
 
     /// Whether the path names anything.
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -107,6 +109,28 @@ pub struct Metadata {
     pub inode: u64,
     /// Whether it is a folder.
     pub is_dir: bool,
+}
+
+/// How much of a file system is left to a program without privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskRoom {
+    /// All of it, in bytes.
+    pub size_bytes: u64,
+    /// What may still be written, in bytes.
+    pub free_bytes: u64,
+    /// Inodes, each a file or a folder; 0 on a file system that makes them as they are needed.
+    pub inodes: u64,
+    /// Inodes not in use.
+    pub free_inodes: u64,
+}
+
+/// Whether the system refused for want of room: worth trying again once there is some.
+#[must_use]
+pub fn is_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Makes a folder and those above it, each name durable on return.

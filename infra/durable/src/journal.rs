@@ -27,7 +27,7 @@ pub use error::JournalError;
 pub use reader::JournalReader;
 pub use recovery::{Cut, Recovery};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, is_no_room};
 use format::{HEADER_BLOCK_BYTES, PADDING, RECORD_HEADER_BYTES, RecordHeader, padded_bytes};
 use segment::{Live, Segment, SegmentTable};
 use spare::Spares;
@@ -117,6 +117,8 @@ pub struct Journal {
     segment_size_bytes: u32,
     /// The segment for which a successor was asked for.
     ahead_of: u32,
+    /// Bytes behind the last record that a write without room for all of it may have left.
+    soiled: u32,
     /// A write or sync failed: what is on disk is unknown until recovery reads it.
     poisoned: bool,
 }
@@ -142,22 +144,24 @@ impl Journal {
     /// Appends records in order and returns the number and place of each. Durable when it returns.
     ///
     /// # Errors
-    /// [`JournalError::TooLarge`] or an [`JournalError::Io`] from preparing a segment (disk full): nothing was written,
-    /// the journal goes on. `Io` from a write or sync: the journal is poisoned, whether the records are there is known
-    /// only after the next open, and every later append answers [`JournalError::Poisoned`]; reads still work.
+    /// [`JournalError::TooLarge`] or an [`JournalError::Io`] for which [`JournalError::is_disk_full`]: the journal goes on.
+    /// Nothing was written, or on a file system that needs room to overwrite what the next append clears away; a power
+    /// cut before that may leave records of this batch. Any other `Io`: the journal is poisoned ([`Journal::check`]),
+    /// whether the records are there is known only after the next open, and every later append answers
+    /// [`JournalError::Poisoned`]; reads still work.
     pub fn append(&mut self, records: &[Entry<'_>]) -> Result<Vec<(Lsn, Place)>, JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned {
-                dir: self.spares.dir().to_owned(),
-            });
-        }
+        self.check()?;
+        self.clean()?;
         let units = self.plan(records)?;
         let rolls = units.iter().filter(|unit| unit.rolls).count();
         // Every segment the batch needs is there before its first byte is written: a full disk refuses a whole batch.
-        let mut fresh = self.spares.take(rolls, self.next_lsn)?.into_iter();
+        let taken = self.spares.take(rolls, self.next_lsn);
+        let mut fresh = taken
+            .inspect_err(|_| self.poisoned = self.spares.check().is_err())?
+            .into_iter();
         let mut placed = Vec::with_capacity(records.len());
         let mut rest = records;
-        for unit in &units {
+        for (index, unit) in units.iter().enumerate() {
             if unit.rolls {
                 let segment = fresh.next().expect("one fresh segment was taken per roll");
                 self.table.insert(&segment);
@@ -166,10 +170,55 @@ impl Journal {
             let (now, later) = rest.split_at(unit.lens.len());
             rest = later;
             self.write_unit(now, &unit.lens, &mut placed)
-                .inspect_err(|_| self.poisoned = true)?;
+                .inspect_err(|error| {
+                    // What was not synced yet can be overwritten. A unit before this one is there for good.
+                    let is_write = matches!(error, JournalError::Io { action: WRITE, .. });
+                    if index == 0 && is_write && error.is_disk_full() {
+                        self.soiled = unit.lens.iter().filter_map(|len| padded_bytes(*len)).sum();
+                    } else {
+                        self.poisoned = true;
+                    }
+                })?;
         }
         self.prepare_ahead();
         Ok(placed)
+    }
+
+    /// Whether records can still be appended: no write failed, and no sync, neither of a batch nor of a segment that was
+    /// prepared or released beside it.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn check(&self) -> Result<(), JournalError> {
+        if self.poisoned {
+            let dir = self.spares.dir().to_owned();
+            return Err(JournalError::Poisoned { dir });
+        }
+        self.spares.check()
+    }
+
+    /// Makes zeros of what a write has left that found no room: whole records of it would look like ones that follow the
+    /// next unit, should that be shorter.
+    fn clean(&mut self) -> Result<(), JournalError> {
+        if self.soiled == 0 {
+            return Ok(());
+        }
+        let active = self.live.back().expect("a journal has an active segment");
+        let segment = &active.segment;
+        let zeros = vec![0; self.soiled as usize];
+        let written = segment
+            .file
+            .write_all_at(&[IoSlice::new(&zeros)], active.end.into());
+        written.map_err(|source| {
+            self.poisoned = !is_no_room(&source);
+            segment.io(WRITE, source)
+        })?;
+        segment.file.sync_data().map_err(|source| {
+            self.poisoned = true;
+            segment.io("sync", source)
+        })?;
+        self.soiled = 0;
+        Ok(())
     }
 
     /// Gives back the segments whose records are all numbered `up_to` or less, to be recycled.
@@ -305,7 +354,7 @@ impl Journal {
             ));
         }
         let written = segment.file.write_all_at(&slices, active.end.into());
-        written.map_err(|source| segment.io("write", source))?;
+        written.map_err(|source| segment.io(WRITE, source))?;
         segment
             .file
             .sync_data()
@@ -328,6 +377,8 @@ impl fmt::Debug for Journal {
             .finish_non_exhaustive()
     }
 }
+
+const WRITE: &str = "write";
 
 /// What of a batch goes into one segment: one write, one sync.
 struct Unit {

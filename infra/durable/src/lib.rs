@@ -11,7 +11,7 @@ mod disk;
 mod journal;
 mod real_disk;
 
-pub use disk::{Disk, DiskFile, Metadata, OpenMode, create_dir_durable};
+pub use disk::{Disk, DiskFile, DiskRoom, Metadata, OpenMode, create_dir_durable, is_no_room};
 pub use journal::{
     Cut, Entry, Journal, JournalError, JournalOptions, JournalReader, Lsn, Place, Record, Recovery,
 };

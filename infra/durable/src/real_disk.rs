@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, Metadata, OpenMode};
+use crate::disk::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
 
 /// The operating system's file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,6 +66,16 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn room(&self, path: &Path) -> io::Result<DiskRoom> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(DiskRoom {
+            size_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            inodes: found.f_files,
+            free_inodes: found.f_favail,
+        })
     }
 }
 

@@ -404,6 +404,76 @@ fn a_full_disk_refuses_the_batch_that_needs_room_and_only_that() {
 }
 
 #[test]
+fn a_failed_sync_beside_the_appends_is_told_and_never_tried_again() {
+    // Releasing a segment syncs the folder; preparing one syncs a file and the folder, after it was recycled too.
+    let mut failed = 0;
+    for skip in 0.. {
+        let disk = FaultDisk::new(0);
+        let (mut journal, _) = open(&disk).unwrap();
+        for _ in 0..3 {
+            append(&mut journal, &[&[1; 3000]]).unwrap();
+        }
+        journal.check().unwrap();
+        disk.fail(Operation::Sync, skip, ErrorKind::Other);
+        journal.release(Lsn(2));
+        let told = journal.check().is_err();
+        let mut appended = 0;
+        while appended < 8 && append(&mut journal, &[&[2; 3000]]).is_ok() {
+            appended += 1;
+            journal.release(Lsn(2 + appended));
+        }
+        if appended == 8 && journal.check().is_ok() {
+            break;
+        }
+        failed += 1;
+        assert!(
+            !told || appended == 0,
+            "skip {skip}: {appended} after it was told"
+        );
+        let syncs = disk.operations();
+        for _ in 0..2 {
+            assert!(append(&mut journal, &[b"refused"]).is_err(), "skip {skip}");
+            journal.release(Lsn(3 + appended));
+        }
+        assert_eq!(
+            disk.operations(),
+            syncs,
+            "skip {skip}: the disk is left alone"
+        );
+        assert!(journal.check().is_err());
+    }
+    assert!(failed > 8, "{failed}");
+}
+
+#[test]
+fn a_write_without_room_leaves_nothing_that_a_recovery_could_take_for_a_record() {
+    for sizes in [[8, 8, 8], [100, 8, 8], [8, 900, 8], [8, 8, 900]] {
+        let disk = FaultDisk::new(0);
+        let (mut journal, _) = open(&disk).unwrap();
+        append(&mut journal, &[b"first"]).unwrap();
+        let refused = sizes.map(|size| vec![7; size]);
+        let parts: Vec<&[u8]> = refused.iter().map(Vec::as_slice).collect();
+        // As on file systems that write elsewhere what is overwritten.
+        disk.fail(Operation::Write, 0, ErrorKind::StorageFull);
+        let full = append(&mut journal, &parts).unwrap_err();
+        assert!(full.is_disk_full(), "{full:?}");
+        disk.fail(Operation::Write, 0, ErrorKind::StorageFull);
+        let still = append(&mut journal, &[b"12345678"]).unwrap_err();
+        assert!(still.is_disk_full(), "{still:?}");
+        append(&mut journal, &[b"12345678"]).unwrap();
+        drop(journal);
+        let (mut journal, recovery) = open(&disk).unwrap();
+        let payloads: Vec<_> = replayed(&recovery).into_iter().map(|r| r.2).collect();
+        assert_eq!(
+            payloads,
+            [b"first".to_vec(), b"12345678".to_vec()],
+            "{sizes:?}"
+        );
+        append(&mut journal, &[b"last"]).unwrap();
+    }
+}
+
+#[test]
 fn options_out_of_range_are_refused() {
     let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new(0));
     for segment_size_bytes in [0, 4096, 8193, (1 << 30) + 4096] {

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use durable::{Disk, DiskFile, Metadata, OpenMode};
+use durable::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
 
 use tape::Change;
 pub use tape::Tape;
@@ -69,6 +69,9 @@ impl FaultDisk {
             boots: 0,
             failing: None,
             capacity_bytes: u64::MAX,
+            allocations: 0,
+            full_after: None,
+            refused: 0,
             random: seed,
             tape: None,
         })))
@@ -107,6 +110,31 @@ impl FaultDisk {
     /// Sets how many bytes all files together may hold.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity_bytes = bytes;
+    }
+
+    /// How many operations were done so far that need room: a file that grows, a new name.
+    #[must_use]
+    pub fn allocations(&self) -> u64 {
+        self.lock().allocations
+    }
+
+    /// Makes every operation that needs room fail for want of it once `count` more have been done, until
+    /// [`FaultDisk::give_room`].
+    pub fn fill_up_after(&self, count: u64) {
+        let mut state = self.lock();
+        state.full_after = Some(state.allocations + count);
+        state.refused = 0;
+    }
+
+    /// Ends what [`FaultDisk::fill_up_after`] began.
+    pub fn give_room(&self) {
+        self.lock().full_after = None;
+    }
+
+    /// How many operations found no room since [`FaultDisk::fill_up_after`].
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     /// Inverts the bits of `mask` in one byte of a file, durably: rot.
@@ -168,6 +196,7 @@ impl Disk for FaultDisk {
             (None, OpenMode::Read | OpenMode::Write) => return Err(ErrorKind::NotFound.into()),
             (None, OpenMode::Create | OpenMode::CreateNew) => {
                 state.parent_exists(path)?;
+                state.allocate()?;
                 state.change(Operation::Name)?;
                 let id = state.files.len();
                 state.perform(Change::Name(NameChange::Put(
@@ -198,6 +227,7 @@ impl Disk for FaultDisk {
             }
         }
         for folder in missing.into_iter().rev() {
+            state.allocate()?;
             state.change(Operation::Name)?;
             state.perform(Change::Name(NameChange::Put(folder.to_owned(), Node::Dir)));
         }
@@ -236,6 +266,7 @@ impl Disk for FaultDisk {
         if state.names.contains_key(link) {
             return Err(ErrorKind::AlreadyExists.into());
         }
+        state.allocate()?;
         state.change(Operation::Name)?;
         state.perform(Change::Name(NameChange::Put(
             link.to_owned(),
@@ -297,6 +328,18 @@ impl Disk for FaultDisk {
         state.perform(Change::SyncDir(path.to_owned()));
         Ok(())
     }
+
+    fn room(&self, _path: &Path) -> io::Result<DiskRoom> {
+        let state = self.lock();
+        state.powered()?;
+        let used: u64 = state.files.iter().map(|file| file.now.len() as u64).sum();
+        Ok(DiskRoom {
+            size_bytes: state.capacity_bytes,
+            free_bytes: state.capacity_bytes.saturating_sub(used),
+            inodes: 0,
+            free_inodes: 0,
+        })
+    }
 }
 
 /// An open file; dead after the power was cut.
@@ -326,8 +369,11 @@ impl Handle {
         let offset = usize::try_from(offset).map_err(|_| ErrorKind::FileTooLarge)?;
         let grown = (offset + bytes.len()).saturating_sub(state.files[self.id].now.len()) as u64;
         let used: u64 = state.files.iter().map(|file| file.now.len() as u64).sum();
-        if grown > 0 && used + grown > state.capacity_bytes {
-            return Err(ErrorKind::StorageFull.into());
+        if grown > 0 {
+            state.allocate()?;
+            if used + grown > state.capacity_bytes {
+                return Err(ErrorKind::StorageFull.into());
+            }
         }
         let changed = state.change(Operation::Write);
         if changed.is_err() && state.powered().is_err() {
@@ -431,6 +477,10 @@ struct State {
     boots: u64,
     failing: Option<Failing>,
     capacity_bytes: u64,
+    /// Operations that needed room, after how many there is none, and how many found none since.
+    allocations: u64,
+    full_after: Option<u64>,
+    refused: u64,
     random: u64,
     /// What was done, if it is recorded.
     tape: Option<Tape>,
@@ -456,6 +506,16 @@ impl State {
         self.powered()?;
         self.fail_if_told(operation)?;
         self.operations += 1;
+        Ok(())
+    }
+
+    /// Counts an operation that needs room, unless there is none.
+    fn allocate(&mut self) -> io::Result<()> {
+        if self.full_after.is_some_and(|full| self.allocations >= full) {
+            self.refused += 1;
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.allocations += 1;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Lsn;
+use crate::disk::is_no_room;
 
 /// Why the journal refused.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,6 @@ impl JournalError {
     /// Whether the disk is full (or the quota used up): worth trying again once there is room.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, JournalError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        matches!(self, JournalError::Io { source, .. } if is_no_room(source))
     }
 }

@@ -191,6 +191,7 @@ pub(super) fn open(
         live,
         next_lsn,
         segment_size_bytes,
+        soiled: 0,
         poisoned: false,
         ahead_of: 0,
     };

@@ -2,13 +2,16 @@
 //!
 //! Each step is durable before the next begins, so that at any cut a file named `.seg` has a whole header of its own
 //! number, and what a released file held is out of the log before the file is overwritten.
+//!
+//! A sync that fails is the last one: what it should have made durable may look so ever after and not be. No segment is
+//! prepared or released from then on, and the journal is told ([`Spares::check`]).
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
 use super::error::JournalError;
@@ -48,6 +51,7 @@ impl Spares {
             prepared,
             free,
             retiring: VecDeque::new(),
+            failed: None,
         }));
         let background = options.prepare_ahead.then(|| {
             let (sender, receiver) = mpsc::channel();
@@ -80,10 +84,21 @@ impl Spares {
             return Ok(Vec::new());
         }
         let mut preparer = lock(&self.preparer);
+        preparer.check()?;
         while preparer.prepared.len() < count {
             preparer.prepare(next_lsn)?;
         }
         Ok(preparer.prepared.drain(..count).collect())
+    }
+
+    /// Whether no sync has failed here.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
+        // Somebody is at work there; he tells the next who asks.
+        match self.preparer.try_lock() {
+            Ok(preparer) => preparer.check(),
+            Err(TryLockError::Poisoned(preparer)) => preparer.into_inner().check(),
+            Err(TryLockError::WouldBlock) => Ok(()),
+        }
     }
 
     /// Has one segment prepared, so that the next [`Spares::take`] need not.
@@ -131,12 +146,17 @@ struct Preparer {
     free: VecDeque<PathBuf>,
     /// Released segments whose files still bear their old names, oldest first.
     retiring: VecDeque<u32>,
+    /// The sync that failed: on which file, and what the system answered.
+    failed: Option<(PathBuf, io::ErrorKind, String)>,
 }
 
 impl Preparer {
     /// Does what can wait. An error here costs nothing yet: the work is tried again when its result is needed, and then
     /// the error is somebody's answer.
     fn work(&mut self, work: Work) {
+        if self.failed.is_some() {
+            return;
+        }
         match work {
             Work::Retire(number) => {
                 self.retiring.push_back(number);
@@ -155,15 +175,11 @@ impl Preparer {
     fn retire(&mut self) -> io::Result<()> {
         while let Some(&number) = self.retiring.front() {
             let free = segment_path(&self.dir, number, "free");
-            match self
-                .disk
-                .rename(&segment_path(&self.dir, number, "seg"), &free)
-            {
-                // Renamed by an earlier attempt whose sync failed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                renamed => renamed?,
-            }
-            self.disk.sync_dir(&self.dir)?;
+            // Some file systems have no room for a name when they are full: the next release tries again.
+            let old = segment_path(&self.dir, number, "seg");
+            self.disk.rename(&old, &free)?;
+            let synced = self.disk.sync_dir(&self.dir);
+            self.synced(&self.dir.clone(), synced)?;
             self.retiring.pop_front();
             if self.free.len() < FREE_FILES_MAX {
                 self.free.push_back(free);
@@ -176,6 +192,7 @@ impl Preparer {
 
     /// Makes the next segment, durable with its name, and keeps it in `prepared`.
     fn prepare(&mut self, next_lsn: Lsn) -> Result<(), JournalError> {
+        self.check()?;
         let header = SegmentHeader {
             identity: Identity {
                 number: self.next_number,
@@ -199,13 +216,17 @@ impl Preparer {
 
     /// Overwrites a free file; `None` when there is none or it will not do, and then it is gone.
     fn recycle(&mut self, header: &SegmentHeader, path: &Path) -> Option<Box<dyn DiskFile>> {
-        while let Some(free) = self.free.pop_front() {
-            let recycled = self.disk.open(&free, OpenMode::Write).and_then(|file| {
+        while self.failed.is_none() {
+            let free = self.free.pop_front()?;
+            let opened = self.disk.open(&free, OpenMode::Write).and_then(|file| {
                 if file.len()? != u64::from(header.file_len) {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 file.write_all_at(&[IoSlice::new(&header.encode())], 0)?;
-                file.sync_data()?;
+                Ok(file)
+            });
+            let recycled = opened.and_then(|file| {
+                self.synced(&free, file.sync_data())?;
                 self.name(&free, path)?;
                 Ok(file)
             });
@@ -217,12 +238,15 @@ impl Preparer {
         None
     }
 
-    fn make(&self, header: &SegmentHeader, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn make(&mut self, header: &SegmentHeader, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        // The one to be recycled may have failed to be synced.
+        self.check().map_err(io::Error::other)?;
         let new = segment_path(&self.dir, header.identity.number, "new");
-        let made = self.disk.open(&new, OpenMode::Create).and_then(|file| {
+        let opened = self.disk.open(&new, OpenMode::Create);
+        let made = opened.and_then(|file| {
             file.allocate_zeroed(header.file_len.into())?;
             file.write_all_at(&[IoSlice::new(&header.encode())], 0)?;
-            file.sync_all()?;
+            self.synced(&new, file.sync_all())?;
             self.name(&new, path)?;
             Ok(file)
         });
@@ -230,9 +254,27 @@ impl Preparer {
         made.inspect_err(|_| drop(self.disk.remove_file(&new)))
     }
 
-    fn name(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn name(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(from, to)?;
-        self.disk.sync_dir(&self.dir)
+        let synced = self.disk.sync_dir(&self.dir);
+        self.synced(&self.dir.clone(), synced)
+    }
+
+    /// Notes a sync that failed, for good.
+    fn synced(&mut self, path: &Path, synced: io::Result<()>) -> io::Result<()> {
+        synced.inspect_err(|error| {
+            self.failed = Some((path.to_owned(), error.kind(), error.to_string()));
+        })
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        match &self.failed {
+            None => Ok(()),
+            Some((path, kind, text)) => {
+                let source = io::Error::new(*kind, text.clone());
+                Err(JournalError::io("sync", path, source))
+            }
+        }
     }
 }
 
