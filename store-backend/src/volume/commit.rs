@@ -198,7 +198,11 @@ impl Committer {
                 waiters,
                 cards: Vec::new(),
             };
+            let is_awaited = !item.waiters.is_empty();
             self.shared.apply_queue.push(item, cost);
+            if is_awaited {
+                self.shared.apply_queue.wake();
+            }
         }
     }
 
@@ -287,19 +291,12 @@ pub(super) fn apply(shared: &Shared) {
 /// Adds to a run what comes within a moment, as long as nobody waits for it: the answers are given, and one larger
 /// transaction costs the disk less than two. Whoever reads an account that was answered wakes us.
 fn gather(shared: &Shared, items: &mut Vec<ApplyItem>) {
-    let until = Instant::now() + GATHER_MAX;
-    let is_awaited = |items: &[ApplyItem]| {
-        shared.settled.is_awaited() || items.iter().any(|item| !item.waiters.is_empty())
-    };
-    while !is_awaited(items) && items.len() < GATHER_ITEMS_MAX {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        match shared.apply_queue.take(left) {
-            Some(more) => items.extend(more),
-            None => return,
-        }
+    if shared.settled.is_awaited() || items.iter().any(|item| !item.waiters.is_empty()) {
+        return;
+    }
+    shared.apply_queue.linger(GATHER_ITEMS_MAX, GATHER_MAX);
+    if let Some(more) = shared.apply_queue.take(Duration::ZERO) {
+        items.extend(more);
     }
 }
 
@@ -348,7 +345,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 /// How long a thread sleeps when nothing comes; everything urgent wakes it.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// A push to an idle session and the listing of a delivered message are later by this much: nobody sees it.
-const GATHER_MAX: Duration = Duration::from_millis(2);
+const GATHER_MAX: Duration = Duration::from_millis(10);
 /// Batches of one transaction: it ends in time for who comes to wait for it.
 const GATHER_ITEMS_MAX: usize = 64;
 const BACK_PRESSURE_POLL: Duration = Duration::from_millis(5);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) struct Pipe<T> {
     state: Mutex<State<T>>,
@@ -15,6 +15,8 @@ struct State<T> {
     bytes: usize,
     closed: bool,
     woken: bool,
+    /// How many items the taker waits for, so that it is not woken for each of them.
+    wanted: usize,
 }
 
 impl<T> Pipe<T> {
@@ -24,6 +26,7 @@ impl<T> Pipe<T> {
             bytes: 0,
             closed: false,
             woken: false,
+            wanted: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -55,7 +58,33 @@ impl<T> Pipe<T> {
         }
         state.bytes += cost_bytes;
         state.items.push_back((item, cost_bytes));
-        self.changed.notify_all();
+        if state.items.len() >= state.wanted || state.bytes >= self.bytes_max / 2 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Lets items gather until there are `count`, half of the memory is in use, or somebody wakes; not longer than
+    /// the timeout.
+    pub(super) fn linger(&self, count: usize, timeout: Duration) {
+        let until = Instant::now() + timeout;
+        let mut state = self.lock();
+        state.wanted = count;
+        while state.items.len() < count
+            && state.bytes < self.bytes_max / 2
+            && !state.closed
+            && !state.woken
+        {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        state.wanted = 0;
     }
 
     /// All there is, up to some hundred; nothing after the timeout or a wake-up. `None`: closed and empty.
