@@ -46,6 +46,10 @@ pub(crate) fn describe() {
     describe_gauge!(JOURNAL, "Journal octets that a restart would replay.");
     describe_gauge!(READ_ONLY, "Whether the volume refuses writes.");
     describe_gauge!(ACCOUNTS, "Accounts in the volume's index.");
+    describe_gauge!(
+        QUARANTINED,
+        "Blobs that are not served because their file has other octets or is gone."
+    );
 }
 
 /// One delivery to one account.
@@ -102,6 +106,12 @@ pub(crate) fn volume(backend: &BackendName, status: &VolumeStatus) {
     gauge!(READ_ONLY, "backend" => label()).set(f64::from(u8::from(status.read_only.is_some())));
 }
 
+/// How many blobs are broken now.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+pub(crate) fn quarantined(backend: &BackendName, count: usize) {
+    gauge!(QUARANTINED, "backend" => backend.to_string()).set(count as f64);
+}
+
 /// Counts a session as open for as long as it lives.
 pub(crate) struct SessionGauge(Service);
 
@@ -154,3 +164,4 @@ const ANNOUNCED: &str = "posthouse_store_announced";
 const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";
 const READ_ONLY: &str = "posthouse_store_volume_read_only";
 const ACCOUNTS: &str = "posthouse_store_volume_accounts";
+const QUARANTINED: &str = "posthouse_store_quarantined_blobs";

@@ -158,6 +158,12 @@ pub enum ReadError {
         /// The hash it should have.
         hash: String,
     },
+    /// The blob's file had another hash, or was gone, and is put aside: it is not served.
+    #[error("read the blob {hash}: it is in quarantine; restore the file from a copy")]
+    Quarantined {
+        /// The hash it should have.
+        hash: String,
+    },
     /// The thread that read was stopped.
     #[error("read the volume: the process is stopping")]
     Stopped,

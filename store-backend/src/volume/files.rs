@@ -18,6 +18,7 @@ use super::apply::Placed;
 use super::error::{IndexError, ReadError};
 use super::index::Meta;
 use super::item::Content;
+use super::mend;
 use super::record::{BlobRef, Body, Record};
 use super::recovery::Shared;
 use super::types::Hash;
@@ -61,7 +62,7 @@ impl From<FilesError> for ReadError {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
     let path = path.to_owned();
     move |source| FilesError::Io {
         action,
@@ -126,6 +127,7 @@ fn work(shared: &Shared, state: &mut Progress, items: Vec<FilesItem>) -> Result<
             checkpoint(shared, state)?;
         }
     }
+    mend::run(shared);
     if state.since.elapsed() >= shared.config.checkpoint_interval
         || shared.wants_checkpoint.load(Ordering::Relaxed)
     {
@@ -248,6 +250,7 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
             }
             for (number, hash) in &record.blobs {
                 remove(&*shared.disk, &layout.blob(*number, hash))?;
+                shared.broken.remove(*number);
             }
         }
         Record::Account(_)
@@ -274,6 +277,15 @@ fn known(number: u64, hash: Hash) -> BlobRef {
 
 /// Sees to it that the blob's file is there. `false`: it is not, because a later record has dropped it.
 fn make_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bool, FilesError> {
+    let present = bring_blob(shared, state, blob)?;
+    if present && !shared.broken.is_empty() && blob.body != Body::Known {
+        shared.broken.remove(blob.number);
+        mend::heal_from(shared, blob.number, &blob.hash);
+    }
+    Ok(present)
+}
+
+fn bring_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bool, FilesError> {
     let path = shared.layout.blob(blob.number, &blob.hash);
     match &blob.body {
         Body::Known => Ok(true),
@@ -296,8 +308,19 @@ fn make_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bo
             state.copied.insert(*from);
             let source = shared.layout.blob(*from, &blob.hash);
             match copy(shared, &source, &path) {
-                Ok(()) => Ok(true),
+                Ok(found) if found == blob.hash => Ok(true),
+                Ok(_) => {
+                    // What is rotten is not made twice (P9).
+                    remove(&*shared.disk, &path)?;
+                    shared.suspects.tell(*from);
+                    mend::mark_missing(shared, blob.number, &blob.hash)?;
+                    Ok(false)
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if shared.broken.has(*from) {
+                        mend::mark_missing(shared, blob.number, &blob.hash)?;
+                        return Ok(false);
+                    }
                     present_or_dropped(shared, blob, error)
                 }
                 Err(error) => Err(failed("copy to", &path)(error)),
@@ -330,7 +353,18 @@ fn present_or_dropped(
 
 fn link(shared: &Shared, blob: &BlobRef, message: &Path) -> Result<(), FilesError> {
     let original = shared.layout.blob(blob.number, &blob.hash);
-    link_once(shared, blob, &original, message).map(drop)
+    if shared.broken.has(blob.number) {
+        return Ok(());
+    }
+    match link_once(shared, blob, &original, message) {
+        // Lost long ago: that is no reason to refuse everybody else's mail.
+        Err(FilesError::Io { source, .. })
+            if blob.body == Body::Known && source.kind() == io::ErrorKind::NotFound =>
+        {
+            mend::mark_missing(shared, blob.number, &blob.hash)
+        }
+        linked => linked.map(drop),
+    }
 }
 
 /// Gives `original` the name `path`, unless it has it. `false`: the blob is not there, because a later record dropped it.
@@ -364,7 +398,7 @@ fn link_once(
 }
 
 /// Tries, and tries once more when the folder was missing.
-fn in_folder<T>(
+pub(super) fn in_folder<T>(
     shared: &Shared,
     path: &Path,
     mut action: impl FnMut() -> io::Result<T>,
@@ -381,22 +415,25 @@ fn in_folder<T>(
     }
 }
 
-fn copy(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
+/// Answers the hash of what was copied.
+fn copy(shared: &Shared, from: &Path, to: &Path) -> io::Result<Hash> {
     let source = shared.disk.open(from, OpenMode::Read)?;
     let target = in_folder(shared, to, || shared.disk.open(to, OpenMode::Create))?;
+    let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; COPY_BYTES];
     let mut offset = 0;
     loop {
         let count = source.read_at(&mut buffer, offset)?;
         if count == 0 {
-            return Ok(());
+            return Ok(*hasher.finalize().as_bytes());
         }
+        hasher.update(&buffer[..count]);
         target.write_all_at(&[IoSlice::new(&buffer[..count])], offset)?;
         offset += count as u64;
     }
 }
 
-fn remove(disk: &dyn Disk, path: &Path) -> Result<(), FilesError> {
+pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), FilesError> {
     match disk.remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

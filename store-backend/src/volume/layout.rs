@@ -8,6 +8,7 @@
 //! incoming/<32 hex>               large bodies on their way
 //! blobs/ab/cd/ef/gh-<64 hex>      abcdefgh: the blob's number, the rest its hash
 //! mail/ab/cd/ef/gh/<mailbox>/<uid>   abcdefgh: the account's number
+//! quarantine/abcdefgh-<64 hex>    files of blobs that had another hash; empty: there was none
 //! ```
 //!
 //! Numbers of accounts and blobs have 40 bits: eight base-32 digits (RFC 4648 extended hex, lower case), two a level,
@@ -28,6 +29,8 @@ pub(super) const INDEX_DIR: &str = "index";
 pub(super) const INCOMING_DIR: &str = "incoming";
 pub(super) const BLOBS_DIR: &str = "blobs";
 pub(super) const MAIL_DIR: &str = "mail";
+/// Made when it is first needed.
+pub(super) const QUARANTINE_DIR: &str = "quarantine";
 
 /// Account and blob numbers lie below this: eight digits of five bits.
 pub(super) const NUMBER_LIMIT: u64 = 1 << 40;
@@ -55,6 +58,16 @@ impl Layout {
         self.root.join(BLOBS_DIR).join(a).join(b).join(c).join(name)
     }
 
+    /// Where a broken blob's file is put aside.
+    pub(super) fn quarantined(&self, number: u64, hash: &Hash) -> PathBuf {
+        let name = format!(
+            "{}-{}",
+            pairs(number).concat(),
+            data_encoding::HEXLOWER.encode(hash)
+        );
+        self.root.join(QUARANTINE_DIR).join(name)
+    }
+
     pub(super) fn account(&self, account: AccountId) -> PathBuf {
         let [a, b, c, d] = pairs(account.0);
         self.root.join(MAIL_DIR).join(a).join(b).join(c).join(d)
@@ -76,6 +89,16 @@ fn pairs(number: u64) -> [String; 4] {
         "numbers are checked when they are given"
     );
     [30, 20, 10, 0].map(|shift| pair(number >> shift))
+}
+
+/// The number that eight digits stand for.
+pub(super) fn number_of(digits: &str) -> Option<u64> {
+    let place = |digit: u8| DIGITS.iter().position(|one| *one == digit);
+    let add = |number: u64, digit: u8| Some(number << 5 | place(digit)? as u64);
+    match digits.len() {
+        8 => digits.bytes().try_fold(0, add),
+        _ => None,
+    }
 }
 
 fn pair(number: u64) -> String {

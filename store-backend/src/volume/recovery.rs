@@ -20,16 +20,19 @@ use durable::{
 };
 
 use super::apply::{Placed, apply_run};
+use super::broken::{Broken, Suspects};
 use super::commit::{ApplyItem, Committer, apply, chain, hand_to_files};
 use super::error::{IndexError, OpenError};
 use super::files::{self, FilesItem};
 use super::held::HeldBodies;
 use super::index::{Index, Meta};
 use super::intake::{Command, Intake, Reply};
+use super::keeper;
 use super::layout::{
     BLOBS_DIR, FORMAT_FILE, FORMAT_VERSION, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, LOCK_FILE,
-    Layout, MAIL_DIR,
+    Layout, MAIL_DIR, QUARANTINE_DIR,
 };
+use super::mend::Mends;
 use super::pipe::Pipe;
 use super::recent::Recent;
 use super::record::Record;
@@ -54,6 +57,10 @@ pub(super) struct Shared {
     pub(super) recent: Recent,
     pub(super) settled: Settled,
     pub(super) held: Arc<HeldBodies>,
+    pub(super) broken: Arc<Broken>,
+    /// What readers have found wrong.
+    pub(super) suspects: Arc<Suspects>,
+    pub(super) mends: Mends,
     /// The last record in the journal, in the index, in the file tree, in the file tree on disk.
     pub(super) position: AtomicU64,
     pub(super) applied: AtomicU64,
@@ -107,6 +114,7 @@ impl Shared {
 
     fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
+        self.suspects.close();
         self.intake.close(true);
         self.apply_queue.abort();
         self.files_queue.abort();
@@ -157,6 +165,7 @@ impl Inner {
     }
 
     pub(super) fn close(&self) {
+        self.shared.suspects.close();
         self.shared.intake.close(false);
         self.join();
         self.shared.watchers.close();
@@ -266,6 +275,8 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
     let marker = disk
         .open(&marker_path, OpenMode::Read)
         .map_err(OpenError::io("open", &marker_path))?;
+    let broken = Broken::load(&*disk, &layout)
+        .map_err(OpenError::io("list", &layout.file(QUARANTINE_DIR)))?;
     let shared = Arc::new(Shared {
         layout,
         marker,
@@ -279,6 +290,9 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         recent: Recent::default(),
         settled: Settled::new(applied),
         held: Arc::default(),
+        broken: Arc::new(broken),
+        suspects: Arc::default(),
+        mends: Mends::default(),
         position: AtomicU64::new(recovery.next_lsn().0 - 1),
         applied: AtomicU64::new(applied.0),
         materialised: AtomicU64::new(done.0),
@@ -344,9 +358,11 @@ fn start(
         shared.index.clone(),
         rules,
         Arc::clone(&shared.held),
+        Arc::clone(&shared.broken),
         random()?,
     )?;
     spawn("apply", Box::new(apply))?;
+    spawn("keeper", Box::new(keeper::run))?;
     let committer = Committer {
         shared: Arc::clone(shared),
         journal,

@@ -25,6 +25,7 @@ use durable::Lsn;
 use lmdb::heed::RoTxn;
 
 use super::blob::FinishedBlob;
+use super::broken::Broken;
 use super::error::IndexError;
 use super::held::HeldBodies;
 use super::index::{Index, Meta};
@@ -96,6 +97,7 @@ pub(super) struct Sequencer {
     identities: Identities,
     applied: Lsn,
     held: Arc<HeldBodies>,
+    broken: Arc<Broken>,
 }
 
 /// Settings that decisions depend on.
@@ -125,6 +127,7 @@ impl Sequencer {
         index: Index,
         rules: Rules,
         held: Arc<HeldBodies>,
+        broken: Arc<Broken>,
         seed: [u8; 32],
     ) -> Result<Self, IndexError> {
         let (blob_next, applied) = index.read(|txn| {
@@ -144,6 +147,7 @@ impl Sequencer {
             identities: Identities { seed, count: 0 },
             applied,
             held,
+            broken,
         })
     }
 
@@ -175,8 +179,8 @@ impl Sequencer {
         let seed = self.identities.next();
         let mut fresh_seed = [0; 32];
         fresh_seed[..16].copy_from_slice(&seed);
-        let held = Arc::clone(&self.held);
-        *self = Self::new(self.index.clone(), self.rules, held, fresh_seed)?;
+        let (held, broken) = (Arc::clone(&self.held), Arc::clone(&self.broken));
+        *self = Self::new(self.index.clone(), self.rules, held, broken, fresh_seed)?;
         Ok(())
     }
 
@@ -380,12 +384,15 @@ impl Sequencer {
         Ok(more)
     }
 
-    /// The blob that takes new links for these octets, if there is one.
+    /// The blob that takes new links for these octets, if there is one. A broken one takes none: the octets begin a new one.
     fn current(&self, batch: &Batch<'_>, hash: &Hash) -> Result<Option<Blob>, IndexError> {
+        let is_whole = |number| !self.broken.has(number);
         if let Some(blob) = self.blobs.get(hash) {
-            return Ok(Some(*blob).filter(|blob| !blob.dropped));
+            let takes = |blob: &Blob| !blob.dropped && is_whole(blob.number);
+            return Ok(Some(*blob).filter(takes));
         }
         let found = self.index.blob_of(batch.txn, hash)?;
+        let found = found.filter(|(number, _)| is_whole(*number));
         Ok(found.map(|(number, row)| Blob {
             number,
             links: row.link_count.get(),

@@ -4,6 +4,7 @@
 mod acl;
 mod annotations;
 mod batch;
+mod broken;
 mod cards;
 mod deliver;
 mod failure;
@@ -139,7 +140,8 @@ fn sequencer(volume: &Volume, links_max: u64) -> Sequencer {
         quota_warning_percent: 90,
     };
     let held = Arc::clone(&shared.held);
-    Sequencer::new(shared.index.clone(), rules, held, [0; 32]).unwrap()
+    let broken = Arc::clone(&shared.broken);
+    Sequencer::new(shared.index.clone(), rules, held, broken, [0; 32]).unwrap()
 }
 
 /// Waits until index and files have all that is in the journal.

@@ -136,7 +136,10 @@ impl Volume {
     pub async fn has_blobs(&self, hashes: Vec<Hash>) -> Result<Vec<bool>, ReadError> {
         blocking(self.inner.shared(), move |shared| {
             shared.index.read(|txn| {
-                let has = |hash: &Hash| Ok(shared.index.blob_of(txn, hash)?.is_some());
+                let has = |hash: &Hash| {
+                    let found = shared.index.blob_of(txn, hash)?;
+                    Ok(found.is_some_and(|(number, _)| !shared.broken.has(number)))
+                };
                 hashes.iter().map(has).collect()
             })
         })

@@ -28,5 +28,6 @@ mod life;
 mod lmtp;
 mod pop3;
 mod quota;
+mod rot;
 mod tls;
 mod transfer;

@@ -171,6 +171,10 @@ struct Loaded {
     content: Option<Content>,
     /// `\Seen` was set for this command.
     tell_flags: bool,
+    /// It cannot be read, and so is not marked as read.
+    is_unreadable: bool,
+    /// Read already, to know that.
+    prepared: Option<Message>,
 }
 
 /// A message whose response has begun.
@@ -237,12 +241,35 @@ impl Producer {
         self.current.is_some()
     }
 
-    /// Loads the next messages; UIDs of those without `\Seen`.
+    /// Loads the next messages; UIDs of those without `\Seen` that can be read. A small one is read whole to know that, a
+    /// large one opened.
     pub(super) fn load_to_see(self: &mut Box<Self>) -> Result<Vec<u32>, ReadError> {
         self.load()?;
-        let unseen = self.loaded.iter().map(|loaded| &loaded.summary);
-        let unseen = unseen.filter(|message| !message.flags.contains(Flags::SEEN));
-        Ok(unseen.map(|message| message.uid).collect())
+        let mut unseen = Vec::new();
+        let mut kept_octets = 0;
+        let mut loaded = std::mem::take(&mut self.loaded);
+        for one in &mut loaded {
+            if one.summary.flags.contains(Flags::SEEN) {
+                continue;
+            }
+            let message = one.content.clone().map(Message::new);
+            match message.map(|message| self.prepare(message)).transpose() {
+                Err(Unreadable::Failed(error)) => {
+                    one.is_unreadable = true;
+                    self.failed.get_or_insert(error);
+                }
+                Ok(message) => {
+                    unseen.push(one.summary.uid);
+                    kept_octets += message.as_ref().map_or(0, Message::size);
+                    // Others are read again, from the system's cache.
+                    one.prepared = message.filter(|_| kept_octets <= PREPARED_MAX_OCTETS);
+                }
+                // It is told where it is missed.
+                Err(Unreadable::Gone) => unseen.push(one.summary.uid),
+            }
+        }
+        self.loaded = loaded;
+        Ok(unseen)
     }
 
     fn load(&mut self) -> Result<(), ReadError> {
@@ -270,6 +297,8 @@ impl Producer {
                     summary,
                     content,
                     tell_flags: false,
+                    is_unreadable: false,
+                    prepared: None,
                 });
             }
         }
@@ -352,7 +381,10 @@ impl Producer {
     }
 
     fn begin(&mut self, loaded: Loaded) {
-        let message = loaded.content.map(Message::new);
+        if loaded.is_unreadable {
+            return;
+        }
+        let message = loaded.prepared.or(loaded.content.map(Message::new));
         let message = match message.map(|message| self.prepare(message)).transpose() {
             Ok(message) => Some(message),
             Err(Unreadable::Gone) => {
@@ -640,6 +672,8 @@ fn moment(ms: i64) -> DateTime {
 const FILL_OCTETS: usize = 128 << 10;
 /// Messages loaded at once, if all they take is rows.
 const LOAD_MAX: usize = 1000;
+/// What messages that were read to see whether they can be read may take until they are written.
+const PREPARED_MAX_OCTETS: u64 = 512 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -283,7 +283,7 @@ impl BlobReader {
     pub fn read_at(&mut self, from: u64, count: usize, out: &mut Vec<u8>) -> Result<(), ReadError> {
         let start = out.len();
         match &self.source {
-            Source::Memory(bytes) => {
+            Source::Memory(bytes) | Source::Checked(bytes) => {
                 let begin = usize::try_from(from).unwrap_or(usize::MAX);
                 let piece = begin
                     .checked_add(count)

@@ -1,0 +1,168 @@
+//! Rot: blobs that are put aside, and what heals them.
+
+use super::*;
+
+const GOOD: &[u8] = b"Subject: good\r\n\r\nbody\r\n";
+const ROTTEN: &[u8] = b"Subject: rotten\r\n\r\nbody\r\n";
+
+/// The oldest file of these octets below a folder.
+fn file_of(dir: &TempDir, folder: &str, octets: &[u8]) -> PathBuf {
+    let hash = data_encoding::HEXLOWER.encode(blake3::hash(octets).as_bytes());
+    let mut all = files_below(&dir.path().join(folder)).into_iter();
+    let is_of = |path: &PathBuf| path.to_str().unwrap().contains(&hash);
+    all.find(is_of).unwrap()
+}
+
+/// Inverts a bit of a file, with which every name of it has it.
+fn rot(path: &Path) {
+    let mut octets = std::fs::read(path).unwrap();
+    octets[3] ^= 1;
+    std::fs::write(path, octets).unwrap();
+}
+
+async fn read(volume: &Volume, account: AccountId, uid: u32) -> Result<Vec<u8>, ReadError> {
+    let found = volume.read_message(account, MailboxId::INBOX, uid).await?;
+    found.unwrap().blob.read_all().await
+}
+
+/// Waits until so many blobs are broken.
+fn settle_broken(volume: &Volume, count: usize) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while volume.inner.shared().broken.count() != count
+        || files_below(&volume.inner.shared().layout.file("quarantine")).is_empty()
+    {
+        assert!(Instant::now() < until && volume.status().read_only.is_none());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Two messages for two accounts, of which one has rotted and was found by a reader.
+async fn rotten(dir: &TempDir) -> Volume {
+    let volume = open(dir);
+    deliver(&volume, 1, GOOD, &[ANN, BOB]).await;
+    deliver(&volume, 2, ROTTEN, &[ANN, BOB]).await;
+    settle(&volume);
+    rot(&file_of(dir, "blobs", ROTTEN));
+    let first = read(&volume, ANN, 2).await;
+    assert!(matches!(first, Err(ReadError::Corrupt { .. })), "{first:?}");
+    settle_broken(&volume, 1);
+    volume
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_blob_is_put_aside_and_never_served_and_the_others_are() {
+    let dir = TempDir::new().unwrap();
+    let mut volume = rotten(&dir).await;
+    for _ in 0..2 {
+        for account in [ANN, BOB] {
+            let second = read(&volume, account, 2).await;
+            let refused = matches!(second, Err(ReadError::Quarantined { .. }));
+            assert!(refused, "{second:?}");
+            assert_eq!(read(&volume, account, 1).await.unwrap(), GOOD);
+        }
+        let aside = std::fs::read(file_of(&dir, "quarantine", ROTTEN)).unwrap();
+        assert_eq!(aside.len(), ROTTEN.len(), "it is kept as it was found");
+        // What has lost its octets can be copied, flagged and removed as before, and replayed.
+        let box_name = format!("box{}", volume.status().position);
+        let other = volume.create_mailbox(ANN, E1, &box_name, SpecialUse::default());
+        let other = other.await.unwrap();
+        let copied = volume.copy_messages(ANN, E1, MailboxId::INBOX, vec![1, 2], other);
+        assert_eq!(copied.await.unwrap().uids.len(), 2);
+        settle(&volume);
+        volume.inner.crash();
+        drop(volume);
+        volume = open(&dir);
+        settle(&volume);
+        assert_eq!(volume.status().read_only, None);
+    }
+    volume
+        .expunge(ANN, E1, MailboxId::INBOX, vec![2])
+        .await
+        .unwrap();
+    volume
+        .expunge(BOB, E1, MailboxId::INBOX, vec![2])
+        .await
+        .unwrap();
+    settle(&volume);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_octets_delivered_again_begin_a_new_inode_and_heal_the_others() {
+    let dir = TempDir::new().unwrap();
+    let volume = rotten(&dir).await;
+    let aside = file_of(&dir, "quarantine", ROTTEN);
+    assert_eq!(uid(&deliver(&volume, 3, ROTTEN, &[ANN]).await[0]), 3);
+    settle(&volume);
+    for (account, uid) in [(ANN, 2), (BOB, 2), (ANN, 3)] {
+        assert_eq!(read(&volume, account, uid).await.unwrap(), ROTTEN);
+    }
+    assert_eq!(volume.inner.shared().broken.count(), 0);
+    let link = link_path(dir.path(), ANN, 3);
+    assert_ne!(inode(&link).0, inode(&aside).0);
+    assert_eq!(std::fs::read(&link).unwrap(), ROTTEN);
+    volume.close();
+    drop(volume);
+    let volume = open(&dir);
+    assert_eq!(read(&volume, BOB, 2).await.unwrap(), ROTTEN);
+    assert!(aside.exists(), "what was put aside stays");
+    // One goes without the other.
+    volume
+        .expunge(ANN, E1, MailboxId::INBOX, vec![3])
+        .await
+        .unwrap();
+    settle_unlinked(&volume).await;
+    assert_eq!(read(&volume, ANN, 2).await.unwrap(), ROTTEN);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_gone_costs_its_own_messages_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    deliver(&volume, 1, ROTTEN, &[ANN]).await;
+    settle(&volume);
+    std::fs::remove_file(file_of(&dir, "blobs", ROTTEN)).unwrap();
+    // Nobody has noticed yet: the next message of it cannot have a link.
+    deliver(&volume, 2, ROTTEN, &[BOB]).await;
+    deliver(&volume, 3, GOOD, &[BOB]).await;
+    settle(&volume);
+    assert_eq!(volume.status().read_only, None);
+    settle_broken(&volume, 1);
+    let lost = read(&volume, BOB, 1).await;
+    assert!(
+        matches!(lost, Err(ReadError::Quarantined { .. })),
+        "{lost:?}"
+    );
+    assert_eq!(read(&volume, BOB, 2).await.unwrap(), GOOD);
+    deliver(&volume, 4, ROTTEN, &[BOB]).await;
+    settle(&volume);
+    assert_eq!(read(&volume, ANN, 1).await.unwrap(), ROTTEN);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotten_inode_is_not_copied_to_a_new_one() {
+    let dir = TempDir::new().unwrap();
+    let config = VolumeConfig {
+        links_max: 1,
+        ..config(dir.path())
+    };
+    let volume = Volume::open(config, Arc::new(RealDisk)).unwrap();
+    deliver(&volume, 1, ROTTEN, &[ANN]).await;
+    settle(&volume);
+    rot(&file_of(&dir, "blobs", ROTTEN));
+    deliver(&volume, 2, ROTTEN, &[BOB]).await;
+    settle_broken(&volume, 2);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !files_below(&dir.path().join("blobs")).is_empty() {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    deliver(&volume, 3, ROTTEN, &[BOB]).await;
+    settle(&volume);
+    for (account, uid) in [(ANN, 1), (BOB, 1), (BOB, 2)] {
+        assert_eq!(read(&volume, account, uid).await.unwrap(), ROTTEN);
+    }
+    volume.close();
+}
