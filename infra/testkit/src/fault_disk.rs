@@ -761,7 +761,7 @@ fn put(target: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 /// The next of a fixed sequence of numbers (SplitMix64), below `limit`.
-fn below(random: &mut u64, limit: u64) -> u64 {
+pub(crate) fn below(random: &mut u64, limit: u64) -> u64 {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *random;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
