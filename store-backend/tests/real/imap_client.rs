@@ -1,5 +1,7 @@
 //! An IMAP client that reads responses with their literals.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -40,14 +42,22 @@ impl Imap {
     }
 
     pub(crate) async fn login(backend: &Backend, local: &str) -> Self {
-        let stream = TcpStream::connect(backend.imap).await.unwrap();
+        let imap = Self::login_unless_cut(backend.imap, local).await;
+        imap.expect("the connection lasts")
+    }
+
+    /// `None`: the connection ended before it was logged in.
+    pub(crate) async fn login_unless_cut(address: SocketAddr, local: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
         let mut imap = Self {
             stream: BufReader::new(stream),
             tag: 0,
         };
         imap.response().await;
-        imap.ok(&format!("LOGIN {local}@example.test pass")).await;
-        imap
+        let login = format!("LOGIN {local}@example.test pass");
+        let answer = imap.command_unless_cut(login.as_bytes()).await?;
+        assert!(answer.tagged.starts_with("OK"), "{login}: {answer:?}");
+        Some(imap)
     }
 
     /// A command that must succeed.
@@ -58,20 +68,28 @@ impl Imap {
     }
 
     pub(crate) async fn command(&mut self, command: &[u8]) -> Answer {
+        let answer = self.command_unless_cut(command).await;
+        answer.expect("the connection lasts")
+    }
+
+    /// `None`: the connection ended before the answer did.
+    pub(crate) async fn command_unless_cut(&mut self, command: &[u8]) -> Option<Answer> {
         self.tag += 1;
         let tag = format!("t{} ", self.tag);
         let octets = [tag.as_bytes(), command, b"\r\n"].concat();
-        self.stream.write_all(&octets).await.unwrap();
+        self.stream.write_all(&octets).await.ok()?;
         let mut untagged = Vec::new();
         loop {
             let response = self.response().await;
             if let Some(tagged) = response.strip_prefix(tag.as_bytes()) {
-                return Answer {
+                return Some(Answer {
                     untagged,
                     tagged: String::from_utf8(tagged.to_vec()).unwrap(),
-                };
+                });
             }
-            assert!(!response.is_empty(), "connection ended: {untagged:?}");
+            if response.is_empty() {
+                return None;
+            }
             untagged.push(response);
         }
     }
@@ -105,18 +123,23 @@ impl Imap {
 
     /// The next response, literals and all, without the last CRLF; empty at the end of the connection.
     pub(crate) async fn response(&mut self) -> Vec<u8> {
+        let reading = timeout(PATIENCE, self.read_response());
+        // A reset is an end too.
+        reading.await.expect("in time").unwrap_or_default()
+    }
+
+    async fn read_response(&mut self) -> io::Result<Vec<u8>> {
         let mut response = Vec::new();
         loop {
-            let reading = self.stream.read_until(b'\n', &mut response);
-            timeout(PATIENCE, reading).await.expect("in time").unwrap();
+            self.stream.read_until(b'\n', &mut response).await?;
             let Some(size) = literal_at_end(&response) else {
+                let is_whole = response.ends_with(b"\r\n");
                 response.truncate(response.len().saturating_sub(2));
-                return response;
+                return Ok(if is_whole { response } else { Vec::new() });
             };
             let start = response.len();
             response.resize(start + size, 0);
-            let reading = self.stream.read_exact(&mut response[start..]);
-            timeout(PATIENCE, reading).await.expect("in time").unwrap();
+            self.stream.read_exact(&mut response[start..]).await?;
         }
     }
 
