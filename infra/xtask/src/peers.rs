@@ -2,7 +2,8 @@
 //! that it lacks come from their language's own registry into the target folder.
 //!
 //! A peer test is an integration test of the package `e2e`, `infra/e2e/tests/peers_<name>.rs`, behind the feature
-//! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler.
+//! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler. The peers that are file systems are a
+//! test inside the store, which a variable tells which one to use.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -25,6 +26,36 @@ pub(crate) struct Peer {
     packages: &'static [&'static str],
     /// What Debian does not have.
     library: Option<Library>,
+    at: Place,
+}
+
+/// Where a peer's test is.
+enum Place {
+    /// A file of its own.
+    EndToEnd,
+    /// Inside a package; a variable says that it is to use this peer.
+    Inside {
+        test: &'static str,
+        variable: &'static str,
+    },
+}
+
+/// Power cuts of the store on a file system of the kernel's.
+const fn file_system(
+    name: &'static str,
+    title: &'static str,
+    packages: &'static [&'static str],
+) -> Peer {
+    Peer {
+        name,
+        title,
+        packages,
+        library: None,
+        at: Place::Inside {
+            test: "volume::tests::power_cut::file_system::a_power_cut_under_a_real_file_system_loses_and_doubles_nothing",
+            variable: "POSTHOUSE_TEST_FILE_SYSTEM",
+        },
+    }
 }
 
 pub(crate) const PEERS: &[Peer] = &[
@@ -33,42 +64,49 @@ pub(crate) const PEERS: &[Peer] = &[
         title: "the shared corpus is served whole",
         packages: &["zstd"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "curl",
         title: "curl sends by SMTP and reads by POP3 and IMAP",
         packages: &["curl", "zstd"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "swaks",
         title: "swaks walks through SMTP and LMTP dialogues",
         packages: &["swaks"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "postfix",
         title: "Postfix feeds us by LMTP and SMTP",
         packages: &["postfix", "libsasl2-modules"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "fetchmail",
         title: "fetchmail empties a mailbox by POP3 and IMAP",
         packages: &["fetchmail"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "mbsync",
         title: "mbsync keeps Maildir folders and ours the same",
         packages: &["isync", "zstd"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "mutt",
         title: "mutt and NeoMutt work a mailbox by keys",
         packages: &["bsdutils", "mutt", "neomutt"],
         library: None,
+        at: Place::EndToEnd,
     },
     Peer {
         name: "imapclient",
@@ -79,6 +117,7 @@ pub(crate) const PEERS: &[Peer] = &[
             name: "IMAPClient",
             version: "3.0.1",
         }),
+        at: Place::EndToEnd,
     },
     Peer {
         name: "imapflow",
@@ -90,7 +129,23 @@ pub(crate) const PEERS: &[Peer] = &[
             // The last one whose parts all run on the Node that Debian 12 has.
             version: "1.0.190",
         }),
+        at: Place::EndToEnd,
     },
+    file_system(
+        "ext4",
+        "the power is cut under ext4",
+        &["e2fsprogs", "mount", "util-linux"],
+    ),
+    file_system(
+        "xfs",
+        "the power is cut under XFS",
+        &["xfsprogs", "mount", "util-linux"],
+    ),
+    file_system(
+        "btrfs",
+        "the power is cut under Btrfs",
+        &["btrfs-progs", "mount", "util-linux"],
+    ),
 ];
 
 const TESTS: &str = "infra/e2e/tests/";
@@ -138,10 +193,19 @@ pub(crate) fn run(tree: &Tree, only: Option<&str>) -> Result<bool, Box<dyn Error
 /// The workspace is named so that everything built for its tests before is used again.
 fn test(tree: &Tree, peer: &Peer) -> Findings {
     let target = format!("peers_{}", peer.name);
-    let mut arguments = vec!["test", "--workspace", "--locked", "--features", "e2e/peers"];
-    arguments.extend(["--test", target.as_str(), "--"]);
-    tree.run("cargo", &[arguments.as_slice(), &["--nocapture"]].concat())?;
-    let listed = tree.output("cargo", &[arguments.as_slice(), &["--list"]].concat())?;
+    let given = match &peer.at {
+        Place::EndToEnd => None,
+        Place::Inside { variable, .. } => Some(format!("{variable}={}", peer.name)),
+    };
+    let mut arguments: Vec<&str> = given.iter().map(String::as_str).collect();
+    arguments.extend(["cargo", "test", "--workspace", "--locked"]);
+    arguments.extend(["--features", "e2e/peers"]);
+    match &peer.at {
+        Place::EndToEnd => arguments.extend(["--test", target.as_str(), "--"]),
+        Place::Inside { test, .. } => arguments.extend(["--lib", "--", "--exact", *test]),
+    }
+    tree.run("env", &[arguments.as_slice(), &["--nocapture"]].concat())?;
+    let listed = tree.output("env", &[arguments.as_slice(), &["--list"]].concat())?;
     Ok(idle(&listed).into_iter().collect())
 }
 
@@ -154,7 +218,7 @@ fn idle(listed: &str) -> Option<String> {
 /// Why a peer test cannot be run. Skipping is a failure: a check that silently does nothing is worse than none.
 fn skip(peer: &Peer, files: &BTreeSet<String>, absent: &BTreeSet<&str>) -> Option<String> {
     let test = format!("{TESTS}peers_{}.rs", peer.name);
-    if !files.contains(&test) {
+    if matches!(peer.at, Place::EndToEnd) && !files.contains(&test) {
         return Some(format!("SKIPPED: {test} does not exist"));
     }
     let lacking: Vec<&str> = peer
@@ -204,6 +268,9 @@ mod tests {
         );
         assert!(skip(curl, &files(&["journey.rs"]), &none).is_some());
         assert!(skip(curl, &files(&["peers_curl.rs"]), &BTreeSet::from(["curl"])).is_some());
+        let ext4 = PEERS.iter().find(|peer| peer.name == "ext4").unwrap();
+        assert_eq!(skip(ext4, &files(&[]), &none), None);
+        assert!(skip(ext4, &files(&[]), &BTreeSet::from(["e2fsprogs"])).is_some());
     }
 
     #[test]

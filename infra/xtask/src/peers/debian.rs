@@ -24,8 +24,16 @@ pub(super) const PACKAGES: &[Package] = &[
         probe: &["script", "--version"],
     },
     Package {
+        name: "btrfs-progs",
+        probe: &["mkfs.btrfs", "--version"],
+    },
+    Package {
         name: "curl",
         probe: &["curl", "--version"],
+    },
+    Package {
+        name: "e2fsprogs",
+        probe: &["sh", "-c", "mkfs.ext4 -V 2>&1"],
     },
     Package {
         name: "fetchmail",
@@ -39,6 +47,10 @@ pub(super) const PACKAGES: &[Package] = &[
     Package {
         name: "libsasl2-modules",
         probe: &["sh", "-c", "ls /usr/lib/*/sasl2/libplain.so"],
+    },
+    Package {
+        name: "mount",
+        probe: &["mount", "--version"],
     },
     Package {
         name: "mutt",
@@ -67,6 +79,14 @@ pub(super) const PACKAGES: &[Package] = &[
     Package {
         name: "swaks",
         probe: &["swaks", "--version"],
+    },
+    Package {
+        name: "util-linux",
+        probe: &["unshare", "--version"],
+    },
+    Package {
+        name: "xfsprogs",
+        probe: &["mkfs.xfs", "-V"],
     },
     Package {
         name: "zstd",
