@@ -1,7 +1,7 @@
 //! Starts everything a back-end is made of, and stops it in the right order.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::clock::now_ms;
@@ -159,7 +159,14 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     ));
     bound.serve(&backend);
     info!(name = %backend.name, link = %backend.config.link_listen, data = %backend.config.data.display(), "store back-end started");
-    shutdown.spawn(announce::run(backend, volume_name, opened, health));
+    let taken = Arc::new(AtomicBool::new(false));
+    shutdown.spawn(announce::run(
+        Arc::clone(&backend),
+        volume_name.clone(),
+        opened,
+        health,
+        Arc::clone(&taken),
+    ));
 
     shutdown.requested().await;
     if !shutdown.drained(DRAIN_WITHIN).await {
@@ -168,9 +175,15 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
             "closing the volume under sessions that still run"
         );
     }
-    tokio::task::spawn_blocking(move || volume.close())
-        .await
-        .map_err(|_| RunError::Thread)
+    let closing = tokio::task::spawn_blocking(move || {
+        volume.close();
+        volume.status()
+    });
+    let closed = closing.await.map_err(|_| RunError::Thread)?;
+    if taken.load(Ordering::Relaxed) {
+        announce::last(&backend, &volume_name, &closed).await;
+    }
+    Ok(())
 }
 
 fn warn_about_plaintext(config: &Config) {

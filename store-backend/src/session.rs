@@ -170,6 +170,11 @@ impl Backend {
         if grant.service != open.service {
             return Err(SessionRefusal::Service);
         }
+        // What a restored volume does not have may only not be there yet: a mail program that is shown an empty account
+        // throws its own copies away (P6).
+        if !self.may_write() && self.volume.account(grant.account).await?.is_none() {
+            return Err(SessionRefusal::Account(Refusal::ReadOnly));
+        }
         let registration = self.sessions.register(grant.account);
         let start = match grant.service {
             Service::Pop3 => {

@@ -33,6 +33,7 @@ mod intake;
 mod item;
 mod keeper;
 mod layout;
+mod life;
 mod mailboxes;
 mod mend;
 mod messages;
@@ -64,6 +65,7 @@ pub use acl::{
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use held::Held;
+pub use life::AdoptError;
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;
@@ -136,7 +138,7 @@ impl VolumeConfig {
 /// How a volume is.
 #[derive(Clone, Debug)]
 pub struct VolumeStatus {
-    /// Made at random when the volume was created, 32 hexadecimal digits.
+    /// Made at random when the volume was created, and again when it is found to be an old copy; 32 hexadecimal digits.
     pub incarnation: String,
     /// The last record in the journal.
     pub position: Lsn,

@@ -135,6 +135,17 @@ pub(super) enum Command {
     PutBlob {
         blob: FinishedBlob,
     },
+    /// Of an old copy that is adopted: every mailbox goes on so many UIDs further.
+    SkipAhead {
+        account: AccountId,
+        uids: u32,
+    },
+    /// The same: messages get a new MODSEQ and stay as they are.
+    RenewModseq {
+        account: AccountId,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+    },
     Activate {
         account: AccountId,
         epoch: Epoch,
@@ -172,7 +183,9 @@ impl Command {
             | Self::BeginImport { account, .. }
             | Self::ImportItems { account, .. }
             | Self::Activate { account, .. }
-            | Self::DiscardImport { account, .. } => Some(*account),
+            | Self::DiscardImport { account, .. }
+            | Self::SkipAhead { account, .. }
+            | Self::RenewModseq { account, .. } => Some(*account),
             Self::PutBlob { .. } => None,
         }
     }
@@ -202,6 +215,7 @@ impl Command {
                 ..
             }
             | Self::StoreFlags { uids, .. }
+            | Self::RenewModseq { uids, .. }
             | Self::RenameMailbox {
                 inbox_uids: uids, ..
             } => 64 * uids.len(),

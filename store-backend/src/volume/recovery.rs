@@ -32,6 +32,7 @@ use super::layout::{
     BLOBS_DIR, FORMAT_FILE, FORMAT_VERSION, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, LOCK_FILE,
     Layout, MAIL_DIR, QUARANTINE_DIR,
 };
+use super::life::Life;
 use super::mend::Mends;
 use super::pipe::Pipe;
 use super::recent::Recent;
@@ -71,7 +72,7 @@ pub(super) struct Shared {
     pub(super) unlinked_hint: AtomicBool,
     read_only: OnceLock<String>,
     aborted: AtomicBool,
-    incarnation: String,
+    pub(super) life: Life,
     token_seed: [u8; 32],
     token_count: AtomicU64,
     _lock: File,
@@ -154,7 +155,7 @@ impl Inner {
             .index
             .read(|txn| shared.index.number(txn, Meta::Accounts));
         VolumeStatus {
-            incarnation: shared.incarnation.clone(),
+            incarnation: shared.life.incarnation(),
             position: Lsn(shared.position.load(Ordering::Acquire)),
             applied: shared.applied(),
             checkpoint: shared.checkpoint(),
@@ -269,8 +270,14 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
     let incarnation = match marker {
         Some(incarnation) => incarnation,
         // Last of all: a folder with a marker is a whole volume.
-        None => write_marker(&*disk, &config, &layout)?,
+        None => {
+            let fresh: [u8; 16] = random()?;
+            let incarnation = data_encoding::HEXLOWER.encode(&fresh);
+            write_marker(&*disk, &config, &layout, &incarnation)?;
+            incarnation
+        }
     };
+    let life = Life::load(&*disk, &layout, incarnation)?;
     let marker_path = layout.file(FORMAT_FILE);
     let marker = disk
         .open(&marker_path, OpenMode::Read)
@@ -302,7 +309,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         unlinked_hint: AtomicBool::new(true),
         read_only: OnceLock::new(),
         aborted: AtomicBool::new(false),
-        incarnation,
+        life,
         token_seed: random()?,
         token_count: AtomicU64::new(0),
         _lock: lock,
@@ -615,13 +622,12 @@ fn read_marker(
     Ok(value("incarnation"))
 }
 
-fn write_marker(
+pub(super) fn write_marker(
     disk: &dyn Disk,
     config: &VolumeConfig,
     layout: &Layout,
-) -> Result<String, OpenError> {
-    let random: [u8; 16] = random()?;
-    let incarnation = data_encoding::HEXLOWER.encode(&random);
+    incarnation: &str,
+) -> Result<(), OpenError> {
     let (backend, volume) = (&config.backend, &config.name);
     let text = format!(
         "{MARKER} {FORMAT_VERSION}\nbackend {backend}\nvolume {volume}\nincarnation {incarnation}\n"
@@ -635,8 +641,7 @@ fn write_marker(
         disk.rename(&new, &path)?;
         disk.sync_dir(&layout.root)
     };
-    write().map_err(OpenError::io("write", &path))?;
-    Ok(incarnation)
+    write().map_err(OpenError::io("write", &path))
 }
 
 /// Network and user-space file systems: their locks and syncs cannot be trusted. Magic numbers of statfs(2).
@@ -666,7 +671,7 @@ fn refuse_untrusted(root: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn random<const N: usize>() -> Result<[u8; N], OpenError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     let path = Path::new("/dev/urandom");
     let mut bytes = [0; N];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));

@@ -10,6 +10,7 @@ mod acl;
 mod annotations;
 mod deliver;
 mod import;
+mod life;
 mod mailbox;
 mod messages;
 mod moves;
@@ -32,7 +33,7 @@ use super::index::{Index, Meta};
 use super::intake::{Command, Reply};
 use super::record::{BlobRef, Body, DropBlobs, Record};
 use super::types::{Hash, Refusal};
-use accounts::Account;
+use accounts::{Account, Known};
 
 /// What a batch is decided against, and what was decided.
 pub(super) struct Batch<'t> {
@@ -322,6 +323,12 @@ impl Sequencer {
                 items,
             } => self.import_items(batch, account, move_id, &items),
             Command::PutBlob { blob } => self.put_blob(batch, blob),
+            Command::SkipAhead { account, uids } => self.skip_ahead(batch, account, uids),
+            Command::RenewModseq {
+                account,
+                mailbox,
+                uids,
+            } => self.renew_modseq(batch, account, mailbox, &uids),
             Command::Activate {
                 account,
                 epoch,

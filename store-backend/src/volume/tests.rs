@@ -8,6 +8,7 @@ mod broken;
 mod cards;
 mod deliver;
 mod failure;
+mod life;
 mod mailbox;
 mod messages;
 mod model;

@@ -1,5 +1,6 @@
 //! Start, drain, and starts that are refused.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon::identity::Role;
@@ -82,15 +83,7 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
     backend.kill();
     site.directory.claim_position(1000);
     backend.start();
-    let began = Instant::now();
-    while backend
-        .get("/health")
-        .await
-        .is_none_or(|answer| !answer.contains("older than the directory knows"))
-    {
-        assert!(began.elapsed() < PATIENCE, "it does not say so");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    backend.fails("older than the directory knows").await;
     let mut lmtp = Dialogue::lmtp(&backend).await;
     assert!(lmtp.deliver(&["ann"], b"Subject: new\r\n\r\n").await[0].starts_with("451 4.3.0"));
     let mut pop3 = until_listed(&backend, "ann", 1).await;
@@ -121,6 +114,84 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
             matches!(&refused, Some(TransferError::Refused(problem)) if problem.code == "unavailable"),
             "{refused:?}"
         );
+    }
+    // An account that only the real volume has is not shown as an empty one.
+    site.directory.address("ben", &[2]);
+    site.directory.home(2, "b1", 1);
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("USER ben@example.test", "+OK").await;
+    pop3.ask("PASS pass", "-ERR").await;
+}
+
+#[tokio::test]
+async fn an_old_copy_of_the_folder_gives_no_uid_again_once_it_is_adopted() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    for adopted_before_the_start in [false, true] {
+        let name = if adopted_before_the_start { "b3" } else { "b2" };
+        site.directory.home(1, name, 1);
+        let mut backend = site.backend(name).await;
+        let mut lmtp = Dialogue::lmtp(&backend).await;
+        assert!(lmtp.deliver(&["ann"], b"Subject: old\r\n\r\n").await[0].starts_with("250 "));
+        drop(until_listed(&backend, "ann", 1).await);
+        assert_eq!(backend.terminate().await, Some(0));
+        let copy = backend.data.with_extension("copy");
+        copy_folder(&backend.data, &copy);
+        backend.restart().await;
+        let mut lmtp = Dialogue::lmtp(&backend).await;
+        assert!(lmtp.deliver(&["ann"], b"Subject: lost\r\n\r\n").await[0].starts_with("250 "));
+        let mut pop3 = until_listed(&backend, "ann", 2).await;
+        let kept = pop3.ask("UIDL 1", "+OK").await;
+        let lost = pop3.ask("UIDL 2", "+OK").await;
+        assert_eq!(backend.terminate().await, Some(0));
+
+        std::fs::remove_dir_all(&backend.data).unwrap();
+        std::fs::rename(&copy, &backend.data).unwrap();
+        if adopted_before_the_start {
+            site.directory.adopt();
+        }
+        backend.start();
+        if !adopted_before_the_start {
+            backend.fails("older than the directory knows").await;
+            assert!(backend.data.join("RESTORED").exists());
+            site.directory.adopt();
+        }
+        backend.ready().await;
+        assert!(!backend.data.join("RESTORED").exists());
+        let mut lmtp = Dialogue::lmtp(&backend).await;
+        assert!(lmtp.deliver(&["ann"], b"Subject: new\r\n\r\n").await[0].starts_with("250 "));
+        let mut pop3 = until_listed(&backend, "ann", 2).await;
+        assert_eq!(pop3.ask("UIDL 1", "+OK").await, kept);
+        assert_ne!(pop3.ask("UIDL 2", "+OK").await, lost, "{name}");
+        // The next start is one as any other.
+        assert_eq!(backend.terminate().await, Some(0));
+        backend.restart().await;
+        let mut lmtp = Dialogue::lmtp(&backend).await;
+        assert!(lmtp.deliver(&["ann"], b"Subject: next\r\n\r\n").await[0].starts_with("250 "));
+        let mut pop3 = until_listed(&backend, "ann", 3).await;
+        let new = uid_of(&pop3.ask("UIDL 2", "+OK").await);
+        assert_eq!(uid_of(&pop3.ask("UIDL 3", "+OK").await), new + 1);
+    }
+}
+
+/// The second half of a unique-id is the UID.
+fn uid_of(listed: &str) -> u32 {
+    let id = listed.rsplit(' ').next().unwrap();
+    u32::from_str_radix(&id[id.len() - 8..], 16).unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::wire::{
     AnnounceReply, AnnounceRequest, Backend as Announced, KeysReply, Located, LoginReply,
-    LookupReply, LookupRequest, LookupResult, Verdict, VolumePosition, code, path,
+    LookupReply, LookupRequest, LookupResult, Verdict, Volume as AnnouncedVolume, VolumePosition,
+    code, path,
 };
 use directory_api::{
     AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota,
@@ -251,6 +252,19 @@ impl Backend {
         }
     }
 
+    /// Waits until its health says so.
+    pub(crate) async fn fails(&self, why: &str) {
+        let began = Instant::now();
+        while self
+            .get("/health")
+            .await
+            .is_none_or(|answer| !answer.contains(why))
+        {
+            assert!(began.elapsed() < PATIENCE, "{} does not say so", self.name);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Memory it holds, as the kernel counts it.
     pub(crate) fn resident_octets(&self) -> usize {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
@@ -390,6 +404,11 @@ impl Directory {
         volumes.for_each(|volume| volume.position = position);
     }
 
+    /// Adopts every volume: the next announcement is taken as it is.
+    pub(crate) fn adopt(&self) {
+        self.state.lock().unwrap().positions.clear();
+    }
+
     pub(crate) fn grant(&self, account: u64, backend: &str, epoch: u64, service: Service) -> Grant {
         Grant {
             account: AccountId(account),
@@ -512,7 +531,9 @@ async fn announce(
     if known
         .iter()
         .zip(&request.volumes)
-        .all(|(known, announced)| known.position <= announced.position)
+        .all(|(known, announced)| {
+            known.incarnation == announced.incarnation && known.position <= announced.position
+        })
     {
         state.positions.insert(request.backend, request.volumes);
     }
@@ -528,12 +549,20 @@ async fn backend(
     Segment(name): Segment<BackendName>,
 ) -> Result<Json<Announced>, Problem> {
     let known = directory.state.lock().unwrap();
-    known
+    let mut shown = known
         .backends
         .get(&name)
         .cloned()
-        .map(Json)
-        .ok_or_else(|| Problem::not_found("no such back-end"))
+        .ok_or_else(|| Problem::not_found("no such back-end"))?;
+    let positions = known.positions.get(&name).into_iter().flatten();
+    shown.volumes = positions
+        .map(|known| AnnouncedVolume {
+            name: known.name.clone(),
+            incarnation: Some(known.incarnation),
+            position: known.position,
+        })
+        .collect();
+    Ok(Json(shown))
 }
 
 /// A conversation in lines.

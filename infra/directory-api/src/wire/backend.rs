@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{BackendName, BackendState, ChangeNumber, VolumeName};
 
-/// One life of a volume: made at random with the volume, and again when an operator adopts a
-/// restored one. 32 hexadecimal digits.
+/// One life of a volume: made at random with the volume, and again when it is found to be an old copy,
+/// for the life that begins when an operator adopts it. 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Incarnation(pub u128);

@@ -221,7 +221,7 @@ fn parse(account: AccountId, items: &[Item], entry: &Account) -> Result<Vec<Cont
     Ok(contents)
 }
 
-fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
+pub(super) fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
     match content {
         Content::Account {
             mailbox_next,
@@ -262,4 +262,4 @@ fn take_over(entry: &mut Account, account: AccountId, content: &Content) {
 /// A move sends blobs before the items that link them; an hour is far longer than the time between.
 const IMPORTED_BLOB_KEEP_MS: i64 = 3_600_000;
 /// Keeps a record far below the smallest segment that is sensible.
-const RECORD_MAX_BYTES: usize = 512 << 10;
+pub(super) const RECORD_MAX_BYTES: usize = 512 << 10;

@@ -519,7 +519,7 @@ impl Sequencer {
     }
 
     /// What a message will be when all that is in flight is applied; `None` if it does not exist then.
-    fn message_now(
+    pub(super) fn message_now(
         &self,
         batch: &Batch<'_>,
         account: AccountId,
