@@ -28,6 +28,9 @@ daemon::settings! {
         pub link_advertise: Option<String> = None,
         /// The directory, `host:port`.
         pub directory: String = "127.0.0.1:4205".into(),
+        /// Operators who may read everybody's mail here and put mail back (`posthouse backup`, `posthouse restore`), by the name in
+        /// their certificate. Nobody unless named: the role alone is not enough for that.
+        pub backup_operators: Vec<String> = Vec::new(),
         /// Health and metrics over plain HTTP/1.1.
         pub metrics_listen: SocketAddr = loopback(4391),
         /// Certificates of this process for the link.

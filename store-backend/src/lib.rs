@@ -12,6 +12,7 @@ pub mod volume;
 
 mod announce;
 mod backend;
+mod backup;
 mod card;
 mod config;
 mod deflate;

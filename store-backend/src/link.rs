@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{deliver, room, session, transfer};
+use crate::{backup, deliver, room, session, transfer};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -25,6 +25,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(session_api::PATH, post(session::serve))
         .route(room_api::PATH, post(room::serve))
         .merge(transfer::routes())
+        .merge(backup::routes())
         .with_state(backend)
 }
 

@@ -8,6 +8,7 @@ mod pull;
 mod source;
 
 pub(crate) use pull::Pulls;
+pub(crate) use source::{PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, send, send_blob};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,7 +223,7 @@ impl Backend {
 }
 
 /// The form in which the volume keeps it.
-fn octets(move_id: MoveId) -> [u8; 16] {
+pub(crate) fn octets(move_id: MoveId) -> [u8; 16] {
     u128::from_str_radix(&move_id.to_string(), 16)
         .expect("a move's number prints as hexadecimal")
         .to_be_bytes()

@@ -20,6 +20,7 @@
 mod acl;
 mod annotations;
 mod apply;
+mod backup;
 mod blob;
 mod broken;
 mod codec;
@@ -62,9 +63,11 @@ use durable::{Disk, Lsn};
 pub use acl::{
     ACL_ENTRIES_MAX, ACL_NAME_MAX_BYTES, Acl, AclChange, AclEntry, Rights, Shared, Writer,
 };
+pub use backup::{AccountItems, ItemsEnd, Piece};
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use held::Held;
+pub use item::{ItemContent, MailboxTold, MessageTold, SetHash};
 pub use life::AdoptError;
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};

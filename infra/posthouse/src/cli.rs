@@ -47,6 +47,22 @@ enum Command {
     Backend(Directed<verbs::backend::Verb>),
     /// Which back-end each account lives on
     Home(Directed<verbs::home::Verb>),
+    /// Read accounts, online, into a folder that holds what was read before; list, verify and prune such folders
+    Backup {
+        #[command(flatten)]
+        options: verbs::backup::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
+    /// Put a mailbox's messages back from a backup, or all accounts of a lost volume
+    Restore {
+        #[command(flatten)]
+        options: verbs::restore::Options,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Make key and certificate for a tier that runs by itself, or for a person
     Certificate(certificate::Options),
     /// Print a complete settings file of a tier, every setting explained
@@ -128,6 +144,12 @@ pub fn main() -> ExitCode {
         Command::Address(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Backend(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Home(line) => told(verbs::perform(line.verb, line.source, &line.output)),
+        Command::Backup {
+            options,
+            source,
+            output,
+        } => whole(verbs::backup::perform(options, source, &output)),
+        Command::Restore { options, source } => whole(verbs::restore::perform(options, source)),
         Command::Certificate(options) => told(certificate::run(&options)),
         Command::SampleConfig { tier } => {
             print!("{}", sample(tier));
@@ -138,6 +160,15 @@ pub fn main() -> ExitCode {
             supervisor,
             arguments,
         } => tier::main(tier, supervisor, arguments),
+    }
+}
+
+/// Exit code 1 also when it was done, and something is missing.
+fn whole(result: Result<bool, VerbError>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => told(Err(error)),
     }
 }
 

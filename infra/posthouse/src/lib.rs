@@ -10,6 +10,7 @@ pub mod nodes;
 pub mod ports;
 pub mod up;
 
+mod backup;
 mod certificate;
 mod cli;
 mod down;

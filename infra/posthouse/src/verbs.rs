@@ -6,9 +6,11 @@
 pub(crate) mod account;
 pub(crate) mod address;
 pub(crate) mod backend;
+pub(crate) mod backup;
 pub(crate) mod domain;
 pub(crate) mod home;
 mod password;
+pub(crate) mod restore;
 
 use daemon::output::print_line;
 use std::future::Future;
@@ -21,6 +23,7 @@ use directory_api::{
 };
 use serde::Serialize;
 
+use crate::backup::BackupError;
 use crate::cli::{Source, connect};
 
 /// How answers are printed.
@@ -82,6 +85,12 @@ pub(crate) enum VerbError {
     /// There is none, or too long a one.
     #[error("the password {0}")]
     PasswordLength(&'static str),
+    /// A backup or a restore.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The command line says too little.
+    #[error("give {0}; --help tells more")]
+    Missing(&'static str),
     /// The asynchronous runtime.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -105,6 +114,17 @@ pub(crate) fn perform(verb: impl Verb, source: Source, output: &Output) -> Resul
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, VerbError> {
     daemon::tier::install_crypto();
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(VerbError::Runtime)?;
+    Ok(runtime.block_on(future))
+}
+
+/// The same with threads beside, so that one disk or line does not hold up another.
+pub(crate) fn block_on_threads<T>(future: impl Future<Output = T>) -> Result<T, VerbError> {
+    daemon::tier::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
         .enable_all()
         .build()
         .map_err(VerbError::Runtime)?;

@@ -64,6 +64,10 @@ identifier! {
     TxnId, 16
 }
 identifier! {
+    /// Names a message for ever (RFC 8474), whichever mailboxes it is in.
+    EmailId, 16
+}
+identifier! {
     /// BLAKE3-256 of a blob: the message as accepted, without the prologue.
     BlobHash, 32
 }

@@ -1,11 +1,12 @@
 //! The back-end's contract for the other tiers, and the client that speaks it.
 //!
-//! Four conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
-//! the question before it ([`room`]), a user's session ([`session`]) and a move ([`transfer`]). Bodies with mail in them are framed
+//! Five conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
+//! the question before it ([`room`]), a user's session ([`session`]), a move ([`transfer`]) and a backup ([`backup`]). Bodies with mail in them are framed
 //! ([`frame`]), so that an end is always said and never guessed from a closed stream.
 //! This package never stores mail and never parses it.
 
 pub mod backends;
+pub mod backup;
 pub mod deliver;
 pub mod frame;
 pub mod room;
@@ -16,4 +17,4 @@ mod hex;
 
 pub use backends::Backends;
 pub use directory_api::wire::MoveId;
-pub use hex::{BlobHash, ContentKey, SetHash, TxnId};
+pub use hex::{BlobHash, ContentKey, EmailId, SetHash, TxnId};

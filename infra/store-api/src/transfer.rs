@@ -22,6 +22,7 @@ use directory_api::{AccountId, BackendName, Epoch};
 use serde::{Deserialize, Serialize};
 
 pub use client::{BlobOctets, Items, PullEvents, TransferClient, TransferError};
+pub(crate) use client::{Framed, post};
 
 use crate::{BlobHash, MoveId, SetHash};
 

@@ -25,11 +25,11 @@ use crate::refusal;
 use crate::volume::{self, AccountState, BlobReader, MailboxId, Refusal};
 
 /// Pieces that wait for the target.
-const WINDOW_PIECES: usize = 4;
+pub(crate) const WINDOW_PIECES: usize = 4;
 /// Items are small: so many octets of them go in one piece.
-const PIECE_OCTETS: usize = 64 << 10;
+pub(crate) const PIECE_OCTETS: usize = 64 << 10;
 /// A target that takes nothing for this long is gone; it asks again.
-const STALL_MAX: Duration = Duration::from_secs(30);
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Serves `POST /v1/transfer/export`.
 pub(super) async fn export(
@@ -53,7 +53,7 @@ pub(super) async fn export(
 
 /// Why a stream to the target stopped. It asks again.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+pub(crate) enum Stopped {
     #[error("target is gone")]
     Gone,
     #[error("target took nothing for too long")]
@@ -117,7 +117,7 @@ pub(super) async fn blob(
     Ok(response)
 }
 
-async fn send_blob(mut blob: BlobReader, sender: BodySender) -> Result<(), Stopped> {
+pub(crate) async fn send_blob(mut blob: BlobReader, sender: BodySender) -> Result<(), Stopped> {
     while let Some(chunk) = blob.next().await? {
         send(&sender, chunk).await?;
     }
@@ -125,7 +125,7 @@ async fn send_blob(mut blob: BlobReader, sender: BodySender) -> Result<(), Stopp
     Ok(())
 }
 
-async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stopped> {
+pub(crate) async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stopped> {
     match timeout(STALL_MAX, sender.send(piece)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Gone)) => Err(Stopped::Gone),

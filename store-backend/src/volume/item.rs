@@ -336,7 +336,79 @@ impl Content {
     }
 }
 
+/// What an item says, as far as it has to be told to whoever puts mail back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ItemContent {
+    /// The account itself.
+    Account(AccountId),
+    /// One of its mailboxes.
+    Mailbox(MailboxTold),
+    /// One of its messages.
+    Message(Box<MessageTold>),
+    /// Subscriptions, annotations, history.
+    Other,
+}
+
+/// A mailbox, by an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailboxTold {
+    /// Its number in the account.
+    pub mailbox: MailboxId,
+    /// Its name, `/` between levels.
+    pub name: String,
+    /// Its keywords; their places are the numbers that messages name them by.
+    pub keywords: Vec<String>,
+}
+
+/// A message, by an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageTold {
+    /// Which, and its blob.
+    pub named: NamedMessage,
+    /// System flags.
+    pub flags: Flags,
+    /// Numbers of its mailbox's keywords.
+    pub keywords: Vec<u16>,
+    /// In milliseconds since 1970.
+    pub internal_date_ms: i64,
+    /// EMAILID.
+    pub identity: [u8; 16],
+    /// What a client reads before the blob.
+    pub prologue: Bytes,
+}
+
 impl Item {
+    /// What it says; `None` for what is no item of a version that this build knows.
+    #[must_use]
+    pub fn content(&self) -> Option<ItemContent> {
+        let content = match Content::decode(&self.0).ok()? {
+            Content::Account { account, .. } => ItemContent::Account(account),
+            Content::Mailbox(mailbox) => ItemContent::Mailbox(MailboxTold {
+                mailbox: mailbox.mailbox,
+                name: mailbox.name,
+                keywords: mailbox.keywords,
+            }),
+            Content::Message(message) => ItemContent::Message(Box::new(MessageTold {
+                named: NamedMessage {
+                    mailbox: message.mailbox,
+                    uid: message.uid,
+                    hash: message.hash,
+                    octets: message.octets,
+                },
+                flags: message.flags,
+                keywords: message.keywords,
+                internal_date_ms: message.internal_date_ms,
+                identity: message.identity,
+                prologue: message.prologue,
+            })),
+            Content::Transaction { .. }
+            | Content::Expunged { .. }
+            | Content::Subscription { .. }
+            | Content::Annotation { .. } => ItemContent::Other,
+        };
+        Some(content)
+    }
+
     /// What a message item names; `None` for other items and for what is not an item.
     #[must_use]
     pub fn message(&self) -> Option<NamedMessage> {
@@ -354,10 +426,11 @@ impl Item {
 
 /// The wrapping sum of the hashes of items, in any order.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SetHash([u64; 4]);
+pub struct SetHash([u64; 4]);
 
 impl SetHash {
-    pub(super) fn add(&mut self, item: &Item) {
+    /// Adds one item.
+    pub fn add(&mut self, item: &Item) {
         let hash = blake3::hash(&item.0);
         let mut carry = false;
         for (sum, limb) in self.0.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
@@ -366,7 +439,9 @@ impl SetHash {
         }
     }
 
-    pub(super) fn bytes(self) -> Hash {
+    /// The sum so far.
+    #[must_use]
+    pub fn bytes(self) -> Hash {
         let mut out = [0; 32];
         for (place, limb) in out.chunks_exact_mut(8).zip(self.0) {
             place.copy_from_slice(&limb.to_le_bytes());

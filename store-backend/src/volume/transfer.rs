@@ -244,7 +244,7 @@ impl Export {
 
 /// Where an export stands.
 #[derive(Clone, Debug)]
-struct Cursor {
+pub(super) struct Cursor {
     account: AccountId,
     stage: Stage,
 }
@@ -260,7 +260,7 @@ enum Stage {
 }
 
 impl Cursor {
-    fn new(account: AccountId) -> Self {
+    pub(super) fn new(account: AccountId) -> Self {
         Self {
             account,
             stage: Stage::Mailboxes,
@@ -268,7 +268,11 @@ impl Cursor {
     }
 
     /// One page, and whether there is another.
-    fn page(&mut self, index: &Index, txn: &RoTxn<'_>) -> Result<(Vec<Item>, bool), IndexError> {
+    pub(super) fn page(
+        &mut self,
+        index: &Index,
+        txn: &RoTxn<'_>,
+    ) -> Result<(Vec<Item>, bool), IndexError> {
         let first = self.account.0.to_be_bytes().to_vec();
         let mut items = Vec::new();
         match &self.stage {

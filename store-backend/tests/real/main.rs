@@ -3,6 +3,7 @@
 
 mod site;
 
+mod backup;
 mod bad_input;
 mod crash;
 mod deliver;

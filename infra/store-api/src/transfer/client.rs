@@ -138,15 +138,11 @@ impl TransferClient {
     }
 
     async fn stream<Q: Serialize>(&self, path: &str, request: &Q) -> Result<Framed, TransferError> {
-        let response = self.link.accepted(post(path, request)).await?;
-        Ok(Framed {
-            body: response.into_body(),
-            decoder: Decoder::default(),
-        })
+        Framed::open(&self.link, path, request).await
     }
 }
 
-fn post<Q: Serialize>(path: &str, request: &Q) -> Request<LinkBody> {
+pub(crate) fn post<Q: Serialize>(path: &str, request: &Q) -> Request<LinkBody> {
     let json = serde_json::to_vec(request).expect("our request types have string keys only");
     Request::builder()
         .method(Method::POST)
@@ -158,18 +154,39 @@ fn post<Q: Serialize>(path: &str, request: &Q) -> Request<LinkBody> {
 
 /// A framed answer without data frames.
 #[derive(Debug)]
-struct Framed {
+pub(crate) struct Framed {
     body: Incoming,
     decoder: Decoder,
 }
 
 impl Framed {
+    pub(crate) async fn open<Q: Serialize>(
+        link: &Link,
+        path: &str,
+        request: &Q,
+    ) -> Result<Self, TransferError> {
+        let response = link.accepted(post(path, request)).await?;
+        Ok(Self {
+            body: response.into_body(),
+            decoder: Decoder::default(),
+        })
+    }
+
     /// The next frame of kind `wanted`, or `None` after `End`.
     async fn next(&mut self, wanted: Kind) -> Result<Option<Bytes>, TransferError> {
+        let next = self.next_of(&[wanted]).await?;
+        Ok(next.map(|(_, payload)| payload))
+    }
+
+    /// The next frame of one of these kinds, or `None` after `End`.
+    pub(crate) async fn next_of(
+        &mut self,
+        wanted: &[Kind],
+    ) -> Result<Option<(Kind, Bytes)>, TransferError> {
         loop {
             match self.decoder.next() {
-                Ok(Some(Event::Control(kind, payload))) if kind == wanted => {
-                    return Ok(Some(payload));
+                Ok(Some(Event::Control(kind, payload))) if wanted.contains(&kind) => {
+                    return Ok(Some((kind, payload)));
                 }
                 Ok(Some(Event::Control(Kind::End, _))) => return Ok(None),
                 Ok(Some(_)) | Err(_) => return Err(TransferError::Cut),
@@ -217,7 +234,7 @@ impl Items {
 
 /// The octets of a blob as they arrive. Whoever stores them verifies the hash (P9).
 #[derive(Debug)]
-pub struct BlobOctets(Incoming);
+pub struct BlobOctets(pub(crate) Incoming);
 
 impl BlobOctets {
     /// The next octets, or `None` at the end.

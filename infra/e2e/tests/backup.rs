@@ -1,0 +1,305 @@
+//! A volume is lost and comes back from a backup: as it was, and no UID that a client has seen names another message.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::eventually;
+use e2e::imap::Imap;
+use e2e::pop3::Pop3;
+use e2e::smtp::Smtp;
+use e2e::system::{System, posthouse, send as signal};
+use rustix::process::Signal;
+
+const SENDER: &str = "carla@elsewhere.test";
+
+fn deliver(system: &System, to: &str, letter: &str) {
+    let text = format!("Subject: {letter}\r\n\r\nletter {letter}\r\n");
+    eventually("a message is accepted", || {
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        smtp.command(&format!("MAIL FROM:<{SENDER}>")).expect(250);
+        let accepted = smtp.command(&format!("RCPT TO:<{to}>")).code == 250;
+        accepted.then(|| {
+            smtp.command("RSET").expect(250);
+            smtp.send(SENDER, &[to], text.as_bytes()).expect(250);
+        })
+    });
+}
+
+/// Unique-id, which is UIDVALIDITY and UID, to the message.
+fn mailbox(system: &System, at: usize) -> BTreeMap<String, Vec<u8>> {
+    let (user, password) = system.demo(at);
+    let mut pop3 = Pop3::connect(system.endpoints.proxy.pop3).login(&user, &password);
+    let listing = String::from_utf8(pop3.lines("UIDL")).unwrap();
+    let ids = listing
+        .lines()
+        .map(|line| line.split(' ').nth(1).unwrap().to_owned());
+    ids.zip(pop3.messages()).collect()
+}
+
+fn until_it_has(system: &System, at: usize, count: usize) -> BTreeMap<String, Vec<u8>> {
+    eventually("all messages are listed", || {
+        Some(mailbox(system, at)).filter(|found| found.len() == count)
+    })
+}
+
+/// Runs `posthouse`; what it printed, if it ended as it should.
+fn run(system: &System, success: bool, arguments: &[&str]) -> String {
+    let data = system.data.to_str().unwrap();
+    let arguments = [arguments, &["--data", data]].concat();
+    let (succeeded, printed) = posthouse(&arguments);
+    assert_eq!(succeeded, success, "{arguments:?}: {printed}");
+    printed
+}
+
+fn home(system: &System, account: &str) -> String {
+    let printed = run(system, true, &["account", "show", account, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    shown["home"]["backend"].as_str().unwrap().to_owned()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
+    let system = System::start(&["--processes", "--seed-accounts", "1"]);
+    let (anna, password) = system.demo(0);
+    let backend = home(&system, &anna);
+    for letter in ["1", "2", "3", "4"] {
+        deliver(&system, &anna, letter);
+    }
+    until_it_has(&system, 0, 4);
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(&anna, &password);
+    imap.command("CREATE Work");
+    imap.append("Work", "\\Seen $Mine", b"Subject: of mine\r\n\r\nkept\r\n");
+    imap.command("SELECT INBOX");
+    imap.command("UID STORE 2 +FLAGS (\\Flagged)");
+    let status = "STATUS Work (UIDVALIDITY MESSAGES)";
+    let work = imap.command(status);
+
+    let folder = system.data.with_file_name("backup");
+    let to = folder.to_str().unwrap().to_owned();
+    let said = run(&system, true, &["backup", "--to", &to, "--all"]);
+    assert!(said.contains("0 failed; 5 bodies fetched"), "{said}");
+    let mut kept = mailbox(&system, 0);
+    let before = files(&folder.join("accounts"));
+    let said = run(&system, true, &["backup", "--to", &to, "--all"]);
+    assert!(said.starts_with("0 accounts taken"), "{said}");
+    assert_eq!(
+        files(&folder.join("accounts")),
+        before,
+        "nothing is written again"
+    );
+
+    // What comes after the backup, which clients have seen, is lost with the volume.
+    for letter in ["lost 1", "lost 2"] {
+        deliver(&system, &anna, letter);
+    }
+    let seen = until_it_has(&system, 0, 6);
+    drop(imap);
+    fs::remove_dir_all(system.data.join(&backend)).unwrap();
+    signal(system.endpoints_now().pids[&backend], Signal::KILL);
+    eventually("the new volume is found out", || {
+        let (_, said) = posthouse(&["status", "--data", system.data.to_str().unwrap()]);
+        said.contains("is older than the directory knows it")
+            .then_some(())
+    });
+
+    // The fourth letter has rotted in the backup: the rest comes back without it.
+    let is_fourth = |octets: &[u8]| octets.ends_with(b"letter 4\r\n");
+    let mut blobs = files(&folder.join("blobs"));
+    blobs.retain(|path| is_fourth(&fs::read(path).unwrap()));
+    fs::write(&blobs[0], b"rot").unwrap();
+    kept.retain(|_, octets| !is_fourth(octets));
+
+    let restore = ["restore", "--from", &to, "--volume", &backend];
+    let said = run(&system, false, &restore);
+    assert!(said.contains("; 1 messages left out"), "{said}");
+    assert!(said.contains(" 0 failed"), "{said}");
+    let adopt = format!("posthouse backend set {backend} --adopt-volume main");
+    assert!(said.contains(&adopt), "{said}");
+    assert_eq!(
+        until_it_has(&system, 0, 3),
+        kept,
+        "it is read before it is adopted"
+    );
+    let said = run(&system, false, &restore);
+    assert!(
+        said.starts_with("0 accounts restored, 1 were there"),
+        "{said}"
+    );
+    run(
+        &system,
+        true,
+        &["backend", "set", &backend, "--adopt-volume", "main"],
+    );
+    eventually("it takes mail", || system.status().then_some(()));
+
+    for letter in ["new 1", "new 2", "new 3"] {
+        deliver(&system, &anna, letter);
+    }
+    let now = until_it_has(&system, 0, 6);
+    for (id, octets) in &kept {
+        assert_eq!(now.get(id), Some(octets), "{id}");
+    }
+    for (id, octets) in &now {
+        assert!(
+            seen.get(id).is_none_or(|before| before == octets),
+            "{id} names another message"
+        );
+    }
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(&anna, &password);
+    assert_eq!(imap.command(status), work);
+    imap.command("SELECT INBOX");
+    let flagged = imap.command("UID SEARCH FLAGGED");
+    assert!(
+        flagged.iter().any(|one| one.text.ends_with("SEARCH 2")),
+        "{flagged:?}"
+    );
+    imap.command("SELECT Work");
+    let flags = imap.command("FETCH 1 FLAGS");
+    assert!(flags[0].text.contains("$Mine"), "{flags:?}");
+
+    // An account in use is not overwritten.
+    let said = run(&system, false, &restore);
+    assert!(said.contains("takes mail"), "{said}");
+
+    // One mailbox: what is there is not doubled, what is gone comes back as new messages.
+    imap.command("SELECT INBOX");
+    imap.command("UID STORE 1:3 +FLAGS (\\Deleted)");
+    imap.command("EXPUNGE");
+    let mailbox_of = ["restore", "--from", &to, &anna, "--mailbox", "INBOX"];
+    let said = run(&system, false, &mailbox_of);
+    assert!(
+        said.contains("INBOX: 3 messages put back") && said.contains("1 cannot be read"),
+        "{said}"
+    );
+    let again = run(&system, false, &mailbox_of);
+    assert!(
+        again.contains("0 messages put back") && again.contains("3 were there"),
+        "{again}"
+    );
+    let back = until_it_has(&system, 0, 6);
+    let bodies = |of: &BTreeMap<String, Vec<u8>>| {
+        let mut bodies: Vec<_> = of.values().cloned().collect();
+        bodies.sort();
+        bodies
+    };
+    assert_eq!(bodies(&back), bodies(&now));
+    assert!(
+        kept.keys().all(|id| !back.contains_key(id)),
+        "they have new UIDs"
+    );
+    let said = run(
+        &system,
+        true,
+        &[
+            "restore",
+            "--from",
+            &to,
+            &anna,
+            "--mailbox",
+            "Work",
+            "--into",
+            "Work/Then",
+        ],
+    );
+    assert!(said.contains("Work/Then: 1 messages put back"), "{said}");
+    let said = run(
+        &system,
+        false,
+        &["restore", "--from", &to, &anna, "--mailbox", "Wurk"],
+    );
+    assert!(said.contains("it has: INBOX, Work"), "{said}");
+}
+
+#[test]
+fn a_backup_is_checked_mended_and_thinned_out() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let (anna, password) = system.demo(0);
+    let folder = system.data.with_file_name("backup");
+    let to = folder.to_str().unwrap().to_owned();
+    deliver(&system, &anna, "1");
+    until_it_has(&system, 0, 1);
+    run(&system, true, &["backup", "--to", &to, &anna]);
+    let first = files(&folder.join("blobs"));
+    deliver(&system, &anna, "2");
+    until_it_has(&system, 0, 2);
+    run(&system, true, &["backup", "--to", &to, &anna]);
+    let listed = run(&system, true, &["backup", "list", &to, &anna, "--json"]);
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let said = run(&system, true, &["backup", "verify", &to]);
+    assert!(said.contains("2 snapshots and 2 bodies read"), "{said}");
+
+    // Rot, and a file that is gone: found, and fetched again although the account has not changed.
+    let blobs = files(&folder.join("blobs"));
+    let second = blobs.iter().find(|path| !first.contains(path)).unwrap();
+    fs::write(&first[0], b"rot").unwrap();
+    fs::remove_file(second).unwrap();
+    let said = run(&system, false, &["backup", "verify", &to]);
+    assert!(said.contains("1 damaged, 1 missing"), "{said}");
+    let said = run(&system, true, &["backup", "--to", &to, "--all"]);
+    assert!(said.contains("2 bodies fetched"), "{said}");
+    run(&system, true, &["backup", "verify", &to]);
+    assert_eq!(files(&folder.join("blobs")), blobs);
+
+    // A snapshot that is cut is no snapshot.
+    let snapshots = files(&folder.join("accounts"));
+    let length = fs::metadata(&snapshots[0]).unwrap().len();
+    let cut = fs::File::options().write(true).open(&snapshots[0]).unwrap();
+    cut.set_len(length - 1).unwrap();
+    let said = run(&system, false, &["backup", "verify", &to]);
+    assert!(said.contains("1 damaged"), "{said}");
+    run(&system, true, &["backup", "--to", &to, "--all"]);
+
+    // The first message goes; with the last snapshot that names it goes its body.
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(&anna, &password);
+    imap.command("SELECT INBOX");
+    imap.command("UID STORE 1 +FLAGS (\\Deleted)");
+    imap.command("EXPUNGE");
+    let said = run(&system, true, &["backup", "--to", &to, "--all"]);
+    assert!(said.starts_with("1 accounts taken"), "{said}");
+    let said = run(&system, true, &["backup", "prune", &to, "--keep", "1"]);
+    assert!(said.contains("and 1 bodies removed"), "{said}");
+    assert_eq!(files(&folder.join("blobs")), std::slice::from_ref(second));
+    run(&system, true, &["backup", "verify", &to]);
+
+    // A run that was killed is not whole, and is gone on with.
+    let runs = files(&folder.join("runs"));
+    let last = runs.last().unwrap();
+    let text = fs::read_to_string(last).unwrap();
+    let begun: Vec<&str> = text.split_inclusive('\n').collect();
+    fs::write(
+        last.with_extension("begun"),
+        begun[..begun.len() - 1].concat() + "{\"li",
+    )
+    .unwrap();
+    fs::remove_file(last).unwrap();
+    let listed = run(&system, true, &["backup", "list", &to]);
+    assert!(listed.contains("not finished"), "{listed}");
+    let said = run(&system, true, &["backup", "--to", &to, "--resume"]);
+    assert!(said.contains("done before"), "{said}");
+    let listed = run(&system, true, &["backup", "list", &to]);
+    assert!(!listed.contains("not finished"), "{listed}");
+    let said = run(&system, false, &["backup", "--to", &to, "--resume"]);
+    assert!(said.contains("no unfinished run"), "{said}");
+    let said = run(
+        &system,
+        false,
+        &["backup", "verify", system.data.to_str().unwrap()],
+    );
+    assert!(said.contains("holds no backup"), "{said}");
+}

@@ -1,0 +1,98 @@
+//! `posthouse backup …`
+
+use std::path::PathBuf;
+
+use daemon::identity::Role;
+use directory_api::operator::DirectorySource;
+use store_api::Backends;
+
+use super::{Output, VerbError, told};
+use crate::backup::{Folder, Taking, list, prune, take, verify};
+use crate::cli::Source;
+
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The backup's folder; made when it is missing
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Every account of the directory
+    #[arg(long, conflicts_with = "accounts")]
+    all: bool,
+    /// Go on with the run that did not end: what it has done is not looked at again
+    #[arg(long)]
+    resume: bool,
+    /// Login names or numbers
+    #[arg(value_name = "LOGIN")]
+    accounts: Vec<String>,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// The runs of a backup, or the snapshots of one account
+    List {
+        /// The backup's folder
+        dir: PathBuf,
+        /// Login name or number
+        account: Option<String>,
+    },
+    /// Read every octet of a backup and compare it; exit code 1 unless all is right
+    Verify {
+        /// The backup's folder
+        dir: PathBuf,
+    },
+    /// Remove old snapshots, and the bodies that only they name
+    Prune {
+        /// The backup's folder
+        dir: PathBuf,
+        /// Snapshots kept of each account: the newest
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: u32,
+    },
+}
+
+/// Does it; true when nothing is missing.
+pub(crate) fn perform(
+    options: Options,
+    source: Source,
+    output: &Output,
+) -> Result<bool, VerbError> {
+    match options.verb {
+        Some(Verb::List { dir, account }) => {
+            list(&Folder::read(&dir)?, account.as_deref(), output)?;
+            Ok(true)
+        }
+        Some(Verb::Verify { dir }) => Ok(verify(&Folder::change(&dir)?)?),
+        Some(Verb::Prune { dir, keep }) => {
+            prune(&Folder::change(&dir)?, keep as usize)?;
+            Ok(true)
+        }
+        None => {
+            let Some(dir) = options.to else {
+                return Err(VerbError::Missing("--to DIR"));
+            };
+            if !options.all && options.accounts.is_empty() && !options.resume {
+                return Err(VerbError::Missing("--all, or login names"));
+            }
+            let folder = Folder::create(&dir)?;
+            super::block_on_threads(async {
+                let (directory, identity) =
+                    DirectorySource::from(source).connect(Role::Operator)?;
+                let backends = Backends::new(identity, directory.clone());
+                let accounts = if options.accounts.is_empty() {
+                    None
+                } else {
+                    let named = Taking::named(&directory, &options.accounts).await;
+                    Some(named.map_err(|(name, error)| told("account", &name, error))?)
+                };
+                let taking = Taking {
+                    accounts,
+                    resume: options.resume,
+                };
+                Ok(Box::pin(take(&folder, &directory, &backends, taking)).await?)
+            })?
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `posthouse restore …`
+
+use std::path::PathBuf;
+
+use daemon::identity::Role;
+use directory_api::operator::DirectorySource;
+use directory_api::{BackendName, VolumeName};
+use store_api::Backends;
+
+use super::{VerbError, account_id};
+use crate::backup::{Folder, Moment, restore_mailbox, restore_volume};
+use crate::cli::Source;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The backup's folder
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// As it was then: 2026-11-29T22:15:00Z, or a day's end by 2026-11-29 [default: as it was last]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
+    /// Every account of this back-end, as it was: for a new volume in place of a lost one, before it is adopted
+    #[arg(long, value_name = "BACKEND", conflicts_with_all = ["account", "mailbox", "into"])]
+    volume: Option<BackendName>,
+    /// Only those of this volume of it
+    #[arg(long, value_name = "VOLUME", requires = "volume")]
+    only: Option<VolumeName>,
+    /// The account, in which the messages come back as new ones: login name or number
+    #[arg(
+        value_name = "LOGIN",
+        required_unless_present = "volume",
+        requires = "mailbox"
+    )]
+    account: Option<String>,
+    /// Its mailbox, as it was called
+    #[arg(long, value_name = "NAME")]
+    mailbox: Option<String>,
+    /// The mailbox to put them into, made when it is missing [default: the same]
+    #[arg(long, value_name = "NAME")]
+    into: Option<String>,
+}
+
+/// Does it; true when nothing is missing.
+pub(crate) fn perform(options: Options, source: Source) -> Result<bool, VerbError> {
+    let folder = Folder::read(&options.from)?;
+    super::block_on_threads(async {
+        let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
+        let backends = Backends::new(identity, directory.clone());
+        if let Some(backend) = options.volume {
+            let only = options.only.as_ref();
+            let restored =
+                restore_volume(&folder, &directory, &backends, &backend, only, options.at);
+            return Ok(restored.await?);
+        }
+        let (Some(account), Some(mailbox)) = (options.account, options.mailbox) else {
+            return Err(VerbError::Missing("an account and its --mailbox"));
+        };
+        let account = account_id(&directory, &account).await?;
+        let into = options.into.as_deref();
+        let restored = restore_mailbox(
+            &folder, &directory, &backends, account, &mailbox, into, options.at,
+        );
+        Ok(restored.await?)
+    })?
+}
