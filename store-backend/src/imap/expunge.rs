@@ -20,6 +20,10 @@ pub(super) async fn run(
         None => (session.selected_writable()?.view.clone(), None),
     };
     let modseq = remove_deleted(session, &wanted).await?;
+    if modseq.is_none() {
+        // What there was to remove may have been removed by another session a moment ago: it is told with this answer.
+        session.settle().await;
+    }
     let has_qresync = session.state.enabled.qresync;
     let reply = match modseq {
         Some(modseq) if has_qresync => Reply::ok_with(&Code::HighestModSeq(modseq), "done"),

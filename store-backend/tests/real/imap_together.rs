@@ -131,3 +131,21 @@ async fn a_number_means_the_same_message_to_client_and_server_whatever_others_do
     assert!(last.uids.iter().all(Option::is_some));
     assert!(bodies.lock().unwrap().len() > 50);
 }
+
+#[tokio::test]
+async fn an_expunge_that_another_session_was_first_with_is_told_at_once() {
+    let (_site, backend) = site().await;
+    let mut first = Imap::inbox(&backend, "ann").await;
+    let mut second = Imap::inbox(&backend, "ann").await;
+    for round in 0..20 {
+        first.append(b"x").await;
+        first.ok("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+        second.ok("NOOP").await;
+        let command = match round % 2 {
+            0 => "EXPUNGE",
+            _ => "UID EXPUNGE 1:*",
+        };
+        assert_eq!(first.ok(command).await.untagged, [b"* 1 EXPUNGE"]);
+        assert_eq!(second.ok(command).await.untagged, [b"* 1 EXPUNGE"]);
+    }
+}
