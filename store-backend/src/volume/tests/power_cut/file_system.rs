@@ -22,6 +22,8 @@ use super::*;
 struct FileSystem {
     name: &'static str,
     make: &'static [&'static str],
+    /// One story after the other has one of these added.
+    kinds: &'static [&'static [&'static str]],
     /// Options of its mounts.
     mount: &'static str,
     size_bytes: u64,
@@ -43,6 +45,8 @@ const FILE_SYSTEMS: [FileSystem; 3] = [
             "-E",
             "lazy_itable_init=0,lazy_journal_init=0",
         ],
+        // The usual size of a block, and one that parts the pages of the index.
+        kinds: &[&["-b", "4096"], &["-b", "1024"]],
         mount: "defaults",
         size_bytes: 32 << 20,
         sector_bytes: 512,
@@ -50,6 +54,7 @@ const FILE_SYSTEMS: [FileSystem; 3] = [
     FileSystem {
         name: "xfs",
         make: &["mkfs.xfs", "-q", "-f", "-s", "size=4096"],
+        kinds: &[&[]],
         // Several of one UUID may be mounted at a time.
         mount: "nouuid",
         size_bytes: 300 << 20,
@@ -58,6 +63,7 @@ const FILE_SYSTEMS: [FileSystem; 3] = [
     FileSystem {
         name: "btrfs",
         make: &["mkfs.btrfs", "-q", "-m", "single", "-d", "single"],
+        kinds: &[&[]],
         mount: "defaults",
         size_bytes: 128 << 20,
         sector_bytes: 4096,
@@ -70,13 +76,15 @@ impl FileSystem {
         found.unwrap_or_else(|| panic!("no recipe for the file system {name}"))
     }
 
-    fn make(&self) -> Image {
+    fn make(&self, seed: u64) -> Image {
         let dir = folder();
         let file = dir.path().join("image");
         let image = std::fs::File::create_new(&file).unwrap();
         image.set_len(self.size_bytes).unwrap();
         let mut command = Command::new(self.make[0]);
-        let made = command.args(&self.make[1..]).arg(&file).status().unwrap();
+        let kind = self.kinds[usize::try_from(seed).unwrap() % self.kinds.len()];
+        let made = command.args(&self.make[1..]).args(kind).arg(&file).status();
+        let made = made.unwrap();
         assert!(made.success(), "{:?}", self.make);
         Image::read(&file).unwrap()
     }
@@ -135,7 +143,7 @@ struct Story {
 impl Story {
     fn live(file_system: &'static FileSystem, seed: u64) -> Self {
         let (dir, mount_point) = (folder(), folder());
-        let disk = OnDisk::start(dir.path(), &file_system.make());
+        let disk = OnDisk::start(dir.path(), &file_system.make(seed));
         let mounted = disk.0.mount(mount_point.path(), file_system.mount);
         let root = mount_point.path().join(VOLUME);
         let mut life = on_threads().block_on(Life::live(&disk, &root, seed, COMMANDS));
