@@ -53,7 +53,9 @@ pub(crate) async fn run(
                 EVERY
             }
             Err(error) => {
-                if is_first {
+                // Without a directory, what names the right epoch is taken. That it cannot be written down that this is
+                // an old copy is no such case.
+                if is_first && matches!(error, AnnounceError::Directory(_)) {
                     backend.restored.store(is_marked, Ordering::Relaxed);
                 }
                 if announced {
@@ -153,6 +155,9 @@ async fn announce(
     if backend.volume.is_restored() {
         backend.restored.store(true, Ordering::Relaxed);
         info!(volume = %volume, "the volume is adopted: its mailboxes skip ahead");
+        health.set_failing(format!(
+            "volume {volume} is adopted, and takes mail when its mailboxes have skipped ahead"
+        ));
         backend.volume.adopt().await?;
         warn!(volume = %volume, "the volume is adopted, and takes mail");
     }
