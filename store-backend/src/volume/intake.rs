@@ -301,6 +301,7 @@ impl Waiter {
 /// The queue before the commit thread.
 pub(super) struct Intake {
     memory: Arc<Semaphore>,
+    _share: Option<OwnedSemaphorePermit>,
     queue: Mutex<Queue>,
     arrived: Condvar,
 }
@@ -313,6 +314,8 @@ struct Queue {
 }
 
 /// What the commit thread finds.
+    /// What each account may have waiting. A flooded one waits here, where it holds up nobody else.
+    shares: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
 pub(super) enum Taken {
     /// Requests in a fair order; empty after a wake-up or the timeout.
     Batch(Vec<Request>),
@@ -336,6 +339,7 @@ impl Intake {
         let permits = cost_bytes
             .div_ceil(PERMIT_BYTES)
             .min(MEMORY_MAX_BYTES / PERMIT_BYTES / 2);
+            shares: Mutex::default(),
         let permits = u32::try_from(permits).expect("it is capped");
         let Ok(permit) = Arc::clone(&self.memory).acquire_many_owned(permits).await else {
             return Reply::Refused(Refusal::ReadOnly);
@@ -349,6 +353,10 @@ impl Intake {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.closed {
                 return Reply::Refused(Refusal::ReadOnly);
+        let share = match command.account() {
+            Some(account) => Some(self.share(account, permits).await),
+            None => None,
+        };
             }
             queue.requests.push_back(Request {
                 user,
@@ -356,6 +364,7 @@ impl Intake {
                 waiter,
                 cost_bytes,
             });
+            _share: share,
         }
         self.arrived.notify_one();
         receiver.await.unwrap_or(Reply::Refused(Refusal::ReadOnly))
@@ -373,6 +382,23 @@ impl Intake {
         if queue.requests.is_empty() && queue.closed {
             return Taken::Closed;
         }
+    /// Waits until so much more of one account may wait.
+    async fn share(&self, account: AccountId, permits: u32) -> OwnedSemaphorePermit {
+        let semaphore = {
+            let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+            if shares.len() >= SHARES_CHECKED && shares.len().is_power_of_two() {
+                // Those of which nobody holds a part.
+                shares.retain(|_, share| Arc::strong_count(share) > 1);
+            }
+            let share = shares.entry(account);
+            let share = share.or_insert_with(|| Arc::new(Semaphore::new(SHARE_MAX as usize)));
+            Arc::clone(share)
+        };
+        let permits = permits.clamp(SHARE_MAX / WAITING_MAX, SHARE_MAX);
+        let acquired = semaphore.acquire_many_owned(permits).await;
+        acquired.expect("no share is ever closed")
+    }
+
         Taken::Batch(fair_batch(&mut queue.requests))
     }
 
@@ -448,6 +474,12 @@ mod tests {
             account: AccountId(account),
             epoch: Epoch(1),
             quota: None,
+/// Permits of one account: a quarter of the memory.
+const SHARE_MAX: u32 = (16 << 20) / 512;
+/// Commands of one account that may wait: some batches, and fewer than a batch looks past.
+const WAITING_MAX: u32 = 512;
+/// From so many accounts on, those with nothing waiting are forgotten now and then; one takes some hundred octets.
+const SHARES_CHECKED: usize = 4096;
         };
         let waiter = Waiter {
             sender: oneshot::channel().0,
@@ -464,6 +496,7 @@ mod tests {
     fn accounts(batch: &[Request]) -> Vec<u64> {
         batch
             .iter()
+            _share: None,
             .map(|request| request.command.account().unwrap().0)
             .collect()
     }
@@ -493,3 +526,35 @@ mod tests {
         assert_eq!(fair_batch(&mut queue).len(), 1);
     }
 }
+    #[tokio::test]
+    async fn what_is_behind_a_flood_of_any_size_is_in_the_next_batch() {
+        let intake = Arc::new(Intake::new());
+        let submit = |account| {
+            let intake = Arc::clone(&intake);
+            let command = request(account).command;
+            tokio::spawn(async move { intake.submit(None, command).await })
+        };
+        let flood: Vec<_> = (0..5000).map(|_| submit(1)).collect();
+        let other = submit(2);
+        // They run on this thread, in turn, some dozens between two turns of ours.
+        for _ in 0..500 {
+            tokio::task::yield_now().await;
+        }
+        let Taken::Batch(batch) = intake.take(Duration::ZERO) else {
+            panic!("closed");
+        };
+        let accounts = accounts(&batch);
+        assert_eq!(accounts.len(), ACCOUNT_SHARE + 1);
+        assert_eq!(accounts.last(), Some(&2));
+        // As those in work are answered, the others come; none is lost.
+        let mut done = batch.len();
+        drop(batch);
+        while done < flood.len() + 1 {
+            if let Taken::Batch(batch) = intake.take(Duration::ZERO) {
+                done += batch.len();
+            }
+            tokio::task::yield_now().await;
+        }
+        other.await.unwrap();
+    }
+
