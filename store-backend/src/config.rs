@@ -85,6 +85,12 @@ daemon::settings! {
         pub message_size_max_bytes: u64 = 50 * 1024 * 1024,
         /// Per cent of an account's quota from which IMAP clients are warned and the log has a line.
         pub quota_warning_percent: u8 = 90,
+        /// Seconds for which an operator can bring back what a user has expunged or deleted, by any protocol (`posthouse undelete`);
+        /// 0 to 31536000 (a year), 0 for not at all. Its octets stay on the disk for so long, and count for no quota. A day by default:
+        /// who deletes by mistake misses it within hours and asks the next day, while a provider whose users fetch and delete
+        /// all their mail by POP3 keeps one more day of arriving mail, which is much beside mailboxes that are nearly empty.
+        /// Where mail is kept on the server, a week costs little. A new value holds for what is expunged from then on.
+        pub expunge_grace_s: u64 = 24 * 60 * 60,
         /// Whether LMTP refuses mail for a full account for good (552) or until later (452).
         pub over_quota_is_permanent: bool = false,
         /// Recipients of one transaction.
@@ -253,6 +259,11 @@ impl Limits {
                     "limits.quota_warning_percent",
                     &self.quota_warning_percent,
                     1..=100,
+                ),
+                Problem::outside(
+                    "limits.expunge_grace_s",
+                    &self.expunge_grace_s,
+                    0..=365 * 24 * 60 * 60,
                 ),
                 // RFC 5321 §4.5.3.1.8: never under 100. The deliver stream carries 1,000.
                 Problem::outside("limits.recipients_max", &self.recipients_max, 100..=1000),

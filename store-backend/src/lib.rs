@@ -32,6 +32,7 @@ mod run;
 mod session;
 mod sessions;
 mod transfer;
+mod undelete;
 mod user;
 
 pub use config::{Config, Limits, Listeners};

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{backup, deliver, room, session, transfer};
+use crate::{backup, deliver, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -26,6 +26,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(room_api::PATH, post(room::serve))
         .merge(transfer::routes())
         .merge(backup::routes())
+        .merge(undelete::routes())
         .with_state(backend)
 }
 

@@ -121,6 +121,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     health.set_waiting(announce::waiting_for(&config));
     let volume_config = VolumeConfig {
         quota_warning_percent: config.limits.quota_warning_percent,
+        expunge_grace: Duration::from_secs(config.limits.expunge_grace_s),
         ..VolumeConfig::new(&config.data, name.clone(), volume_name.clone())
     };
     let opening = tokio::task::spawn_blocking(move || {

@@ -33,6 +33,7 @@ mod index;
 mod intake;
 mod item;
 mod keeper;
+mod kept;
 mod layout;
 mod life;
 mod mailboxes;
@@ -78,10 +79,10 @@ pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
     AccountInfo, AccountState, AnnotationChange, AppendBody, AppendMessage, Appended, Changes,
     Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, FlagsNow, Hash, Item,
-    KEYWORD_MAX_BYTES, KEYWORDS_MAX, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
+    KEYWORD_MAX_BYTES, KEYWORDS_MAX, KeptMessage, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
     MESSAGE_KEYWORDS_MAX, MailboxId, MailboxInfo, MessageInfo, MoveId, NamedMessage, OpenedMailbox,
     Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal, Snapshot, SpecialUse, Stored,
-    Summary, TransactionId, UIDS_MAX,
+    Summary, TransactionId, UIDS_MAX, UNDELETE_MAX, Undeleted,
 };
 pub use watch::{Changed, Watch};
 
@@ -107,7 +108,8 @@ pub struct VolumeConfig {
     pub unreleased_max_bytes: u64,
     /// Messages that may share one inode.
     pub links_max: u64,
-    /// How long the body of an expunged message is kept after its last reference went.
+    /// How long an expunged message can be brought back, and its body stays after its last reference went. Holds for what is
+    /// expunged from now on: what was kept before stays for as long as it was given.
     pub expunge_grace: Duration,
     /// How much of an account's quota is used when the log has a line of it, in per cent.
     pub quota_warning_percent: u8,

@@ -47,6 +47,15 @@ enum Command {
     Backend(Directed<verbs::backend::Verb>),
     /// Which back-end each account lives on
     Home(Directed<verbs::home::Verb>),
+    /// Bring back messages that a user has expunged or deleted, while they are kept; all of them unless told which
+    Undelete {
+        #[command(flatten)]
+        options: verbs::undelete::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
     /// Read accounts, online, into a folder that holds what was read before; list, verify and prune such folders
     Backup {
         #[command(flatten)]
@@ -150,6 +159,11 @@ pub fn main() -> ExitCode {
             output,
         } => whole(verbs::backup::perform(options, source, &output)),
         Command::Restore { options, source } => whole(verbs::restore::perform(options, source)),
+        Command::Undelete {
+            options,
+            source,
+            output,
+        } => told(verbs::undelete::perform(options, source, &output)),
         Command::Certificate(options) => told(certificate::run(&options)),
         Command::SampleConfig { tier } => {
             print!("{}", sample(tier));

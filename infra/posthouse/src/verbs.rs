@@ -11,7 +11,9 @@ pub(crate) mod domain;
 pub(crate) mod home;
 mod password;
 pub(crate) mod restore;
+pub(crate) mod undelete;
 
+use daemon::link::{CallError, Problem};
 use daemon::output::print_line;
 use std::future::Future;
 
@@ -22,6 +24,7 @@ use directory_api::{
     AccountId, AddressError, DirectoryClient, DirectoryError, LoginName, NameError,
 };
 use serde::Serialize;
+use store_api::backends::BackendAway;
 
 use crate::backup::BackupError;
 use crate::cli::{Source, connect};
@@ -63,6 +66,15 @@ pub(crate) enum VerbError {
         /// For programs.
         code: String,
     },
+    /// The back-end where the account lives is not to be found.
+    #[error("{}; `posthouse status` says what runs", daemon::log::causes(.0))]
+    Backend(#[from] BackendAway),
+    /// It refuses.
+    #[error("back-end refused: {}: {}", .0.code, .0.message)]
+    BackendRefused(Problem),
+    /// It gives no answer.
+    #[error("back-end does not answer: {}; what was asked may have been done, ask again", daemon::log::causes(.0))]
+    BackendSilent(#[source] CallError),
     /// A name that cannot be one.
     #[error("{name:?} is no login name and no account number: {source}")]
     AccountName {
@@ -94,6 +106,15 @@ pub(crate) enum VerbError {
     /// The asynchronous runtime.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+impl From<CallError> for VerbError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(problem) => Self::BackendRefused(problem),
+            error => Self::BackendSilent(error),
+        }
+    }
 }
 
 /// One verb of one noun.

@@ -1,7 +1,8 @@
 //! The back-end's contract for the other tiers, and the client that speaks it.
 //!
-//! Five conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
-//! the question before it ([`room`]), a user's session ([`session`]), a move ([`transfer`]) and a backup ([`backup`]). Bodies with mail in them are framed
+//! Six conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
+//! the question before it ([`room`]), a user's session ([`session`]), a move ([`transfer`]), a backup ([`backup`]) and
+//! what was expunged coming back ([`undelete`]). Bodies with mail in them are framed
 //! ([`frame`]), so that an end is always said and never guessed from a closed stream.
 //! This package never stores mail and never parses it.
 
@@ -12,6 +13,7 @@ pub mod frame;
 pub mod room;
 pub mod session;
 pub mod transfer;
+pub mod undelete;
 
 mod hex;
 

@@ -1,5 +1,6 @@
 //! Brings the index up to the journal: a pure function of the index and one record. It cannot refuse.
 
+mod kept;
 mod mailboxes;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use super::error::IndexError;
 use super::index::{Index, Meta};
 use super::item::{Content, MessageItem};
 use super::record::{
-    Append, BlobRef, Body, CopyMessages, Deliver, DropBlobs, Expunge, Import, PutBlob, Record,
-    SetAccount, StoreFlags,
+    Append, BlobRef, Body, CopyMessages, Deliver, DropBlobs, Expunge, Grace, Import, PutBlob,
+    Record, SetAccount, StoreFlags,
 };
 use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
@@ -123,6 +124,8 @@ impl Apply<'_, '_> {
             Record::Annotate(record) => record.changes.iter().try_for_each(|(entry, value)| {
                 self.annotate(record.account, record.mailbox, entry, value.as_deref())
             }),
+            Record::Undelete(undelete) => self.undelete(undelete),
+            Record::Purge(purge) => self.purge(purge),
         }
     }
 
@@ -177,24 +180,25 @@ impl Apply<'_, '_> {
             record.mailbox,
             record.modseq,
             &record.uids,
-            record.keep_until_ms,
+            record.grace,
         )
     }
 
-    /// Removes messages, and notes that they went with `modseq`.
+    /// Removes messages, and notes that they went with `modseq`. With a grace they can be brought back.
     fn remove_messages(
         &mut self,
         id: AccountId,
         mailbox_id: MailboxId,
         modseq: u64,
         uids: &[u32],
-        keep_until_ms: i64,
+        grace: Grace,
     ) -> Result<(), IndexError> {
         let mut account = self.account_row(id)?;
         let mut mailbox = self.mailbox_row(id, mailbox_id)?;
         let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
         for uid in uids {
-            let (row, _) = self.message_row(id, mailbox_id, *uid)?;
+            let (row, keywords) = self.message_row(id, mailbox_id, *uid)?;
+            self.keep(id, (mailbox_id, &mailbox), *uid, (&row, &keywords), grace)?;
             let key = message_key(id, mailbox_id, *uid);
             self.index.messages.delete(self.txn, &key)?;
             self.index.prologues.delete(self.txn, &key)?;
@@ -205,7 +209,7 @@ impl Apply<'_, '_> {
             uncount(&mut account, &mut mailbox, &row);
         }
         for (number, links) in lost {
-            self.change_links(number, links, 0, keep_until_ms)?;
+            self.change_links(number, links, 0, grace.until_ms)?;
         }
         let ranges = ranges_of(uids.iter().copied());
         self.note_expunged(id, mailbox_id, &mut mailbox, modseq, &ranges)?;
@@ -308,7 +312,7 @@ impl Apply<'_, '_> {
                 gone.mailbox,
                 gone.modseq,
                 &[gone.uid],
-                gone.keep_until_ms,
+                gone.grace,
             ),
             None => Ok(()),
         }
@@ -351,7 +355,7 @@ impl Apply<'_, '_> {
                 .map(|message| message.source_uid)
                 .collect();
             // No body goes by it: each has got the link that it loses here.
-            self.remove_messages(id, source, record.source_modseq, &gone, 0)?;
+            self.remove_messages(id, source, record.source_modseq, &gone, Grace::none(0))?;
         }
         Ok(())
     }
@@ -476,6 +480,7 @@ impl Apply<'_, '_> {
 
     /// Removes all that an account has, its row excepted.
     fn wipe(&mut self, account: AccountId, keep_until_ms: i64) -> Result<(), IndexError> {
+        self.forget_all_kept(account)?;
         self.remove_below(&account.0.to_be_bytes(), keep_until_ms)
     }
 
@@ -615,13 +620,17 @@ impl Apply<'_, '_> {
             self.index
                 .unlinked
                 .delete(self.txn, &unlinked_key(row.keep_until_ms.get(), number))?;
-            row.keep_until_ms = 0.into();
+        }
+        if lost > 0 {
+            // The last one that goes may have been given less time than one before it: the setting was changed, or the clock.
+            row.keep_until_ms = row.keep_until_ms.get().max(keep_until_ms).into();
         }
         if before > 0 && after == 0 {
-            self.index
-                .unlinked
-                .put(self.txn, &unlinked_key(keep_until_ms, number), &[])?;
-            row.keep_until_ms = keep_until_ms.into();
+            self.index.unlinked.put(
+                self.txn,
+                &unlinked_key(row.keep_until_ms.get(), number),
+                &[],
+            )?;
         }
         row.link_count = after.into();
         Ok(self

@@ -94,7 +94,7 @@ impl Committer {
 
     fn batch(&mut self, requests: Vec<Request>) {
         let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
-            || self.unlinked_checked.elapsed() >= UNLINKED_INTERVAL;
+            || self.unlinked_checked.elapsed() >= self.unlinked_interval();
         if requests.is_empty() && !check_unlinked {
             return;
         }
@@ -133,6 +133,15 @@ impl Committer {
                 self.shared.fail("decide", &error);
                 refuse(waiters);
             }
+        }
+    }
+
+    /// How often it is looked for what may go: it stays a minute longer than its grace at most, and as long again where that is
+    /// shorter.
+    fn unlinked_interval(&self) -> Duration {
+        match self.shared.config.expunge_grace {
+            Duration::ZERO => UNLINKED_INTERVAL,
+            grace => grace.min(UNLINKED_INTERVAL),
         }
     }
 

@@ -210,6 +210,15 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                 )?;
             }
         }
+        Record::Undelete(record) => {
+            for copy in &record.copies {
+                make_blob(shared, state, copy)?;
+            }
+            for message in &record.messages {
+                let path = layout.message(record.account, record.target, message.flags.uid);
+                link(shared, &known(message.blob, message.hash), &path)?;
+            }
+        }
         Record::Delete(record) => {
             remove_tree(
                 &*shared.disk,
@@ -260,7 +269,8 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
         | Record::Subscribe(_)
         | Record::SpecialUse(_)
         | Record::Annotate(_)
-        | Record::Acl(_) => {}
+        | Record::Acl(_)
+        | Record::Purge(_) => {}
     }
     Ok(())
 }

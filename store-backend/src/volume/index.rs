@@ -14,6 +14,8 @@
 //! | `expunged` | account, mailbox, MODSEQ | ranges of UIDs that went |
 //! | `deleted` | account, mailbox, uid | nothing: the message has `\Deleted` |
 //! | `subscriptions` | account, hash of the name | the name |
+//! | `kept` | account, mailbox, uid | [`KeptRow`]: an expunged message that can be brought back |
+//! | `kept_until` | until when, account, mailbox, uid | nothing: when it goes from `kept` |
 //! | `shares` | account that may, owner, mailbox | the owner's name |
 //! | `annotations` | account, mailbox (0: the account itself), entry | the value |
 
@@ -29,8 +31,8 @@ use zerocopy::little_endian::U16;
 
 use super::error::{IndexError, OpenError};
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, annotation_of, decode_annotation,
-    decode_subscription, mailbox_key, message_key, message_of, transaction_key,
+    AccountRow, BlobRow, KeptRow, MailboxRow, MessageRow, TransactionRow, annotation_of,
+    decode_annotation, decode_subscription, mailbox_key, message_key, message_of, transaction_key,
 };
 #[cfg(test)]
 use super::tests::IndexTape;
@@ -58,6 +60,8 @@ pub(super) struct Index {
     pub(super) annotations: Table,
     pub(super) cards: Table,
     pub(super) shares: Table,
+    pub(super) kept: Table,
+    pub(super) kept_until: Table,
 }
 
 impl Index {
@@ -102,6 +106,8 @@ impl Index {
             annotations,
             cards,
             shares,
+            kept,
+            kept_until,
         ] = tables;
         Ok(Self {
             env,
@@ -121,6 +127,8 @@ impl Index {
             annotations,
             cards,
             shares,
+            kept,
+            kept_until,
         })
     }
 
@@ -141,6 +149,8 @@ impl Index {
             self.annotations,
             self.cards,
             self.shares,
+            self.kept,
+            self.kept_until,
         ];
         std::array::from_fn(|i| (TABLES[i], tables[i]))
     }
@@ -268,6 +278,18 @@ impl Index {
         };
         let keywords = keywords.iter().map(|number| number.get()).collect();
         Ok(Some((row, keywords)))
+    }
+
+    /// An expunged message that can be brought back.
+    pub(super) fn kept(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        mailbox: MailboxId,
+        uid: u32,
+    ) -> Result<Option<KeptRow>, IndexError> {
+        let bytes = self.kept.get(txn, &message_key(account, mailbox, uid))?;
+        Ok(bytes.map(KeptRow::decode).transpose()?)
     }
 
     /// Calls `each` for every message whose key begins with `prefix`, by mailbox and UID.
@@ -400,7 +422,7 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "meta",
     "mailboxes",
     "messages",
@@ -415,4 +437,6 @@ const TABLES: [&str; 14] = [
     "annotations",
     "cards",
     "shares",
+    "kept",
+    "kept_until",
 ];

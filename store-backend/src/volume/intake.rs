@@ -12,7 +12,7 @@ use super::blob::FinishedBlob;
 use super::sequencer::EXPUNGE_SLICE;
 use super::types::{
     AnnotationChange, AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange,
-    Flags, Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored,
+    Flags, Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored, Undeleted,
 };
 
 /// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
@@ -107,6 +107,15 @@ pub(super) enum Command {
         mailbox: MailboxId,
         changes: Vec<AnnotationChange>,
     },
+    /// Expunged messages of one mailbox again.
+    Undelete {
+        account: AccountId,
+        epoch: Epoch,
+        mailbox: MailboxId,
+        uids: Vec<u32>,
+        /// Into this one.
+        to: Option<String>,
+    },
     Freeze {
         account: AccountId,
         epoch: Epoch,
@@ -177,6 +186,7 @@ impl Command {
             | Self::SetSpecialUse { account, .. }
             | Self::Annotate { account, .. }
             | Self::SetAcl { account, .. }
+            | Self::Undelete { account, .. }
             | Self::Freeze { account, .. }
             | Self::Thaw { account, .. }
             | Self::Release { account, .. }
@@ -216,6 +226,7 @@ impl Command {
             }
             | Self::StoreFlags { uids, .. }
             | Self::RenewModseq { uids, .. }
+            | Self::Undelete { uids, .. }
             | Self::RenameMailbox {
                 inbox_uids: uids, ..
             } => 64 * uids.len(),
@@ -256,6 +267,7 @@ pub(super) enum Reply {
     Expunged(Expunged),
     Stored(Stored),
     Mailbox(MailboxId),
+    Undeleted(Undeleted),
     Refused(Refusal),
 }
 
@@ -289,6 +301,7 @@ pub(super) struct Request {
 pub(super) struct Waiter {
     sender: oneshot::Sender<Reply>,
     _permit: Option<OwnedSemaphorePermit>,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl Waiter {
@@ -301,7 +314,8 @@ impl Waiter {
 /// The queue before the commit thread.
 pub(super) struct Intake {
     memory: Arc<Semaphore>,
-    _share: Option<OwnedSemaphorePermit>,
+    /// What each account may have waiting. A flooded one waits here, where it holds up nobody else.
+    shares: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
     queue: Mutex<Queue>,
     arrived: Condvar,
 }
@@ -314,8 +328,6 @@ struct Queue {
 }
 
 /// What the commit thread finds.
-    /// What each account may have waiting. A flooded one waits here, where it holds up nobody else.
-    shares: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
 pub(super) enum Taken {
     /// Requests in a fair order; empty after a wake-up or the timeout.
     Batch(Vec<Request>),
@@ -327,6 +339,7 @@ impl Intake {
     pub(super) fn new() -> Self {
         Self {
             memory: Arc::new(Semaphore::new(MEMORY_MAX_BYTES / PERMIT_BYTES)),
+            shares: Mutex::default(),
             queue: Mutex::default(),
             arrived: Condvar::new(),
         }
@@ -339,8 +352,11 @@ impl Intake {
         let permits = cost_bytes
             .div_ceil(PERMIT_BYTES)
             .min(MEMORY_MAX_BYTES / PERMIT_BYTES / 2);
-            shares: Mutex::default(),
         let permits = u32::try_from(permits).expect("it is capped");
+        let share = match command.account() {
+            Some(account) => Some(self.share(account, permits).await),
+            None => None,
+        };
         let Ok(permit) = Arc::clone(&self.memory).acquire_many_owned(permits).await else {
             return Reply::Refused(Refusal::ReadOnly);
         };
@@ -348,15 +364,12 @@ impl Intake {
         let waiter = Waiter {
             sender,
             _permit: Some(permit),
+            _share: share,
         };
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.closed {
                 return Reply::Refused(Refusal::ReadOnly);
-        let share = match command.account() {
-            Some(account) => Some(self.share(account, permits).await),
-            None => None,
-        };
             }
             queue.requests.push_back(Request {
                 user,
@@ -364,24 +377,11 @@ impl Intake {
                 waiter,
                 cost_bytes,
             });
-            _share: share,
         }
         self.arrived.notify_one();
         receiver.await.unwrap_or(Reply::Refused(Refusal::ReadOnly))
     }
 
-    /// Everything queued, up to the limits of a batch, at most [`ACCOUNT_SHARE`] for one account; the rest stays in
-    /// order. Waits at most `timeout` for a first one.
-    pub(super) fn take(&self, timeout: Duration) -> Taken {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.requests.is_empty() && !queue.closed && !queue.woken {
-            let waited = self.arrived.wait_timeout(queue, timeout);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        queue.woken = false;
-        if queue.requests.is_empty() && queue.closed {
-            return Taken::Closed;
-        }
     /// Waits until so much more of one account may wait.
     async fn share(&self, account: AccountId, permits: u32) -> OwnedSemaphorePermit {
         let semaphore = {
@@ -399,6 +399,18 @@ impl Intake {
         acquired.expect("no share is ever closed")
     }
 
+    /// Everything queued, up to the limits of a batch, at most [`ACCOUNT_SHARE`] for one account; the rest stays in
+    /// order. Waits at most `timeout` for a first one.
+    pub(super) fn take(&self, timeout: Duration) -> Taken {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.requests.is_empty() && !queue.closed && !queue.woken {
+            let waited = self.arrived.wait_timeout(queue, timeout);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.woken = false;
+        if queue.requests.is_empty() && queue.closed {
+            return Taken::Closed;
+        }
         Taken::Batch(fair_batch(&mut queue.requests))
     }
 
@@ -462,6 +474,12 @@ const BATCH_MAX_BYTES: usize = 8 << 20;
 const BATCH_COUNT_MAX: usize = 1024;
 /// A flooded mailbox gets this much of a batch, so that the others' mail is in the same batch.
 const ACCOUNT_SHARE: usize = 64;
+/// Permits of one account: a quarter of the memory.
+const SHARE_MAX: u32 = (16 << 20) / 512;
+/// Commands of one account that may wait: some batches, and fewer than a batch looks past.
+const WAITING_MAX: u32 = 512;
+/// From so many accounts on, those with nothing waiting are forgotten now and then; one takes some hundred octets.
+const SHARES_CHECKED: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -474,16 +492,11 @@ mod tests {
             account: AccountId(account),
             epoch: Epoch(1),
             quota: None,
-/// Permits of one account: a quarter of the memory.
-const SHARE_MAX: u32 = (16 << 20) / 512;
-/// Commands of one account that may wait: some batches, and fewer than a batch looks past.
-const WAITING_MAX: u32 = 512;
-/// From so many accounts on, those with nothing waiting are forgotten now and then; one takes some hundred octets.
-const SHARES_CHECKED: usize = 4096;
         };
         let waiter = Waiter {
             sender: oneshot::channel().0,
             _permit: None,
+            _share: None,
         };
         Request {
             user: None,
@@ -496,7 +509,6 @@ const SHARES_CHECKED: usize = 4096;
     fn accounts(batch: &[Request]) -> Vec<u64> {
         batch
             .iter()
-            _share: None,
             .map(|request| request.command.account().unwrap().0)
             .collect()
     }
@@ -514,18 +526,6 @@ const SHARES_CHECKED: usize = 4096;
         assert_eq!(accounts(&fair_batch(&mut queue)).len(), ACCOUNT_SHARE);
     }
 
-    #[test]
-    fn a_batch_is_bounded() {
-        let mut queue: VecDeque<_> = (0..5000).map(request).collect();
-        assert_eq!(fair_batch(&mut queue).len(), BATCH_COUNT_MAX);
-        for request in &mut queue {
-            request.cost_bytes = BATCH_MAX_BYTES / 2 + 1;
-        }
-        assert_eq!(fair_batch(&mut queue).len(), 1);
-        queue[0].cost_bytes = 10 * BATCH_MAX_BYTES;
-        assert_eq!(fair_batch(&mut queue).len(), 1);
-    }
-}
     #[tokio::test]
     async fn what_is_behind_a_flood_of_any_size_is_in_the_next_batch() {
         let intake = Arc::new(Intake::new());
@@ -558,3 +558,15 @@ const SHARES_CHECKED: usize = 4096;
         other.await.unwrap();
     }
 
+    #[test]
+    fn a_batch_is_bounded() {
+        let mut queue: VecDeque<_> = (0..5000).map(request).collect();
+        assert_eq!(fair_batch(&mut queue).len(), BATCH_COUNT_MAX);
+        for request in &mut queue {
+            request.cost_bytes = BATCH_MAX_BYTES / 2 + 1;
+        }
+        assert_eq!(fair_batch(&mut queue).len(), 1);
+        queue[0].cost_bytes = 10 * BATCH_MAX_BYTES;
+        assert_eq!(fair_batch(&mut queue).len(), 1);
+    }
+}

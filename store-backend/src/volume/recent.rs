@@ -59,6 +59,10 @@ impl Recent {
                 let uids = record.messages.iter().map(|message| message.flags.uid);
                 self.run((record.account, record.target), uids);
             }
+            Record::Undelete(record) => {
+                let uids = record.messages.iter().map(|message| message.flags.uid);
+                self.run((record.account, record.target), uids);
+            }
             // A number may come back with a move, and its messages were told of elsewhere.
             Record::Account(record) if record.wipe => self.forget(record.account),
             Record::Delete(record) => {

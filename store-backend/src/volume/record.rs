@@ -52,6 +52,10 @@ pub(super) enum Record {
     Annotate(Annotate),
     /// Kind 16: who besides the owner may use a mailbox.
     Acl(SetAcl),
+    /// Kind 17: expunged messages again, as new ones.
+    Undelete(Undelete),
+    /// Kind 18: expunged messages whose grace is over go for good.
+    Purge(Purge),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,8 +138,7 @@ pub(super) struct Expunge {
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
     pub(super) modseq: u64,
-    /// How long bodies stay that lose their last link.
-    pub(super) keep_until_ms: i64,
+    pub(super) grace: Grace,
     pub(super) uids: Vec<u32>,
 }
 
@@ -208,8 +211,29 @@ pub(super) struct Replaced {
     pub(super) uid: u32,
     /// MODSEQ of its mailbox by it.
     pub(super) modseq: u64,
-    /// How long its body stays if that was its last link.
-    pub(super) keep_until_ms: i64,
+    pub(super) grace: Grace,
+}
+
+/// When messages went, and how long they can be brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grace {
+    pub(super) at_ms: i64,
+    /// Their bodies stay for so long at least.
+    pub(super) until_ms: i64,
+}
+
+impl Grace {
+    /// No time at all: what goes is gone.
+    pub(super) fn none(at_ms: i64) -> Self {
+        Self {
+            at_ms,
+            until_ms: at_ms,
+        }
+    }
+
+    pub(super) fn is_none(self) -> bool {
+        self.until_ms <= self.at_ms
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,17 +246,6 @@ pub(super) struct Appended {
     pub(super) blob: u64,
     pub(super) hash: Hash,
     pub(super) octets: u64,
-}
-
-impl Replaced {
-    fn take(take: &mut Take) -> Result<Self, Malformed> {
-        Ok(Self {
-            mailbox: MailboxId(take.u32()?),
-            uid: take.u32()?,
-            modseq: take.u64()?,
-            keep_until_ms: take.i64()?,
-        })
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,8 +278,7 @@ pub(super) struct CopiedMessage {
 pub(super) struct DeleteMailbox {
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
-    /// How long bodies stay that lose their last link.
-    pub(super) keep_until_ms: i64,
+    pub(super) grace: Grace,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,6 +316,31 @@ pub(super) struct SetAcl {
     pub(super) mailbox: MailboxId,
     /// All of it.
     pub(super) acl: Acl,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Undelete {
+    pub(super) account: AccountId,
+    /// Where they were.
+    pub(super) source: MailboxId,
+    pub(super) target: MailboxId,
+    /// MODSEQ of the new messages.
+    pub(super) modseq: u64,
+    pub(super) saved_ms: i64,
+    /// Of the target.
+    pub(super) new_keywords: Vec<String>,
+    /// As in [`Append`].
+    pub(super) copies: Vec<BlobRef>,
+    pub(super) messages: Vec<CopiedMessage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Purge {
+    /// The last of those that go: until when it was kept, and its place. All that sort before it go too.
+    pub(super) until_ms: i64,
+    pub(super) account: AccountId,
+    pub(super) mailbox: MailboxId,
+    pub(super) uid: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -375,6 +412,8 @@ impl Record {
             Self::SpecialUse(_) => 14,
             Self::Annotate(_) => 15,
             Self::Acl(_) => 16,
+            Self::Undelete(_) => 17,
+            Self::Purge(_) => 18,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 mod access;
+mod kept;
 
 use directory_api::{AccountId, BackendName, ChangeNumber, Epoch, Quota};
 use durable::{Lsn, Place};
@@ -20,6 +21,7 @@ pub(super) use access::{
     annotation_key, annotation_of, decode_annotation, decode_share, encode_annotation,
     encode_share, share_key, share_of,
 };
+pub(super) use kept::{KeptRow, kept_until_key, kept_until_of};
 
 /// Key of the tables `mailboxes`; mailbox 0 is the account's own row.
 pub(super) fn mailbox_key(account: AccountId, mailbox: MailboxId) -> [u8; 12] {
@@ -612,7 +614,8 @@ pub(super) struct BlobRow {
     pub(super) link_count: U64,
     /// The record that brought it.
     pub(super) lsn: U64,
-    /// While `link_count` is 0: how long it is kept, which is also its key in `unlinked`.
+    /// Not to go before: the latest of the times that those who expunged it were given. While `link_count` is 0 also its
+    /// key in `unlinked`.
     pub(super) keep_until_ms: I64,
     pub(super) hash: Hash,
     /// Name in `incoming/` (`Spilled`), or the number of the blob to copy in the first eight octets (`Copied`).

@@ -10,6 +10,7 @@ mod acl;
 mod annotations;
 mod deliver;
 mod import;
+mod kept;
 mod life;
 mod mailbox;
 mod messages;
@@ -97,6 +98,10 @@ pub(super) struct Sequencer {
     blob_next: u64,
     identities: Identities,
     applied: Lsn,
+    /// What was kept until then or less went, or goes by a record in flight.
+    purged_until_ms: i64,
+    /// The last purge, and whether it left some for the next one.
+    purge: (Lsn, bool),
     held: Arc<HeldBodies>,
     broken: Arc<Broken>,
 }
@@ -147,6 +152,8 @@ impl Sequencer {
             blob_next: blob_next.max(1),
             identities: Identities { seed, count: 0 },
             applied,
+            purged_until_ms: 0,
+            purge: (Lsn(0), false),
             held,
             broken,
         })
@@ -300,6 +307,13 @@ impl Sequencer {
                 mailbox,
                 changes,
             } => self.annotate(batch, account, epoch, mailbox, changes),
+            Command::Undelete {
+                account,
+                epoch,
+                mailbox,
+                uids,
+                to,
+            } => self.undelete(batch, account, epoch, mailbox, uids, to.as_deref()),
             Command::Freeze {
                 account,
                 epoch,
@@ -342,8 +356,12 @@ impl Sequencer {
 
     /// Lets blobs go that have had no link for long enough. Answers whether there may be more.
     ///
-    /// The index says which; a blob that something in flight refers to, or a command under way will, stays.
+    /// The index says which; a blob that something in flight refers to, or a command under way will, stays. Expunged
+    /// messages that could be brought back go before their blobs: no blob goes before any of its messages may.
     pub(super) fn drop_unlinked(&mut self, batch: &mut Batch<'_>) -> Result<bool, IndexError> {
+        if self.purge(batch)? {
+            return Ok(true);
+        }
         let mut drop = Vec::new();
         for row in self.index.unlinked.iter(batch.txn)? {
             let (key, _) = row?;
@@ -372,6 +390,7 @@ impl Sequencer {
         if drop.is_empty() {
             return Ok(false);
         }
+        self.purged_until_ms = self.purged_until_ms.max(batch.now_ms);
         let more = drop.len() == DROP_MAX;
         let last = batch.lsn();
         for (number, hash) in &drop {

@@ -8,6 +8,7 @@ mod broken;
 mod cards;
 mod deliver;
 mod failure;
+mod kept;
 mod life;
 mod mailbox;
 mod messages;

@@ -478,6 +478,36 @@ pub struct Expunged {
     pub has_more: bool,
 }
 
+/// An expunged message that can be brought back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptMessage {
+    /// Where it was; with its UID there, which no other message ever has, it is named.
+    pub mailbox: MailboxId,
+    /// Its UID there.
+    pub uid: u32,
+    /// What that mailbox is called, or was when it went.
+    pub name: String,
+    /// What a client reads: prologue and blob.
+    pub size_octets: u64,
+    /// INTERNALDATE.
+    pub internal_date_ms: i64,
+    /// When it was expunged.
+    pub expunged_ms: i64,
+    /// Until when it is kept at least.
+    pub until_ms: i64,
+    /// Fields of its header, where they are at hand.
+    pub fields: Option<Bytes>,
+}
+
+/// Where expunged messages came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undeleted {
+    /// The mailbox; empty when nothing came back.
+    pub name: String,
+    /// UIDs that they had, with those that they have.
+    pub uids: Vec<(u32, u32)>,
+}
+
 /// Where an APPEND put its messages (RFC 4315 APPENDUID).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -617,6 +647,8 @@ pub const APPEND_MESSAGES_MAX: usize = 1000;
 pub const MAILBOX_NAME_MAX_BYTES: usize = 1024;
 /// Messages that one command names: they stand in one record and are applied in one transaction.
 pub const UIDS_MAX: usize = 100_000;
+/// Messages brought back by one command: more would keep others waiting.
+pub const UNDELETE_MAX: usize = 1000;
 /// Levels of a mailbox's name (DESIGN §13).
 pub const MAILBOX_DEPTH_MAX: usize = 64;
 /// Octets of an annotation's value (RFC 5464): settings of clients take some KiB.

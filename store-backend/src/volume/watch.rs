@@ -235,6 +235,9 @@ impl Watchers {
                     self.mailbox(record.account, record.source, record.source_modseq);
                 }
             }
+            Record::Undelete(record) => {
+                self.mailbox(record.account, record.target, record.modseq);
+            }
             Record::Expunge(record) => self.mailbox(record.account, record.mailbox, record.modseq),
             Record::Flags(record) => self.mailbox(record.account, record.mailbox, record.modseq),
             Record::Mailbox(record) => self.list(record.account),
@@ -252,7 +255,7 @@ impl Watchers {
             Record::Annotate(record) => self.annotations(record.account),
             Record::Account(record) => self.list(record.account),
             // An account that is imported has no sessions; a blob alone is nobody's.
-            Record::Import(_) | Record::Blob(_) | Record::Drop(_) => {}
+            Record::Import(_) | Record::Blob(_) | Record::Drop(_) | Record::Purge(_) => {}
         }
     }
 

@@ -32,3 +32,4 @@ mod quota;
 mod rot;
 mod tls;
 mod transfer;
+mod undelete;

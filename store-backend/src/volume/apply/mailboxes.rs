@@ -39,7 +39,8 @@ impl Apply<'_, '_> {
         let mut account = self.account_row(record.account)?;
         account.message_count = account.message_count.saturating_sub(mailbox.message_count);
         account.size_octets = account.size_octets.saturating_sub(mailbox.size_octets);
-        self.remove_below(&prefix, record.keep_until_ms)?;
+        self.keep_all(record.account, record.mailbox, &mailbox, record.grace)?;
+        self.remove_below(&prefix, record.grace.until_ms)?;
         self.index.put_account(self.txn, record.account, &account)
     }
 

@@ -9,8 +9,9 @@ use super::super::rows::{State, quota_of};
 use super::super::types::{MailboxId, SpecialUse};
 use super::{
     Annotate, Append, Appended, BlobRef, Body, CopiedMessage, CopyMessages, CreateMailboxes,
-    DeleteMailbox, Deliver, DeliverTo, DropBlobs, Expunge, FlagsOf, Import, NewMailbox, PutBlob,
-    Record, RenameMailboxes, Replaced, SetAccount, SetAcl, SetSpecialUse, StoreFlags, Subscribe,
+    DeleteMailbox, Deliver, DeliverTo, DropBlobs, Expunge, FlagsOf, Grace, Import, NewMailbox,
+    Purge, PutBlob, Record, RenameMailboxes, Replaced, SetAccount, SetAcl, SetSpecialUse,
+    StoreFlags, Subscribe, Undelete,
 };
 
 /// A record's payload in two parts, so that a body is never copied into the head.
@@ -28,10 +29,17 @@ impl Encoded {
 }
 
 const VERSION: u8 = 1;
+/// Of the kinds by which messages go: says when they went, so that they can be brought back for a time. Without such a
+/// time version 1 is written, which says all there is and which older builds read.
+const VERSION_WITH_GRACE: u8 = 2;
 
 impl Record {
     pub(in super::super) fn encode(&self) -> Encoded {
-        let mut head = vec![VERSION];
+        let version = match self.grace() {
+            Some(grace) if !grace.is_none() => VERSION_WITH_GRACE,
+            _ => VERSION,
+        };
+        let mut head = vec![version];
         let mut body = Bytes::new();
         match self {
             Self::Deliver(record) => {
@@ -65,7 +73,7 @@ impl Record {
                 head.put_u64(record.account.0);
                 head.put_u32(record.mailbox.0);
                 head.put_u64(record.modseq);
-                head.put_i64(record.keep_until_ms);
+                put_grace(&mut head, record.grace);
                 head.put_count(record.uids.len());
                 record.uids.iter().for_each(|uid| head.put_u32(*uid));
             }
@@ -147,7 +155,7 @@ impl Record {
                     head.put_u32(replaced.mailbox.0);
                     head.put_u32(replaced.uid);
                     head.put_u64(replaced.modseq);
-                    head.put_i64(replaced.keep_until_ms);
+                    put_grace(&mut head, replaced.grace);
                 }
             }
             Self::Copy(record) => {
@@ -159,18 +167,12 @@ impl Record {
                 head.put_i64(record.saved_ms);
                 head.put_strings(&record.new_keywords);
                 put_copies(&mut head, &record.copies);
-                head.put_count(record.messages.len());
-                for message in &record.messages {
-                    head.put_u32(message.source_uid);
-                    message.flags.put(&mut head);
-                    head.put_u64(message.blob);
-                    head.put_fixed(&message.hash);
-                }
+                put_copied(&mut head, &record.messages);
             }
             Self::Delete(record) => {
                 head.put_u64(record.account.0);
                 head.put_u32(record.mailbox.0);
-                head.put_i64(record.keep_until_ms);
+                put_grace(&mut head, record.grace);
             }
             Self::Rename(record) => {
                 head.put_u64(record.account.0);
@@ -205,6 +207,22 @@ impl Record {
                 head.put_u32(record.mailbox.0);
                 record.acl.put(&mut head);
             }
+            Self::Undelete(record) => {
+                head.put_u64(record.account.0);
+                head.put_u32(record.source.0);
+                head.put_u32(record.target.0);
+                head.put_u64(record.modseq);
+                head.put_i64(record.saved_ms);
+                head.put_strings(&record.new_keywords);
+                put_copies(&mut head, &record.copies);
+                put_copied(&mut head, &record.messages);
+            }
+            Self::Purge(record) => {
+                head.put_i64(record.until_ms);
+                head.put_u64(record.account.0);
+                head.put_u32(record.mailbox.0);
+                head.put_u32(record.uid);
+            }
         }
         Encoded {
             kind: self.kind(),
@@ -215,7 +233,8 @@ impl Record {
 
     pub(in super::super) fn decode(kind: u8, payload: Bytes) -> Result<Self, Malformed> {
         let mut take = Take::new(payload, "journal record");
-        if take.u8()? != VERSION {
+        let version = take.u8()?;
+        if version != VERSION && (version != VERSION_WITH_GRACE || !may_have_grace(kind)) {
             return Err(take.malformed());
         }
         match kind {
@@ -251,7 +270,7 @@ impl Record {
                     account: AccountId(take.u64()?),
                     mailbox: MailboxId(take.u32()?),
                     modseq: take.u64()?,
-                    keep_until_ms: take.i64()?,
+                    grace: take_grace(&mut take, version)?,
                     uids: take.list(4, Take::u32)?,
                 };
                 take.end()?;
@@ -345,7 +364,7 @@ impl Record {
                             octets: take.u64()?,
                         })
                     })?,
-                    replaced: match &take.list(24, Replaced::take)?[..] {
+                    replaced: match &take.list(24, |take| take_replaced(take, version))?[..] {
                         [] => None,
                         [one] => Some(one.clone()),
                         _ => return Err(bad),
@@ -364,14 +383,7 @@ impl Record {
                     saved_ms: take.i64()?,
                     new_keywords: take.list(4, Take::text)?,
                     copies: take_copies(&mut take)?,
-                    messages: take.list(56, |take| {
-                        Ok(CopiedMessage {
-                            source_uid: take.u32()?,
-                            flags: FlagsOf::take(take)?,
-                            blob: take.u64()?,
-                            hash: take.fixed()?,
-                        })
-                    })?,
+                    messages: take.list(56, take_copied)?,
                 };
                 take.end()?;
                 Ok(Self::Copy(record))
@@ -380,7 +392,7 @@ impl Record {
                 let record = DeleteMailbox {
                     account: AccountId(take.u64()?),
                     mailbox: MailboxId(take.u32()?),
-                    keep_until_ms: take.i64()?,
+                    grace: take_grace(&mut take, version)?,
                 };
                 take.end()?;
                 Ok(Self::Delete(record))
@@ -434,9 +446,94 @@ impl Record {
                 take.end()?;
                 Ok(Self::Acl(record))
             }
+            17 => {
+                let record = Undelete {
+                    account: AccountId(take.u64()?),
+                    source: MailboxId(take.u32()?),
+                    target: MailboxId(take.u32()?),
+                    modseq: take.u64()?,
+                    saved_ms: take.i64()?,
+                    new_keywords: take.list(4, Take::text)?,
+                    copies: take_copies(&mut take)?,
+                    messages: take.list(56, take_copied)?,
+                };
+                take.end()?;
+                Ok(Self::Undelete(record))
+            }
+            18 => {
+                let record = Purge {
+                    until_ms: take.i64()?,
+                    account: AccountId(take.u64()?),
+                    mailbox: MailboxId(take.u32()?),
+                    uid: take.u32()?,
+                };
+                take.end()?;
+                Ok(Self::Purge(record))
+            }
             _ => Err(take.malformed()),
         }
     }
+
+    /// Of the messages that go by it.
+    fn grace(&self) -> Option<Grace> {
+        match self {
+            Self::Expunge(record) => Some(record.grace),
+            Self::Delete(record) => Some(record.grace),
+            Self::Append(record) => record.replaced.as_ref().map(|gone| gone.grace),
+            _ => None,
+        }
+    }
+}
+
+/// Whether [`Record::grace`] may be there in a record of this kind.
+fn may_have_grace(kind: u8) -> bool {
+    matches!(kind, 2 | 9 | 11)
+}
+
+fn put_grace(head: &mut Vec<u8>, grace: Grace) {
+    head.put_i64(grace.until_ms);
+    if !grace.is_none() {
+        head.put_i64(grace.at_ms);
+    }
+}
+
+fn take_grace(take: &mut Take, version: u8) -> Result<Grace, Malformed> {
+    let until_ms = take.i64()?;
+    match version {
+        VERSION => Ok(Grace::none(until_ms)),
+        _ => Ok(Grace {
+            at_ms: take.i64()?,
+            until_ms,
+        }),
+    }
+}
+
+fn take_replaced(take: &mut Take, version: u8) -> Result<Replaced, Malformed> {
+    Ok(Replaced {
+        mailbox: MailboxId(take.u32()?),
+        uid: take.u32()?,
+        modseq: take.u64()?,
+        grace: take_grace(take, version)?,
+    })
+}
+
+fn put_copied(head: &mut Vec<u8>, messages: &[CopiedMessage]) {
+    head.put_count(messages.len());
+    for message in messages {
+        head.put_u32(message.source_uid);
+        message.flags.put(head);
+        head.put_u64(message.blob);
+        head.put_fixed(&message.hash);
+    }
+}
+
+fn take_copied(take: &mut Take) -> Result<CopiedMessage, Malformed> {
+    Ok(CopiedMessage {
+        source_uid: take.u32()?,
+        flags: FlagsOf::take(take)?,
+        blob: take.u64()?,
+        hash: take.fixed()?,
+    })
 }
 
 /// 65 octets; answers the body, which the caller puts last.

@@ -40,6 +40,8 @@ pub(super) struct Account {
 pub(super) enum InFlight {
     Has(Known),
     Gone,
+    /// It had gone, and came back as another one.
+    Back,
 }
 
 /// What decisions need of a message.

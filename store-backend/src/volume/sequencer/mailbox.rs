@@ -38,7 +38,7 @@ impl Sequencer {
     }
 
     /// Makes mailboxes; the last one has the special use. Answers its number.
-    fn new_mailboxes(
+    pub(super) fn new_mailboxes(
         &mut self,
         batch: &mut Batch<'_>,
         account: AccountId,
@@ -125,7 +125,7 @@ impl Sequencer {
         batch.records.push(Record::Delete(DeleteMailbox {
             account,
             mailbox,
-            keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+            grace: self.grace(batch),
         }));
         Ok(Decided::AfterApply(Reply::Done))
     }
@@ -323,7 +323,7 @@ pub(super) fn below<'n>(name: &'n str, above: &str) -> Option<&'n str> {
 }
 
 /// The mailboxes above a name that do not exist, the topmost first (RFC 9051 §6.3.4).
-fn missing_parents(entry: &Account, name: &str) -> Vec<String> {
+pub(super) fn missing_parents(entry: &Account, name: &str) -> Vec<String> {
     name.match_indices('/')
         .map(|(place, _)| &name[..place])
         .filter(|parent| entry.mailbox_named(parent).is_none())

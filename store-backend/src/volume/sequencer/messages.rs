@@ -147,7 +147,7 @@ impl Sequencer {
                 mailbox: source,
                 uid,
                 modseq,
-                keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+                grace: self.grace(batch),
             });
         }
         let replaced_modseq = gone.as_ref().map_or(0, |gone| gone.modseq);
@@ -336,7 +336,7 @@ impl Sequencer {
             account,
             mailbox,
             modseq,
-            keep_until_ms: batch.now_ms + self.rules.expunge_grace_ms,
+            grace: self.grace(batch),
             uids: gone.clone(),
         }));
         Ok(Decided::Settling(
@@ -532,7 +532,7 @@ impl Sequencer {
             .and_then(|entry| entry.in_flight(mailbox, uid))
         {
             Some(InFlight::Has(known)) => Ok(Some(known.clone())),
-            Some(InFlight::Gone) => Ok(None),
+            Some(InFlight::Gone | InFlight::Back) => Ok(None),
             None => {
                 let found = self.index.message(batch.txn, account, mailbox, uid)?;
                 Ok(found.map(|(row, keywords)| Known {
@@ -561,7 +561,7 @@ impl Sequencer {
     }
 
     /// One link more for a blob that a message has, on the inode that takes new ones.
-    fn link_again(
+    pub(super) fn link_again(
         &mut self,
         batch: &Batch<'_>,
         hash: &Hash,
@@ -617,7 +617,7 @@ fn changed(before: &Known, change: &FlagChange, named: &[u16]) -> Known {
 }
 
 /// The numbers of keywords, growing; those that the mailbox does not know are added to `new`.
-fn number_keywords(
+pub(super) fn number_keywords(
     row: &MailboxRow,
     new: &mut Vec<String>,
     keywords: &[String],
@@ -651,7 +651,7 @@ fn number_keywords(
 }
 
 /// All of an account's mailboxes are in memory while it is written to, with their keywords.
-fn check_keyword_room(entry: &Account, new: &[String]) -> Result<(), Refusal> {
+pub(super) fn check_keyword_room(entry: &Account, new: &[String]) -> Result<(), Refusal> {
     if new.is_empty() {
         return Ok(());
     }
@@ -703,12 +703,15 @@ fn translate_keywords(
     Ok(new)
 }
 
-fn mailbox_of(entry: &mut Account, mailbox: MailboxId) -> Result<&mut MailboxRow, Refusal> {
+pub(super) fn mailbox_of(
+    entry: &mut Account,
+    mailbox: MailboxId,
+) -> Result<&mut MailboxRow, Refusal> {
     entry.mailboxes.get_mut(&mailbox).ok_or(Refusal::NoMailbox)
 }
 
 /// UIDs end below 2³²−1.
-fn check_room(row: &MailboxRow, count: usize) -> Result<(), Refusal> {
+pub(super) fn check_room(row: &MailboxRow, count: usize) -> Result<(), Refusal> {
     let left = usize::try_from(u32::MAX - row.uidnext).unwrap_or(usize::MAX);
     if count > left {
         return Err(Refusal::Full);
@@ -716,7 +719,7 @@ fn check_room(row: &MailboxRow, count: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn add_message(
+pub(super) fn add_message(
     entry: &mut Account,
     lsn: durable::Lsn,
     mailbox: MailboxId,
@@ -743,14 +746,14 @@ fn remove_message(
     Ok(())
 }
 
-fn copy_of(blob: Blob, bring: Bring, hash: Hash, octets: u64) -> Option<BlobRef> {
+pub(super) fn copy_of(blob: Blob, bring: Bring, hash: Hash, octets: u64) -> Option<BlobRef> {
     match bring {
         Bring::CopyOf(from) => Some(blob_ref(blob.number, hash, octets, Body::Copied(from))),
         _ => None,
     }
 }
 
-fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
+pub(super) fn checked(mut uids: Vec<u32>) -> Result<Vec<u32>, Refusal> {
     if uids.len() > UIDS_MAX {
         return Err(Refusal::Full);
     }
@@ -764,5 +767,5 @@ pub(in super::super) const EXPUNGE_SLICE: usize = 4000;
 /// Twenty keywords of a dozen octets in each of four thousand mailboxes.
 const ACCOUNT_KEYWORDS_MAX_BYTES: usize = 1 << 20;
 /// What one message takes in a record besides its keywords.
-const COPIED_BYTES: usize = 56;
+pub(super) const COPIED_BYTES: usize = 56;
 const FLAGS_BYTES: usize = 12;

@@ -40,15 +40,21 @@ impl Life {
     /// Some commands at a time, on a volume that is killed now and then and closed in the end.
     pub(super) async fn live(medium: &impl Medium, root: &Path, seed: u64, count: usize) -> Self {
         let mut random = Random(seed);
-        let mut volume = open_on(&medium.disk(), root);
+        let mut keeps = true;
+        let mut volume = open_with(&medium.disk(), &config(root, keeps));
         let (mut commands, mut worlds) = (Vec::<Command>::new(), vec![World::default()]);
         let mut uidvalidities = Uidvalidities::default();
         while commands.len() < count {
             let (mut ops, mut work) = (Vec::new(), Vec::<Work<_>>::new());
             let mut world = worlds.last().unwrap().clone();
+            world.keeps = keeps;
             for _ in 0..1 + random.below(4) {
                 let number = (commands.len() + ops.len()) as u64;
                 let op = Op::draw(&mut random, &world, number);
+                let comes_alone = op.comes_alone();
+                if comes_alone && !ops.is_empty() {
+                    break;
+                }
                 let (bodies, steps) = (op.bodies(&volume).await, op.apply(&world));
                 let (volume, medium, before) = (volume.clone(), medium.clone(), world);
                 world = steps.last().unwrap().clone();
@@ -59,6 +65,9 @@ impl Life {
                     (begun, medium.recorded(), records)
                 };
                 work.push(Box::pin(one));
+                if comes_alone {
+                    break;
+                }
             }
             for ((op, steps), (begun, answered, records)) in ops.into_iter().zip(all(work).await) {
                 let mut command = Command {
@@ -80,7 +89,9 @@ impl Life {
                 0 => settle_checkpoint(&volume),
                 1 => {
                     kill(volume);
-                    volume = open_on(&medium.disk(), root);
+                    // Who starts it again may have changed the setting.
+                    keeps = !keeps;
+                    volume = open_with(&medium.disk(), &config(root, keeps));
                 }
                 2..7 => {
                     let seen = World::seen(&volume, &mut uidvalidities).await;
@@ -90,7 +101,7 @@ impl Life {
                 _ => {}
             }
         }
-        settle_unlinked(&volume).await;
+        settle_blobs(&volume);
         volume.close();
         Self {
             seed,
@@ -153,9 +164,11 @@ impl Life {
     }
 }
 
-/// Segments as small as the bodies allow, so that they are released and recycled; few links, so that blobs are copied.
-fn config(path: &Path) -> VolumeConfig {
+/// Segments as small as the bodies allow, so that they are released and recycled; few links, so that blobs are copied. What is
+/// expunged from now on can be brought back during the whole life, or not at all.
+fn config(path: &Path, keeps: bool) -> VolumeConfig {
     VolumeConfig {
+        expunge_grace: Duration::from_secs(if keeps { 3600 } else { 0 }),
         journal_segment_size_bytes: 64 << 10,
         checkpoint_bytes: 48 << 10,
         checkpoint_interval: Duration::from_secs(3600),
@@ -165,9 +178,13 @@ fn config(path: &Path) -> VolumeConfig {
 }
 
 pub(super) fn open_on(disk: &Arc<dyn Disk>, root: &Path) -> Volume {
+    open_with(disk, &config(root, false))
+}
+
+fn open_with(disk: &Arc<dyn Disk>, config: &VolumeConfig) -> Volume {
     let began = Instant::now();
     loop {
-        match Volume::open(config(root), Arc::clone(disk)) {
+        match Volume::open(config.clone(), Arc::clone(disk)) {
             // Another thread starts a program, which has the lock too until it has become that program.
             Err(OpenError::Locked { .. }) if began.elapsed() < Duration::from_secs(5) => {
                 std::thread::sleep(Duration::from_millis(1));
@@ -198,16 +215,21 @@ pub(super) async fn look(volume: &Volume, uidvalidities: &mut Uidvalidities) -> 
     seen
 }
 
-/// Waits until index and files have all, and blobs without a message are gone; answers how many there are.
+/// Waits until index and files have all, and blobs are gone that have no message and need not be kept; answers how many there
+/// are.
 fn settle_blobs(volume: &Volume) -> u64 {
     let index = &volume.inner.shared().index;
     loop {
         settle(volume);
-        let counts = index
-            .read(|txn| Ok::<_, IndexError>((index.unlinked.len(txn)?, index.blobs.len(txn)?)));
+        let counts = index.read(|txn| {
+            let first = index.unlinked.first(txn)?;
+            let until = first.map(|(key, _)| u64::from_be_bytes(key[..8].try_into().unwrap()));
+            let is_due = until.is_some_and(|until| until <= daemon::clock::now_ms() as u64);
+            Ok::<_, IndexError>((is_due, index.blobs.len(txn)?))
+        });
         match counts.unwrap() {
             // Their removal is a record like others.
-            (0, blobs) if volume.status().position == volume.status().applied => {
+            (false, blobs) if volume.status().position == volume.status().applied => {
                 settle(volume);
                 return blobs;
             }

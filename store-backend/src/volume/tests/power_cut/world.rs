@@ -10,8 +10,20 @@ pub(super) const ACCOUNTS: [AccountId; 3] = [ANN, BOB, EVE];
 const NAMES: [&str; 5] = ["a", "a/b", "b", "c", "c/d"];
 
 /// Accounts by number, their mailboxes by name. Equal when a client could not tell them apart.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct World(pub(super) BTreeMap<AccountId, Account>);
+#[derive(Clone, Default)]
+pub(super) struct World {
+    pub(super) accounts: BTreeMap<AccountId, Account>,
+    /// Whether what is expunged can be brought back: a setting, and nothing that clients see.
+    pub(super) keeps: bool,
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.accounts == other.accounts
+    }
+}
+
+impl Eq for World {}
 
 #[derive(Clone, Default)]
 pub(super) struct Account {
@@ -19,11 +31,15 @@ pub(super) struct Account {
     next: u32,
     mailboxes: BTreeMap<String, Mailbox>,
     subscriptions: BTreeSet<String>,
+    /// What was expunged and can be brought back, by the number of its mailbox and its UID there, and what that mailbox was
+    /// called then.
+    kept: BTreeMap<(u32, u32), (String, Message)>,
 }
 
 impl PartialEq for Account {
     fn eq(&self, other: &Self) -> bool {
         (&self.mailboxes, &self.subscriptions) == (&other.mailboxes, &other.subscriptions)
+            && self.kept_lines() == other.kept_lines()
     }
 }
 
@@ -82,6 +98,8 @@ pub(super) enum Op {
     Create(AccountId, String),
     Rename(AccountId, String, String),
     Delete(AccountId, String),
+    /// Of the mailbox with this number.
+    Undelete(AccountId, u32, Vec<u32>),
     Subscribe(AccountId, String, bool),
 }
 
@@ -90,9 +108,10 @@ impl Op {
     pub(super) fn draw(random: &mut Random, world: &World, number: u64) -> Self {
         loop {
             let account = *random.one(&ACCOUNTS);
-            let Some(mailboxes) = world.0.get(&account).map(|account| &account.mailboxes) else {
+            let Some(one) = world.accounts.get(&account) else {
                 return Self::deliver(random, number);
             };
+            let mailboxes = &one.mailboxes;
             let names: Vec<String> = mailboxes.keys().cloned().collect();
             let (at, to) = (random.one(&names).clone(), random.one(&names).clone());
             let new = (*random.one(&NAMES)).to_owned();
@@ -100,7 +119,7 @@ impl Op {
             let mut uids = all.clone();
             uids.retain(|_| random.below(3) == 0);
             let is_free = !mailboxes.contains_key(&new);
-            match random.below(20) {
+            match random.below(22) {
                 0..6 => return Self::deliver(random, number),
                 6..9 => {
                     let bodies = (0..1 + random.below(3)).map(|_| Body::draw(random));
@@ -128,6 +147,19 @@ impl Op {
                     }
                 }
                 19 if at != "INBOX" => return Self::Delete(account, at),
+                20 | 21 if !one.kept.is_empty() => {
+                    let places: Vec<_> = one.kept.keys().copied().collect();
+                    let (of, first) = *random.one(&places);
+                    // Of several names that a mailbox had, the last one counts, which this model does not know.
+                    let name = &one.kept[&(of, first)].0;
+                    let alike = one
+                        .kept
+                        .iter()
+                        .filter(|((id, _), (at, _))| *id == of && at == name);
+                    let mut uids: Vec<u32> = alike.map(|((_, uid), _)| *uid).collect();
+                    uids.retain(|uid| *uid == first || random.below(2) == 0);
+                    return Self::Undelete(account, of, uids);
+                }
                 _ if random.below(10) == 0 => {
                     return Self::Subscribe(account, new, random.below(3) > 0);
                 }
@@ -149,6 +181,11 @@ impl Op {
         Self::Deliver(1 << 40, Body(0), ACCOUNTS.to_vec())
     }
 
+    /// Whether it needs what came before it to be answered.
+    pub(super) fn comes_alone(&self) -> bool {
+        matches!(self, Self::Undelete(..))
+    }
+
     /// The part of a delivery that was not there before, from what [`Op::run`] answered.
     pub(super) fn only(self, records: &[u64]) -> Self {
         let Self::Deliver(number, body, to) = self else {
@@ -167,7 +204,8 @@ impl Op {
                 let mut steps = Vec::new();
                 for account in to {
                     let text = *blake3::hash(&expected(account, &octets)).as_bytes();
-                    let account = after.0.entry(account).or_insert_with(Account::with_inbox);
+                    let account = after.accounts.entry(account);
+                    let account = account.or_insert_with(Account::with_inbox);
                     account.at("INBOX").add(vec![Message {
                         flags: Flags::default(),
                         modseq: 0,
@@ -185,7 +223,7 @@ impl Op {
             Self::Replace(account, (at, uid), to, number, body) => {
                 let message = appended(body, number, Flags::DRAFT);
                 after.mailbox(account, &to).add(vec![message]);
-                after.mailbox(account, &at).remove(&[uid]);
+                after.expunge(account, &at, &[uid]);
             }
             Self::Flag(account, at, uids, set, flags) => {
                 let mailbox = after.mailbox(account, &at);
@@ -208,10 +246,38 @@ impl Op {
                 after.transfer(account, &at, &uids, &to);
                 after.mailbox(account, &at).remove(&uids);
             }
-            Self::Expunge(account, at, uids) => after.mailbox(account, &at).remove(&uids),
+            Self::Expunge(account, at, uids) => after.expunge(account, &at, &uids),
+            Self::Undelete(id, of, uids) => {
+                let account = after.account(id);
+                let back = uids
+                    .iter()
+                    .map(|uid| account.kept.remove(&(of, *uid)).unwrap());
+                let (names, messages): (Vec<String>, Vec<Message>) = back.unzip();
+                let mut there = account.mailboxes.iter();
+                let there = there.find(|(_, mailbox)| mailbox.id == of);
+                let name = there.map_or(&names[0], |(name, _)| name).clone();
+                let mut steps = Vec::new();
+                if !account.mailboxes.contains_key(&name) {
+                    account.create(&name);
+                    // Made by a record of its own, after which nothing is back yet.
+                    let mut made = world.clone();
+                    made.account(id).create(&name);
+                    steps.push(made);
+                }
+                let messages = messages.into_iter().map(|message| Message {
+                    flags: Flags(message.flags.0 & !Flags::DELETED.0),
+                    ..message
+                });
+                account.at(&name).add(messages.collect());
+                steps.push(after);
+                return steps;
+            }
             Self::Create(account, name) => after.account(account).create(&name),
             Self::Rename(account, from, to) => after.account(account).rename(&from, &to),
             Self::Delete(account, name) => {
+                let mailbox = after.mailbox(account, &name);
+                let uids: Vec<u32> = mailbox.messages.keys().copied().collect();
+                after.expunge(account, &name, &uids);
                 after.account(account).mailboxes.remove(&name);
             }
             Self::Subscribe(account, name, true) => {
@@ -266,7 +332,7 @@ impl Op {
                 let messages = bodies.map(|body| message(body, number, flags)).collect();
                 let appended = volume.append(account, E1, id(account, &at), messages);
                 let uids = appended.await.unwrap().uids;
-                assert_eq!(uids[0], world.0[&account].mailboxes[&at].uidnext);
+                assert_eq!(uids[0], world.accounts[&account].mailboxes[&at].uidnext);
             }
             Self::Replace(account, (at, uid), to, number, _) => {
                 let message = message(bodies.next().unwrap(), number, Flags::DRAFT);
@@ -310,6 +376,17 @@ impl Op {
                 let deleted = volume.delete_mailbox(account, E1, name.as_str()).await;
                 deleted.unwrap();
             }
+            Self::Undelete(account, of, uids) => {
+                let is_there = |mailbox: &Mailbox| mailbox.id == of;
+                let account_before = &world.accounts[&account];
+                let name = &account_before.kept[&(of, uids[0])].0;
+                let is_made = !account_before.mailboxes.values().any(is_there)
+                    && !account_before.mailboxes.contains_key(name);
+                let count = uids.len();
+                let back = volume.undelete(account, E1, MailboxId(of), uids, None);
+                assert_eq!(back.await.unwrap().uids.len(), count);
+                return if is_made { vec![1, 2] } else { vec![0] };
+            }
             Self::Subscribe(account, name, subscribed) => {
                 let done = volume.subscribe(account, E1, &name, subscribed).await;
                 done.unwrap();
@@ -350,7 +427,20 @@ fn message(body: FinishedBlob, number: u64, flags: Flags) -> AppendMessage {
 
 impl World {
     fn account(&mut self, account: AccountId) -> &mut Account {
-        self.0.get_mut(&account).unwrap()
+        self.accounts.get_mut(&account).unwrap()
+    }
+
+    /// Removes messages that can be brought back, if the setting says so.
+    fn expunge(&mut self, account: AccountId, at: &str, uids: &[u32]) {
+        let keeps = self.keeps;
+        let account = self.account(account);
+        let mailbox = account.mailboxes.get_mut(at).unwrap();
+        for uid in uids.iter().filter(|_| keeps) {
+            let message = mailbox.messages[uid].clone();
+            let place = (mailbox.id, *uid);
+            account.kept.insert(place, (at.to_owned(), message));
+        }
+        mailbox.remove(uids);
     }
 
     fn mailbox(&mut self, account: AccountId, name: &str) -> &mut Mailbox {
@@ -358,7 +448,7 @@ impl World {
     }
 
     fn id(&self, account: AccountId, name: &str) -> MailboxId {
-        MailboxId(self.0[&account].mailboxes[name].id)
+        MailboxId(self.accounts[&account].mailboxes[name].id)
     }
 
     fn transfer(&mut self, account: AccountId, at: &str, uids: &[u32], to: &str) {
@@ -378,6 +468,16 @@ impl World {
                 subscriptions: volume.listing(account).await.unwrap().subscriptions,
                 ..Account::default()
             };
+            for one in volume.kept(account, None, usize::MAX, 0).await.unwrap() {
+                let message = Message {
+                    flags: Flags::default(),
+                    modseq: 0,
+                    date_ms: one.internal_date_ms,
+                    text: [0; 32],
+                };
+                let place = (one.mailbox.0, one.uid);
+                seen.kept.insert(place, (one.name, message));
+            }
             for info in volume.mailboxes(account).await.unwrap() {
                 uidvalidities.check(account, &info);
                 let changes = volume.changes_since(account, info.mailbox, 0).await;
@@ -410,9 +510,10 @@ impl World {
                 assert_eq!(info.size_octets, octets);
                 seen.mailboxes.insert(info.name, mailbox);
             }
-            world.0.insert(account, seen);
+            world.accounts.insert(account, seen);
         }
-        assert_eq!(volume.status().account_count, world.0.len() as u64);
+        let count = world.accounts.len() as u64;
+        assert_eq!(volume.status().account_count, count);
         world
     }
 
@@ -420,7 +521,7 @@ impl World {
     pub(super) fn links(&self, root: &Path) -> BTreeSet<PathBuf> {
         let layout = Layout { root: root.into() };
         let mut links = BTreeSet::new();
-        for (account, one) in &self.0 {
+        for (account, one) in &self.accounts {
             for mailbox in one.mailboxes.values() {
                 let id = MailboxId(mailbox.id);
                 let uids = mailbox.messages.keys();
@@ -444,6 +545,17 @@ impl Account {
         };
         account.create("INBOX");
         account
+    }
+
+    /// What can be brought back as a list tells it: with what its mailbox is called now, if it is there.
+    fn kept_lines(&self) -> BTreeSet<String> {
+        let line = |((of, uid), (name, message)): (&(u32, u32), &(String, Message))| {
+            let mut there = self.mailboxes.iter();
+            let there = there.find(|(_, mailbox)| mailbox.id == *of);
+            let name = there.map_or(name, |(name, _)| name);
+            format!("kept {of}:{uid} {name} date {}", message.date_ms)
+        };
+        self.kept.iter().map(line).collect()
     }
 
     fn at(&mut self, name: &str) -> &mut Mailbox {
@@ -514,7 +626,7 @@ impl Uidvalidities {
     /// Forgets accounts that are not there yet: they will be made at another time.
     pub(super) fn forget_new(&mut self, world: &World) {
         self.0
-            .retain(|(account, _), _| world.0.contains_key(account));
+            .retain(|(account, _), _| world.accounts.contains_key(account));
     }
 
     fn check(&mut self, account: AccountId, info: &MailboxInfo) {
@@ -538,8 +650,13 @@ impl World {
 
     fn lines(&self) -> BTreeSet<String> {
         let mut lines = BTreeSet::new();
-        for (account, one) in &self.0 {
+        for (account, one) in &self.accounts {
             lines.insert(format!("{account} subscribes {:?}", one.subscriptions));
+            lines.extend(
+                one.kept_lines()
+                    .iter()
+                    .map(|line| format!("{account} {line}")),
+            );
             for (name, mailbox) in &one.mailboxes {
                 let (id, uidnext, modseq) = (mailbox.id, mailbox.uidnext, mailbox.modseq);
                 let gone = &mailbox.expunged;
