@@ -91,6 +91,10 @@ daemon::settings! {
         /// all their mail by POP3 keeps one more day of arriving mail, which is much beside mailboxes that are nearly empty.
         /// Where mail is kept on the server, a week costs little. A new value holds for what is expunged from then on.
         pub expunge_grace_s: u64 = 24 * 60 * 60,
+        /// Per cent of an account's limit of octets by which one arriving message may go over it, as long as it was not reached before;
+        /// 0 to 100. Then the account is full: mail is refused at RCPT until something is removed. What a mail program
+        /// saves or copies never goes over the limit. A message that RCPT said yes to, its size not told, is kept whatever its size.
+        pub quota_grace_percent: u8 = 10,
         /// Whether LMTP refuses mail for a full account for good (552) or until later (452).
         pub over_quota_is_permanent: bool = false,
         /// Recipients of one transaction.
@@ -259,6 +263,11 @@ impl Limits {
                     "limits.quota_warning_percent",
                     &self.quota_warning_percent,
                     1..=100,
+                ),
+                Problem::outside(
+                    "limits.quota_grace_percent",
+                    &self.quota_grace_percent,
+                    0..=100,
                 ),
                 Problem::outside(
                     "limits.expunge_grace_s",

@@ -24,7 +24,7 @@ pub(crate) fn describe() {
     describe_histogram!(MESSAGE, "Octets of accepted messages, without trace lines.");
     describe_counter!(
         QUOTA,
-        "Quotas that refused a write or a recipient, or came near their end."
+        "Quotas that refused a write or a recipient, came near their end, or were exceeded by mail."
     );
     describe_gauge!(SESSIONS_OPEN, "Sessions of users open now.");
     describe_counter!(SESSIONS, "Sessions of users that ended, by how.");
@@ -67,7 +67,7 @@ pub(crate) fn committed(octets: u64, commit: Duration) {
     histogram!(MESSAGE).record(octets as f64);
 }
 
-/// A quota came near its end (`warned`), or refused a write (`refused`) or a recipient (`recipient`).
+/// A quota came near its end (`warned`), was exceeded by what is always taken (`exceeded`), or refused a write (`refused`) or a recipient (`recipient`).
 pub(crate) fn quota(event: &'static str) {
     counter!(QUOTA, "event" => event).increment(1);
 }

@@ -27,11 +27,12 @@ pub(crate) async fn serve(
 }
 
 impl Backend {
-    /// What is left to the account by the newer of the limits known here and to the caller.
+    /// What mail the account may still take by the newer of the limits known here and to the caller.
     async fn room(&self, request: &RoomRequest) -> Result<Room, ReadError> {
         let RoomRequest { account, quota } = *request;
+        let grace = self.config.limits.quota_grace_percent;
         let Some(info) = self.volume.account(account).await? else {
-            return Ok(Room::left(&quota, 0, 0));
+            return Ok(Room::left_with_grace(&quota, 0, 0, grace));
         };
         if info.state != AccountState::Active {
             // It is moving or has moved: the delivery will find out.
@@ -46,7 +47,7 @@ impl Backend {
             }
         }
         let quota = if is_news { quota } else { info.quota };
-        let room = Room::left(&quota, info.message_count, info.size_octets);
+        let room = Room::left_with_grace(&quota, info.message_count, info.size_octets, grace);
         if !room.takes(None) {
             metrics::quota("recipient");
             info!(%account, reason = "over_quota", messages = info.message_count, octets = info.size_octets,

@@ -56,6 +56,23 @@ impl Room {
         }
     }
 
+    /// The same for mail: an account that is not full yet may be taken over its limit of octets by one message, as far as
+    /// `grace_percent` of that limit. A mailbox that is nearly full would else take short messages and refuse longer ones, which nobody
+    /// understands who asks why a message came back.
+    #[must_use]
+    pub fn left_with_grace(quota: &Quota, messages: u64, octets: u64, grace_percent: u8) -> Self {
+        let room = Self::left(quota, messages, octets);
+        let grace = |most: u64| {
+            let grace = u128::from(most) * u128::from(grace_percent) / 100;
+            u64::try_from(grace).unwrap_or(u64::MAX)
+        };
+        let octets = match (room.octets, quota.octets) {
+            (Some(left), Some(most)) if left > 0 => Some(left.saturating_add(grace(most))),
+            (left, _) => left,
+        };
+        Self { octets, ..room }
+    }
+
     /// Whether one message more fits. One of unknown size fits where any does.
     #[must_use]
     pub fn takes(&self, declared_octets: Option<u64>) -> bool {
@@ -165,6 +182,24 @@ mod tests {
         assert!(!Room::left(&quota, 0, 100).takes(Some(0)));
         assert!(!Room::left(&quota, 9, 999).takes(Some(1)));
         assert!(Room::ANY.takes(Some(u64::MAX)));
+    }
+
+    #[test]
+    fn one_message_may_go_over_the_limit_by_the_grace_and_none_when_it_is_reached() {
+        let quota = Quota {
+            octets: Some(1000),
+            messages: None,
+            as_of: ChangeNumber(1),
+        };
+        let room = |used| Room::left_with_grace(&quota, 0, used, 10);
+        assert!(room(999).takes(Some(101)) && !room(999).takes(Some(102)));
+        assert!(room(0).takes(Some(1100)) && !room(0).takes(Some(1101)));
+        assert!(!room(1000).takes(None) && !room(1050).takes(Some(1)));
+        assert_eq!(
+            Room::left_with_grace(&quota, 0, 90, 0),
+            Room::left(&quota, 0, 90)
+        );
+        assert_eq!(Room::left_with_grace(&Quota::NONE, 1, 1, 10), Room::ANY);
     }
 
     #[test]

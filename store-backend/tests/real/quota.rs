@@ -76,11 +76,12 @@ async fn mail_for_a_full_account_is_deferred_at_rcpt_and_taken_once_rcpt_said_ye
 }
 
 #[tokio::test]
-async fn a_declared_size_that_does_not_fit_is_refused_by_the_home_and_through_a_sibling() {
+async fn a_declared_size_that_fits_not_even_with_the_grace_is_refused_by_the_home_and_through_a_sibling()
+ {
     let (_site, b1, b2) = site().await;
     let mut there = Dialogue::lmtp(&b1).await;
     let mut here = Dialogue::lmtp(&b2).await;
-    for (size, fits) in [(1000, true), (1001, false)] {
+    for (size, fits) in [(1100, true), (1101, false)] {
         let parameters = format!(" SIZE={size}");
         let deferred = recipient(&mut there, &parameters, "carl").await;
         let refused = recipient(&mut here, &parameters, "carl").await;
@@ -96,6 +97,6 @@ async fn a_declared_size_that_does_not_fit_is_refused_by_the_home_and_through_a_
     drop(b2);
     let mut later = Dialogue::lmtp(&b1).await;
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-    let away = recipient(&mut later, " SIZE=1001", "carl").await;
+    let away = recipient(&mut later, " SIZE=1101", "carl").await;
     assert!(away.starts_with("250 "), "{away}");
 }

@@ -210,8 +210,8 @@ impl Row for Account {
         "LOGIN NAME",
         "STATUS",
         "SERVICES",
-        "OCTETS",
-        "MESSAGES",
+        "MOST OCTETS",
+        "MOST MESSAGES",
         "BACKEND",
         "VOLUME",
         "EPOCH",
@@ -238,5 +238,5 @@ impl Row for Account {
 }
 
 fn limit(most: Option<u64>) -> String {
-    most.map_or("-".to_owned(), |most| most.to_string())
+    most.map_or("no limit".to_owned(), |most| most.to_string())
 }

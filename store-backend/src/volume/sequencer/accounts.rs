@@ -174,8 +174,14 @@ impl Account {
         let was_near = row
             .quota
             .is_near(percent, row.message_count, row.size_octets);
+        let was_within = row.quota.allows(row.message_count, row.size_octets);
         row.message_count += 1;
         row.size_octets += octets;
+        if was_within && !row.quota.allows(row.message_count, row.size_octets) {
+            metrics::quota("exceeded");
+            info!(account = %self.id, reason = "quota_exceeded", messages = row.message_count,
+                octets = row.size_octets, quota = ?row.quota, "quota is exceeded");
+        }
         if !was_near
             && row
                 .quota

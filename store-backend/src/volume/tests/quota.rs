@@ -170,6 +170,99 @@ async fn of_many_appends_and_copies_at_once_exactly_those_are_taken_that_fit() {
     volume.close();
 }
 
+/// Messages and octets as the volume counts them, and as all mailboxes hold them.
+async fn counted(volume: &Volume) -> [(u64, u64); 2] {
+    let mut held = (0, 0);
+    for mailbox in volume.mailboxes(ANN).await.unwrap() {
+        for message in volume.messages(ANN, mailbox.mailbox).await.unwrap() {
+            held = (held.0 + 1, held.1 + message.size_octets);
+        }
+    }
+    [used(volume).await, held]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_are_exact_while_all_kinds_of_writers_meet_at_the_limit() {
+    let dir = TempDir::new().unwrap();
+    let volume = Volume::open(
+        VolumeConfig {
+            expunge_grace: Duration::from_secs(3600),
+            ..config(dir.path())
+        },
+        Arc::new(RealDisk),
+    )
+    .unwrap();
+    volume.limit_account(ANN, E1, messages(30)).await.unwrap();
+    let sent = volume.create_mailbox(ANN, E1, "Sent", SpecialUse::SENT);
+    let sent = sent.await.unwrap();
+    for _ in 0..30 {
+        append(&volume, BODY).await.unwrap();
+    }
+    // Whatever is taken, the limit is never passed: nobody may see it, at no moment.
+    let mut running = Vec::new();
+    for number in 0..240u32 {
+        let volume = volume.clone();
+        running.push(tokio::spawn(async move {
+            let uid = 1 + number / 4;
+            match number % 4 {
+                0 => drop(volume.expunge(ANN, E1, INBOX, vec![uid]).await.unwrap()),
+                1 => drop(
+                    volume
+                        .copy_messages(ANN, E1, INBOX, vec![uid + 1], sent)
+                        .await,
+                ),
+                2 => drop(
+                    volume
+                        .move_messages(ANN, E1, INBOX, vec![uid + 2], sent)
+                        .await,
+                ),
+                _ => drop(append(&volume, BODY).await),
+            }
+            used(&volume).await.0
+        }));
+    }
+    for one in running {
+        assert!(one.await.unwrap() <= 30);
+    }
+    let [used, held] = counted(&volume).await;
+    assert_eq!(used, held);
+    // Mail and what an operator brings back are never refused, and count.
+    let gone = volume.kept(ANN, None, 100, 0).await.unwrap();
+    let gone: Vec<u32> = gone.iter().map(|one| one.uid).collect();
+    assert!(!gone.is_empty());
+    let mut running = Vec::new();
+    for number in 0..120u32 {
+        let (volume, gone) = (volume.clone(), gone.clone());
+        running.push(tokio::spawn(async move {
+            match number % 3 {
+                0 => drop(deliver(&volume, number.into(), BODY, &[ANN]).await),
+                1 => drop(
+                    volume
+                        .expunge(ANN, E1, INBOX, vec![40 + number])
+                        .await
+                        .unwrap(),
+                ),
+                _ => drop(volume.undelete(ANN, E1, INBOX, gone, None).await.unwrap()),
+            }
+        }));
+    }
+    for one in running {
+        one.await.unwrap();
+    }
+    let [used, held] = counted(&volume).await;
+    assert_eq!(used, held);
+    // What decides has counted the same.
+    let exactly = Quota {
+        octets: Some(used.1 + 1),
+        messages: Some(used.0 + 1),
+        as_of: ChangeNumber(2),
+    };
+    volume.limit_account(ANN, E1, exactly).await.unwrap();
+    assert_eq!(append(&volume, b"xx").await, Err(Refusal::OverQuota));
+    append(&volume, b"x").await.unwrap();
+    volume.close();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_outlive_a_restart_and_go_along_with_a_move() {
     let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
