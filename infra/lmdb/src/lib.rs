@@ -18,6 +18,8 @@
 compile_error!("the index reserves large maps and needs a 64-bit address space");
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -77,6 +79,14 @@ pub enum OpenError {
         /// What the system answered.
         source: io::Error,
     },
+    /// The table of readers could not be written, on a full disk for example.
+    #[error("open the index {path}: write its table of readers")]
+    Readers {
+        /// The environment's folder.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
     /// `data.mdb` is not LMDB's, or of a version or page size that this build does not read. Nothing was changed.
     #[error("open the index {path}: data.mdb there is not an LMDB file this build can read")]
     Foreign {
@@ -105,6 +115,10 @@ pub enum OpenError {
 pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Env, OpenError> {
     let path = path.as_ref();
     fs::create_dir_all(path).map_err(|source| OpenError::Folder {
+        path: path.into(),
+        source,
+    })?;
+    reserve_readers(path, options.readers_max).map_err(|source| OpenError::Readers {
         path: path.into(),
         source,
     })?;
@@ -140,6 +154,31 @@ pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Env, OpenError> 
             source,
         })?;
     Ok(env)
+}
+
+/// Writes the whole of `lock.mdb` before it is mapped. LMDB makes it with a hole, and whoever is the first to use a slot
+/// of it on a full disk would be killed (SIGBUS), the process with him.
+fn reserve_readers(path: &Path, readers_max: u32) -> io::Result<()> {
+    // To open and close the file of an environment that is open here would drop its locks.
+    if heed::env_closing_event(path.canonicalize()?).is_some() {
+        return Ok(());
+    }
+    // A slot is a cache line, and the head less than eight of them.
+    let octets = ((readers_max as usize + 8) * CACHE_LINE_BYTES).next_multiple_of(PAGE_BYTES);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path.join("lock.mdb"))?;
+    let is_written = |found: &fs::Metadata| {
+        found.len() >= octets as u64 && found.blocks() * BLOCK_BYTES >= found.len()
+    };
+    if is_written(&file.metadata()?) {
+        return Ok(());
+    }
+    // LMDB fills it in anew when nobody else has it open.
+    file.write_all_at(&vec![0; octets], 0)
 }
 
 /// Opens named databases, making those that are absent, in one transaction of its own. Do this once, after [`open`].
@@ -195,14 +234,53 @@ pub fn sync(env: &Env) -> heed::Result<()> {
     env.force_sync()
 }
 
+/// How much of the map is in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// What the map can hold, in bytes.
+    pub map_bytes: u64,
+    /// What the file holds, pages given back included.
+    pub file_bytes: u64,
+    /// Pages given back, to be written anew before the file grows, in bytes. The pages that list them are among them.
+    pub free_bytes: u64,
+}
+
+/// How much of the map is in use by these databases, which are all there are. Costs a page or so for each.
+///
+/// # Errors
+/// What LMDB answered.
+pub fn usage<'d, K: 'static, V: 'static>(
+    env: &Env,
+    databases: impl IntoIterator<Item = heed::Database<'d, K, V>>,
+) -> heed::Result<Usage> {
+    let txn = env.read_txn()?;
+    let info = env.info();
+    let main = env.unnamed_database_stat();
+    let page_bytes = u64::from(main.page_size);
+    // Two pages name the rest.
+    let mut used = main.non_free_page_size() as u64 + 2 * page_bytes;
+    for database in databases {
+        used += database.stat(&txn)?.non_free_page_size() as u64;
+    }
+    let file_bytes = (info.last_page_number as u64 + 1) * page_bytes;
+    Ok(Usage {
+        map_bytes: info.map_size as u64,
+        file_bytes,
+        free_bytes: file_bytes.saturating_sub(used),
+    })
+}
+
 /// 64 KiB is the largest page size of the systems we run on (arm64).
 const MAP_SIZE_UNIT_BYTES: usize = 64 << 10;
+const CACHE_LINE_BYTES: usize = 64;
+const PAGE_BYTES: usize = 4096;
+/// The unit of `st_blocks`, whatever the file system's own.
+const BLOCK_BYTES: u64 = 512;
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::fs::MetadataExt;
     use std::thread;
 
     use heed::Database;
@@ -296,6 +374,55 @@ mod tests {
         );
         let data = fs::metadata(dir.path().join("data.mdb")).unwrap();
         assert!(data.len() < 1 << 20 && data.blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn the_table_of_readers_has_its_room_before_a_disk_can_be_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock.mdb");
+        for round in 0..3 {
+            let env = open(dir.path(), Options::default()).unwrap();
+            let readers: Vec<_> = (0..1024).map(|_| env.read_txn().unwrap()).collect();
+            let found = fs::metadata(&path).unwrap();
+            assert!(found.blocks() * BLOCK_BYTES >= found.len(), "round {round}");
+            assert!(found.len() >= 64 << 10);
+            drop(readers);
+            env.prepare_for_closing().wait();
+            if round == 1 {
+                // As LMDB left it before.
+                let file = File::create(&path).unwrap();
+                file.set_len(64 << 10).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_and_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = open(dir.path(), Options::default()).unwrap();
+        let table = table(&env);
+        let big = vec![1; 4000];
+        let fill = |env: &Env| {
+            for number in 0..256 {
+                let key = format!("{number}");
+                let put: heed::Result<()> = with_write(env, |txn| table.put(txn, &key, &big));
+                put.unwrap();
+            }
+        };
+        fill(&env);
+        let full = usage(&env, [table]).unwrap();
+        assert_eq!(full.map_bytes, 256 << 30);
+        assert!(full.file_bytes > 1 << 20 && full.free_bytes < full.file_bytes / 2);
+        let cleared: heed::Result<()> = with_write(&env, |txn| table.clear(txn));
+        cleared.unwrap();
+        let empty = usage(&env, [table]).unwrap();
+        assert!(empty.free_bytes > 1 << 20, "{empty:?}");
+        fill(&env);
+        let again = usage(&env, [table]).unwrap();
+        assert!(
+            again.file_bytes < full.file_bytes * 3 / 2,
+            "{full:?} {again:?}"
+        );
     }
 
     #[test]
