@@ -65,6 +65,7 @@ impl FaultDisk {
             name_changes: Vec::new(),
             files: Vec::new(),
             operations: 0,
+            syncs: 0,
             power_cut_after: None,
             boots: 0,
             failing: None,
@@ -105,6 +106,18 @@ impl FaultDisk {
             skip,
             kind,
         });
+    }
+
+    /// Whether what [`FaultDisk::fail`] asked for has happened.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.lock().failing.is_none()
+    }
+
+    /// How many syncs were asked for so far, those that failed too.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     /// Sets how many bytes all files together may hold.
@@ -473,6 +486,7 @@ struct State {
     /// By inode number; never removed, a test is short.
     files: Vec<File>,
     operations: u64,
+    syncs: u64,
     power_cut_after: Option<u64>,
     boots: u64,
     failing: Option<Failing>,
@@ -504,6 +518,7 @@ impl State {
     /// Counts a changing operation, unless it is to fail.
     fn change(&mut self, operation: Operation) -> io::Result<()> {
         self.powered()?;
+        self.syncs += u64::from(operation == Operation::Sync);
         self.fail_if_told(operation)?;
         self.operations += 1;
         Ok(())
