@@ -3,6 +3,10 @@
 //!
 //! Mail comes at fixed times, whether or not what came before is answered, and its time is counted from then: a server that
 //! stalls cannot hide it by being asked less (coordinated omission). Not a loop of calls, so no harness of such loops runs it.
+//!
+//! An unoptimised build on two busy processors: p99 25 ms alone, 41 ms beside the fifty-fold flood (1.6 times as much). Beside a
+//! thousand greedy senders (1,900 a second) it is 3 s: then processors are short and not the queue, and a front-end's limits
+//! on senders have to hold.
 
 use std::path::PathBuf;
 use std::sync::Arc;
