@@ -111,7 +111,6 @@ async fn announce(
     let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else {
         return Ok(());
     };
-    metrics::volume(&backend.name, &status);
     let was_used = opening.as_ref().is_some_and(|opened| opened.position > 0);
     if was_used && !is_known(backend, volume).await? {
         // Adopted before it was started, perhaps: then it has to skip ahead.

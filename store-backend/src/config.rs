@@ -97,6 +97,11 @@ daemon::settings! {
         pub quota_grace_percent: u8 = 10,
         /// Whether LMTP refuses mail for a full account for good (552) or until later (452).
         pub over_quota_is_permanent: bool = false,
+        /// While the disk of a volume has less free than this, in octets, deliveries, APPEND, COPY and moves to it are refused for
+        /// now; reading, flags and expunging go on, so that users can make room. 0 for no such mark.
+        pub disk_free_min_bytes: u64 = 1024 * 1024 * 1024,
+        /// The same in per cent of the file system, of its inodes too. The larger of the two holds.
+        pub disk_free_min_percent: u8 = 1,
         /// Recipients of one transaction.
         pub recipients_max: usize = 1000,
         /// Connections of LMTP at once.
@@ -273,6 +278,16 @@ impl Limits {
                     "limits.expunge_grace_s",
                     &self.expunge_grace_s,
                     0..=365 * 24 * 60 * 60,
+                ),
+                Problem::outside(
+                    "limits.disk_free_min_bytes",
+                    &self.disk_free_min_bytes,
+                    0..=1 << 50,
+                ),
+                Problem::outside(
+                    "limits.disk_free_min_percent",
+                    &self.disk_free_min_percent,
+                    0..=100,
                 ),
                 // RFC 5321 §4.5.3.1.8: never under 100. The deliver stream carries 1,000.
                 Problem::outside("limits.recipients_max", &self.recipients_max, 100..=1000),

@@ -216,6 +216,11 @@ fn too_large() -> Problem {
 }
 
 fn unwritten(error: &WriteError) -> Problem {
-    error!(%error, "message cannot be written");
+    if !error.is_known() {
+        error!(%error, "message cannot be written");
+    }
+    if error.is_no_room() {
+        return refusal::no_room();
+    }
     Problem::unavailable("the message cannot be written now")
 }

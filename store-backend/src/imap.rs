@@ -442,7 +442,8 @@ impl<'a> Session<'a> {
     async fn settle(&mut self) {
         let selected = self.state.selected.as_ref();
         let place = selected.map_or(self.state.account, |selected| selected.place.account);
-        self.service.volume.settled(place).await;
+        // What cannot be told now is told, or refused, when it is read.
+        let _ = self.service.volume.settled(place).await;
     }
 
     /// Tells what has changed, then ends the command.

@@ -36,4 +36,4 @@ mod undelete;
 mod user;
 
 pub use config::{Config, Limits, Listeners};
-pub use run::{RunError, run};
+pub use run::{RunError, run, run_on};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use daemon::metrics::{
     counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use directory_api::{BackendName, Service};
+use directory_api::{BackendName, Service, VolumeName};
 
-use crate::volume::VolumeStatus;
+use crate::volume::{SHORTAGES, VolumeStatus};
 
 /// Tells the recorder what each figure means.
 pub(crate) fn describe() {
@@ -44,7 +44,41 @@ pub(crate) fn describe() {
         "Whether the directory took the last announcement."
     );
     describe_gauge!(JOURNAL, "Journal octets that a restart would replay.");
-    describe_gauge!(READ_ONLY, "Whether the volume refuses writes.");
+    describe_gauge!(
+        READ_ONLY,
+        "Whether the volume refuses writes until a restart."
+    );
+    describe_counter!(
+        FAILURES,
+        "Failures after which a volume took no more writes, by reason."
+    );
+    describe_gauge!(
+        REFUSES,
+        "Whether a volume refuses what takes room, for now."
+    );
+    describe_gauge!(SHORT, "Whether a volume is short of something, by what.");
+    describe_gauge!(DISK_SIZE, "Octets of the volume's file system.");
+    describe_gauge!(DISK_FREE, "Octets of it that are free.");
+    describe_gauge!(
+        DISK_MARK,
+        "Free octets below which the volume refuses what takes room."
+    );
+    describe_gauge!(
+        INODES_FREE,
+        "Inodes of the volume's file system that are free; absent where they are made as needed."
+    );
+    describe_gauge!(INDEX_MAP, "Octets that the index's map can hold.");
+    describe_gauge!(INDEX_FILE, "Octets of the index's file.");
+    describe_gauge!(
+        INDEX_FREE,
+        "Octets of it in pages given back, to be used again."
+    );
+    describe_gauge!(READERS, "Reads of the index under way.");
+    describe_gauge!(
+        READER_AGE,
+        "Seconds since the oldest read of the index began that is under way: it pins pages given back since."
+    );
+    describe_gauge!(READER_LAG, "Writes of the index since that read began.");
     describe_gauge!(ACCOUNTS, "Accounts in the volume's index.");
     describe_gauge!(
         QUARANTINED,
@@ -97,13 +131,43 @@ pub(crate) fn announced(backend: &BackendName, taken: bool) {
     gauge!(ANNOUNCED, "backend" => backend.to_string()).set(f64::from(u8::from(taken)));
 }
 
-/// How the volume is. Several back-ends may share a process, therefore the label.
+/// A volume takes no more writes.
+pub(crate) fn volume_failed(backend: &BackendName, volume: &VolumeName, reason: &'static str) {
+    counter!(FAILURES, "backend" => backend.to_string(), "volume" => volume.to_string(), "reason" => reason)
+        .increment(1);
+    gauge!(READ_ONLY, "backend" => backend.to_string(), "volume" => volume.to_string()).set(1.0);
+}
+
+/// How a volume is. Several back-ends may share a process, therefore the label.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
-pub(crate) fn volume(backend: &BackendName, status: &VolumeStatus) {
-    let label = || backend.to_string();
-    gauge!(JOURNAL, "backend" => label()).set(status.unreleased_bytes as f64);
-    gauge!(ACCOUNTS, "backend" => label()).set(status.account_count as f64);
-    gauge!(READ_ONLY, "backend" => label()).set(f64::from(u8::from(status.read_only.is_some())));
+pub(crate) fn volume(backend: &BackendName, volume: &VolumeName, status: &VolumeStatus) {
+    let set = |name: &'static str, value: f64| {
+        gauge!(name, "backend" => backend.to_string(), "volume" => volume.to_string()).set(value);
+    };
+    let space = &status.space;
+    set(JOURNAL, status.unreleased_bytes as f64);
+    set(ACCOUNTS, status.account_count as f64);
+    set(READ_ONLY, f64::from(u8::from(status.read_only.is_some())));
+    set(REFUSES, f64::from(u8::from(space.refuses)));
+    for what in SHORTAGES {
+        let is_short = f64::from(u8::from(space.short.contains(&what)));
+        gauge!(SHORT, "backend" => backend.to_string(), "volume" => volume.to_string(), "what" => what)
+            .set(is_short);
+    }
+    if let Some(disk) = space.disk {
+        set(DISK_SIZE, disk.size_bytes as f64);
+        set(DISK_FREE, disk.free_bytes as f64);
+        set(DISK_MARK, space.mark_bytes as f64);
+        if disk.inodes > 0 {
+            set(INODES_FREE, disk.free_inodes as f64);
+        }
+    }
+    set(INDEX_MAP, space.index.map_bytes as f64);
+    set(INDEX_FILE, space.index.file_bytes as f64);
+    set(INDEX_FREE, space.index.free_bytes as f64);
+    set(READERS, space.readers.count as f64);
+    set(READER_AGE, space.readers.oldest.as_secs_f64());
+    set(READER_LAG, space.readers.oldest_lag_commits as f64);
 }
 
 /// How many blobs are broken now.
@@ -163,5 +227,18 @@ const TRANSFERS: &str = "posthouse_store_transfer_steps_total";
 const ANNOUNCED: &str = "posthouse_store_announced";
 const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";
 const READ_ONLY: &str = "posthouse_store_volume_read_only";
+const FAILURES: &str = "posthouse_store_volume_failures_total";
+const REFUSES: &str = "posthouse_store_volume_refuses_growth";
+const SHORT: &str = "posthouse_store_volume_short";
+const DISK_SIZE: &str = "posthouse_store_disk_size_bytes";
+const DISK_FREE: &str = "posthouse_store_disk_free_bytes";
+const DISK_MARK: &str = "posthouse_store_disk_free_mark_bytes";
+const INODES_FREE: &str = "posthouse_store_disk_free_inodes";
+const INDEX_MAP: &str = "posthouse_store_index_map_bytes";
+const INDEX_FILE: &str = "posthouse_store_index_file_bytes";
+const READERS: &str = "posthouse_store_index_readers";
+const READER_AGE: &str = "posthouse_store_index_oldest_reader_seconds";
+const READER_LAG: &str = "posthouse_store_index_oldest_reader_lag_commits";
+const INDEX_FREE: &str = "posthouse_store_index_free_bytes";
 const ACCOUNTS: &str = "posthouse_store_volume_accounts";
 const QUARANTINED: &str = "posthouse_store_quarantined_blobs";

@@ -16,7 +16,7 @@ pub(crate) fn to_wire(outcome: Outcome) -> WireOutcome {
         // The directory named an account or a mailbox that this volume cannot have. That is a fault
         // of ours, and a fault of ours is never "no such user" (P6).
         Outcome::NoAccount | Outcome::NoMailbox | Outcome::ReadOnly => WireOutcome::Unavailable,
-        Outcome::Full => WireOutcome::Full,
+        Outcome::Full | Outcome::NoRoom => WireOutcome::Full,
     }
 }
 
@@ -54,6 +54,7 @@ pub(crate) fn to_reply(outcome: &WireOutcome) -> Reply {
             (4, 3, 0),
             "mailbox is not available now, try again later",
         ),
-        WireOutcome::Full => Reply::new(452, (4, 2, 2), "mailbox or disk is full, try again later"),
+        // Quota refuses nothing here: it is the system that is full. RFC 3463 §3.4.
+        WireOutcome::Full => Reply::new(452, (4, 3, 1), "the store is full, try again later"),
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
         Refusal::Moved { backend, epoch } => moved(backend, epoch),
         Refusal::NoAccount => Problem::not_found("no such account on this back-end"),
         Refusal::ReadOnly => Problem::unavailable("the volume takes no writes"),
+        Refusal::NoRoom => no_room(),
         Refusal::Full | Refusal::OverQuota => Problem::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "full",
@@ -58,6 +59,15 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
 pub(crate) fn restored() -> Problem {
     Problem::unavailable(
         "the volume takes no writes: the directory knows a newer state of it, or was not asked yet",
+    )
+}
+
+/// The disk is nearly full: the front-end's answer is the same as to an outcome `full`.
+pub(crate) fn no_room() -> Problem {
+    Problem::new(
+        StatusCode::INSUFFICIENT_STORAGE,
+        "full",
+        "the disk is nearly full",
     )
 }
 

@@ -14,7 +14,7 @@ use daemon::shutdown::Shutdown;
 use directory_api::client::{ClientOptions, DirectoryClient};
 use directory_api::grant::GrantVerifier;
 use directory_api::{BackendName, NameError, VolumeName};
-use durable::RealDisk;
+use durable::{Disk, RealDisk};
 use store_api::Backends;
 use store_api::room::Rooms;
 use tokio::sync::{Mutex, Semaphore};
@@ -80,14 +80,26 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`RunError`]: it did not start, and nothing was changed.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    run_on(Arc::new(RealDisk), config, shutdown).await
+}
+
+/// The same with files on `disk`, the index apart: for tests with a disk that fails.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    disk: Arc<dyn Disk>,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
     // Its own, so that only what was started here is drained here, and ended when the start fails.
     let shutdown = shutdown.child();
-    let ended = serve(config, shutdown.clone()).await;
+    let ended = serve(disk, config, shutdown.clone()).await;
     shutdown.begin();
     ended
 }
 
-async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     if let Some(problem) = config.problems().into_iter().next() {
         return Err(RunError::Setting {
             key: problem.key,
@@ -122,10 +134,12 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let volume_config = VolumeConfig {
         quota_warning_percent: config.limits.quota_warning_percent,
         expunge_grace: Duration::from_secs(config.limits.expunge_grace_s),
+        free_min_bytes: config.limits.disk_free_min_bytes,
+        free_min_percent: config.limits.disk_free_min_percent,
         ..VolumeConfig::new(&config.data, name.clone(), volume_name.clone())
     };
     let opening = tokio::task::spawn_blocking(move || {
-        let volume = Volume::open(volume_config, Arc::new(RealDisk))?;
+        let volume = Volume::open(volume_config, disk)?;
         let status = volume.status();
         Ok::<_, OpenError>((volume, status))
     });
@@ -160,6 +174,7 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     ));
     bound.serve(&backend);
     info!(name = %backend.name, link = %backend.config.link_listen, data = %backend.config.data.display(), "store back-end started");
+    shutdown.spawn(watch(Arc::clone(&backend), volume_name.clone()));
     let taken = Arc::new(AtomicBool::new(false));
     shutdown.spawn(announce::run(
         Arc::clone(&backend),
@@ -187,6 +202,21 @@ async fn serve(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Keeps the volume's figures fresh, whether or not the directory can be reached.
+async fn watch(backend: Arc<Backend>, volume: VolumeName) {
+    loop {
+        let asked = backend.volume.clone();
+        // Reads the index.
+        if let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await {
+            metrics::volume(&backend.name, &volume, &status);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = backend.shutdown.requested() => return,
+        }
+    }
+}
+
 fn warn_about_plaintext(config: &Config) {
     if config.listen.plaintext_login {
         warn!("users may log in without TLS from loopback");
@@ -200,4 +230,6 @@ fn warn_about_plaintext(config: &Config) {
     }
 }
 
+/// Often enough for alarms, which ask every few seconds at most.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 const RECOVERY: &str = "recovery of the volume";

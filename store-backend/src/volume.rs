@@ -27,6 +27,7 @@ mod codec;
 mod commit;
 mod dump;
 mod error;
+mod file_system;
 mod files;
 mod held;
 mod index;
@@ -48,6 +49,7 @@ mod recovery;
 mod rows;
 mod sequencer;
 mod settled;
+mod space;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -68,12 +70,15 @@ pub use backup::{AccountItems, ItemsEnd, Piece};
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use held::Held;
+pub use index::ReadersStatus;
 pub use item::{ItemContent, MailboxTold, MessageTold, SetHash};
 pub use life::AdoptError;
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;
 pub use read::{Batch, BlobReader, Content, Listing, MailboxReader, MessageBytes, Want};
+pub(crate) use space::SHORTAGES;
+pub use space::SpaceStatus;
 pub use transfer::Export;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
@@ -115,6 +120,12 @@ pub struct VolumeConfig {
     pub quota_warning_percent: u8,
     /// Address space reserved for the index.
     pub index_map_size_bytes: usize,
+    /// What takes room is refused while the file system has less than this …
+    pub free_min_bytes: u64,
+    /// … or less than this many per cent of itself, inodes too.
+    pub free_min_percent: u8,
+    /// How often it is looked how much there is, and how long what found no room waits before it is tried again.
+    pub space_interval: Duration,
 }
 
 impl VolumeConfig {
@@ -136,6 +147,10 @@ impl VolumeConfig {
             expunge_grace: Duration::ZERO,
             quota_warning_percent: 90,
             index_map_size_bytes: 256 << 30,
+            // What the journal, the index and the files of what is accepted may still need, several times over.
+            free_min_bytes: 1 << 30,
+            free_min_percent: 1,
+            space_interval: Duration::from_secs(1),
         }
     }
 }
@@ -155,6 +170,10 @@ pub struct VolumeStatus {
     pub unreleased_bytes: u64,
     /// Why the volume takes no writes, if it does not.
     pub read_only: Option<String>,
+    /// The same in a fixed word.
+    pub failed: Option<&'static str>,
+    /// How much room there is.
+    pub space: SpaceStatus,
     /// Accounts in the index.
     pub account_count: u64,
 }

@@ -155,6 +155,11 @@ fn refused(refusal: &Refusal) -> Reply {
             "account is being moved, try again in a moment",
         ),
         Refusal::ReadOnly => Reply::no("UNAVAILABLE", "the store takes no changes at present"),
+        // Neither the user's quota nor a limit of a command: it passes. RFC 5530 §3.
+        Refusal::NoRoom => Reply::no(
+            "UNAVAILABLE",
+            "the store is nearly full, only what makes room is taken at present",
+        ),
         Refusal::NoMailbox => Reply::no("NONEXISTENT", "there is no such mailbox"),
         Refusal::NoSource => Reply::no("NONEXISTENT", "the selected mailbox was deleted"),
         Refusal::NoMessage => Reply::no("EXPUNGEISSUED", "the message is gone"),

@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::outcome::{to_reply, to_wire};
-use crate::volume::{BlobWriter, Delivery, MailboxId, RECIPIENTS_MAX, Recipient};
+use crate::volume::{BlobWriter, Delivery, MailboxId, RECIPIENTS_MAX, Recipient, WriteError};
 
 /// One recipient as the directory resolved it.
 pub(super) struct Found {
@@ -63,6 +63,8 @@ enum State {
 struct Body {
     /// For accounts that live here. None after a failed write, or when there are none.
     local: Option<BlobWriter>,
+    /// What those accounts are answered then.
+    unwritten: Outcome,
     /// For accounts that live on siblings, and the hash of what they are sent.
     remote: Option<(Fanout, blake3::Hasher)>,
 }
@@ -161,7 +163,11 @@ impl Transaction {
         } else {
             Some((Fanout::open(targets, limits).await, blake3::Hasher::new()))
         };
-        self.state = State::Body(Box::new(Body { local, remote }));
+        self.state = State::Body(Box::new(Body {
+            local,
+            unwritten: Outcome::Unavailable,
+            remote,
+        }));
     }
 
     /// Hands on a piece of the message.
@@ -173,7 +179,7 @@ impl Transaction {
             && let Err(error) = local.write(octets).await
         {
             // The other homes may still take it; the recipients here are told to try again.
-            error!(%error, trace_id = self.trace_id, "message cannot be written");
+            body.unwritten = unwritten(&error, &self.trace_id);
             body.local = None;
         }
         if let Some((fanout, hasher)) = &mut body.remote {
@@ -206,7 +212,7 @@ impl Transaction {
             date: &date,
         };
         let (local, remote) = tokio::join!(
-            Box::pin(message.commit_here(body.local, &destinations)),
+            Box::pin(message.commit_here(body.local, body.unwritten, &destinations)),
             Box::pin(message.commit_elsewhere(body.remote, &destinations)),
         );
         let outcomes: HashMap<AccountId, Outcome> = local.into_iter().chain(remote).collect();
@@ -298,20 +304,25 @@ impl Message<'_> {
     async fn commit_here(
         &self,
         blob: Option<BlobWriter>,
+        outcome: Outcome,
         destinations: &[Destination<'_>],
     ) -> Vec<(AccountId, Outcome)> {
-        let Some(blob) = blob else { return Vec::new() };
-        let blob = match blob.finish().await {
-            Ok(blob) => blob,
-            Err(error) => {
-                error!(%error, trace_id = self.transaction.trace_id, "message cannot be written");
-                return Vec::new();
-            }
-        };
         let here = || {
             destinations
                 .iter()
                 .filter(|destination| destination.located.home.backend == self.backend.name)
+        };
+        let all = |outcome: &Outcome| {
+            here()
+                .map(|destination| (destination.located.account, outcome.clone()))
+                .collect()
+        };
+        let Some(blob) = blob else {
+            return all(&outcome);
+        };
+        let blob = match blob.finish().await {
+            Ok(blob) => blob,
+            Err(error) => return all(&unwritten(&error, &self.transaction.trace_id)),
         };
         let delivery = Delivery {
             txn: self.transaction.txn.0,
@@ -426,6 +437,17 @@ fn reply(found: &Found, outcomes: &HashMap<AccountId, Outcome>) -> Reply {
             .or_else(|| found.homes.first().map(outcome))
             .unwrap_or(&Outcome::Unavailable),
     )
+}
+
+/// What recipients are answered whose message could not be written here.
+fn unwritten(error: &WriteError, trace_id: &str) -> Outcome {
+    if !error.is_known() {
+        error!(%error, trace_id, "message cannot be written");
+    }
+    match error.is_no_room() {
+        true => Outcome::Full,
+        false => Outcome::Unavailable,
+    }
 }
 
 #[cfg(test)]

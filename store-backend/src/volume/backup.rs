@@ -52,10 +52,15 @@ impl Volume {
     /// All items of an account that is active or frozen here, in one transaction of the index. `known`: what the caller has
     /// already, by its set-hash. A transaction that stays open keeps pages from being used again: it ends after some minutes.
     pub async fn items_at_once(&self, account: AccountId, known: Option<Hash>) -> AccountItems {
-        self.settled(account).await;
+        let settled = self.settled(account).await;
         let shared = std::sync::Arc::clone(self.inner.shared());
         let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
         tokio::task::spawn_blocking(move || {
+            if let Err(error) = settled {
+                // Who does not wait for it need not know.
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
             let index = &shared.index;
             let began = Instant::now();
             let read = index.read(|txn| {

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +10,8 @@ use durable::{Disk, DiskFile, OpenMode};
 use tokio::runtime::Handle;
 
 use super::error::WriteError;
-use super::recovery::{Inner, Shared};
+use super::recovery::{Failed, Inner, Shared};
+use super::space::Level;
 use super::types::Hash;
 
 /// Bodies up to this go into the journal record. Beyond it one file written once is cheaper than a record that is
@@ -95,11 +96,17 @@ impl BlobWriter {
             self.buffer.split(),
         );
         let work = move || -> Result<(Spill, BytesMut), WriteError> {
+            if shared.read_only().is_some() {
+                return Err(WriteError::ReadOnly);
+            }
+            if shared.space.level() > Level::Roomy {
+                return Err(WriteError::NoRoom);
+            }
             let mut spill = match spill {
                 Some(spill) => spill,
                 None => Spill::create(&shared)?,
             };
-            spill.append(&chunk, last)?;
+            spill.append(&shared, &chunk, last)?;
             Ok((spill, chunk))
         };
         let (spill, mut chunk) = tokio::task::spawn_blocking(work)
@@ -210,20 +217,26 @@ impl Spill {
         })
     }
 
-    fn append(&mut self, chunk: &[u8], last: bool) -> Result<(), WriteError> {
-        let io = |source| WriteError::Io {
-            path: self.name.path.clone(),
-            source,
+    fn append(&mut self, shared: &Shared, chunk: &[u8], last: bool) -> Result<(), WriteError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WriteError::Io { path, source }
         };
         self.file
             .write_all_at(&[IoSlice::new(chunk)], self.written)
-            .map_err(io)?;
+            .map_err(io(&self.name.path))?;
         self.written += chunk.len() as u64;
         if last {
             // The record will name this file: its octets and its name come first (P1).
-            self.file.sync_all().map_err(io)?;
             let folder = self.name.path.parent().expect("it lies in incoming/");
-            self.name.disk.sync_dir(folder).map_err(io)?;
+            let synced = self.file.sync_all().map_err(io(&self.name.path));
+            let synced = synced.and_then(|()| self.name.disk.sync_dir(folder).map_err(io(folder)));
+            synced.inspect_err(|error| {
+                // For want of room it is this body's loss alone. Else the disk loses what it is given.
+                if !error.is_no_room() {
+                    shared.fail(Failed::Body, error);
+                }
+            })?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{io, iter};
 
 use durable::{Entry, Journal, JournalError, Lsn};
 
@@ -13,9 +14,11 @@ use super::apply::{NewCard, Placed, apply_run};
 use super::error::IndexError;
 use super::files::FilesItem;
 use super::intake::{Reply, Request, Taken, Waiter};
+use super::layout::INDEX_DIR;
 use super::record::{Encoded, Record};
-use super::recovery::Shared;
+use super::recovery::{Failed, Shared};
 use super::sequencer::{Batch, Decided, Sequencer};
+use super::space::{Level, Shortage};
 use super::types::Refusal;
 
 /// What the apply thread is handed: one batch in the journal and who waits for it.
@@ -42,6 +45,12 @@ pub(super) struct Committer {
     pub(super) sequencer: Sequencer,
     pub(super) released: Lsn,
     pub(super) unlinked_checked: Instant,
+    /// A batch was decided and not written: it must be forgotten once the index has all up to here.
+    pub(super) refused_at: Option<Lsn>,
+    /// The segment of the last record …
+    pub(super) segment: u32,
+    /// … and of the last one when the journal found no room for more.
+    pub(super) short_in: Option<u32>,
 }
 
 impl Committer {
@@ -49,6 +58,9 @@ impl Committer {
     pub(super) fn run(mut self) {
         loop {
             self.release();
+            if let Err(error) = self.journal.check() {
+                self.shared.fail(Failed::Journal, &error);
+            }
             if self.must_wait() {
                 continue;
             }
@@ -72,17 +84,25 @@ impl Committer {
             .store(self.journal.unreleased_bytes(), Ordering::Relaxed);
     }
 
-    /// Back-pressure: true after waiting a moment, when too much journal waits for a checkpoint.
+    /// Whether too much journal waits for a checkpoint.
+    fn is_full(&self) -> bool {
+        let config = &self.shared.config;
+        // Released are whole segments, and one is always in use: less than four could never be kept.
+        let max = config
+            .unreleased_max_bytes
+            .max(4 * config.journal_segment_size_bytes);
+        self.journal.unreleased_bytes() > max
+    }
+
+    /// Back-pressure: true after waiting a moment, when too much journal waits for a checkpoint. Who would wait for room
+    /// on the disk is refused instead.
     fn must_wait(&self) -> bool {
         let shared = &self.shared;
-        // Released are whole segments, and one is always in use: less than four could never be kept.
-        let max = shared
-            .config
-            .unreleased_max_bytes
-            .max(4 * shared.config.journal_segment_size_bytes);
-        if self.journal.unreleased_bytes() <= max
+        if !self.is_full()
             || shared.read_only().is_some()
             || shared.aborted()
+            || shared.space.is_short(Shortage::Files)
+            || shared.space.level() == Level::Stuck
         {
             return false;
         }
@@ -103,8 +123,11 @@ impl Committer {
             .map(|request| ((request.user, request.command), request.waiter))
             .unzip();
         if self.shared.read_only().is_some() {
-            refuse(waiters);
-            return;
+            return refuse(waiters, &Refusal::ReadOnly);
+        }
+        let level = self.shared.space.level();
+        if level == Level::Stuck || self.is_full() || !self.has_forgotten() {
+            return refuse(waiters, &Refusal::NoRoom);
         }
         if check_unlinked {
             self.unlinked_checked = Instant::now();
@@ -114,7 +137,7 @@ impl Committer {
         let (shared, sequencer, first) =
             (&self.shared, &mut self.sequencer, self.journal.next_lsn());
         let decided = shared.index.read(|txn| {
-            let mut batch = Batch::new(txn, now_ms(), first);
+            let mut batch = Batch::new(txn, now_ms(), first, level == Level::Low);
             let decided: Result<Vec<_>, IndexError> = commands
                 .into_iter()
                 .map(|(user, command)| sequencer.decide(&mut batch, user, command))
@@ -130,8 +153,8 @@ impl Committer {
                 self.write(records, waiters.into_iter().zip(decided).collect());
             }
             Err(error) => {
-                self.shared.fail("decide", &error);
-                refuse(waiters);
+                self.shared.fail(Failed::Decide, &error);
+                refuse(waiters, &Refusal::ReadOnly);
             }
         }
     }
@@ -172,6 +195,13 @@ impl Committer {
                 return self.not_written(&error, &records, waiters);
             }
         };
+        if let Some((_, place)) = places.last() {
+            self.segment = place.segment;
+            if self.short_in.is_some_and(|short| short != self.segment) {
+                self.short_in = None;
+                self.shared.found_room(Shortage::Journal);
+            }
+        }
         // Without records: what came before.
         let last = Lsn(self.journal.next_lsn().0 - 1);
         self.shared.position.store(last.0, Ordering::Release);
@@ -222,9 +252,9 @@ impl Committer {
         waiters: impl Iterator<Item = Waiter>,
     ) {
         // A failed write or sync leaves unknown octets behind and is never tried again: reads only, until a restart.
-        if self.journal.append(&[]).is_err() {
-            self.shared.fail("write the journal", error);
-            return refuse(waiters);
+        if self.journal.check().is_err() {
+            self.shared.fail(Failed::Journal, error);
+            return refuse(waiters, &Refusal::ReadOnly);
         }
         // Otherwise nothing was written, and no record will ever name these bodies: a full disk needs their room.
         for token in records.iter().filter_map(Record::spilled) {
@@ -232,19 +262,37 @@ impl Committer {
             // What cannot be removed now is removed at the next start.
             let _ = self.shared.disk.remove_file(&path);
         }
-        refuse(waiters);
-        // What was decided must be forgotten, once the index has what came before.
-        tracing::warn!(volume = %self.shared.config.name, error = chain(error), "journal: a batch was refused");
-        let last = Lsn(self.journal.next_lsn().0 - 1);
+        if error.is_disk_full() {
+            self.shared.no_room(Shortage::Journal, &chain(error));
+            self.short_in.get_or_insert(self.segment);
+            refuse(waiters, &Refusal::NoRoom);
+        } else {
+            tracing::warn!(volume = %self.shared.config.name, error = chain(error), "journal: a batch was refused");
+            refuse(waiters, &Refusal::ReadOnly);
+        }
+        self.refused_at = Some(Lsn(self.journal.next_lsn().0 - 1));
+    }
+
+    /// Forgets what was decided and not written, once the index has what came before. False: it cannot have it now.
+    fn has_forgotten(&mut self) -> bool {
+        let Some(last) = self.refused_at else {
+            return true;
+        };
         while self.shared.applied() < last {
-            if self.shared.read_only().is_some() || self.shared.aborted() {
-                return;
+            if self.shared.read_only().is_some()
+                || self.shared.aborted()
+                || self.shared.space.level() == Level::Stuck
+            {
+                return false;
             }
             std::thread::sleep(BACK_PRESSURE_POLL);
         }
         if let Err(error) = self.sequencer.forget() {
-            self.shared.fail("read the index", &error);
+            self.shared.fail(Failed::Decide, &error);
+            return false;
         }
+        self.refused_at = None;
+        true
     }
 }
 
@@ -265,12 +313,27 @@ pub(super) fn apply(shared: &Shared) {
         }
         // Commands that changed nothing, as most logins, waited for what came before and cost no sync.
         let mut cards = items.iter().flat_map(|item| &item.cards).peekable();
-        let applied = match run.peek().is_some() || cards.peek().is_some() {
+        let mut applied = match run.peek().is_some() || cards.peek().is_some() {
             true => apply_run(&shared.index, run, cards),
             false => Ok(shared.applied()),
         };
+        while let Err(error) = &applied
+            && shared.has_no_room(error)
+        {
+            shared.no_room(Shortage::Index, &index_chain(shared, error));
+            shared.settled.behind();
+            if !shared.space.pause(shared.config.space_interval) {
+                break;
+            }
+            let run = items.iter().flat_map(|item| &item.records);
+            // Cards are made again.
+            applied = apply_run(&shared.index, run.map(AsRef::as_ref), iter::empty());
+        }
         match applied {
             Ok(last) => {
+                if shared.space.level() == Level::Stuck {
+                    shared.found_room(Shortage::Index);
+                }
                 // The bells first: who has waited for the index finds what it was told of.
                 for placed in items.iter().flat_map(|item| &item.records) {
                     shared.watchers.tell(&placed.record);
@@ -278,8 +341,17 @@ pub(super) fn apply(shared: &Shared) {
                 shared.applied.store(last.0, Ordering::Release);
                 shared.settled.applied(last);
             }
+            // The next start goes on where this ends.
+            Err(error) if shared.has_no_room(&error) => {
+                tracing::warn!(volume = %shared.config.name, error = index_chain(shared, &error), "closed behind the journal");
+                shared.apply_queue.abort();
+                break;
+            }
             Err(error) => {
-                shared.fail("write the index", &error);
+                shared.fail(
+                    Failed::Index,
+                    &io::Error::other(index_chain(shared, &error)),
+                );
                 shared.apply_queue.abort();
                 break;
             }
@@ -327,10 +399,16 @@ pub(super) fn hand_to_files(shared: &Shared, placed: &Arc<Placed>) {
     shared.files_queue.push(item, cost);
 }
 
-fn refuse(waiters: impl IntoIterator<Item = Waiter>) {
+fn refuse(waiters: impl IntoIterator<Item = Waiter>, refusal: &Refusal) {
     for waiter in waiters {
-        waiter.answer(Reply::Refused(Refusal::ReadOnly));
+        waiter.answer(Reply::Refused(refusal.clone()));
     }
+}
+
+/// An error of the index with its place and causes, for the log.
+fn index_chain(shared: &Shared, error: &IndexError) -> String {
+    let path = shared.layout.file(INDEX_DIR);
+    format!("write {}: {}", path.display(), chain(error))
 }
 
 fn now_ms() -> i64 {

@@ -13,7 +13,7 @@ impl Volume {
     /// # Errors
     /// The index cannot be read.
     pub async fn dump_index(&self) -> Result<String, ReadError> {
-        self.inner.shared().settled_all().await;
+        self.inner.shared().settled_all().await?;
         blocking(self.inner.shared(), |shared| dump(&shared.index)).await
     }
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use durable::JournalError;
+use durable::{JournalError, is_no_room};
 use lmdb::heed;
 
 use super::codec::Malformed;
+use super::file_system::FILE_SYSTEMS;
 
 /// Why a volume could not be opened. It was left as it was.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +62,13 @@ pub enum OpenError {
     },
     /// Locks and syncs cannot be trusted there.
     #[error(
-        "open the volume {path}: it lies on {kind}, whose locks and syncs cannot be trusted; use a local disk"
+        "open the volume {path}: it lies on {kind}, whose locks and syncs cannot be trusted; use a local disk with {FILE_SYSTEMS}"
     )]
     FileSystem {
         /// The folder.
         path: PathBuf,
         /// The kind of file system.
-        kind: &'static str,
+        kind: String,
     },
     /// The journal is damaged or not ours.
     #[error("open the journal")]
@@ -164,6 +165,9 @@ pub enum ReadError {
         /// The hash it should have.
         hash: String,
     },
+    /// What was answered for the account is not in the index yet, which waits for room.
+    #[error("read the account: the index waits for room on the disk")]
+    Behind,
     /// The thread that read was stopped.
     #[error("read the volume: the process is stopping")]
     Stopped,
@@ -181,6 +185,23 @@ impl From<Malformed> for ReadError {
     }
 }
 
+impl WriteError {
+    /// Whether it may go well once there is room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::NoRoom => true,
+            Self::Io { source, .. } => is_no_room(source),
+            Self::ReadOnly | Self::Stopped => false,
+        }
+    }
+
+    /// Whether the log had a line of it when it began.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self, Self::NoRoom | Self::ReadOnly)
+    }
+}
+
 /// Why a body could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -192,6 +213,12 @@ pub enum WriteError {
         /// The answer.
         source: io::Error,
     },
+    /// The disk is full or nearly so.
+    #[error("write the body: the disk is nearly full")]
+    NoRoom,
+    /// The volume takes no more writes.
+    #[error("write the body: the volume takes no writes")]
+    ReadOnly,
     /// The thread that wrote was stopped.
     #[error("write the body: the process is stopping")]
     Stopped,

@@ -3,24 +3,31 @@
 //! Nothing here is synced by itself. A checkpoint syncs the whole file system, notes the position in the index, and
 //! only then may the journal forget. After a crash everything since the checkpoint is done again, whatever part of it
 //! the disk has kept: every step ends in the same files, done once or twice.
+//!
+//! When the disk is full, the record that finds no room waits for some, and those behind it with it. What they remove is
+//! removed at once, though, and again when their turn comes: only that may make the room. It is what a crash does too,
+//! that keeps a later step and loses an earlier one.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use durable::{Disk, JournalError, Lsn, OpenMode, Place};
+use durable::{Disk, JournalError, Lsn, OpenMode, Place, is_no_room};
 use lmdb::heed;
 
 use super::apply::Placed;
+use super::commit::chain;
 use super::error::{IndexError, ReadError};
 use super::index::Meta;
 use super::item::Content;
+use super::layout::INDEX_DIR;
 use super::mend;
 use super::record::{BlobRef, Body, Record};
-use super::recovery::Shared;
+use super::recovery::{Failed, Shared};
+use super::space::Shortage;
 use super::types::Hash;
 
 /// What the files thread is handed: a record, or its place when memory is short.
@@ -40,10 +47,33 @@ pub(super) enum FilesError {
         path: PathBuf,
         source: io::Error,
     },
+    /// Never tried again, whatever the answer.
+    #[error("sync {path}")]
+    Sync { path: PathBuf, source: io::Error },
+    #[error("sync the index {path}")]
+    SyncIndex { path: PathBuf, source: heed::Error },
     #[error("read the journal")]
     Journal(#[from] JournalError),
     #[error(transparent)]
     Index(#[from] IndexError),
+}
+
+impl FilesError {
+    /// Whether it may go well once there is room.
+    fn is_no_room(&self, shared: &Shared) -> bool {
+        match self {
+            Self::Io { source, .. } => is_no_room(source),
+            Self::Index(error) => shared.has_no_room(error),
+            Self::Sync { .. } | Self::SyncIndex { .. } | Self::Journal(_) => false,
+        }
+    }
+
+    fn failed(&self) -> Failed {
+        match self {
+            Self::Sync { .. } | Self::SyncIndex { .. } => Failed::Checkpoint,
+            Self::Io { .. } | Self::Journal(_) | Self::Index(_) => Failed::Files,
+        }
+    }
 }
 
 impl From<heed::Error> for FilesError {
@@ -55,7 +85,10 @@ impl From<heed::Error> for FilesError {
 impl From<FilesError> for ReadError {
     fn from(error: FilesError) -> Self {
         match error {
-            FilesError::Io { path, source, .. } => Self::Io { path, source },
+            FilesError::Io { path, source, .. } | FilesError::Sync { path, source } => {
+                Self::Io { path, source }
+            }
+            FilesError::SyncIndex { source, .. } => Self::Index(source.into()),
             FilesError::Journal(source) => Self::Journal(source),
             FilesError::Index(source) => Self::Index(source),
         }
@@ -81,8 +114,27 @@ pub(super) fn run(shared: &Shared) {
         copied: HashSet::new(),
     };
     let mut result = Ok(());
-    while let Some(items) = shared.files_queue.take(shared.config.checkpoint_interval) {
-        result = work(shared, &mut state, items);
+    let mut waiting = Waiting {
+        items: VecDeque::new(),
+        is_short: false,
+        eased: Lsn(0),
+        copied: HashSet::new(),
+    };
+    while let Some(items) = shared.files_queue.take(waiting.pause(shared)) {
+        waiting.items.extend(items);
+        result = match work(shared, &mut state, &mut waiting.items) {
+            Err(error) if error.is_no_room(shared) && !shared.space.is_stopped() => {
+                shared.no_room(Shortage::Files, &chain(&error));
+                waiting.make_room(shared, &mut state)
+            }
+            worked => {
+                if waiting.is_short && worked.is_ok() {
+                    shared.found_room(Shortage::Files);
+                    waiting.is_short = false;
+                }
+                worked
+            }
+        };
         if result.is_err() {
             break;
         }
@@ -90,11 +142,119 @@ pub(super) fn run(shared: &Shared) {
     if result.is_ok() && !shared.aborted() && shared.read_only().is_none() {
         result = checkpoint(shared, &mut state);
     }
-    if let Err(error) = result {
-        shared.fail("make the files", &error);
-        // The others must not wait for a queue that nobody empties.
-        shared.files_queue.abort();
+    match result {
+        Ok(()) => {}
+        // The next start goes on where this ends.
+        Err(error) if error.is_no_room(shared) => {
+            tracing::warn!(volume = %shared.config.name, error = chain(&error), "closed without a last checkpoint");
+            shared.files_queue.abort();
+        }
+        Err(error) => {
+            shared.fail(error.failed(), &error);
+            // The others must not wait for a queue that nobody empties.
+            shared.files_queue.abort();
+        }
     }
+}
+
+/// What was taken from the queue and is not done.
+struct Waiting {
+    items: VecDeque<FilesItem>,
+    /// The first of them found no room.
+    is_short: bool,
+    /// The last of them that has removed what it removes …
+    eased: Lsn,
+    /// … and the blobs of which they will make copies.
+    copied: HashSet<u64>,
+}
+
+impl Waiting {
+    fn pause(&self, shared: &Shared) -> Duration {
+        match self.is_short {
+            true => shared.config.space_interval,
+            false => shared.config.checkpoint_interval,
+        }
+    }
+
+    /// Removes what the records that wait remove.
+    fn make_room(&mut self, shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
+        let unless_short = |result: Result<(), FilesError>| match result {
+            Err(error) if error.is_no_room(shared) => Ok(()),
+            result => result,
+        };
+        // Lets go of what the ones before them have in `incoming/` and in the journal.
+        unless_short(checkpoint(shared, state))?;
+        if !std::mem::replace(&mut self.is_short, true) {
+            self.copied.clear();
+        }
+        self.copied.extend(&state.copied);
+        let eased = self.eased;
+        for item in self.items.iter_mut().filter(|item| item.lsn > eased) {
+            // Their number has no other bound than the journal's: they are read from there when their turn comes.
+            let placed = match item.record.take() {
+                Some(placed) => placed,
+                None => Arc::new(read(shared, item)?),
+            };
+            self.copied.extend(copies_from(&placed.record));
+            unless_short(remove_early(shared, &placed.record, &self.copied))?;
+            self.eased = item.lsn;
+        }
+        Ok(())
+    }
+}
+
+fn read(shared: &Shared, item: &FilesItem) -> Result<Placed, FilesError> {
+    let payload = shared.journal.read(item.place)?;
+    let record = Record::decode(item.kind, payload.into()).map_err(IndexError::from)?;
+    Ok(Placed {
+        lsn: item.lsn,
+        place: item.place,
+        record,
+    })
+}
+
+/// The blobs that a record makes copies of.
+fn copies_from(record: &Record) -> impl Iterator<Item = u64> {
+    let blobs = match record {
+        Record::Deliver(record) => std::slice::from_ref(&record.blob),
+        Record::Append(record) => &record.copies,
+        Record::Copy(record) => &record.copies,
+        Record::Import(record) => &record.copies,
+        Record::Undelete(record) => &record.copies,
+        _ => &[],
+    };
+    blobs.iter().filter_map(|blob| match blob.body {
+        Body::Copied(from) => Some(from),
+        _ => None,
+    })
+}
+
+/// Of what a record does, that which gives room.
+fn remove_early(shared: &Shared, record: &Record, copied: &HashSet<u64>) -> Result<(), FilesError> {
+    let (disk, layout) = (&*shared.disk, &shared.layout);
+    match record {
+        Record::Expunge(record) => {
+            for uid in &record.uids {
+                remove(disk, &layout.message(record.account, record.mailbox, *uid))?;
+            }
+        }
+        Record::Delete(record) => {
+            remove_tree(disk, &layout.mailbox(record.account, record.mailbox))?;
+        }
+        Record::Account(record) if record.wipe => {
+            remove_tree(disk, &layout.account(record.account))?;
+        }
+        Record::Drop(record) => {
+            // A copy that waits is made from it.
+            for (number, hash) in &record.blobs {
+                if !copied.contains(number) {
+                    remove(disk, &layout.blob(*number, hash))?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 struct Progress {
@@ -108,16 +268,18 @@ struct Progress {
     copied: HashSet<u64>,
 }
 
-fn work(shared: &Shared, state: &mut Progress, items: Vec<FilesItem>) -> Result<(), FilesError> {
-    for item in items {
-        match item.record {
+/// Does what waits, as far as it goes: what remains in `items` was not done.
+fn work(
+    shared: &Shared,
+    state: &mut Progress,
+    items: &mut VecDeque<FilesItem>,
+) -> Result<(), FilesError> {
+    while let Some(item) = items.front() {
+        match &item.record {
             Some(placed) => materialise(shared, state, &placed.record)?,
-            None => {
-                let payload = shared.journal.read(item.place)?;
-                let record = Record::decode(item.kind, payload.into()).map_err(IndexError::from)?;
-                materialise(shared, state, &record)?;
-            }
+            None => materialise(shared, state, &read(shared, item)?.record)?,
         }
+        let item = items.pop_front().expect("it was there before it was done");
         state.done = item.lsn;
         state.bytes += u64::from(item.place.len);
         shared.materialised.store(item.lsn.0, Ordering::Release);
@@ -139,18 +301,31 @@ fn work(shared: &Shared, state: &mut Progress, items: Vec<FilesItem>) -> Result<
 /// Files first, then the position, then the journal may go.
 fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
     shared.wants_checkpoint.store(false, Ordering::Relaxed);
-    if state.done > shared.checkpoint() {
+    // What the journal has is the last thing to be let go when something failed.
+    if state.done > shared.checkpoint() && shared.read_only().is_none() {
         let root = &shared.layout.root;
-        shared.marker.sync_fs().map_err(failed("sync", root))?;
+        shared.marker.sync_fs().map_err(|source| FilesError::Sync {
+            path: root.clone(),
+            source,
+        })?;
         shared
             .index
             .write(|txn| shared.index.set_number(txn, Meta::Checkpoint, state.done.0))?;
-        shared.index.sync().map_err(IndexError::from)?;
+        shared
+            .index
+            .sync()
+            .map_err(|source| FilesError::SyncIndex {
+                path: shared.layout.file(INDEX_DIR),
+                source,
+            })?;
         shared.checkpoint.store(state.done.0, Ordering::Release);
         shared.intake.wake();
-        for incoming in state.incoming.drain(..) {
-            remove(&*shared.disk, &incoming)?;
-        }
+    }
+    while state.done <= shared.checkpoint()
+        && let Some(incoming) = state.incoming.last()
+    {
+        remove(&*shared.disk, incoming)?;
+        state.incoming.pop();
     }
     state.copied.clear();
     (state.bytes, state.since) = (0, Instant::now());
@@ -311,8 +486,9 @@ fn bring_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<b
             // A second name now, the first one removed after the checkpoint: a rename is not one step on every disk,
             // and a synced `incoming/` would make the loss of the old name durable before the new one.
             let incoming = shared.layout.incoming(token);
-            state.incoming.push(incoming.clone());
-            link_once(shared, blob, &incoming, &path)
+            let present = link_once(shared, blob, &incoming, &path)?;
+            state.incoming.push(incoming);
+            Ok(present)
         }
         Body::Copied(from) => {
             state.copied.insert(*from);

@@ -21,12 +21,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use directory_api::AccountId;
 use durable::Lsn;
 use lmdb::heed::types::Bytes;
 use lmdb::heed::{self, Database, RoTxn, RwTxn};
-use lmdb::{Env, Options};
+use lmdb::{Env, Options, Usage};
 use zerocopy::little_endian::U16;
 
 use super::error::{IndexError, OpenError};
@@ -45,7 +48,11 @@ pub(super) struct Index {
     env: Env,
     /// Keeps what each commit left, where a test asks for it.
     #[cfg(test)]
-    tape: Option<std::sync::Arc<IndexTape>>,
+    tape: Option<Arc<IndexTape>>,
+    /// What the system answers to writes, if a test wants them to fail; or 0.
+    #[cfg(test)]
+    pub(super) errno: Arc<std::sync::atomic::AtomicI32>,
+    readers: Arc<Readers>,
     pub(super) meta: Table,
     pub(super) mailboxes: Table,
     pub(super) messages: Table,
@@ -113,6 +120,9 @@ impl Index {
             env,
             #[cfg(test)]
             tape,
+            #[cfg(test)]
+            errno: Arc::default(),
+            readers: Arc::default(),
             meta,
             mailboxes,
             messages,
@@ -159,7 +169,13 @@ impl Index {
         &self,
         read: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        let _reader = self.readers.enter();
         lmdb::with_read(&self.env, |txn| read(txn))
+    }
+
+    /// The reads under way. What they see is pinned: pages given back since the oldest began cannot be used again.
+    pub(super) fn readers(&self) -> ReadersStatus {
+        self.readers.status()
     }
 
     pub(super) fn write<R, E: From<heed::Error>>(
@@ -168,7 +184,14 @@ impl Index {
     ) -> Result<R, E> {
         #[cfg(test)]
         let _commit = self.tape.as_ref().map(|tape| tape.commit());
-        lmdb::with_write(&self.env, write)
+        #[cfg(test)]
+        match self.errno.load(Ordering::Relaxed) {
+            0 => {}
+            errno => return Err(heed::Error::Io(std::io::Error::from_raw_os_error(errno)).into()),
+        }
+        let written = lmdb::with_write(&self.env, write);
+        self.readers.commits.fetch_add(1, Ordering::Relaxed);
+        written
     }
 
     /// Makes all that was written durable: before the journal lets go what the index alone has then.
@@ -176,6 +199,11 @@ impl Index {
         #[cfg(test)]
         let _sync = self.tape.as_ref().map(|tape| tape.sync());
         lmdb::sync(&self.env)
+    }
+
+    /// How much of the map is in use.
+    pub(super) fn usage(&self) -> Result<Usage, heed::Error> {
+        lmdb::usage(&self.env, self.tables().map(|(_, table)| table))
     }
 
     /// A number of the table `meta`; 0 when it was never set.
@@ -395,6 +423,67 @@ impl Index {
             .blob(txn, number)?
             .ok_or(IndexError::Contradiction("a blob"))?;
         Ok(Some((number, row)))
+    }
+}
+
+/// Reads under way, in the order in which they began.
+#[derive(Default)]
+struct Readers {
+    open: Mutex<BTreeMap<u64, (Instant, u64)>>,
+    next: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// How many reads are under way, and of the oldest its age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadersStatus {
+    /// Reads under way.
+    pub count: u64,
+    /// Since when the oldest is.
+    pub oldest: Duration,
+    /// Writes since then.
+    pub oldest_lag_commits: u64,
+}
+
+struct Reader<'r> {
+    readers: &'r Readers,
+    number: u64,
+}
+
+impl Readers {
+    fn enter(&self) -> Reader<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let began = (Instant::now(), self.commits.load(Ordering::Relaxed));
+        self.lock().insert(number, began);
+        Reader {
+            readers: self,
+            number,
+        }
+    }
+
+    fn status(&self) -> ReadersStatus {
+        let open = self.lock();
+        let Some((began, commits)) = open.values().next() else {
+            return ReadersStatus::default();
+        };
+        ReadersStatus {
+            count: open.len() as u64,
+            oldest: began.elapsed(),
+            oldest_lag_commits: self
+                .commits
+                .load(Ordering::Relaxed)
+                .saturating_sub(*commits),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (Instant, u64)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.readers.lock().remove(&self.number);
     }
 }
 

@@ -93,7 +93,8 @@ impl Volume {
             to,
         };
         // It is decided by what the index has: all that was expunged so far.
-        self.settled(account).await;
+        let settled = self.settled(account).await;
+        settled.map_err(|_| Refusal::NoRoom)?;
         match self.inner.submit(command).await {
             Reply::Undeleted(undeleted) => Ok(undeleted),
             other => other.refused(),

@@ -297,7 +297,7 @@ impl Volume {
         mailbox: MailboxId,
         uid: u32,
     ) -> Result<Option<MessageBytes>, ReadError> {
-        self.settled(account).await;
+        self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
             open_message(shared, account, mailbox, uid)
         })
@@ -314,7 +314,7 @@ impl Volume {
         mailbox: MailboxId,
         uids: Vec<u32>,
     ) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
-        self.settled(account).await;
+        self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
             let open = |uid| open_message(shared, account, mailbox, uid);
             Ok(uids.into_iter().map(open).collect())
@@ -328,7 +328,7 @@ impl Volume {
         account: AccountId,
         read: impl FnOnce(&Shared, &RoTxn<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
-        self.settled(account).await;
+        self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
             shared.index.read(|txn| read(shared, txn))
         })

@@ -16,13 +16,15 @@ use bytes::Bytes;
 use directory_api::AccountId;
 use durable::{
     Disk, DiskFile, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery,
-    create_dir_durable,
+    create_dir_durable, is_no_room,
 };
+use lmdb::heed;
 
 use super::apply::{Placed, apply_run};
 use super::broken::{Broken, Suspects};
 use super::commit::{ApplyItem, Committer, apply, chain, hand_to_files};
 use super::error::{IndexError, OpenError};
+use super::file_system::refuse_untrusted;
 use super::files::{self, FilesItem};
 use super::held::HeldBodies;
 use super::index::{Index, Meta};
@@ -39,8 +41,57 @@ use super::recent::Recent;
 use super::record::Record;
 use super::sequencer::{Rules, Sequencer};
 use super::settled::Settled;
+use super::space::{self, Space, SpaceStatus};
 use super::watch::Watchers;
 use super::{VolumeConfig, VolumeStatus};
+use crate::metrics;
+
+/// What made the volume take no more writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The journal was not written or synced.
+    Journal,
+    /// The index cannot be read by who decides.
+    Decide,
+    /// The index was not written.
+    Index,
+    /// A file of the tree was not made or removed.
+    Files,
+    /// The file system or the index was not synced.
+    Checkpoint,
+    /// The file of a large body was not synced.
+    Body,
+    /// A thread panicked.
+    Thread,
+}
+
+impl Failed {
+    /// For people.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Journal => "write the journal",
+            Self::Decide => "read the index",
+            Self::Index => "write the index",
+            Self::Files => "make the files",
+            Self::Checkpoint => "make a checkpoint",
+            Self::Body => "write a large message",
+            Self::Thread => "go on",
+        }
+    }
+
+    /// A fixed word for metrics.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Decide => "index_read",
+            Self::Index => "index_write",
+            Self::Files => "files",
+            Self::Checkpoint => "checkpoint",
+            Self::Body => "body",
+            Self::Thread => "thread",
+        }
+    }
+}
 
 /// What the threads and the callers share.
 pub(super) struct Shared {
@@ -70,7 +121,9 @@ pub(super) struct Shared {
     pub(super) unreleased_bytes: AtomicU64,
     pub(super) wants_checkpoint: AtomicBool,
     pub(super) unlinked_hint: AtomicBool,
+    pub(super) space: Space,
     read_only: OnceLock<String>,
+    failed: OnceLock<&'static str>,
     aborted: AtomicBool,
     pub(super) life: Life,
     token_seed: [u8; 32],
@@ -95,12 +148,35 @@ impl Shared {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Takes no more writes, for good, and says so once.
-    pub(super) fn fail(&self, action: &str, error: &dyn Error) {
-        let reason = format!("{action}: {}", chain(error));
-        if self.read_only.set(reason.clone()).is_ok() {
-            let (backend, volume) = (&self.config.backend, &self.config.name);
-            tracing::error!(%backend, %volume, reason, "the volume takes no more writes; mend the cause and restart");
+    /// Takes no more writes, for good, and says so once. What failed is never tried again: after a failed sync the next
+    /// one would succeed, whatever is on the disk.
+    pub(super) fn fail(&self, failed: Failed, error: &dyn Error) {
+        let cause = format!("{}: {}", failed.action(), chain(error));
+        if self.read_only.set(cause.clone()).is_ok() {
+            let _ = self.failed.set(failed.word());
+            let (backend, volume, reason) =
+                (&self.config.backend, &self.config.name, failed.word());
+            tracing::error!(
+                %backend, %volume, reason, cause,
+                "the volume takes no more writes, reads go on; look for the disk in the system's log, mend the cause, and restart"
+            );
+            metrics::volume_failed(backend, volume, reason);
+        }
+    }
+
+    /// Whether the index may be written once there is room. LMDB says "input/output error" when a part was written.
+    pub(super) fn has_no_room(&self, error: &IndexError) -> bool {
+        let IndexError::Lmdb(error) = error else {
+            return false;
+        };
+        match error {
+            heed::Error::Mdb(heed::MdbError::MapFull) => true,
+            heed::Error::Io(error) if is_no_room(error) => true,
+            heed::Error::Io(error) if error.raw_os_error() == Some(EIO) => {
+                let room = self.disk.room(&self.layout.root);
+                room.is_ok_and(|room| room.free_bytes < FULL_BELOW_BYTES)
+            }
+            _ => false,
         }
     }
 
@@ -116,6 +192,7 @@ impl Shared {
     fn abort(&self) {
         self.aborted.store(true, Ordering::Release);
         self.suspects.close();
+        self.space.stop();
         self.intake.close(true);
         self.apply_queue.abort();
         self.files_queue.abort();
@@ -161,12 +238,18 @@ impl Inner {
             checkpoint: shared.checkpoint(),
             unreleased_bytes: shared.unreleased_bytes.load(Ordering::Relaxed),
             read_only: shared.read_only().cloned(),
+            failed: shared.failed.get().copied(),
+            space: SpaceStatus {
+                readers: shared.index.readers(),
+                ..shared.space.status()
+            },
             account_count: count.unwrap_or_default(),
         }
     }
 
     pub(super) fn close(&self) {
         self.shared.suspects.close();
+        self.shared.space.stop();
         self.shared.intake.close(false);
         self.join();
         self.shared.watchers.close();
@@ -202,7 +285,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail(
-                "go on",
+                Failed::Thread,
                 &io::Error::other("a thread of the volume panicked"),
             );
             self.0.abort();
@@ -215,8 +298,8 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         root: config.path.clone(),
     };
     let root = &layout.root;
-    create_dir_durable(&*disk, root).map_err(OpenError::io("create", root))?;
     refuse_untrusted(root)?;
+    create_dir_durable(&*disk, root).map_err(OpenError::io("create", root))?;
     let is_new = look_at(&*disk, &layout)?;
     let lock = lock(&layout)?;
     sync_names(&*disk, root, is_new)?;
@@ -307,7 +390,9 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         unreleased_bytes: AtomicU64::new(journal.unreleased_bytes()),
         wants_checkpoint: AtomicBool::new(false),
         unlinked_hint: AtomicBool::new(true),
+        space: Space::default(),
         read_only: OnceLock::new(),
+        failed: OnceLock::new(),
         aborted: AtomicBool::new(false),
         life,
         token_seed: random()?,
@@ -353,6 +438,8 @@ fn start(
     // Before the replay, whose queue it empties.
     spawn("files", Box::new(files::run))?;
     replay(shared, recovery, done, applied)?;
+    shared.look_for_room();
+    spawn("room", Box::new(space::run))?;
     let rules = Rules {
         links_max: shared.config.links_max,
         quota_warning_percent: shared.config.quota_warning_percent,
@@ -376,6 +463,9 @@ fn start(
         sequencer,
         released: Lsn(0),
         unlinked_checked: Instant::now(),
+        refused_at: None,
+        segment: 0,
+        short_in: None,
     };
     spawn("commit", Box::new(move |_| committer.run()))
 }
@@ -644,33 +734,6 @@ pub(super) fn write_marker(
     write().map_err(OpenError::io("write", &path))
 }
 
-/// Network and user-space file systems: their locks and syncs cannot be trusted. Magic numbers of statfs(2).
-fn refuse_untrusted(root: &Path) -> Result<(), OpenError> {
-    let found =
-        rustix::fs::statfs(root).map_err(|error| OpenError::io("look at", root)(error.into()))?;
-    let kind = match u32::try_from(found.f_type).unwrap_or_default() {
-        0x6969 => "NFS",
-        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => "SMB",
-        0x6573_5546 => "FUSE",
-        0x0102_1997 => "9p",
-        0x00C3_6400 => "CephFS",
-        0x5346_414F => "AFS",
-        0x0BD0_0BD0 => "Lustre",
-        // On local disks: ext4, XFS, Btrfs, ZFS, F2FS, bcachefs; and what tests and containers use: tmpfs, overlayfs.
-        0xEF53 | 0x5846_5342 | 0x9123_683E | 0x2FC1_2FC1 | 0xF2F5_2010 | 0xCA45_1A4E
-        | 0x0102_1994 | 0x794C_7630 => return Ok(()),
-        kind => {
-            let (path, kind) = (root.display(), format!("{kind:#x}"));
-            tracing::warn!(%path, kind, "volume lies on a file system that is not known here; make sure that its locks and syncs can be trusted");
-            return Ok(());
-        }
-    };
-    Err(OpenError::FileSystem {
-        path: root.to_owned(),
-        kind,
-    })
-}
-
 pub(super) fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     let path = Path::new("/dev/urandom");
     let mut bytes = [0; N];
@@ -679,6 +742,10 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     Ok(bytes)
 }
 
+/// `errno` of an input or output error, on every system we run on.
+const EIO: i32 = 5;
+/// Less than this is no room for what LMDB writes at once.
+const FULL_BELOW_BYTES: u64 = 1 << 20;
 const NOT_OURS: [io::ErrorKind; 3] = [
     io::ErrorKind::PermissionDenied,
     io::ErrorKind::ReadOnlyFilesystem,

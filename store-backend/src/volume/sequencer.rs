@@ -41,16 +41,27 @@ pub(super) struct Batch<'t> {
     txn: &'t RoTxn<'t>,
     now_ms: i64,
     first_lsn: Lsn,
+    /// What takes room is refused: the disk is nearly full.
+    low: bool,
     pub(super) records: Vec<Record>,
 }
 
 impl<'t> Batch<'t> {
-    pub(super) fn new(txn: &'t RoTxn<'t>, now_ms: i64, first_lsn: Lsn) -> Self {
+    pub(super) fn new(txn: &'t RoTxn<'t>, now_ms: i64, first_lsn: Lsn, low: bool) -> Self {
         Self {
             txn,
             now_ms,
             first_lsn,
+            low,
             records: Vec::new(),
+        }
+    }
+
+    /// Whether a command may take room. Deleting and what it needs always may: it is how room comes back.
+    fn check_room(&self) -> Result<(), Refusal> {
+        match self.low {
+            true => Err(Refusal::NoRoom),
+            false => Ok(()),
         }
     }
 

@@ -13,21 +13,33 @@ use durable::Lsn;
 use tokio::sync::watch;
 
 use super::Volume;
+use super::error::ReadError;
 use super::recovery::Shared;
 
 /// How far answers and the index are.
 pub(super) struct Settled {
     /// The last record answered for, of all accounts that share the place.
     answered: Box<[AtomicU64]>,
-    /// The last record in the index; `u64::MAX` when no more will come.
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Progress>,
+}
+
+/// How far the index is.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// The last record in it; `u64::MAX` when no more will come.
+    applied: u64,
+    /// It waits for room on the disk.
+    is_behind: bool,
 }
 
 impl Settled {
     pub(super) fn new(applied: Lsn) -> Self {
         Self {
             answered: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            applied: watch::Sender::new(applied.0),
+            applied: watch::Sender::new(Progress {
+                applied: applied.0,
+                is_behind: false,
+            }),
         }
     }
 
@@ -38,12 +50,24 @@ impl Settled {
 
     /// The index has everything up to here.
     pub(super) fn applied(&self, last: Lsn) {
-        self.applied.send_replace(last.0);
+        self.applied.send_replace(Progress {
+            applied: last.0,
+            is_behind: false,
+        });
+    }
+
+    /// The index waits for room: who waits for it is told so. Who needs nothing of what it lacks is served.
+    pub(super) fn behind(&self) {
+        self.applied
+            .send_modify(|progress| progress.is_behind = true);
     }
 
     /// Nothing more will come: reads see what there is.
     pub(super) fn end(&self) {
-        self.applied.send_replace(u64::MAX);
+        self.applied.send_replace(Progress {
+            applied: u64::MAX,
+            is_behind: false,
+        });
     }
 
     /// Whether somebody waits for the index.
@@ -59,32 +83,45 @@ impl Settled {
 
 impl Shared {
     /// Waits until the index has what was answered for the account.
-    pub(super) async fn settled(&self, account: AccountId) {
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`].
+    pub(super) async fn settled(&self, account: AccountId) -> Result<(), ReadError> {
         let answered = self.settled.place(account).load(Ordering::Acquire);
-        self.until(answered).await;
+        self.until(answered).await
     }
 
     /// Waits until the index has all that the journal has now.
-    pub(super) async fn settled_all(&self) {
-        self.until(self.position.load(Ordering::Acquire)).await;
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`].
+    pub(super) async fn settled_all(&self) -> Result<(), ReadError> {
+        self.until(self.position.load(Ordering::Acquire)).await
     }
 
-    async fn until(&self, wanted: u64) {
+    async fn until(&self, wanted: u64) -> Result<(), ReadError> {
         if self.applied() >= Lsn(wanted) {
-            return;
+            return Ok(());
         }
-        let mut applied = self.settled.applied.subscribe();
+        let mut progress = self.settled.applied.subscribe();
         self.apply_queue.wake();
-        // It ends with the volume only.
-        let _ = applied.wait_for(|applied| *applied >= wanted).await;
+        let is_enough = |progress: &Progress| progress.applied >= wanted || progress.is_behind;
+        match progress.wait_for(is_enough).await {
+            Ok(progress) if progress.applied < wanted => Err(ReadError::Behind),
+            // It ends with the volume only.
+            _ => Ok(()),
+        }
     }
 }
 
 impl Volume {
     /// Waits until what was answered for the account can be read and its watches have rung; the volume's own reads do so
     /// by themselves.
-    pub async fn settled(&self, account: AccountId) {
-        self.inner.shared().settled(account).await;
+    ///
+    /// # Errors
+    /// [`ReadError::Behind`]: it cannot be read until there is room on the disk.
+    pub async fn settled(&self, account: AccountId) -> Result<(), ReadError> {
+        self.inner.shared().settled(account).await
     }
 }
 

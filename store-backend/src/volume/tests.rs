@@ -8,6 +8,7 @@ mod broken;
 mod cards;
 mod deliver;
 mod failure;
+mod full;
 mod kept;
 mod life;
 mod mailbox;
@@ -45,6 +46,9 @@ fn config(path: &Path) -> VolumeConfig {
         checkpoint_bytes: 1 << 20,
         checkpoint_interval: Duration::from_millis(20),
         index_map_size_bytes: 1 << 30,
+        free_min_bytes: 0,
+        free_min_percent: 0,
+        space_interval: Duration::from_millis(10),
         ..VolumeConfig::new(
             path,
             BackendName::new("b1").unwrap(),

@@ -191,7 +191,7 @@ impl Volume {
     /// # Errors
     /// The index cannot be read.
     pub async fn set_hash(&self, account: AccountId) -> Result<Hash, ReadError> {
-        self.settled(account).await;
+        self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
             let mut sum = SetHash::default();
             let mut cursor = Some(Cursor::new(account));
@@ -231,7 +231,7 @@ impl Export {
         let Some(mut cursor) = self.cursor.take() else {
             return Ok(None);
         };
-        self.shared.settled(cursor.account).await;
+        self.shared.settled(cursor.account).await?;
         let (items, cursor) = blocking(&self.shared, move |shared| {
             let (items, more) = shared.index.read(|txn| cursor.page(&shared.index, txn))?;
             Ok::<_, ReadError>((items, more.then_some(cursor)))

@@ -234,6 +234,8 @@ pub enum Outcome {
     ReadOnly,
     /// The mailbox or the message's trace lines are at their limit.
     Full,
+    /// The disk is full or nearly so.
+    NoRoom,
 }
 
 /// Why a command did nothing.
@@ -283,6 +285,9 @@ pub enum Refusal {
     /// The volume takes no writes.
     #[error("the volume takes no writes")]
     ReadOnly,
+    /// The disk is full or nearly so: what takes room is refused until there is more.
+    #[error("the disk is nearly full")]
+    NoRoom,
     /// A count or size is at its limit.
     #[error("a limit is reached")]
     Full,
@@ -332,6 +337,7 @@ impl From<Refusal> for Outcome {
             | Refusal::NotAllowed
             | Refusal::NotPermitted => Self::NoMailbox,
             Refusal::ReadOnly => Self::ReadOnly,
+            Refusal::NoRoom => Self::NoRoom,
             // Never said of a delivery: after RCPT quota refuses nothing (DESIGN §6).
             Refusal::Full | Refusal::OverQuota => Self::Full,
         }

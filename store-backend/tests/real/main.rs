@@ -7,6 +7,7 @@ mod backup;
 mod bad_input;
 mod crash;
 mod deliver;
+mod disk;
 mod grants;
 mod imap;
 mod imap_access;

@@ -1,5 +1,8 @@
 //! What the tests stand on: a directory, certificates, back-end processes, and plain dialogues.
 
+#[path = "site/within.rs"]
+mod within;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -85,6 +88,11 @@ impl Site {
         Identity::load(&self.files(role, node)).unwrap()
     }
 
+    /// Where the volume of a back-end lies, which may not have been started.
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.data"))
+    }
+
     fn files(&self, role: Role, node: &str) -> IdentityFiles {
         let at = |end: &str| self.folder.path().join(format!("{node}.{role}.{end}"));
         let files = IdentityFiles {
@@ -132,7 +140,7 @@ impl Site {
         let port = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let (link, metrics, lmtp, pop3, pop3s, imap) =
             (port(), port(), port(), port(), port(), port());
-        let data = self.folder.path().join(format!("{name}.data"));
+        let data = self.data(name);
         let config = self.folder.path().join(format!("{name}.toml"));
         let text = format!(
             "name = {name:?}\ndata = {data:?}\nhostname = \"store.example.test\"\nlink_listen = \"{link}\"\n\
@@ -149,7 +157,7 @@ impl Site {
         );
         std::fs::write(&config, text).unwrap();
         let name = name.parse().unwrap();
-        let process = start(&config);
+        let process = Some(start(&config));
         Backend {
             name,
             process,
@@ -175,7 +183,8 @@ impl Drop for Site {
 /// One back-end process; killed when dropped.
 pub(crate) struct Backend {
     pub(crate) name: BackendName,
-    process: Child,
+    /// None: it runs in this process.
+    process: Option<Child>,
     pub(crate) started: Instant,
     config: PathBuf,
     pub(crate) data: PathBuf,
@@ -190,17 +199,32 @@ pub(crate) struct Backend {
 impl Backend {
     /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.child().kill().unwrap();
+        self.child().wait().unwrap();
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.process.as_mut().expect("it is a process of its own")
+    }
+
+    fn id(&self) -> u32 {
+        self.process
+            .as_ref()
+            .map_or_else(std::process::id, Child::id)
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default()
     }
 
     /// Asks it to drain, and gives its exit code.
     pub(crate) async fn terminate(&mut self) -> Option<i32> {
-        let id = rustix::process::Pid::from_child(&self.process);
+        let id = rustix::process::Pid::from_child(self.child());
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         let began = Instant::now();
         loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.child().try_wait().unwrap() {
                 return status.code();
             }
             assert!(began.elapsed() < PATIENCE, "{} does not end", self.name);
@@ -232,7 +256,7 @@ impl Backend {
     }
 
     pub(crate) fn start(&mut self) {
-        self.process = start(&self.config);
+        self.process = Some(start(&self.config));
     }
 
     pub(crate) async fn restart(&mut self) {
@@ -267,13 +291,13 @@ impl Backend {
 
     /// Memory it holds, as the kernel counts it.
     pub(crate) fn resident_octets(&self) -> usize {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
         statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
     /// Calls it has made to read from files.
     pub(crate) fn reads(&self) -> u64 {
-        let path = format!("/proc/{}/io", self.process.id());
+        let path = format!("/proc/{}/io", self.id());
         let io = std::fs::read_to_string(path).unwrap();
         let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
         line.unwrap().parse().unwrap()
@@ -294,12 +318,12 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         if std::thread::panicking() {
-            let log =
-                std::fs::read_to_string(self.config.with_extension("log")).unwrap_or_default();
-            println!("what {} logged:\n{log}", self.name);
+            println!("what {} logged:\n{}", self.name, self.log());
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::card::Card;
 /// Reads messages of one mailbox. Blocking; clones share what is below.
 #[derive(Clone)]
 pub struct MailboxReader {
+    /// The index lacks what was answered for the account, and waits for room.
+    is_behind: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
@@ -96,8 +98,8 @@ pub struct Content {
 impl Volume {
     /// A reader of many messages of a mailbox: of what was answered for it until now, or later.
     pub async fn mailbox_reader(&self, account: AccountId, mailbox: MailboxId) -> MailboxReader {
-        self.settled(account).await;
         MailboxReader {
+            is_behind: self.settled(account).await.is_err(),
             shared: Arc::clone(self.inner.shared()),
             account,
             mailbox,
@@ -113,6 +115,9 @@ impl MailboxReader {
     /// # Errors
     /// The index cannot be read.
     pub fn messages(&self, uids: &[u32], want: Want) -> Result<Option<Batch>, ReadError> {
+        if self.is_behind {
+            return Err(ReadError::Behind);
+        }
         let index = &self.shared.index;
         index.read(|txn| {
             let Some(mailbox) = index.mailbox(txn, self.account, self.mailbox)? else {

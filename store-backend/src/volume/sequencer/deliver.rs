@@ -112,6 +112,7 @@ impl Sequencer {
         if self.has_transaction(batch, recipient.account, txn)? {
             return Ok(None);
         }
+        batch.check_room()?;
         if recipient.prologue.len() > PROLOGUE_MAX_BYTES {
             return Err(Refusal::Full.into());
         }

@@ -24,6 +24,7 @@ impl Sequencer {
         batch: &mut Batch<'_>,
         finished: FinishedBlob,
     ) -> Result<Decided, Stop> {
+        batch.check_room()?;
         let (hash, octets) = (finished.hash(), finished.size());
         if self.current(batch, &hash)?.is_none() {
             let blob = Blob {
@@ -48,6 +49,7 @@ impl Sequencer {
         move_id: MoveId,
         items: &[Item],
     ) -> Result<Decided, Stop> {
+        batch.check_room()?;
         let applied = self.applied;
         let entry = self.account(batch, account)?;
         match &entry.row {

@@ -37,6 +37,7 @@ impl Sequencer {
         uids: Vec<u32>,
         to: Option<&str>,
     ) -> Result<Decided, Stop> {
+        batch.check_room()?;
         if uids.len() > UNDELETE_MAX {
             return Err(Refusal::Full.into());
         }

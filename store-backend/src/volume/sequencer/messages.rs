@@ -30,6 +30,7 @@ impl Sequencer {
         messages: Vec<AppendMessage>,
         replaced: Option<(MailboxId, u32)>,
     ) -> Result<Decided, Stop> {
+        batch.check_room()?;
         if messages.is_empty() || messages.len() > APPEND_MESSAGES_MAX {
             return Err(Refusal::Full.into());
         }
@@ -184,6 +185,10 @@ impl Sequencer {
         target: MailboxId,
         leave: bool,
     ) -> Result<Decided, Stop> {
+        // Most mail programs delete by moving to another mailbox.
+        if !leave {
+            batch.check_room()?;
+        }
         self.writable_source(batch, account, epoch, source)?;
         self.writable_mailbox(batch, account, epoch, target)?;
         let mut found = Vec::new();

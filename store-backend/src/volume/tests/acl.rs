@@ -51,12 +51,12 @@ impl Site {
         let applied = self.volume.status().applied;
         let decided = shared.index.read(|txn| {
             let mut next = Lsn(applied.0 + 1);
-            let mut batch = Batch::new(txn, 0, next);
+            let mut batch = Batch::new(txn, 0, next, false);
             let mut last = None;
             for (user, command) in commands {
                 if !in_one_batch {
                     next = Lsn(next.0 + batch.records.len() as u64);
-                    batch = Batch::new(txn, 0, next);
+                    batch = Batch::new(txn, 0, next, false);
                     sequencer.begin(applied);
                 }
                 last = Some(sequencer.decide(&mut batch, user, command)?);

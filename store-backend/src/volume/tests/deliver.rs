@@ -262,7 +262,7 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
     let dropped = shared
         .index
         .read(|txn| {
-            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next(), false);
             sequencer.decide(&mut batch, None, Command::Deliver(delivery))?;
             sequencer.drop_unlinked(&mut batch)?;
             Ok::<_, IndexError>(drops(&batch))
@@ -289,12 +289,12 @@ async fn a_full_inode_that_lost_its_links_is_dropped_once() {
         .await
         .unwrap();
     let shared = volume.inner.shared();
-    shared.settled_all().await;
+    shared.settled_all().await.unwrap();
     let mut sequencer = sequencer(&volume, 1);
     let dropped = shared
         .index
         .read(|txn| {
-            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next(), false);
             // The second time the first is not applied yet.
             sequencer.drop_unlinked(&mut batch)?;
             sequencer.drop_unlinked(&mut batch)?;
@@ -322,12 +322,12 @@ async fn a_body_that_a_command_will_name_is_not_dropped() {
         .await
         .unwrap();
     let shared = volume.inner.shared();
-    shared.settled_all().await;
+    shared.settled_all().await.unwrap();
     // The grace period is over.
     let dropped = || {
         let mut sequencer = sequencer(&volume, 100);
         let batch = shared.index.read(|txn| {
-            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next());
+            let mut batch = Batch::new(txn, i64::MAX, shared.applied().next(), false);
             sequencer.drop_unlinked(&mut batch)?;
             Ok::<_, IndexError>(drops(&batch))
         });

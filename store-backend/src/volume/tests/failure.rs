@@ -346,7 +346,7 @@ async fn a_batch_refused_by_a_full_disk_leaves_no_large_body_behind() {
         recipients: recipients.collect(),
     };
     let outcomes = volume.deliver(delivery).await;
-    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::ReadOnly));
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::NoRoom));
     disk.set_capacity(u64::MAX);
     // The next batch is decided when the refused one is forgotten.
     assert_eq!(uid(&deliver(&volume, 2, BODY, &[ANN]).await[0]), 1);

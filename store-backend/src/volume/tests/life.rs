@@ -115,7 +115,7 @@ async fn an_adopted_copy_gives_no_uid_and_no_modseq_again() {
     for number in 7..=9 {
         deliver(&volume, number, b"Subject: new\r\n\r\n", &[ANN]).await;
     }
-    volume.settled(ANN).await;
+    volume.settled(ANN).await.unwrap();
     volume
         .copy_messages(ANN, E1, MailboxId::INBOX, vec![1], work)
         .await
@@ -143,7 +143,7 @@ async fn a_mailbox_with_few_uids_left_gets_a_new_uidvalidity() {
     let dir = TempDir::new().unwrap();
     let volume = open(&dir);
     deliver(&volume, 1, b"Subject: one\r\n\r\n", &[ANN]).await;
-    volume.settled(ANN).await;
+    volume.settled(ANN).await.unwrap();
     let before = volume.mailbox(ANN, "INBOX").await.unwrap().unwrap();
     for _ in 0..3 {
         volume.mark_restored(u64::MAX).await.unwrap();

@@ -1,0 +1,63 @@
+//! A back-end within the test's own process, on a disk of the test's choice.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use daemon::identity::Role;
+use daemon::shutdown::Shutdown;
+use durable::Disk;
+use store_backend::{Config, Limits, Listeners};
+
+use super::{Backend, Site, free_port};
+
+impl Site {
+    /// Starts a back-end in this process, whose volume lies on `disk`; it ends with the shutdown. Waits until it is ready.
+    pub(crate) async fn backend_on(
+        &self,
+        name: &str,
+        limits: Limits,
+        disk: Arc<dyn Disk>,
+        shutdown: &Shutdown,
+    ) -> Backend {
+        let port = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let data = self.data(name);
+        let (link, metrics, lmtp, pop3, imap) = (port(), port(), port(), port(), port());
+        let config = Config {
+            name: name.into(),
+            data: data.clone(),
+            link_listen: link,
+            metrics_listen: metrics,
+            directory: self.directory.address.to_string(),
+            identity: self.files(Role::StoreBackend, name),
+            listen: Listeners {
+                lmtp: Some(lmtp),
+                pop3: Some(pop3),
+                imap: Some(imap),
+                plaintext_login: true,
+                ..Listeners::default()
+            },
+            limits,
+            ..Config::default()
+        };
+        // The index and the lock are on the real disk, whatever `disk` is.
+        std::fs::create_dir_all(&data).unwrap();
+        let run = store_backend::run_on(disk, config, shutdown.clone());
+        tokio::spawn(async { run.await.unwrap() });
+        let backend = Backend {
+            name: name.parse().unwrap(),
+            process: None,
+            started: Instant::now(),
+            config: self.folder.path().join(format!("{name}.toml")),
+            data,
+            link,
+            metrics,
+            lmtp,
+            pop3,
+            pop3s: pop3,
+            imap,
+        };
+        backend.ready().await;
+        backend
+    }
+}
