@@ -11,6 +11,8 @@ use daemon::public_tls::TlsFiles;
 use directory_api::{BackendName, VolumeName};
 use mail_proto::pop3::Policy;
 
+use crate::volume::SCRUB_BYTES_PER_S;
+
 daemon::settings! {
     /// One store back-end.
     pub struct Config {
@@ -39,6 +41,8 @@ daemon::settings! {
         pub listen: Listeners = Listeners::default(),
         /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// What looks after what is stored.
+        pub keeping: Keeping = Keeping::default(),
         /// How much of everything.
         pub limits: Limits = Limits::default(),
         /// What mail programs are told of this server (RFC 5464 §6.2.1).
@@ -65,6 +69,18 @@ daemon::settings! {
         pub imaps: Option<SocketAddr> = None,
         /// Whether users may log in without TLS. Loopback only.
         pub plaintext_login: bool = false,
+    }
+}
+
+daemon::settings! {
+    /// What looks after what is stored.
+    pub struct Keeping {
+        /// Octets of message files that are read a second to see whether they are still right, small ones counted as 64 KiB; 0 for never.
+        /// A pass over all of them begins once a day at most. 4 MiB reads 4 TB in twelve days and is not noticed by anybody.
+        pub scrub_bytes_per_s: u64 = SCRUB_BYTES_PER_S,
+        /// Hours between two copies of the index, from which it is made anew if it is lost; 0 for none. One takes as much room as
+        /// the index without what it keeps of each message's structure.
+        pub index_copy_h: u64 = 24,
     }
 }
 
@@ -172,6 +188,11 @@ impl Settings for Config {
         self.listen
             .check(self.tls.certificate.is_some(), &mut problems);
         self.about.check(&mut problems);
+        problems.extend(Problem::outside(
+            "keeping.index_copy_h",
+            &self.keeping.index_copy_h,
+            0..=8760,
+        ));
         self.limits.check(&mut problems);
         problems
     }
@@ -182,6 +203,7 @@ impl Settings for Config {
 }
 
 impl Settings for Listeners {}
+impl Settings for Keeping {}
 impl Settings for About {}
 impl Settings for Limits {}
 

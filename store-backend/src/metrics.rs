@@ -84,6 +84,19 @@ pub(crate) fn describe() {
         QUARANTINED,
         "Blobs that are not served because their file has other octets or is gone."
     );
+    describe_counter!(SCRUBBED, "Octets of blobs that the scrub has read.");
+    describe_counter!(
+        SCRUB_FOUND,
+        "What the scrub has found wrong, by what it is and whether it was mended."
+    );
+    describe_gauge!(
+        SCRUB_ENDED,
+        "When the scrub last came to the end of the volume, in seconds since 1970."
+    );
+    describe_gauge!(
+        INDEX_COPIED,
+        "When the last verified copy of the index was made, in seconds since 1970."
+    );
 }
 
 /// One delivery to one account.
@@ -176,6 +189,30 @@ pub(crate) fn quarantined(backend: &BackendName, count: usize) {
     gauge!(QUARANTINED, "backend" => backend.to_string()).set(count as f64);
 }
 
+/// A copy of the index was made and verified.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+pub(crate) fn index_copied(backend: &BackendName, made_ms: i64) {
+    gauge!(INDEX_COPIED, "backend" => backend.to_string()).set(made_ms as f64 / 1000.0);
+}
+
+/// The scrub has read a blob.
+pub(crate) fn scrubbed(backend: &BackendName, octets: u64) {
+    counter!(SCRUBBED, "backend" => backend.to_string()).increment(octets);
+}
+
+/// The scrub has found something wrong.
+pub(crate) fn scrub_found(backend: &BackendName, what: &'static str, mended: bool) {
+    let mended = if mended { "yes" } else { "no" };
+    counter!(SCRUB_FOUND, "backend" => backend.to_string(), "what" => what, "mended" => mended)
+        .increment(1);
+}
+
+/// The scrub has been everywhere.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+pub(crate) fn scrub_ended(backend: &BackendName, at_ms: i64) {
+    gauge!(SCRUB_ENDED, "backend" => backend.to_string()).set(at_ms as f64 / 1000.0);
+}
+
 /// Counts a session as open for as long as it lives.
 pub(crate) struct SessionGauge(Service);
 
@@ -242,3 +279,7 @@ const READER_LAG: &str = "posthouse_store_index_oldest_reader_lag_commits";
 const INDEX_FREE: &str = "posthouse_store_index_free_bytes";
 const ACCOUNTS: &str = "posthouse_store_volume_accounts";
 const QUARANTINED: &str = "posthouse_store_quarantined_blobs";
+const INDEX_COPIED: &str = "posthouse_store_index_copy_timestamp_seconds";
+const SCRUBBED: &str = "posthouse_store_scrub_read_bytes_total";
+const SCRUB_FOUND: &str = "posthouse_store_scrub_findings_total";
+const SCRUB_ENDED: &str = "posthouse_store_scrub_completed_timestamp_seconds";

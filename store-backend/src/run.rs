@@ -136,6 +136,8 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         expunge_grace: Duration::from_secs(config.limits.expunge_grace_s),
         free_min_bytes: config.limits.disk_free_min_bytes,
         free_min_percent: config.limits.disk_free_min_percent,
+        scrub_bytes_per_s: config.keeping.scrub_bytes_per_s,
+        index_copy_interval: Duration::from_secs(config.keeping.index_copy_h * 3600),
         ..VolumeConfig::new(&config.data, name.clone(), volume_name.clone())
     };
     let opening = tokio::task::spawn_blocking(move || {

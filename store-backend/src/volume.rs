@@ -23,18 +23,22 @@ mod apply;
 mod backup;
 mod blob;
 mod broken;
+mod check;
 mod codec;
 mod commit;
+mod copy;
 mod dump;
 mod error;
 mod file_system;
 mod files;
+mod fsck;
 mod held;
 mod index;
 mod intake;
 mod item;
 mod keeper;
 mod kept;
+mod kept_log;
 mod layout;
 mod life;
 mod mailboxes;
@@ -43,10 +47,12 @@ mod messages;
 mod opening;
 mod pipe;
 mod read;
+mod rebuild;
 mod recent;
 mod record;
 mod recovery;
 mod rows;
+mod scrub;
 mod sequencer;
 mod settled;
 mod space;
@@ -69,6 +75,7 @@ pub use acl::{
 pub use backup::{AccountItems, ItemsEnd, Piece};
 pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
+pub use fsck::{Event, Finding, FsckError, Options as FsckOptions, Part, Verdict, fsck};
 pub use held::Held;
 pub use index::ReadersStatus;
 pub use item::{ItemContent, MailboxTold, MessageTold, SetHash};
@@ -126,6 +133,10 @@ pub struct VolumeConfig {
     pub free_min_percent: u8,
     /// How often it is looked how much there is, and how long what found no room waits before it is tried again.
     pub space_interval: Duration,
+    /// How often a copy of the index is made, which together with the kept log outlives it. Zero: never.
+    pub index_copy_interval: Duration,
+    /// How many octets a second the scrub reads of blobs, small ones counted as 64 KiB. Zero: there is no scrub.
+    pub scrub_bytes_per_s: u64,
 }
 
 impl VolumeConfig {
@@ -151,9 +162,15 @@ impl VolumeConfig {
             free_min_bytes: 1 << 30,
             free_min_percent: 1,
             space_interval: Duration::from_secs(1),
+            // The log since the copy is read in some minutes then, whatever a day brings.
+            index_copy_interval: Duration::from_secs(24 * 3600),
+            scrub_bytes_per_s: SCRUB_BYTES_PER_S,
         }
     }
 }
+
+/// A disk that turns gives a tenth of its time for it, and 4 TB of large messages take some twelve days.
+pub const SCRUB_BYTES_PER_S: u64 = 4 << 20;
 
 /// How a volume is.
 #[derive(Clone, Debug)]

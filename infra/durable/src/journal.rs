@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use error::JournalError;
 pub use reader::JournalReader;
-pub use recovery::{Cut, Recovery};
+pub use recovery::{Cut, Inspection, Recovery, SegmentFacts, inspect};
 
 use crate::disk::{Disk, is_no_room};
 use format::{HEADER_BLOCK_BYTES, PADDING, RECORD_HEADER_BYTES, RecordHeader, padded_bytes};

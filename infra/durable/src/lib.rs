@@ -13,6 +13,7 @@ mod real_disk;
 
 pub use disk::{Disk, DiskFile, DiskRoom, Metadata, OpenMode, create_dir_durable, is_no_room};
 pub use journal::{
-    Cut, Entry, Journal, JournalError, JournalOptions, JournalReader, Lsn, Place, Record, Recovery,
+    Cut, Entry, Inspection, Journal, JournalError, JournalOptions, JournalReader, Lsn, Place,
+    Record, Recovery, SegmentFacts, inspect as inspect_journal,
 };
 pub use real_disk::RealDisk;

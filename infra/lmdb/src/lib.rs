@@ -105,6 +105,23 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the files themselves are the cause, so that no later try can succeed.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        use MdbError::{Corrupted, PageNotFound, Panic};
+        match self {
+            OpenError::Foreign { .. } => true,
+            OpenError::Lmdb { source, .. } => {
+                matches!(source, heed::Error::Mdb(Corrupted | PageNotFound | Panic))
+            }
+            OpenError::AlreadyOpen { .. }
+            | OpenError::Folder { .. }
+            | OpenError::Readers { .. } => false,
+        }
+    }
+}
+
 /// Opens the environment in the folder `path`, both made when absent.
 ///
 /// The folder must be on a local file system and belong to this service alone: nothing else may write or cut

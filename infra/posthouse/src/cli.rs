@@ -12,7 +12,7 @@ use directory_api::operator::DirectorySource;
 
 use crate::nodes::Tier;
 use crate::verbs::{self, VerbError};
-use crate::{certificate, down, status, tier, up};
+use crate::{certificate, down, fsck, status, tier, up};
 
 /// A tiered mail system. Without a command: `up`, the whole system on this machine.
 #[derive(Parser)]
@@ -71,6 +71,13 @@ enum Command {
         options: verbs::restore::Options,
         #[command(flatten)]
         source: Source,
+    },
+    /// Look at the volume of a stopped back-end, and mend it; exit code 1 when something was wrong, 2 when it could not be done
+    Fsck {
+        #[command(flatten)]
+        options: fsck::Options,
+        #[command(flatten)]
+        output: verbs::Output,
     },
     /// Make key and certificate for a tier that runs by itself, or for a person
     Certificate(certificate::Options),
@@ -164,6 +171,7 @@ pub fn main() -> ExitCode {
             source,
             output,
         } => told(verbs::undelete::perform(options, source, &output)),
+        Command::Fsck { options, output } => fsck::run(&options, &output),
         Command::Certificate(options) => told(certificate::run(&options)),
         Command::SampleConfig { tier } => {
             print!("{}", sample(tier));
@@ -256,6 +264,19 @@ mod tests {
             (supervisor, arguments),
             (Some(7), vec!["--config".into(), "mx.toml".into()])
         );
+    }
+
+    #[test]
+    fn a_volume_is_named_before_anything_is_done_to_it() {
+        let parses = |line: &[&str]| Line::try_parse_from(line).is_ok();
+        assert!(!parses(&["posthouse", "fsck"]));
+        let volume = ["posthouse", "fsck", "--volume", "/v"];
+        assert!(parses(&volume));
+        assert!(parses(
+            &[&volume[..], &["--repair", "--hashes", "--json"]].concat()
+        ));
+        // Never by itself: it gives new UIDVALIDITYs.
+        assert!(!parses(&[&volume[..], &["--new-uidvalidity"]].concat()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod backup;
 mod certificate;
 mod cli;
 mod down;
+mod fsck;
 mod status;
 mod tier;
 mod verbs;

@@ -558,12 +558,13 @@ impl Apply<'_, '_> {
     fn new_blob(&mut self, blob: &BlobRef, keep_until_ms: i64) -> Result<(), IndexError> {
         let (source, token) = blob.body.tag();
         let body_octets = match &blob.body {
-            Body::Inline(bytes) => {
-                u32::try_from(bytes.len()).expect("a record is below 2^32 octets")
+            Body::Inline(_) | Body::Left => {
+                u32::try_from(blob.octets).map_err(|_| IndexError::Contradiction("a body"))?
             }
             _ => 0,
         };
-        let body_offset = self.place.len - body_octets;
+        let body_offset = self.place.len.checked_sub(body_octets);
+        let body_offset = body_offset.ok_or(IndexError::Contradiction("a body"))?;
         let row = BlobRow::new(
             blob.hash,
             blob.octets,
@@ -584,7 +585,7 @@ impl Apply<'_, '_> {
                 card.map(<[u8]>::to_vec)
             }
             // A large one is not at hand: its card is made when it is first asked for.
-            Body::Spilled(_) | Body::Known => None,
+            Body::Spilled(_) | Body::Known | Body::Left => None,
         };
         if let Some(card) = card {
             let key = blob.number.to_be_bytes();

@@ -61,11 +61,28 @@ impl Put for Vec<u8> {
 pub(super) struct Take {
     rest: Bytes,
     what: &'static str,
+    is_without_body: bool,
 }
 
 impl Take {
     pub(super) fn new(bytes: Bytes, what: &'static str) -> Self {
-        Self { rest: bytes, what }
+        Self {
+            rest: bytes,
+            what,
+            is_without_body: false,
+        }
+    }
+
+    /// Of something whose body, if it has one, is not there.
+    pub(super) fn without_body(bytes: Bytes, what: &'static str) -> Self {
+        Self {
+            is_without_body: true,
+            ..Self::new(bytes, what)
+        }
+    }
+
+    pub(super) fn is_without_body(&self) -> bool {
+        self.is_without_body
     }
 
     pub(super) fn malformed(&self) -> Malformed {

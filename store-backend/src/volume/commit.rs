@@ -411,7 +411,7 @@ fn index_chain(shared: &Shared, error: &IndexError) -> String {
     format!("write {}: {}", path.display(), chain(error))
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

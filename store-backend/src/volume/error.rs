@@ -81,7 +81,7 @@ pub enum OpenError {
     Replay(#[from] IndexError),
     /// The index is gone or too old, and the records to rebuild it are released.
     #[error(
-        "open the volume {path}: the index ends at record {applied}, but the journal begins at {oldest}; restore the index from its copy"
+        "open the volume {path}: the index ends at record {applied}, but the journal begins at {oldest}, and copy and kept log in `kept/` do not reach as far; restore index/ or kept/ from a backup, or see `posthouse fsck`"
     )]
     IndexLost {
         /// The folder.

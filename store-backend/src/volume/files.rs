@@ -23,6 +23,7 @@ use super::commit::chain;
 use super::error::{IndexError, ReadError};
 use super::index::Meta;
 use super::item::Content;
+use super::kept_log::KeptLog;
 use super::layout::INDEX_DIR;
 use super::mend;
 use super::record::{BlobRef, Body, Record};
@@ -105,8 +106,9 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 }
 
 /// Runs until the queue is closed and empty.
-pub(super) fn run(shared: &Shared) {
+pub(super) fn run(shared: &Shared, kept: KeptLog) {
     let mut state = Progress {
+        kept,
         done: shared.checkpoint(),
         bytes: 0,
         since: Instant::now(),
@@ -258,6 +260,8 @@ fn remove_early(shared: &Shared, record: &Record, copied: &HashSet<u64>) -> Resu
 }
 
 struct Progress {
+    /// The records without their bodies, for when the index is lost.
+    kept: KeptLog,
     done: Lsn,
     /// Journal octets since the last checkpoint.
     bytes: u64,
@@ -275,9 +279,20 @@ fn work(
     items: &mut VecDeque<FilesItem>,
 ) -> Result<(), FilesError> {
     while let Some(item) = items.front() {
-        match &item.record {
-            Some(placed) => materialise(shared, state, &placed.record)?,
-            None => materialise(shared, state, &read(shared, item)?.record)?,
+        let head = match &item.record {
+            Some(placed) => {
+                materialise(shared, state, &placed.record)?;
+                placed.record.encode().head
+            }
+            None => {
+                let placed = read(shared, item)?;
+                materialise(shared, state, &placed.record)?;
+                placed.record.encode().head
+            }
+        };
+        state.kept.add(item.lsn, item.place, item.kind, &head);
+        if state.kept.is_full() {
+            write_kept(shared, state);
         }
         let item = items.pop_front().expect("it was there before it was done");
         state.done = item.lsn;
@@ -298,12 +313,23 @@ fn work(
     Ok(())
 }
 
+/// Writes what was added to the kept log. Mail does not wait for it: where it cannot be written it gets a hole, and the
+/// keeper makes a new copy of the index, from which it goes on.
+fn write_kept(shared: &Shared, state: &mut Progress) {
+    if let Err(error) = state.kept.write(&*shared.disk) {
+        let volume = &shared.config.name;
+        tracing::warn!(%volume, %error, "the kept log cannot be written: a new copy of the index will be made");
+        shared.kept_hole.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Files first, then the position, then the journal may go.
 fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
     shared.wants_checkpoint.store(false, Ordering::Relaxed);
     // What the journal has is the last thing to be let go when something failed.
     if state.done > shared.checkpoint() && shared.read_only().is_none() {
         let root = &shared.layout.root;
+        write_kept(shared, state);
         shared.marker.sync_fs().map_err(|source| FilesError::Sync {
             path: root.clone(),
             source,
@@ -473,7 +499,7 @@ fn make_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bo
 fn bring_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<bool, FilesError> {
     let path = shared.layout.blob(blob.number, &blob.hash);
     match &blob.body {
-        Body::Known => Ok(true),
+        Body::Known | Body::Left => Ok(true),
         Body::Inline(bytes) => {
             // Over an old file if there is one: its inode may have links already, its octets may be lost.
             let file = in_folder(shared, &path, || shared.disk.open(&path, OpenMode::Create));

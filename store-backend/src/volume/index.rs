@@ -142,6 +142,11 @@ impl Index {
         })
     }
 
+    /// Closes it when its last clone is gone, and waits for that: its files may be moved then.
+    pub(super) fn close(self) {
+        self.env.prepare_for_closing().wait();
+    }
+
     /// Names and tables, for a dump.
     pub(super) fn tables(&self) -> [(&'static str, Table); TABLES.len()] {
         let tables = [

@@ -1,28 +1,127 @@
-//! The keeper: a thread that looks after what is kept. It examines what readers have found wrong.
+//! The keeper: a thread that looks after what is kept. It examines what readers have found wrong, and makes the copies of
+//! the index, and scrubs.
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use durable::{Disk, OpenMode};
+use durable::{Disk, Lsn, OpenMode};
 
+use super::commit::now_ms;
+use super::copy::{self, CopyError};
 use super::error::IndexError;
+use super::kept_log;
+use super::layout::KEPT_DIR;
 use super::mend::{self, Mend};
 use super::recovery::Shared;
 use super::rows::BlobRow;
+use super::scrub::{self, Scrub};
 use super::types::Hash;
+use crate::metrics;
 
 /// Runs until the volume is closed.
 pub(super) fn run(shared: &Shared) {
-    while let Some(suspects) = shared.suspects.take(IDLE_INTERVAL) {
+    let mut copies = Copies::new(shared);
+    let mut scrub = Scrub::new(shared);
+    let mut pause = scrub::IDLE_INTERVAL;
+    while let Some(suspects) = shared.suspects.take(pause) {
         for number in suspects {
             if let Err(error) = examine(shared, number) {
                 let volume = &shared.config.name;
                 tracing::warn!(%volume, error = super::commit::chain(&error), "a blob cannot be examined");
             }
         }
+        copies.make_if_due(shared);
+        pause = scrub.go_on(shared);
     }
+    // After a crash it is not known whether the disk still answers.
+    if shared.config.scrub_bytes_per_s > 0 && !shared.aborted() {
+        scrub.note(shared);
+    }
+}
+
+/// When the next copy of the index is due.
+struct Copies {
+    due: Option<Instant>,
+}
+
+impl Copies {
+    fn new(shared: &Shared) -> Self {
+        let interval = shared.config.index_copy_interval;
+        if interval.is_zero() {
+            return Self { due: None };
+        }
+        let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
+        let incarnation = &shared.incarnation;
+        let head = copy::head(disk, &folder, incarnation).ok().flatten();
+        let from = head.map_or(Lsn(0), |head| head.applied);
+        let reaches = kept_log::reaches(disk, &folder, incarnation, from);
+        if reaches.is_ok_and(|last| last >= shared.checkpoint()) {
+            let age_ms = head.map_or(0, |head| now_ms().saturating_sub(head.made_ms));
+            // A clock that went back makes no copy old, nor one that is due late.
+            let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+            let first = interval.min(FIRST_COPY_AFTER);
+            let left = head.map_or(first, |_| interval.saturating_sub(age));
+            return Self {
+                due: Some(Instant::now() + left),
+            };
+        }
+        // What was kept does not reach as far as the journal may begin one day: nothing would make the index anew.
+        shared.kept_hole.store(true, Ordering::Relaxed);
+        Self {
+            due: Some(Instant::now()),
+        }
+    }
+
+    fn make_if_due(&mut self, shared: &Shared) {
+        let has_hole = shared.kept_hole.load(Ordering::Relaxed);
+        let Some(due) = self.due else { return };
+        let now = Instant::now();
+        if now < due && !(has_hole && due > now + RETRY_INTERVAL) {
+            return;
+        }
+        if shared.read_only().is_some() || shared.applied() == Lsn(0) {
+            return;
+        }
+        let again = match make_copy(shared) {
+            Ok(()) => shared.config.index_copy_interval,
+            Err(CopyError::Stopped) => return,
+            Err(error) => {
+                let (volume, error) = (&shared.config.name, super::commit::chain(&error));
+                tracing::error!(%volume, error, "the index cannot be copied");
+                RETRY_INTERVAL.min(shared.config.index_copy_interval)
+            }
+        };
+        self.due = Some(Instant::now() + again);
+    }
+}
+
+/// Makes a copy of the index; the kept log before it goes.
+pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
+    let began = Instant::now();
+    let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
+    // What comes to be missing from here on is not in the copy.
+    let had_hole = shared.kept_hole.swap(false, Ordering::Relaxed);
+    let stops = || shared.suspects.is_closed();
+    let incarnation = &shared.incarnation;
+    let made = copy::make(&shared.index, disk, &folder, incarnation, now_ms(), &stops);
+    let head = match made {
+        Ok(head) => head,
+        Err(error) => {
+            shared.kept_hole.fetch_or(had_hole, Ordering::Relaxed);
+            return Err(error);
+        }
+    };
+    kept_log::forget(disk, &folder, head.applied).map_err(|source| CopyError::Io {
+        action: "remove a file of",
+        path: folder,
+        source,
+    })?;
+    let (volume, seconds) = (&shared.config.name, began.elapsed().as_secs_f64());
+    tracing::info!(%volume, applied = head.applied.0, seconds, "the index is copied and the copy verified");
+    metrics::index_copied(&shared.config.backend, head.made_ms);
+    Ok(())
 }
 
 /// Reads a blob that a reader could not use. One that is not right is put aside.
@@ -87,5 +186,8 @@ pub(super) fn is_settled(shared: &Shared, number: u64, row: &BlobRow) -> Result<
     Ok(now.is_some_and(|now| now.lsn == row.lsn))
 }
 
-const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// When a copy could not be made.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// Of a volume that has none: the kept log alone makes its index anew until then.
+const FIRST_COPY_AFTER: Duration = Duration::from_secs(600);
 const READ_BYTES: usize = 256 << 10;

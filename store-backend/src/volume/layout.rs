@@ -31,6 +31,7 @@ pub(super) const BLOBS_DIR: &str = "blobs";
 pub(super) const MAIL_DIR: &str = "mail";
 /// Made when it is first needed.
 pub(super) const QUARANTINE_DIR: &str = "quarantine";
+pub(super) const KEPT_DIR: &str = "kept";
 
 /// Account and blob numbers lie below this: eight digits of five bits.
 pub(super) const NUMBER_LIMIT: u64 = 1 << 40;

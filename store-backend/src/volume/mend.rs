@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use directory_api::AccountId;
 use durable::{OpenMode, create_dir_durable};
 
 use super::broken;
@@ -15,7 +16,7 @@ use super::files::{FilesError, in_folder, remove};
 use super::layout::QUARANTINE_DIR;
 use super::recovery::Shared;
 use super::rows::BlobRow;
-use super::types::Hash;
+use super::types::{Hash, MailboxId};
 use crate::metrics;
 
 /// One thing to mend.
@@ -23,6 +24,12 @@ use crate::metrics;
 pub(super) enum Mend {
     /// The file of a blob has another hash, or is gone.
     Quarantine { number: u64, hash: Hash },
+    /// The name of a message is missing, or of another inode.
+    Link {
+        account: AccountId,
+        mailbox: MailboxId,
+        uid: u32,
+    },
 }
 
 /// What became of it.
@@ -50,9 +57,10 @@ impl Mends {
 
 /// Has one thing mended, and waits for it. Blocking; not for the files thread.
 pub(super) fn mend(shared: &Shared, what: Mend) -> Mended {
-    let Mend::Quarantine { number, hash } = what;
-    // From here on it is not served, whatever becomes of the file.
-    shared.broken.add(number, hash);
+    if let Mend::Quarantine { number, hash } = what {
+        // From here on it is not served, whatever becomes of the file.
+        shared.broken.add(number, hash);
+    }
     let (sender, receiver) = sync_channel(1);
     shared.mends.lock().push_back((what, sender));
     loop {
@@ -74,6 +82,11 @@ pub(super) fn run(shared: &Shared) {
         let Some((what, answer)) = next else { return };
         let mended = match what {
             Mend::Quarantine { number, hash } => quarantine(shared, number, &hash),
+            Mend::Link {
+                account,
+                mailbox,
+                uid,
+            } => link(shared, account, mailbox, uid),
         };
         let mended = mended.unwrap_or_else(|error| {
             let volume = &shared.config.name;
@@ -231,6 +244,56 @@ fn copy_hashed(shared: &Shared, from: &Path, to: &Path) -> io::Result<Hash> {
 fn row_of(shared: &Shared, number: u64, hash: &Hash) -> Result<Option<BlobRow>, FilesError> {
     let row = shared.index.read(|txn| shared.index.blob(txn, number))?;
     Ok(row.filter(|row| row.hash == *hash))
+}
+
+/// Gives a message its name. The index may be ahead of the files: a message that it does not have gets none, and one that
+/// a later record removes loses it again with that record.
+fn link(
+    shared: &Shared,
+    account: AccountId,
+    mailbox: MailboxId,
+    uid: u32,
+) -> Result<Mended, FilesError> {
+    let index = &shared.index;
+    let blob = index.read(|txn| -> Result<_, super::error::IndexError> {
+        let Some((row, _)) = index.message(txn, account, mailbox, uid)? else {
+            return Ok(None);
+        };
+        let number = row.blob.get();
+        Ok(index.blob(txn, number)?.map(|blob| (number, blob)))
+    })?;
+    let Some((number, blob)) = blob.filter(|(number, _)| !shared.broken.has(*number)) else {
+        return Ok(Mended::Needless);
+    };
+    let disk = &*shared.disk;
+    let original = shared.layout.blob(number, &blob.hash);
+    let path = shared.layout.message(account, mailbox, uid);
+    let inode = |path: &Path| match disk.metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.inode)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path)(error)),
+    };
+    let Some(wanted) = inode(&original)? else {
+        // The files thread has not made it yet, or somebody finds that it is gone.
+        return Ok(Mended::Needless);
+    };
+    let found = inode(&path)?;
+    if found == Some(wanted) {
+        return Ok(Mended::Needless);
+    }
+    // What is rotten gets no more names, and takes none from what may be right.
+    let state = super::keeper::state_of(disk, &original, &blob);
+    if state.map_err(failed("read", &original))? != super::keeper::FileState::Right {
+        shared.suspects.tell(number);
+        return Ok(Mended::Needless);
+    }
+    if found.is_some() {
+        remove(disk, &path)?;
+    }
+    in_folder(shared, &path, || disk.link(&original, &path)).map_err(failed("link", &path))?;
+    let (volume, path) = (&shared.config.name, path.display());
+    tracing::warn!(%volume, %path, "the name of a message was missing or of another file; made anew");
+    Ok(Mended::Whole)
 }
 
 const COPY_BYTES: usize = 256 << 10;

@@ -100,6 +100,8 @@ pub(super) enum Body {
     Known,
     /// 1: at the end of this record.
     Inline(Bytes),
+    /// 1 too, in a record that is kept without it ([`super::kept_log`]).
+    Left,
     /// 2: in `incoming/` under this name, synced.
     Spilled([u8; 16]),
     /// 3: a copy of the blob with this number, whose inode has all the links it may have.
@@ -116,7 +118,7 @@ impl Body {
     pub(super) fn tag(&self) -> (u8, [u8; 16]) {
         match self {
             Self::Known => (Self::KNOWN, [0; 16]),
-            Self::Inline(_) => (Self::INLINE, [0; 16]),
+            Self::Inline(_) | Self::Left => (Self::INLINE, [0; 16]),
             Self::Spilled(token) => (Self::SPILLED, *token),
             Self::Copied(from) => {
                 let mut token = [0; 16];

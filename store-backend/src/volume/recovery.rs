@@ -30,13 +30,15 @@ use super::held::HeldBodies;
 use super::index::{Index, Meta};
 use super::intake::{Command, Intake, Reply};
 use super::keeper;
+use super::kept_log::KeptLog;
 use super::layout::{
-    BLOBS_DIR, FORMAT_FILE, FORMAT_VERSION, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, LOCK_FILE,
-    Layout, MAIL_DIR, QUARANTINE_DIR,
+    BLOBS_DIR, FORMAT_FILE, FORMAT_VERSION, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, KEPT_DIR,
+    LOCK_FILE, Layout, MAIL_DIR, QUARANTINE_DIR,
 };
 use super::life::Life;
 use super::mend::Mends;
 use super::pipe::Pipe;
+use super::rebuild::{self, NEW_DIR};
 use super::recent::Recent;
 use super::record::Record;
 use super::sequencer::{Rules, Sequencer};
@@ -122,10 +124,14 @@ pub(super) struct Shared {
     pub(super) wants_checkpoint: AtomicBool,
     pub(super) unlinked_hint: AtomicBool,
     pub(super) space: Space,
+    /// The kept log could not be written: only a new copy of the index makes it whole.
+    pub(super) kept_hole: AtomicBool,
     read_only: OnceLock<String>,
     failed: OnceLock<&'static str>,
     aborted: AtomicBool,
     pub(super) life: Life,
+    /// What copy and kept log are known by: as it was when the volume was opened.
+    pub(super) incarnation: String,
     token_seed: [u8; 32],
     token_count: AtomicU64,
     _lock: File,
@@ -312,13 +318,8 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         let folder = layout.file(folder);
         create_dir_durable(&*disk, &folder).map_err(OpenError::io("create", &folder))?;
     }
-    let index = Index::open(&layout.file(INDEX_DIR), config.index_map_size_bytes)?;
-    let (applied, checkpoint) = index.read(|txn| {
-        Ok::<_, IndexError>((
-            index.lsn(txn, Meta::Applied)?,
-            index.lsn(txn, Meta::Checkpoint)?,
-        ))
-    })?;
+    let mut index = open_index(&config, &layout, is_new)?;
+    let (mut applied, mut checkpoint) = reach(&index)?;
     let journal_dir = layout.file(JOURNAL_DIR);
     if !is_new && !has_segment(&*disk, &journal_dir)? {
         return Err(OpenError::JournalLost {
@@ -332,6 +333,15 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         ..JournalOptions::default()
     };
     let (journal, recovery) = Journal::open(Arc::clone(&disk), &journal_dir, options)?;
+    if let Some(incarnation) = &marker
+        && applied.min(checkpoint).next() < recovery.first_lsn()
+        && applied < recovery.next_lsn()
+    {
+        // It is lost, or from an old copy: there are records that neither it nor the journal has.
+        let first = recovery.first_lsn();
+        index = rebuild_index(&config, &layout, &*disk, incarnation, index, first)?;
+        (applied, checkpoint) = reach(&index)?;
+    }
     if applied >= recovery.next_lsn() {
         let next = recovery.next_lsn().0;
         return Err(OpenError::JournalLost {
@@ -360,7 +370,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
             incarnation
         }
     };
-    let life = Life::load(&*disk, &layout, incarnation)?;
+    let life = Life::load(&*disk, &layout, incarnation.clone())?;
     let marker_path = layout.file(FORMAT_FILE);
     let marker = disk
         .open(&marker_path, OpenMode::Read)
@@ -391,10 +401,12 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         wants_checkpoint: AtomicBool::new(false),
         unlinked_hint: AtomicBool::new(true),
         space: Space::default(),
+        kept_hole: AtomicBool::new(false),
         read_only: OnceLock::new(),
         failed: OnceLock::new(),
         aborted: AtomicBool::new(false),
         life,
+        incarnation,
         token_seed: random()?,
         token_count: AtomicU64::new(0),
         _lock: lock,
@@ -411,6 +423,51 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         return Err(error);
     }
     Ok(inner)
+}
+
+fn reach(index: &Index) -> Result<(Lsn, Lsn), OpenError> {
+    index.read(|txn| {
+        let applied = index.lsn(txn, Meta::Applied)?;
+        Ok((applied, index.lsn(txn, Meta::Checkpoint)?))
+    })
+}
+
+/// Opens the index; one that is damaged so that LMDB refuses it is put aside, and an empty one takes its place.
+fn open_index(config: &VolumeConfig, layout: &Layout, is_new: bool) -> Result<Index, OpenError> {
+    let path = layout.file(INDEX_DIR);
+    match Index::open(&path, config.index_map_size_bytes) {
+        Err(OpenError::Index(error)) if !is_new && error.is_damage() => {
+            let (volume, error) = (&config.name, chain(&error));
+            tracing::error!(%volume, error, "the index cannot be read");
+            rebuild::set_aside(layout)?;
+            Index::open(&path, config.index_map_size_bytes)
+        }
+        opened => opened,
+    }
+}
+
+/// Makes the index anew, in the place of one that is empty or too old; where that cannot be done the old one stays.
+fn rebuild_index(
+    config: &VolumeConfig,
+    layout: &Layout,
+    disk: &dyn Disk,
+    incarnation: &str,
+    old: Index,
+    journal_first: Lsn,
+) -> Result<Index, OpenError> {
+    let (volume, began) = (&config.name, Instant::now());
+    tracing::warn!(%volume, "the index is gone or too old; making it anew from its copy and the kept log");
+    let is_empty = reach(&old)?.0 == Lsn(0);
+    old.close();
+    let rebuilt = rebuild::build(config, layout, disk, incarnation, journal_first)?;
+    if let Some(rebuilt) = rebuilt {
+        rebuild::put_in_place(layout, is_empty)?;
+        tracing::warn!(
+            %volume, copied = rebuilt.copied.0, replayed = rebuilt.replayed.0, rows = rebuilt.rows,
+            seconds = began.elapsed().as_secs_f64(), "the index is made anew, as of the last commit"
+        );
+    }
+    Index::open(&layout.file(INDEX_DIR), config.index_map_size_bytes)
 }
 
 /// Brings the views up to the journal and starts the threads.
@@ -435,8 +492,14 @@ fn start(
             .push(thread);
         Ok::<_, OpenError>(())
     };
+    let folder = shared.layout.file(KEPT_DIR);
+    let kept = KeptLog::open(&*shared.disk, folder.clone(), &shared.incarnation, done)
+        .map_err(OpenError::io("open the kept log in", &folder))?;
     // Before the replay, whose queue it empties.
-    spawn("files", Box::new(files::run))?;
+    spawn(
+        "files",
+        Box::new(move |shared: &Shared| files::run(shared, kept)),
+    )?;
     replay(shared, recovery, done, applied)?;
     shared.look_for_room();
     spawn("room", Box::new(space::run))?;
@@ -592,6 +655,8 @@ fn look_at(disk: &dyn Disk, layout: &Layout) -> Result<bool, OpenError> {
         INCOMING_DIR,
         BLOBS_DIR,
         MAIL_DIR,
+        KEPT_DIR,
+        NEW_DIR,
         "lost+found",
     ];
     let mut unfinished = names.iter().all(|name| ours.iter().any(|our| name == our));
@@ -649,7 +714,7 @@ fn has_segment(disk: &dyn Disk, journal_dir: &Path) -> Result<bool, OpenError> {
 }
 
 /// Held until the volume is dropped; the system lets it go when the process dies.
-fn lock(layout: &Layout) -> Result<File, OpenError> {
+pub(super) fn lock(layout: &Layout) -> Result<File, OpenError> {
     let path = layout.file(LOCK_FILE);
     let opened = File::options()
         .create(true)
@@ -666,12 +731,38 @@ fn lock(layout: &Layout) -> Result<File, OpenError> {
     }
 }
 
+/// What the marker says.
+pub(super) struct Marker {
+    pub(super) backend: String,
+    pub(super) volume: String,
+    pub(super) incarnation: String,
+}
+
 /// Checks version and owner; answers the incarnation.
 fn read_marker(
     disk: &dyn Disk,
     config: &VolumeConfig,
     layout: &Layout,
 ) -> Result<String, OpenError> {
+    let marker = marker_of(disk, layout)?;
+    for (key, found, wanted) in [
+        ("backend", marker.backend, config.backend.as_str()),
+        ("volume", marker.volume, config.name.as_str()),
+    ] {
+        if found != wanted {
+            return Err(OpenError::OtherOwner {
+                path: layout.root.clone(),
+                key,
+                found,
+                wanted: wanted.into(),
+            });
+        }
+    }
+    Ok(marker.incarnation)
+}
+
+/// Checks the version.
+pub(super) fn marker_of(disk: &dyn Disk, layout: &Layout) -> Result<Marker, OpenError> {
     let path = layout.file(FORMAT_FILE);
     let mut bytes = vec![0; MARKER_MAX_BYTES];
     let read = disk
@@ -695,21 +786,11 @@ fn read_marker(
             .unwrap_or_default()
             .to_owned()
     };
-    for (key, wanted) in [
-        ("backend", config.backend.as_str()),
-        ("volume", config.name.as_str()),
-    ] {
-        let found = value(key);
-        if found != wanted {
-            return Err(OpenError::OtherOwner {
-                path: layout.root.clone(),
-                key,
-                found,
-                wanted: wanted.into(),
-            });
-        }
-    }
-    Ok(value("incarnation"))
+    Ok(Marker {
+        backend: value("backend"),
+        volume: value("volume"),
+        incarnation: value("incarnation"),
+    })
 }
 
 pub(super) fn write_marker(

@@ -8,6 +8,7 @@ mod broken;
 mod cards;
 mod deliver;
 mod failure;
+mod fsck;
 mod full;
 mod kept;
 mod life;
@@ -18,6 +19,7 @@ mod moves;
 mod names;
 mod power_cut;
 mod quota;
+mod rebuild;
 mod recovery;
 
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +51,7 @@ fn config(path: &Path) -> VolumeConfig {
         free_min_bytes: 0,
         free_min_percent: 0,
         space_interval: Duration::from_millis(10),
+        scrub_bytes_per_s: 0,
         ..VolumeConfig::new(
             path,
             BackendName::new("b1").unwrap(),

@@ -206,6 +206,65 @@ pub(super) fn open(
     ))
 }
 
+/// What one segment of a journal holds, as far as it can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its first record; `None` if it holds none, or none can be read.
+    pub first_lsn: Option<Lsn>,
+    /// Its intact records from its beginning on.
+    pub record_count: u64,
+}
+
+/// What [`inspect`] found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentFacts>,
+    /// The oldest record and one past the last; or why the journal cannot be opened.
+    pub range: Result<(Lsn, Lsn), JournalError>,
+    /// A torn tail, which opening it would cut.
+    pub cut: Option<Cut>,
+}
+
+/// Reads a journal as [`Journal::open`] does, and changes nothing.
+///
+/// # Errors
+/// [`JournalError::Io`] or [`JournalError::Foreign`]: the folder cannot be read; what is wrong with the journal itself is told.
+pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Inspection, JournalError> {
+    let files = Files::list(disk, dir)?;
+    let mut segments = Vec::new();
+    for &number in &files.segments {
+        let mut facts = SegmentFacts {
+            path: segment_path(dir, number, "seg"),
+            first_lsn: None,
+            record_count: 0,
+        };
+        if let Ok((_, header, bytes)) = read_segment(disk, dir, number) {
+            for record in Records::new(&bytes, header.identity) {
+                facts.first_lsn.get_or_insert(record.lsn);
+                facts.record_count += 1;
+            }
+        }
+        segments.push(facts);
+    }
+    let found = read_segments(disk, dir, &files, Lsn(1));
+    let last = found.as_ref().ok().and_then(|found| match found.used {
+        0 => None,
+        used => found.segments.get(used - 1),
+    });
+    let cut = last.filter(|last| last.scan.torn).map(|last| Cut {
+        path: last.segment.path.clone(),
+        offset: last.scan.end,
+    });
+    Ok(Inspection {
+        segments,
+        cut,
+        range: found.map(|found| (found.first_lsn, found.next_lsn)),
+    })
+}
+
 /// What lies in the journal's folder.
 #[derive(Default)]
 struct Files {

@@ -232,7 +232,15 @@ impl Record {
     }
 
     pub(in super::super) fn decode(kind: u8, payload: Bytes) -> Result<Self, Malformed> {
-        let mut take = Take::new(payload, "journal record");
+        Self::take(kind, Take::new(payload, "journal record"))
+    }
+
+    /// One of which only the head was kept: what [`Record::encode`] gives as such.
+    pub(in super::super) fn decode_kept(kind: u8, head: Bytes) -> Result<Self, Malformed> {
+        Self::take(kind, Take::without_body(head, "kept record"))
+    }
+
+    fn take(kind: u8, mut take: Take) -> Result<Self, Malformed> {
         let version = take.u8()?;
         if version != VERSION && (version != VERSION_WITH_GRACE || !may_have_grace(kind)) {
             return Err(take.malformed());
@@ -599,6 +607,11 @@ fn take_last_blob(mut take: Take) -> Result<BlobRef, Malformed> {
     let (mut blob, inline) = take_blob(&mut take)?;
     if !inline {
         take.end()?;
+        return Ok(blob);
+    }
+    if take.is_without_body() {
+        take.end()?;
+        blob.body = Body::Left;
         return Ok(blob);
     }
     let bytes = take.rest();

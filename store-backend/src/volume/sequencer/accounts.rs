@@ -300,7 +300,9 @@ impl Sequencer {
             entry.row = Some(row);
             return Ok(uidvalidity);
         };
-        if row.state == State::Active && row.message_count == 0 && epoch > row.epoch {
+        // Nor one of which only the files were left, so that its epoch is not known ([`super::super::fsck`]).
+        let has_nothing_to_lose = row.message_count == 0 || row.epoch == Epoch(0);
+        if row.state == State::Active && has_nothing_to_lose && epoch > row.epoch {
             row.epoch = epoch;
         }
         entry.writable(epoch)?;

@@ -4,7 +4,7 @@
 //! order, every commit of the index beside it, and when each command was asked for and answered. For every point of the
 //! recording, disks are made as a cut there may leave them: what was synced is there; the rest is lost, there up to some
 //! sector, or there in parts (`testkit::fault_disk::Loss`). The index is one of the states that LMDB may be in then
-//! (`index_tape`). Or only the process is killed there, and the power goes later. Such a disk is opened, and then
+//! (`index_tape`), or gone altogether: then it is made anew from its copy, the kept log and the journal. Or only the process is killed there, and the power goes later. Such a disk is opened, and then
 //!
 //! - the accounts are as after some record of the story: not before the last answered command (P1), not behind the last
 //!   one asked for, no command by half. That compares UIDs, UIDNEXT, MODSEQs, flags, dates, names, what was expunged, and
@@ -126,7 +126,12 @@ fn power_off(disk: &FaultDisk, index: &IndexTape, cut: Cut, from: &Path, to: &Pa
     disk.remount(from, to);
     disk.record();
     let images = index.at(cut.point);
-    let image = Random(!cut.seed).one(&images).clone();
+    let mut random = Random(!cut.seed);
+    let image = match random.below(4) {
+        // The cut was the end of it: copy, kept log and journal have what it had.
+        0 => None,
+        _ => random.one(&images).clone(),
+    };
     IndexTape::begin(&to.join("index"), image, &disk);
     disk
 }

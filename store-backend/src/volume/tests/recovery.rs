@@ -6,7 +6,7 @@ use super::*;
 const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
 
 /// Everything an account has, with the bodies.
-async fn contents(volume: &Volume, account: AccountId) -> Vec<(MessageInfo, Vec<u8>)> {
+pub(super) async fn contents(volume: &Volume, account: AccountId) -> Vec<(MessageInfo, Vec<u8>)> {
     let mut all = Vec::new();
     for info in volume.messages(account, MailboxId::INBOX).await.unwrap() {
         let body = text(volume, account, info.uid).await;
@@ -15,7 +15,7 @@ async fn contents(volume: &Volume, account: AccountId) -> Vec<(MessageInfo, Vec<
     all
 }
 
-async fn busy(volume: &Volume) {
+pub(super) async fn busy(volume: &Volume) {
     for number in 0..40 {
         deliver(
             volume,
@@ -163,6 +163,7 @@ async fn an_index_that_cannot_be_rebuilt_is_not_guessed() {
     volume.close();
     drop(volume);
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("kept")).unwrap();
     let refused = Volume::open(config(dir.path()), Arc::new(RealDisk));
     assert!(
         matches!(refused, Err(OpenError::IndexLost { .. })),

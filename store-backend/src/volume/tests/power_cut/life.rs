@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use durable::Disk;
 
 use super::super::super::error::IndexError;
+use super::super::super::keeper::make_copy;
 use super::super::model::random::Random;
 use super::super::model::{Work, all};
 use super::super::*;
@@ -87,6 +88,7 @@ impl Life {
             }
             match random.below(12) {
                 0 => settle_checkpoint(&volume),
+                7 => make_copy(volume.inner.shared()).unwrap(),
                 1 => {
                     kill(volume);
                     // Who starts it again may have changed the setting.
