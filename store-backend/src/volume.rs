@@ -42,6 +42,7 @@ mod kept_log;
 mod layout;
 mod life;
 mod mailboxes;
+mod marker;
 mod mend;
 mod messages;
 mod opening;

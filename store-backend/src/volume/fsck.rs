@@ -25,8 +25,9 @@ use super::index::{Index, Meta};
 use super::keeper::make_copy;
 use super::kept_log;
 use super::layout::{FORMAT_FILE, INDEX_DIR, JOURNAL_DIR, KEPT_DIR, Layout};
+use super::marker;
 use super::mend::{self, Mend, Mended};
-use super::recovery::{self, Shared};
+use super::recovery::Shared;
 use super::rows::{BlobRow, mailbox_of, message_of};
 use super::{OpenError as VolumeOpenError, Volume, VolumeConfig};
 
@@ -144,7 +145,7 @@ pub fn fsck(
     {
         return Err(FsckError::NoVolume { path: path.into() });
     }
-    let lock = recovery::lock(&layout)?;
+    let lock = marker::lock(&layout)?;
     let (config, incarnation) = config_of(&*disk, &layout)?;
     let mut run = Run {
         options,
@@ -698,7 +699,7 @@ enum Look {
 
 /// Settings by which the volume can be opened, from what its marker says.
 fn config_of(disk: &dyn Disk, layout: &Layout) -> Result<(VolumeConfig, String), FsckError> {
-    let found = recovery::marker_of(disk, layout)?;
+    let found = marker::marker_of(disk, layout)?;
     let bad = |_| OpenError::Foreign {
         path: layout.root.clone(),
     };

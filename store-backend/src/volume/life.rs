@@ -22,8 +22,8 @@ use super::Volume;
 use super::error::{OpenError, ReadError};
 use super::intake::Command;
 use super::layout::Layout;
+use super::marker::{random, write_marker};
 use super::read::blocking;
-use super::recovery::{random, write_marker};
 use super::rows::{mailbox_key, mailbox_of};
 use super::types::{MailboxId, Refusal};
 
