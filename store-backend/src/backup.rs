@@ -29,10 +29,8 @@ use tracing::{info, warn};
 use crate::backend::Backend;
 use crate::link::{Asked, next_event};
 use crate::refusal::{self, malformed};
-use crate::transfer::{PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, send, send_blob};
-use crate::volume::{
-    AccountItems, AccountState, BlobWriter, FinishedBlob, MailboxId, Piece, Refusal,
-};
+use crate::transfer::{PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, blob_of, send, send_blob};
+use crate::volume::{AccountItems, AccountState, BlobWriter, FinishedBlob, Piece, Refusal};
 
 /// The paths, each with its caller checked first.
 pub(crate) fn routes() -> Router<Arc<Backend>> {
@@ -151,14 +149,7 @@ async fn blob(
         hash,
     } = request;
     backend.check_here(account).await?;
-    let blob = backend
-        .volume
-        .read_message(account, MailboxId(mailbox), uid)
-        .await
-        .map_err(|error| refusal::read(&error))?
-        .map(|message| message.blob)
-        .filter(|blob| blob.hash() == hash.0)
-        .ok_or_else(|| Problem::not_found("the account has no such message with this blob"))?;
+    let blob = blob_of(&backend, account, (mailbox, uid), &hash).await?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {

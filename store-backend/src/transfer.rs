@@ -8,7 +8,9 @@ mod pull;
 mod source;
 
 pub(crate) use pull::Pulls;
-pub(crate) use source::{PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, send, send_blob};
+pub(crate) use source::{
+    PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, blob_of, send, send_blob,
+};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,9 +12,9 @@ use daemon::identity::{Peer, Role};
 use daemon::link::{BodySender, Gone, LinkBody, Problem, require};
 use directory_api::AccountId;
 use http::header::CONTENT_LENGTH;
-use store_api::MoveId;
 use store_api::frame::{Kind, frame};
 use store_api::transfer::{Blob, Export};
+use store_api::{BlobHash, MoveId};
 use tokio::time::timeout;
 use tracing::{error, info};
 
@@ -80,6 +80,23 @@ async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64
     Ok(count)
 }
 
+/// The blob of a message, to be read; only if it has this hash.
+pub(crate) async fn blob_of(
+    backend: &Backend,
+    account: AccountId,
+    (mailbox, uid): (u32, u32),
+    hash: &BlobHash,
+) -> Result<BlobReader, Problem> {
+    backend
+        .volume
+        .read_message(account, MailboxId(mailbox), uid)
+        .await
+        .map_err(|error| refusal::read(&error))?
+        .map(|message| message.blob)
+        .filter(|blob| blob.hash() == hash.0)
+        .ok_or_else(|| Problem::not_found("the account has no such message with this blob"))
+}
+
 /// Serves `POST /v1/transfer/blob`: the octets, read whole and therefore verified (P9). A blob that
 /// proves wrong is cut off before its end, so that the target never takes it. A hash alone opens
 /// nothing: it would tell of mail that other accounts have (P8).
@@ -97,14 +114,7 @@ pub(super) async fn blob(
         hash,
     } = request;
     check_frozen(&backend, account, move_id).await?;
-    let blob = backend
-        .volume
-        .read_message(account, MailboxId(mailbox), uid)
-        .await
-        .map_err(|error| refusal::read(&error))?
-        .map(|message| message.blob)
-        .filter(|blob| blob.hash() == hash.0)
-        .ok_or_else(|| Problem::not_found("the account has no such message with this blob"))?;
+    let blob = blob_of(&backend, account, (mailbox, uid), &hash).await?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
