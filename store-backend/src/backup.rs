@@ -69,6 +69,8 @@ impl Backend {
             Some(AccountState::Active | AccountState::Frozen { .. }) => return Ok(()),
             Some(AccountState::Importing { .. }) => Refusal::WrongState,
             Some(AccountState::Moved { backend, epoch }) => Refusal::Moved { backend, epoch },
+            // It may only not be there yet: that is no empty account.
+            None if !self.may_write() => return Err(refusal::restored()),
             None => Refusal::NoAccount,
         };
         Err(refusal::account(refused))

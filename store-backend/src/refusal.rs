@@ -42,6 +42,11 @@ pub(crate) fn account(refusal: Refusal) -> Problem {
             "other_move",
             "the account is in another move",
         ),
+        Refusal::Adopted => Problem::new(
+            StatusCode::CONFLICT,
+            "takes_mail",
+            "accounts are restored whole only to a new volume in place of a lost one, before it is adopted; this one takes mail: restore mailboxes",
+        ),
         // What these speak of is chosen by this back-end itself, never by the caller.
         Refusal::NoMailbox
         | Refusal::NoSource

@@ -10,7 +10,6 @@ use daemon::identity::Peer;
 use daemon::link::Problem;
 use directory_api::AccountId;
 use http::StatusCode;
-use store_api::MoveId;
 use store_api::backup::{Append, Appended, Begin, Finish, HASHES_MAX, Missing, Put, path};
 use store_api::frame::{Decoder, Event, Kind};
 use tracing::{info, warn};
@@ -128,16 +127,11 @@ async fn begin(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Begin>,
 ) -> Result<Json<()>, Problem> {
-    check_empty(&backend, &peer)?;
-    let Begin {
-        account,
-        restore_id,
-    } = request;
+    check_restored(&backend, &peer)?;
     let begun = backend
         .volume
-        .begin_import(account, octets(restore_id), backend.name.clone())
-        .await;
-    done(&peer, "begin", account, restore_id, begun)
+        .begin_import(request.account, octets(request.restore_id), None);
+    done(&peer, "begin", request, begun.await)
 }
 
 async fn missing(
@@ -145,7 +139,7 @@ async fn missing(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Missing>,
 ) -> Result<Json<Missing>, Problem> {
-    check_empty(&backend, &peer)?;
+    check_restored(&backend, &peer)?;
     if request.hashes.len() > HASHES_MAX {
         return Err(malformed("more hashes than one request may name"));
     }
@@ -165,7 +159,7 @@ async fn put(
     Extension(peer): Extension<Peer>,
     mut body: Body,
 ) -> Result<Json<()>, Problem> {
-    check_empty(&backend, &peer)?;
+    check_restored(&backend, &peer)?;
     let mut decoder = Decoder::default();
     let open: Put = first_frame(&mut body, &mut decoder).await?;
     let writer = backend.volume.begin_blob();
@@ -186,12 +180,9 @@ async fn items(
     Extension(peer): Extension<Peer>,
     mut body: Body,
 ) -> Result<Json<()>, Problem> {
-    check_empty(&backend, &peer)?;
+    check_restored(&backend, &peer)?;
     let mut decoder = Decoder::default();
-    let Begin {
-        account,
-        restore_id,
-    } = first_frame(&mut body, &mut decoder).await?;
+    let begin: Begin = first_frame(&mut body, &mut decoder).await?;
     let (mut items, mut size) = (Vec::new(), 0);
     loop {
         match next_within(&mut body, &mut decoder).await? {
@@ -208,9 +199,8 @@ async fn items(
     }
     let taken = backend
         .volume
-        .import_items(account, octets(restore_id), items)
-        .await;
-    match taken {
+        .import_items(begin.account, octets(begin.restore_id), items);
+    match taken.await {
         Ok(()) => Ok(Json(())),
         Err(Refusal::MissingBlobs(_)) => Err(Problem::new(
             StatusCode::CONFLICT,
@@ -218,7 +208,7 @@ async fn items(
             "items name blobs that are not here: put them first",
         )),
         Err(Refusal::BadItem) => Err(malformed("an item is not valid")),
-        refused => done(&peer, "items", account, restore_id, refused),
+        refused => done(&peer, "items", begin, refused),
     }
 }
 
@@ -229,7 +219,7 @@ async fn finish(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Finish>,
 ) -> Result<Json<()>, Problem> {
-    check_empty(&backend, &peer)?;
+    check_restored(&backend, &peer)?;
     let Finish {
         account,
         restore_id,
@@ -245,32 +235,31 @@ async fn finish(
             "what is here differs from the backup",
         ));
     }
-    let opened = backend
-        .volume
-        .activate(account, epoch, octets(restore_id))
-        .await;
-    done(&peer, "finish", account, restore_id, opened)
+    let opened = backend.volume.activate(account, epoch, octets(restore_id));
+    let begin = Begin {
+        account,
+        restore_id,
+    };
+    done(&peer, "finish", begin, opened.await)
 }
 
 /// Accounts come whole only to a volume that takes no mail: once it does, the numbers they bring may be given already, and
-/// nothing would make them skip ahead.
-fn check_empty(backend: &Backend, peer: &Peer) -> Result<(), Problem> {
+/// nothing would make them skip ahead. That nothing comes during and behind an adoption, the volume decides.
+fn check_restored(backend: &Backend, peer: &Peer) -> Result<(), Problem> {
     backend.check_operator(peer)?;
     if backend.volume.is_restored() {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::CONFLICT,
-        "takes_mail",
-        "accounts are restored whole only to a new volume in place of a lost one, before it is adopted; this one takes mail: restore mailboxes",
-    ))
+    Err(refusal::account(Refusal::Adopted))
 }
 
 fn done(
     peer: &Peer,
     step: &'static str,
-    account: AccountId,
-    restore_id: MoveId,
+    Begin {
+        account,
+        restore_id,
+    }: Begin,
     outcome: Result<(), Refusal>,
 ) -> Result<Json<()>, Problem> {
     match outcome {

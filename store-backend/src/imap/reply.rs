@@ -173,6 +173,7 @@ fn refused(refusal: &Refusal) -> Reply {
         Refusal::NoAccount
         | Refusal::WrongState
         | Refusal::OtherMove
+        | Refusal::Adopted
         | Refusal::MissingBlobs(_)
         | Refusal::BadItem => Reply::no("SERVERBUG", "the command failed"),
     }

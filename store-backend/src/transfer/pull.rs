@@ -127,7 +127,7 @@ pub(super) async fn serve(
     } = request;
     let begun = backend
         .volume
-        .begin_import(account, octets(move_id), source.clone())
+        .begin_import(account, octets(move_id), Some(source.clone()))
         .await;
     if let Err(refused) = begun {
         metrics::transfer("pull", "refused");

@@ -146,12 +146,12 @@ pub fn fsck(
         return Err(FsckError::NoVolume { path: path.into() });
     }
     let lock = marker::lock(&layout)?;
-    let (config, incarnation) = config_of(&*disk, &layout)?;
+    let (config, kept_as) = config_of(&*disk, &layout)?;
     let mut run = Run {
         options,
         disk,
         config,
-        incarnation,
+        kept_as,
         layout,
         tell,
         verdict: Verdict::default(),
@@ -175,7 +175,8 @@ struct Run<'r> {
     options: Options,
     disk: Arc<dyn Disk>,
     config: VolumeConfig,
-    incarnation: String,
+    /// What copy and kept log are known by.
+    kept_as: String,
     layout: Layout,
     tell: &'r mut dyn FnMut(Event<'_>),
     verdict: Verdict,
@@ -254,7 +255,7 @@ impl Run<'_> {
         self.progress("reading the copy of the index and the kept log");
         let folder = self.layout.file(KEPT_DIR);
         let path = copy::path(&folder);
-        let (disk, incarnation) = (Arc::clone(&self.disk), self.incarnation.clone());
+        let (disk, incarnation) = (Arc::clone(&self.disk), self.kept_as.clone());
         let mut rows = 0_u64;
         let read = copy::read::<copy::CopyError>(&*disk, &path, &incarnation, |_, _, _| {
             rows += 1;
@@ -403,7 +404,7 @@ impl Run<'_> {
     fn make_anew(&mut self, journal_first: Lsn) -> Result<bool, FsckError> {
         self.progress("making the index anew");
         let (config, layout) = (&self.config, &self.layout);
-        let incarnation = &self.incarnation;
+        let incarnation = &self.kept_as;
         let built = super::rebuild::build(config, layout, &*self.disk, incarnation, journal_first)?;
         if built.is_some() {
             let is_gone = !layout.file(INDEX_DIR).exists();
@@ -712,7 +713,7 @@ fn config_of(disk: &dyn Disk, layout: &Layout) -> Result<(VolumeConfig, String),
             VolumeName::new(found.volume).map_err(bad)?,
         )
     };
-    Ok((config, found.incarnation))
+    Ok((config, found.kept))
 }
 
 /// Rows of one short transaction.

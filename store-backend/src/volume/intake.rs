@@ -134,7 +134,8 @@ pub(super) enum Command {
     BeginImport {
         account: AccountId,
         move_id: MoveId,
-        source: BackendName,
+        /// `None`: a backup.
+        source: Option<BackendName>,
     },
     ImportItems {
         account: AccountId,
@@ -144,6 +145,8 @@ pub(super) enum Command {
     PutBlob {
         blob: FinishedBlob,
     },
+    /// From here on nothing comes from a backup.
+    BeginAdoption,
     /// Of an old copy that is adopted: every mailbox goes on so many UIDs further.
     SkipAhead {
         account: AccountId,
@@ -196,7 +199,7 @@ impl Command {
             | Self::DiscardImport { account, .. }
             | Self::SkipAhead { account, .. }
             | Self::RenewModseq { account, .. } => Some(*account),
-            Self::PutBlob { .. } => None,
+            Self::PutBlob { .. } | Self::BeginAdoption => None,
         }
     }
 

@@ -53,7 +53,7 @@ impl Copies {
             return Self { due: None };
         }
         let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
-        let incarnation = &shared.incarnation;
+        let incarnation = &shared.kept_as;
         let head = copy::head(disk, &folder, incarnation).ok().flatten();
         let from = head.map_or(Lsn(0), |head| head.applied);
         let reaches = kept_log::reaches(disk, &folder, incarnation, from);
@@ -104,7 +104,7 @@ pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
     // What comes to be missing from here on is not in the copy.
     let had_hole = shared.kept_hole.swap(false, Ordering::Relaxed);
     let stops = || shared.suspects.is_closed();
-    let incarnation = &shared.incarnation;
+    let incarnation = &shared.kept_as;
     let made = copy::make(&shared.index, disk, &folder, incarnation, now_ms(), &stops);
     let head = match made {
         Ok(head) => head,

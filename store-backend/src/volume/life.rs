@@ -35,6 +35,8 @@ pub(super) struct Life(Mutex<Known>);
 struct Known {
     incarnation: String,
     restored: Option<Restored>,
+    /// Its mailboxes skip ahead, or will when the adoption that failed is tried again.
+    is_being_adopted: bool,
 }
 
 /// What `RESTORED` says.
@@ -74,6 +76,7 @@ impl Life {
         Ok(Self(Mutex::new(Known {
             incarnation,
             restored,
+            is_being_adopted: false,
         })))
     }
 
@@ -85,6 +88,16 @@ impl Life {
             .as_ref()
             .map(|restored| &restored.incarnation);
         next.unwrap_or(&known.incarnation).clone()
+    }
+
+    /// Whether accounts may come whole from a backup. Only the sequencer asks, and only it says when that is over.
+    pub(super) fn takes_accounts(&self) -> bool {
+        let known = self.lock();
+        known.restored.is_some() && !known.is_being_adopted
+    }
+
+    pub(super) fn begin_adoption(&self) {
+        self.lock().is_being_adopted = true;
     }
 
     fn restored(&self) -> Option<Restored> {
@@ -127,6 +140,7 @@ impl Volume {
             };
             write(&*shared.disk, &shared.layout, &restored)?;
             known.restored = Some(restored);
+            known.is_being_adopted = false;
             Ok(())
         })
         .await
@@ -144,6 +158,8 @@ impl Volume {
         };
         let lost = u32::try_from(restored.lost_records).unwrap_or(u32::MAX);
         let uids = UIDS_AHEAD.saturating_add(lost).min(UIDS_AHEAD_MAX);
+        let begin = self.inner.submit(Command::BeginAdoption);
+        begin.await.done()?;
         let mut after = None;
         let mut running = JoinSet::new();
         loop {
@@ -166,8 +182,9 @@ impl Volume {
         self.with_folder(move |shared| {
             let mut known = shared.life.lock();
             let (disk, layout) = (&*shared.disk, &shared.layout);
-            write_marker(disk, &shared.config, layout, &restored.incarnation)
-                .map_err(io::Error::other)?;
+            // Copy and kept log go on: there is no moment in which they would not make this volume's index anew.
+            let known_by = (&*restored.incarnation, &*shared.kept_as);
+            write_marker(disk, &shared.config, layout, known_by).map_err(io::Error::other)?;
             disk.remove_file(&layout.file(RESTORED_FILE))?;
             disk.sync_dir(&layout.root)?;
             known.incarnation = restored.incarnation;

@@ -33,29 +33,31 @@ pub(super) struct Marker {
     pub(super) backend: String,
     pub(super) volume: String,
     pub(super) incarnation: String,
+    /// What copy and kept log are known by, through all its lives: the incarnation of the first.
+    pub(super) kept: String,
 }
 
-/// Checks version and owner; answers the incarnation.
+/// Checks version and owner.
 pub(super) fn read_marker(
     disk: &dyn Disk,
     config: &VolumeConfig,
     layout: &Layout,
-) -> Result<String, OpenError> {
+) -> Result<Marker, OpenError> {
     let marker = marker_of(disk, layout)?;
     for (key, found, wanted) in [
-        ("backend", marker.backend, config.backend.as_str()),
-        ("volume", marker.volume, config.name.as_str()),
+        ("backend", &marker.backend, config.backend.as_str()),
+        ("volume", &marker.volume, config.name.as_str()),
     ] {
         if found != wanted {
             return Err(OpenError::OtherOwner {
                 path: layout.root.clone(),
                 key,
-                found,
+                found: found.clone(),
                 wanted: wanted.into(),
             });
         }
     }
-    Ok(marker.incarnation)
+    Ok(marker)
 }
 
 /// Checks the version.
@@ -83,10 +85,16 @@ pub(super) fn marker_of(disk: &dyn Disk, layout: &Layout) -> Result<Marker, Open
             .unwrap_or_default()
             .to_owned()
     };
+    let (incarnation, kept) = (value("incarnation"), value("kept"));
     Ok(Marker {
         backend: value("backend"),
         volume: value("volume"),
-        incarnation: value("incarnation"),
+        kept: if kept.is_empty() {
+            incarnation.clone()
+        } else {
+            kept
+        },
+        incarnation,
     })
 }
 
@@ -95,12 +103,15 @@ pub(super) fn write_marker(
     disk: &dyn Disk,
     config: &VolumeConfig,
     layout: &Layout,
-    incarnation: &str,
+    (incarnation, kept): (&str, &str),
 ) -> Result<(), OpenError> {
     let (backend, volume) = (&config.backend, &config.name);
-    let text = format!(
+    let mut text = format!(
         "{MARKER} {FORMAT_VERSION}\nbackend {backend}\nvolume {volume}\nincarnation {incarnation}\n"
     );
+    if kept != incarnation {
+        text += &format!("kept {kept}\n");
+    }
     let (new, path) = (layout.file(MARKER_NEW), layout.file(FORMAT_FILE));
     let write = || -> io::Result<()> {
         let file = disk.open(&new, OpenMode::Create)?;
@@ -124,5 +135,5 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], OpenError> {
 
 const MARKER: &str = "posthouse store";
 pub(super) const MARKER_NEW: &str = "FORMAT.new";
-/// Four short lines.
+/// Five short lines.
 const MARKER_MAX_BYTES: usize = 4096;

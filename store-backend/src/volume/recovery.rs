@@ -130,9 +130,9 @@ pub(super) struct Shared {
     read_only: OnceLock<String>,
     failed: OnceLock<&'static str>,
     aborted: AtomicBool,
-    pub(super) life: Life,
-    /// What copy and kept log are known by: as it was when the volume was opened.
-    pub(super) incarnation: String,
+    pub(super) life: Arc<Life>,
+    /// What copy and kept log are known by.
+    pub(super) kept_as: String,
     token_seed: [u8; 32],
     token_count: AtomicU64,
     _lock: File,
@@ -334,13 +334,13 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         ..JournalOptions::default()
     };
     let (journal, recovery) = Journal::open(Arc::clone(&disk), &journal_dir, options)?;
-    if let Some(incarnation) = &marker
+    if let Some(marker) = &marker
         && applied.min(checkpoint).next() < recovery.first_lsn()
         && applied < recovery.next_lsn()
     {
         // It is lost, or from an old copy: there are records that neither it nor the journal has.
         let first = recovery.first_lsn();
-        index = rebuild_index(&config, &layout, &*disk, incarnation, index, first)?;
+        index = rebuild_index(&config, &layout, &*disk, &marker.kept, index, first)?;
         (applied, checkpoint) = reach(&index)?;
     }
     if applied >= recovery.next_lsn() {
@@ -361,17 +361,17 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
             oldest,
         });
     }
-    let incarnation = match marker {
-        Some(incarnation) => incarnation,
+    let (incarnation, kept_as) = match marker {
+        Some(marker) => (marker.incarnation, marker.kept),
         // Last of all: a folder with a marker is a whole volume.
         None => {
             let fresh: [u8; 16] = random()?;
             let incarnation = data_encoding::HEXLOWER.encode(&fresh);
-            write_marker(&*disk, &config, &layout, &incarnation)?;
-            incarnation
+            write_marker(&*disk, &config, &layout, (&incarnation, &incarnation))?;
+            (incarnation.clone(), incarnation)
         }
     };
-    let life = Life::load(&*disk, &layout, incarnation.clone())?;
+    let life = Arc::new(Life::load(&*disk, &layout, incarnation)?);
     let marker_path = layout.file(FORMAT_FILE);
     let marker = disk
         .open(&marker_path, OpenMode::Read)
@@ -407,7 +407,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         failed: OnceLock::new(),
         aborted: AtomicBool::new(false),
         life,
-        incarnation,
+        kept_as,
         token_seed: random()?,
         token_count: AtomicU64::new(0),
         _lock: lock,
@@ -494,7 +494,7 @@ fn start(
         Ok::<_, OpenError>(())
     };
     let folder = shared.layout.file(KEPT_DIR);
-    let kept = KeptLog::open(&*shared.disk, folder.clone(), &shared.incarnation, done)
+    let kept = KeptLog::open(&*shared.disk, folder.clone(), &shared.kept_as, done)
         .map_err(OpenError::io("open the kept log in", &folder))?;
     // Before the replay, whose queue it empties.
     spawn(
@@ -517,6 +517,7 @@ fn start(
         rules,
         Arc::clone(&shared.held),
         Arc::clone(&shared.broken),
+        Arc::clone(&shared.life),
         random()?,
     )?;
     spawn("apply", Box::new(apply))?;

@@ -32,6 +32,7 @@ use super::error::IndexError;
 use super::held::HeldBodies;
 use super::index::{Index, Meta};
 use super::intake::{Command, Reply};
+use super::life::Life;
 use super::record::{BlobRef, Body, DropBlobs, Record};
 use super::types::{Hash, Refusal};
 use accounts::{Account, Known};
@@ -115,6 +116,7 @@ pub(super) struct Sequencer {
     purge: (Lsn, bool),
     held: Arc<HeldBodies>,
     broken: Arc<Broken>,
+    life: Arc<Life>,
 }
 
 /// Settings that decisions depend on.
@@ -145,6 +147,7 @@ impl Sequencer {
         rules: Rules,
         held: Arc<HeldBodies>,
         broken: Arc<Broken>,
+        life: Arc<Life>,
         seed: [u8; 32],
     ) -> Result<Self, IndexError> {
         let (blob_next, applied) = index.read(|txn| {
@@ -167,6 +170,7 @@ impl Sequencer {
             purge: (Lsn(0), false),
             held,
             broken,
+            life,
         })
     }
 
@@ -199,7 +203,8 @@ impl Sequencer {
         let mut fresh_seed = [0; 32];
         fresh_seed[..16].copy_from_slice(&seed);
         let (held, broken) = (Arc::clone(&self.held), Arc::clone(&self.broken));
-        *self = Self::new(self.index.clone(), self.rules, held, broken, fresh_seed)?;
+        let (index, life) = (self.index.clone(), Arc::clone(&self.life));
+        *self = Self::new(index, self.rules, held, broken, life, fresh_seed)?;
         Ok(())
     }
 
@@ -348,6 +353,7 @@ impl Sequencer {
                 items,
             } => self.import_items(batch, account, move_id, &items),
             Command::PutBlob { blob } => self.put_blob(batch, blob),
+            Command::BeginAdoption => self.begin_adoption(),
             Command::SkipAhead { account, uids } => self.skip_ahead(batch, account, uids),
             Command::RenewModseq {
                 account,

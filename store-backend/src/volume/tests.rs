@@ -150,7 +150,8 @@ fn sequencer(volume: &Volume, links_max: u64) -> Sequencer {
     };
     let held = Arc::clone(&shared.held);
     let broken = Arc::clone(&shared.broken);
-    Sequencer::new(shared.index.clone(), rules, held, broken, [0; 32]).unwrap()
+    let life = Arc::clone(&shared.life);
+    Sequencer::new(shared.index.clone(), rules, held, broken, life, [0; 32]).unwrap()
 }
 
 /// Waits until index and files have all that is in the journal.

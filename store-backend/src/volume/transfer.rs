@@ -78,14 +78,16 @@ impl Volume {
     }
 
     /// Begins an import at the target. What an earlier stay has left here is removed. Repeatable within the move.
+    /// `source`: where it comes from, or a backup without one; that begins anew what an earlier import has left unfinished.
     ///
     /// # Errors
-    /// [`Refusal::WrongState`]: the account is active here with messages; [`Refusal::OtherMove`].
+    /// [`Refusal::WrongState`]: the account is active here with messages; [`Refusal::OtherMove`]; [`Refusal::Adopted`]: nothing
+    /// comes from a backup here.
     pub async fn begin_import(
         &self,
         account: AccountId,
         move_id: MoveId,
-        source: BackendName,
+        source: Option<BackendName>,
     ) -> Result<(), Refusal> {
         self.inner
             .submit(Command::BeginImport {

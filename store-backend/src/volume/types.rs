@@ -300,6 +300,9 @@ pub enum Refusal {
     /// The account is in another move.
     #[error("the account is in another move")]
     OtherMove,
+    /// Accounts come whole from a backup only before the volume is adopted.
+    #[error("the volume is not restored any more: it is adopted, or was never lost")]
+    Adopted,
     /// Import items name blobs that are not here: send them first.
     #[error("{} blobs are missing", .0.len())]
     MissingBlobs(Vec<Hash>),
@@ -325,6 +328,7 @@ impl From<Refusal> for Outcome {
             Refusal::Frozen
             | Refusal::WrongState
             | Refusal::OtherMove
+            | Refusal::Adopted
             | Refusal::MissingBlobs(_)
             | Refusal::BadItem => Self::Frozen,
             Refusal::Moved { backend, epoch } => Self::Moved { backend, epoch },

@@ -220,6 +220,8 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
     let site = Site::new().await;
     site.directory.address("ann", &[1]);
     site.directory.home(1, "b1", 1);
+    site.directory.address("bob", &[2]);
+    site.directory.home(2, "b1", 1);
     let mut backend = backend(&site, "b1").await;
     let mut lmtp = Dialogue::lmtp(&backend).await;
     let large = b"0123456789abcdef\r\n".repeat(30_000);
@@ -297,6 +299,17 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
         (summary.state, summary.set_hash),
         (AccountState::Active, end.set_hash)
     );
+    // Of another one nothing comes but its beginning; a third one is not there yet, which is no account without mail.
+    let broken_off = Begin {
+        account: AccountId(2),
+        restore_id: begin.restore_id,
+    };
+    client.begin(&broken_off).await.unwrap();
+    let other = Snapshot {
+        account: AccountId(3),
+        known: None,
+    };
+    assert_eq!(code(client.snapshot(&other).await), "unavailable");
     // It is read, and takes no mail before it is adopted.
     drop(until_listed(&backend, "ann", 3).await);
     let mut lmtp = Dialogue::lmtp(&backend).await;
@@ -311,4 +324,6 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
     }
     assert_ne!(pop3.ask("UIDL 4", "+OK").await, lost);
     assert_eq!(code(client.begin(&begin).await), "takes_mail");
+    assert!(lmtp.deliver(&["bob"], b"Subject: new\r\n\r\n").await[0].starts_with("250 "));
+    drop(until_listed(&backend, "bob", 1).await);
 }

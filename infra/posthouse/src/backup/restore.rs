@@ -10,7 +10,7 @@ use daemon::output::print_line;
 use directory_api::wire::{AccountHome, ListQuery, limit};
 use directory_api::{AccountId, BackendName, DirectoryClient, VolumeName};
 use store_api::backup::{Append, BackupClient, Begin, Finish, HASHES_MAX, Missing, Put, Snapshot};
-use store_api::transfer::{AccountState, SummaryQuery, TransferError, Undo};
+use store_api::transfer::{AccountState, SummaryQuery, TransferError};
 use store_api::{Backends, BlobHash, EmailId, MoveId, SetHash as WireSetHash};
 use store_backend::volume::{Item, ItemContent, MailboxId, MessageTold, NamedMessage, SetHash};
 
@@ -357,15 +357,6 @@ async fn whole_account(
             was_there,
             left_out,
         });
-    }
-    if let (AccountState::Importing, Some(other)) = (summary.state, summary.move_id)
-        && other != restore_id
-    {
-        let undo = Undo {
-            account,
-            move_id: other,
-        };
-        client.discard(&undo).await?;
     }
     let begin = Begin {
         account,

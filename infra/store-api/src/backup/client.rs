@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Append, Appended, Begin, Blob, Finish, Missing, Put, Snapshot, SnapshotEnd, path};
 use crate::frame::{Kind, data_frames, frame, json_frame};
 use crate::transfer::{
-    BlobOctets, Framed, Summary, SummaryQuery, TransferClient, TransferError, Undo, post,
+    BlobOctets, Framed, Summary, SummaryQuery, TransferClient, TransferError, post,
 };
 
 /// Speaks the backup paths to one back-end.
@@ -69,15 +69,7 @@ impl BackupClient {
             .await
     }
 
-    /// Throws away what an earlier restore of the account has left, one that named another backup.
-    ///
-    /// # Errors
-    /// [`TransferError`].
-    pub async fn discard(&self, undo: &Undo) -> Result<Summary, TransferError> {
-        TransferClient::new(self.link.clone()).discard(undo).await
-    }
-
-    /// Begins to restore an account whole.
+    /// Begins to restore an account whole. What an earlier restore of it has left that named another backup goes.
     ///
     /// # Errors
     /// [`TransferError`].

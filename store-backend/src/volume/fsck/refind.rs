@@ -82,18 +82,13 @@ pub(super) fn refind(run: &mut Run<'_>) -> Result<String, FsckError> {
         kept_log::files(&*run.disk, &kept_folder).map_err(OpenError::io("list", &kept_folder))?
     {
         let before = Lsn(first.0.saturating_sub(1));
-        let read = kept_log::read::<io::Error>(
-            &*run.disk,
-            &kept_folder,
-            &run.incarnation,
-            before,
-            |record| {
+        let read =
+            kept_log::read::<io::Error>(&*run.disk, &kept_folder, &run.kept_as, before, |record| {
                 if let Ok(record) = record.decode() {
                     facts.note(&record);
                 }
                 Ok(())
-            },
-        );
+            });
         read.map_err(OpenError::io("read", &kept_folder))?;
     }
     let options = JournalOptions {

@@ -50,6 +50,7 @@ impl Sequencer {
         items: &[Item],
     ) -> Result<Decided, Stop> {
         batch.check_room()?;
+        self.check_import(batch, account)?;
         let applied = self.applied;
         let entry = self.account(batch, account)?;
         match &entry.row {

@@ -1,6 +1,7 @@
 //! An old copy that is adopted: everything it gives out from now on lies above what the life it is a copy of has given.
 
-use directory_api::AccountId;
+use directory_api::{AccountId, Epoch};
+use tracing::warn;
 
 use super::super::intake::Reply;
 use super::super::item::{Content, MailboxItem};
@@ -9,9 +10,37 @@ use super::super::rows::State;
 use super::super::types::{MailboxId, Refusal};
 use super::accounts::InFlight;
 use super::import::{RECORD_MAX_BYTES, take_over};
+use super::moves::UIDVALIDITY_TO_COME;
 use super::{Batch, Decided, Known, Sequencer, Stop};
 
 impl Sequencer {
+    /// From this decision on no account comes back from a backup: those that are known now are all that skip ahead.
+    pub(super) fn begin_adoption(&self) -> Result<Decided, Stop> {
+        self.life.begin_adoption();
+        Ok(DONE)
+    }
+
+    /// Whether accounts may come from a backup.
+    pub(super) fn check_restored(&self) -> Result<(), Stop> {
+        match self.life.takes_accounts() {
+            true => Ok(()),
+            false => Err(Refusal::Adopted.into()),
+        }
+    }
+
+    /// The same for an import under way, of which only the account knows where it comes from.
+    pub(super) fn check_import(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+    ) -> Result<(), Stop> {
+        let row = self.account(batch, account)?.row.as_ref();
+        match row.is_some_and(|row| row.state == State::Importing && row.elsewhere.is_none()) {
+            true => self.check_restored(),
+            false => Ok(()),
+        }
+    }
+
     /// Lets every mailbox of an account go on `uids` further; one that has not so many left gets a new UIDVALIDITY.
     pub(super) fn skip_ahead(
         &mut self,
@@ -20,17 +49,25 @@ impl Sequencer {
         uids: u32,
     ) -> Result<Decided, Stop> {
         let now_s = u32::try_from(batch.now_ms / 1000).unwrap_or(u32::MAX);
-        let entry = self.account(batch, account)?;
-        let row = entry.row.as_mut().ok_or(Refusal::NoAccount)?;
+        let row = self.account(batch, account)?.row.as_mut();
+        let row = row.ok_or(Refusal::NoAccount)?;
         match row.state {
             State::Active | State::Frozen => {}
+            State::Importing if row.elsewhere.is_none() => {
+                warn!(%account, messages = row.message_count, "its restore did not end: it is opened with what has come, `posthouse restore` of its mailboxes brings the rest");
+                // Nobody has told the epoch: as an account of which only the files were left, it takes the first that comes.
+                (row.state, row.epoch) = (State::Active, Epoch(0));
+                self.push_account(batch, account, 0, false)?;
+            }
             // It gives nothing out here: what comes back comes from its home, with what that has given.
             State::Importing | State::Moved => return Ok(DONE),
         }
+        let entry = self.account(batch, account)?;
+        let row = entry.row.as_mut().ok_or(Refusal::NoAccount)?;
         let mut mailboxes = Vec::with_capacity(entry.mailboxes.len());
         for (mailbox, known) in &entry.mailboxes {
             let mut item = MailboxItem::new(*mailbox, known.clone());
-            if item.uidnext <= UIDNEXT_MAX {
+            if item.uidnext <= UIDNEXT_MAX && item.uidvalidity != UIDVALIDITY_TO_COME {
                 item.uidnext = item.uidnext.saturating_add(uids);
             } else {
                 row.uidvalidity_last = now_s.max(row.uidvalidity_last.saturating_add(1));

@@ -4,6 +4,9 @@
 //! source:  Active ─freeze▶ Frozen ─release▶ Moved        Frozen ─thaw▶ Active
 //! target:  (none, Moved, unused) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
 //! ```
+//! An account that comes back from a backup is an import without a source. It is refused from the moment on in which an operator
+//! adopts the volume ([`super::life`]), which opens what has come so far: so nothing becomes active behind the adoption, with UIDs
+//! that were not made to skip ahead (P3).
 
 use directory_api::{AccountId, BackendName, Epoch};
 
@@ -89,14 +92,19 @@ impl Sequencer {
         batch: &mut Batch<'_>,
         account: AccountId,
         move_id: MoveId,
-        source: BackendName,
+        source: Option<BackendName>,
     ) -> Result<Decided, Stop> {
+        if source.is_none() {
+            self.check_restored()?;
+        }
         let lsn = batch.lsn();
         let entry = self.account(batch, account)?;
         let known_epoch = match &entry.row {
             None => Epoch(0),
             Some(row) => match row.state {
                 State::Importing if row.move_id == move_id => return Ok(DONE),
+                // What it would take the place of is not finished, on a volume that takes part in no move.
+                State::Importing if source.is_none() => row.epoch,
                 State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
                 // A pull that comes late must not take the account from its home. Messages do not tell: a home may have
                 // none and still be bound to its UIDs (P3).
@@ -109,13 +117,13 @@ impl Sequencer {
         entry.row = Some(AccountRow {
             state: State::Importing,
             move_id,
-            elsewhere: Some(source),
+            elsewhere: source,
             ..AccountRow::new(known_epoch)
         });
         // Replaced by the item when it comes.
-        let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", 1);
+        let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", UIDVALIDITY_TO_COME);
         entry.mailboxes.insert(MailboxId::INBOX, inbox);
-        self.push_account(batch, account, 1, true)?;
+        self.push_account(batch, account, UIDVALIDITY_TO_COME, true)?;
         Ok(DONE)
     }
 
@@ -126,6 +134,7 @@ impl Sequencer {
         epoch: Epoch,
         move_id: MoveId,
     ) -> Result<Decided, Stop> {
+        self.check_import(batch, account)?;
         let row = self.row(batch, account)?;
         match row.state {
             State::Importing if row.move_id == move_id => {}
@@ -154,6 +163,8 @@ impl Sequencer {
             return Ok(DONE);
         };
         match row.state {
+            // What comes from a backup has no other home to answer for it.
+            State::Importing if row.elsewhere.is_none() => return Err(Refusal::WrongState.into()),
             State::Importing if row.move_id == move_id => {}
             State::Moved => return Ok(DONE),
             State::Importing | State::Frozen => return Err(Refusal::OtherMove.into()),
@@ -182,3 +193,5 @@ impl Sequencer {
 
 /// A step of a move is answered when the index has it, so that what is read next is after it.
 const DONE: Decided = Decided::AfterApply(Reply::Done);
+/// Of an INBOX whose item has not come.
+pub(super) const UIDVALIDITY_TO_COME: u32 = 1;

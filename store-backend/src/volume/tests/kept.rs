@@ -255,7 +255,10 @@ async fn what_was_kept_stays_behind_when_the_account_moves() {
     let moved = ask().await;
     assert!(matches!(moved, Err(Refusal::Moved { .. })), "{moved:?}");
     // It comes back by another move, whose messages have the UIDs that they had.
-    volume.begin_import(ANN, [8; 16], name("b2")).await.unwrap();
+    volume
+        .begin_import(ANN, [8; 16], Some(name("b2")))
+        .await
+        .unwrap();
     assert_eq!(kept(&volume).await, []);
     let dump = volume.dump_index().await.unwrap();
     assert!(!dump.lines().any(|line| line.starts_with("kept")), "{dump}");

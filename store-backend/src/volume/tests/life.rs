@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::super::intake::Command;
+use super::super::keeper::make_copy;
+use super::moves::{MOVE, copy, items_of};
 use super::*;
 
 /// Copies a volume that nobody has open.
@@ -157,4 +160,90 @@ async fn a_mailbox_with_few_uids_left_gets_a_new_uidvalidity() {
         .unwrap();
     let work = volume.mailbox_status(ANN, made).await.unwrap().unwrap();
     assert!(work.uidvalidity > after.uidvalidity);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_ends_every_restore_and_opens_what_has_come() {
+    let (lost, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (backup, volume) = (open(&lost), open(&new));
+    for number in 1..=3 {
+        deliver(&backup, number, b"Subject: kept\r\n\r\n", &[ANN]).await;
+    }
+    backup.settled(ANN).await.unwrap();
+    let items = items_of(&backup, ANN).await;
+    let known = backup.mailbox(ANN, "INBOX").await.unwrap().unwrap();
+    let kept = names(&backup).await;
+    assert_eq!(
+        volume.begin_import(ANN, MOVE, None).await,
+        Err(Refusal::Adopted),
+        "it was never lost"
+    );
+    volume.mark_restored(0).await.unwrap();
+    // One that broke off is begun anew by the next.
+    volume.begin_import(ANN, [1; 16], None).await.unwrap();
+    volume.begin_import(ANN, MOVE, None).await.unwrap();
+    copy(&backup, &volume, ANN).await;
+    volume.begin_import(BOB, MOVE, None).await.unwrap();
+    assert_eq!(
+        volume.discard_import(BOB, MOVE).await,
+        Err(Refusal::WrongState)
+    );
+
+    // Everything that a restore may ask for, behind the moment at which the adoption begins.
+    let begin = Command::BeginAdoption;
+    volume.inner.submit(begin).await.done().unwrap();
+    let eve = AccountId(9);
+    for refused in [
+        volume.begin_import(eve, MOVE, None).await,
+        volume.import_items(ANN, MOVE, items.clone()).await,
+        volume.activate(ANN, E1, MOVE).await,
+    ] {
+        assert_eq!(refused, Err(Refusal::Adopted));
+    }
+    assert!(volume.is_restored(), "it is not adopted yet");
+    volume.adopt().await.unwrap();
+    let again = volume.activate(ANN, E1, MOVE).await;
+    assert_eq!(again, Err(Refusal::WrongState));
+
+    assert_eq!(names(&volume).await, kept);
+    let ann = volume.mailbox(ANN, "INBOX").await.unwrap().unwrap();
+    assert!(ann.uidnext >= known.uidnext + (1 << 20));
+    let bob = volume.mailbox(BOB, "INBOX").await.unwrap().unwrap();
+    assert!(
+        bob.uidvalidity >= known.uidvalidity,
+        "{} is not of this time",
+        bob.uidvalidity
+    );
+    // The epoch is the directory's, of which they have not been told.
+    let to = [ANN, BOB].map(|account| Recipient {
+        epoch: Epoch(4),
+        ..to(account)
+    });
+    for outcome in deliver_to(&volume, 4, b"Subject: new\r\n\r\n", to.into()).await {
+        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+    }
+    settle_checkpoint(&volume);
+    let index = volume.dump_index().await.unwrap();
+    volume.close();
+    drop(volume);
+    assert_eq!(open(&new).dump_index().await.unwrap(), index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_volume_whose_index_is_lost_is_made_anew() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    rebuild::much(&volume, 1000).await;
+    make_copy(volume.inner.shared()).unwrap();
+    volume.mark_restored(0).await.unwrap();
+    volume.adopt().await.unwrap();
+    rebuild::much(&volume, 2000).await;
+    let before = names(&volume).await;
+    let life = volume.incarnation();
+    volume.close();
+    drop(volume);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let volume = open(&dir);
+    assert_eq!(names(&volume).await, before);
+    assert_eq!((volume.incarnation(), volume.is_restored()), (life, false));
 }

@@ -755,7 +755,10 @@ async fn run(seed: u64, rounds: u64) {
 
     let target = super::open(&there);
     volume.freeze(ANN, E1, MOVE).await.unwrap();
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     copy(&volume, &target, ANN).await;
     // A resumed import sends everything again.
     copy(&volume, &target, ANN).await;

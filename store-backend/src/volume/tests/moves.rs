@@ -109,8 +109,14 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
         deliver(&source, 1, b"x", &[ANN]).await,
         [Outcome::Duplicate]
     );
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     assert_eq!(deliver(&target, 901, b"x", &[ANN]).await, [Outcome::Frozen]);
     copy(&source, &target, ANN).await;
     // A resumed import sends everything again.
@@ -179,7 +185,10 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
     // And back: what was left here goes, what comes is the account.
     let back = [7; 16];
     target.freeze(ANN, Epoch(2), back).await.unwrap();
-    source.begin_import(ANN, back, name("b2")).await.unwrap();
+    source
+        .begin_import(ANN, back, Some(name("b2")))
+        .await
+        .unwrap();
     settle(&source);
     assert_eq!(
         files_below(
@@ -223,7 +232,7 @@ async fn thaw_ends_a_freeze_and_survives_a_restart() {
         Err(Refusal::WrongState)
     );
     assert_eq!(
-        volume.begin_import(ANN, MOVE, name("b2")).await,
+        volume.begin_import(ANN, MOVE, Some(name("b2"))).await,
         Err(Refusal::WrongState)
     );
     volume.close();
@@ -263,8 +272,14 @@ async fn items_that_do_not_belong_are_refused_and_nothing_of_them_is_kept() {
     let items = items_of(&source, ANN).await;
     let import = |account, items| target.import_items(account, MOVE, items);
     assert_eq!(import(ANN, items.clone()).await, Err(Refusal::WrongState));
-    target.begin_import(BOB, MOVE, name("b1")).await.unwrap();
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(BOB, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     let before = target.set_hash(ANN).await.unwrap();
     assert_eq!(import(BOB, items.clone()).await, Err(Refusal::BadItem));
     assert_eq!(
@@ -297,7 +312,10 @@ async fn items_with_long_prologues_and_full_inodes_are_taken_in_several_records(
         deliver_to(&source, number, b"x", vec![long]).await;
     }
     source.freeze(ANN, E1, MOVE).await.unwrap();
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     drop(target.put_blob(blob(&target, b"x").await).await.unwrap());
     let items = items_of(&source, ANN).await;
     target.import_items(ANN, MOVE, items).await.unwrap();
@@ -332,13 +350,16 @@ async fn a_late_pull_does_not_take_the_home_of_an_account_without_messages() {
         .await
         .unwrap();
     source.freeze(ANN, E1, MOVE).await.unwrap();
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     copy(&source, &target, ANN).await;
     target.activate(ANN, Epoch(2), MOVE).await.unwrap();
     let before = target.dump_index().await.unwrap();
     for late in [MOVE, OTHER] {
         assert_eq!(
-            target.begin_import(ANN, late, name("b1")).await,
+            target.begin_import(ANN, late, Some(name("b1"))).await,
             Err(Refusal::WrongState)
         );
     }
@@ -350,7 +371,7 @@ async fn a_late_pull_does_not_take_the_home_of_an_account_without_messages() {
     target.thaw(BOB, MOVE).await.unwrap();
     for (volume, account) in [(&source, ANN), (&target, BOB)] {
         assert_eq!(
-            volume.begin_import(account, OTHER, name("b3")).await,
+            volume.begin_import(account, OTHER, Some(name("b3"))).await,
             Err(Refusal::WrongState)
         );
     }

@@ -285,7 +285,10 @@ async fn limits_outlive_a_restart_and_go_along_with_a_move() {
         source.limit_account(ANN, E1, octets(9)).await,
         Err(Refusal::Frozen)
     );
-    target.begin_import(ANN, MOVE, name("b1")).await.unwrap();
+    target
+        .begin_import(ANN, MOVE, Some(name("b1")))
+        .await
+        .unwrap();
     copy(&source, &target, ANN).await;
     assert_eq!(
         source.set_hash(ANN).await.unwrap(),

@@ -7,7 +7,7 @@ use super::*;
 const BODY: &[u8] = b"Subject: hello\r\n\r\nbody\r\n";
 
 /// Enough that the journal's first segments are released.
-async fn much(volume: &Volume, first: u64) {
+pub(super) async fn much(volume: &Volume, first: u64) {
     for number in first..first + 60 {
         let size = 90_000 + usize::try_from(number).unwrap();
         let body = vec![b'a' + (number % 20) as u8; size];
