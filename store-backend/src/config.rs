@@ -78,8 +78,8 @@ daemon::settings! {
         /// Octets of message files that are read a second to see whether they are still right, small ones counted as 64 KiB; 0 for never.
         /// A pass over all of them begins once a day at most. 4 MiB reads 4 TB in twelve days and is not noticed by anybody.
         pub scrub_bytes_per_s: u64 = SCRUB_BYTES_PER_S,
-        /// Hours between two copies of the index, from which it is made anew if it is lost; 0 for none. One takes as much room as
-        /// the index without what it keeps of each message's structure.
+        /// Hours between two copies of the index, from which it is made anew if it is lost. One takes as much room as the index
+        /// without what it keeps of each message's structure; so long as there is none, what is written since takes room beside it.
         pub index_copy_h: u64 = 24,
     }
 }
@@ -191,7 +191,7 @@ impl Settings for Config {
         problems.extend(Problem::outside(
             "keeping.index_copy_h",
             &self.keeping.index_copy_h,
-            0..=8760,
+            1..=8760,
         ));
         self.limits.check(&mut problems);
         problems
@@ -436,6 +436,7 @@ mod tests {
         config.listen.imaps = Some("127.0.0.1:993".parse().unwrap());
         config.limits.recipients_max = 99;
         config.limits.imap_message_limit_count = 999;
+        config.keeping.index_copy_h = 0;
         config.about.comment = Some("x".repeat(1025));
         config.about.admin = Some("postmaster@example.test".into());
         assert_eq!(
@@ -446,6 +447,7 @@ mod tests {
                 "listen.imaps",
                 "about.comment",
                 "about.admin",
+                "keeping.index_copy_h",
                 "limits.recipients_max",
                 "limits.imap_message_limit_count"
             ]

@@ -49,6 +49,10 @@ pub(super) enum CopyError {
     Index(#[from] IndexError),
     #[error("read {path}: {what}")]
     Damaged { path: PathBuf, what: &'static str },
+    #[error(
+        "no room for another beside the last one: {free} octets are free, {needed} are needed; delete something or enlarge the disk"
+    )]
+    NoRoom { free: u64, needed: u64 },
     #[error("the volume is closed")]
     Stopped,
 }
@@ -75,22 +79,45 @@ pub(super) fn make(
     folder: &Path,
     incarnation: &str,
     now_ms: i64,
-    stops: &dyn Fn() -> bool,
+    stops: &dyn Fn() -> Result<(), CopyError>,
 ) -> Result<CopyHead, CopyError> {
     create_dir_durable(disk, folder).map_err(failed("create", folder))?;
-    let new = folder.join(NEW_FILE);
-    let file = disk.open(&new, OpenMode::Create);
-    let file = file.map_err(failed("create", &new))?;
-    file.set_len(0).map_err(failed("cut", &new))?;
+    let (new, path) = (folder.join(NEW_FILE), path(folder));
+    let made = make_new(index, disk, &new, incarnation, now_ms, stops).and_then(|head| {
+        disk.rename(&new, &path)
+            .map_err(failed("rename to", &path))?;
+        Ok(head)
+    });
+    if made.is_err() {
+        // Its room is needed elsewhere.
+        let _ = disk.remove_file(&new);
+    }
+    let head = made?;
+    disk.sync_dir(folder).map_err(failed("sync", folder))?;
+    Ok(head)
+}
+
+/// Writes one under another name, synced and verified.
+fn make_new(
+    index: &Index,
+    disk: &dyn Disk,
+    new: &Path,
+    incarnation: &str,
+    now_ms: i64,
+    stops: &dyn Fn() -> Result<(), CopyError>,
+) -> Result<CopyHead, CopyError> {
+    let file = disk.open(new, OpenMode::Create);
+    let file = file.map_err(failed("create", new))?;
+    file.set_len(0).map_err(failed("cut", new))?;
     let mut out = Out {
         file: &*file,
-        path: &new,
+        path: new,
         offset: 0,
         hasher: blake3::Hasher::new(),
         rows: Vec::new(),
         stops,
     };
-    let made = index.read(|txn| {
+    let (head, counts) = index.read(|txn| {
         let head = CopyHead {
             applied: index.lsn(txn, Meta::Applied)?,
             made_ms: now_ms,
@@ -116,42 +143,26 @@ pub(super) fn make(
         }
         out.end(&counts)?;
         Ok::<_, CopyError>((head, counts))
-    });
-    let (head, counts) = match made {
-        Ok(made) => made,
-        Err(error) => {
-            drop(file);
-            // Its room is needed elsewhere.
-            let _ = disk.remove_file(&new);
-            return Err(error);
-        }
-    };
-    file.sync_all().map_err(failed("sync", &new))?;
+    })?;
+    file.sync_all().map_err(failed("sync", new))?;
     drop(file);
     // Read back whole: a copy that cannot be read is found now, while there is an index and an older copy.
     let mut found = Vec::<(String, u64)>::new();
-    let read = read(disk, &new, incarnation, |table, _, _| {
+    let read = read(disk, new, incarnation, |table, _, _| {
         match found.last_mut() {
             Some((last, count)) if last == table => *count += 1,
             _ => found.push((table.to_owned(), 1)),
         }
-        match stops() {
-            true => Err(CopyError::Stopped),
-            false => Ok(()),
-        }
+        stops()
     })?;
     let wanted = counts.iter().filter(|(_, count)| *count > 0);
     let is_same = wanted
         .map(|(name, count)| (*name, *count))
         .eq(found.iter().map(|(name, count)| (&**name, *count)));
     if read != head || !is_same {
-        let (path, what) = (new, "it has other rows than the index");
+        let (path, what) = (new.to_owned(), "it has other rows than the index");
         return Err(CopyError::Damaged { path, what });
     }
-    let path = path(folder);
-    disk.rename(&new, &path)
-        .map_err(failed("rename to", &path))?;
-    disk.sync_dir(folder).map_err(failed("sync", folder))?;
     Ok(head)
 }
 
@@ -162,7 +173,7 @@ struct Out<'f> {
     hasher: blake3::Hasher,
     /// Of the block that is being made, with the table before them.
     rows: Vec<u8>,
-    stops: &'f dyn Fn() -> bool,
+    stops: &'f dyn Fn() -> Result<(), CopyError>,
 }
 
 impl Out<'_> {
@@ -191,9 +202,7 @@ impl Out<'_> {
     }
 
     fn block(&mut self) -> Result<(), CopyError> {
-        if (self.stops)() {
-            return Err(CopyError::Stopped);
-        }
+        (self.stops)()?;
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use super::mend::{self, Mend};
 use super::recovery::Shared;
 use super::rows::BlobRow;
 use super::scrub::{self, Scrub};
+use super::space::Level;
 use super::types::Hash;
 use crate::metrics;
 
@@ -44,13 +45,18 @@ pub(super) fn run(shared: &Shared) {
 /// When the next copy of the index is due.
 struct Copies {
     due: Option<Instant>,
+    /// Why there is none, as it was told last.
+    told: String,
 }
 
 impl Copies {
     fn new(shared: &Shared) -> Self {
         let interval = shared.config.index_copy_interval;
         if interval.is_zero() {
-            return Self { due: None };
+            return Self {
+                due: None,
+                told: String::new(),
+            };
         }
         let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
         let incarnation = &shared.kept_as;
@@ -65,12 +71,14 @@ impl Copies {
             let left = head.map_or(first, |_| interval.saturating_sub(age));
             return Self {
                 due: Some(Instant::now() + left),
+                told: String::new(),
             };
         }
         // What was kept does not reach as far as the journal may begin one day: nothing would make the index anew.
         shared.kept_hole.store(true, Ordering::Relaxed);
         Self {
             due: Some(Instant::now()),
+            told: String::new(),
         }
     }
 
@@ -85,11 +93,22 @@ impl Copies {
             return;
         }
         let again = match make_copy(shared) {
-            Ok(()) => shared.config.index_copy_interval,
+            Ok(()) => {
+                self.told.clear();
+                shared.config.index_copy_interval
+            }
             Err(CopyError::Stopped) => return,
             Err(error) => {
-                let (volume, error) = (&shared.config.name, super::commit::chain(&error));
-                tracing::error!(%volume, error, "the index cannot be copied");
+                let (volume, why) = (&shared.config.name, super::commit::chain(&error));
+                let is_told = match error {
+                    // The numbers are others each minute.
+                    CopyError::NoRoom { .. } => self.told.starts_with("no room"),
+                    _ => self.told == why,
+                };
+                if !is_told {
+                    tracing::error!(%volume, error = why, "the index cannot be copied; it is tried again each minute");
+                }
+                self.told = why;
                 RETRY_INTERVAL.min(shared.config.index_copy_interval)
             }
         };
@@ -103,9 +122,13 @@ pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
     let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
     // What comes to be missing from here on is not in the copy.
     let had_hole = shared.kept_hole.swap(false, Ordering::Relaxed);
-    let stops = || shared.suspects.is_closed();
+    let stops = || match shared.suspects.is_closed() {
+        true => Err(CopyError::Stopped),
+        false => check_room(shared, 0),
+    };
     let incarnation = &shared.kept_as;
-    let made = copy::make(&shared.index, disk, &folder, incarnation, now_ms(), &stops);
+    let made = check_room(shared, copy_octets(shared, &folder))
+        .and_then(|()| copy::make(&shared.index, disk, &folder, incarnation, now_ms(), &stops));
     let head = match made {
         Ok(head) => head,
         Err(error) => {
@@ -122,6 +145,29 @@ pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
     tracing::info!(%volume, applied = head.applied.0, seconds, "the index is copied and the copy verified");
     metrics::index_copied(&shared.config.backend, head.made_ms);
     Ok(())
+}
+
+/// Mail comes first: a copy takes no octet from below the mark, so none is begun that would.
+fn check_room(shared: &Shared, copy: u64) -> Result<(), CopyError> {
+    if shared.space.level() == Level::Roomy && copy == 0 {
+        return Ok(());
+    }
+    let space = shared.space.status();
+    let free = space.disk.map_or(u64::MAX, |disk| disk.free_bytes);
+    let needed = space.mark_bytes.saturating_add(copy);
+    match space.refuses || free < needed {
+        true => Err(CopyError::NoRoom { free, needed }),
+        false => Ok(()),
+    }
+}
+
+/// About what the next one takes: as much as the last one, or the index.
+fn copy_octets(shared: &Shared, folder: &Path) -> u64 {
+    let last = shared.disk.open(&copy::path(folder), OpenMode::Read);
+    last.and_then(|last| last.len()).unwrap_or_else(|_| {
+        let index = shared.space.status().index;
+        index.file_bytes.saturating_sub(index.free_bytes)
+    })
 }
 
 /// Reads a blob that a reader could not use. One that is not right is put aside.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use durable::Disk as _;
 use testkit::fault_disk::{FaultDisk, Loss, Operation};
 
+use super::super::keeper::make_copy;
 use super::*;
 
 const ENOSPC: i32 = 28;
@@ -562,6 +563,47 @@ async fn below_the_mark_what_takes_room_is_refused_and_the_rest_goes_on() {
     disk.set_capacity(1 << 30);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(volume.status().space.mark_bytes, (1 << 30) / 10);
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_index_takes_no_room_that_mail_needs() {
+    let dir = TempDir::new().unwrap();
+    let disk = FaultDisk::new(1);
+    disk.set_capacity(100 << 20);
+    let marked = VolumeConfig {
+        free_min_bytes: 20 << 20,
+        ..config(dir.path())
+    };
+    let volume = Volume::open(marked, Arc::new(disk.clone())).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    settle(&volume);
+    let shared = volume.inner.shared();
+    let kept = dir.path().join("kept");
+    let names = || {
+        let names = disk.read_dir(&kept).unwrap().into_iter();
+        let names = names.map(|name| name.into_string().unwrap());
+        names
+            .filter(|name| !name.ends_with(".log"))
+            .collect::<Vec<_>>()
+    };
+    // With it, less than the mark would be free.
+    let room = volume.status().space.disk.unwrap();
+    disk.set_capacity(room.size_bytes - room.free_bytes + (20 << 20) + 1000);
+    shared.look_for_room();
+    assert!(!volume.status().space.refuses);
+    let refused = make_copy(shared).unwrap_err().to_string();
+    assert!(refused.starts_with("no room"), "{refused}");
+    assert_eq!(names(), [""; 0]);
+    disk.set_capacity(100 << 20);
+    shared.look_for_room();
+    // What fails leaves nothing behind either.
+    disk.fail(Operation::Sync, 0, ErrorKind::Other);
+    let failed = make_copy(shared).unwrap_err().to_string();
+    assert!(failed.starts_with("sync"), "{failed}");
+    assert_eq!(names(), [""; 0]);
+    make_copy(shared).unwrap();
+    assert_eq!(names(), ["index.copy"]);
     volume.close();
 }
 
