@@ -1,5 +1,6 @@
 //! Brings the index up to the journal: a pure function of the index and one record. It cannot refuse.
 
+mod copy;
 mod kept;
 mod mailboxes;
 
@@ -16,8 +17,8 @@ use super::error::IndexError;
 use super::index::{Index, Meta};
 use super::item::{Content, MessageItem};
 use super::record::{
-    Append, BlobRef, Body, CopyMessages, Deliver, DropBlobs, Expunge, Grace, Import, PutBlob,
-    Record, SetAccount, StoreFlags,
+    Append, BlobRef, Body, Deliver, DropBlobs, Expunge, Grace, Import, PutBlob, Record, SetAccount,
+    StoreFlags,
 };
 use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
@@ -102,7 +103,7 @@ impl Apply<'_, '_> {
             }) => self.new_blob(blob, *keep_until_ms),
             Record::Drop(drop) => self.drop_blobs(drop),
             Record::Append(append) => self.append(append),
-            Record::Copy(copy) => self.copy(copy),
+            Record::Copy(copy) => self.copy(copy, Self::whole_message),
             Record::Delete(delete) => self.delete(delete),
             Record::Rename(rename) => self.rename(rename),
             Record::Subscribe(subscribe) => {
@@ -124,7 +125,7 @@ impl Apply<'_, '_> {
             Record::Annotate(record) => record.changes.iter().try_for_each(|(entry, value)| {
                 self.annotate(record.account, record.mailbox, entry, value.as_deref())
             }),
-            Record::Undelete(undelete) => self.undelete(undelete),
+            Record::Undelete(undelete) => self.copy(undelete, Self::take_kept),
             Record::Purge(purge) => self.purge(purge),
         }
     }
@@ -316,48 +317,6 @@ impl Apply<'_, '_> {
             ),
             None => Ok(()),
         }
-    }
-
-    fn copy(&mut self, record: &CopyMessages) -> Result<(), IndexError> {
-        let CopyMessages {
-            account: id,
-            source,
-            target,
-            modseq,
-            ..
-        } = *record;
-        for copy in &record.copies {
-            self.new_blob(copy, 0)?;
-        }
-        let mut account = self.account_row(id)?;
-        let mut mailbox = self.mailbox_row(id, target)?;
-        for message in &record.messages {
-            let (mut row, _) = self.message_row(id, source, message.source_uid)?;
-            let prologue = prologue(self.index, self.txn, id, source, message.source_uid, &row)?;
-            row.flags = message.flags.flags.0.into();
-            row.modseq = modseq.into();
-            row.blob = message.blob.into();
-            row.save_date_ms = record.saved_ms.into();
-            self.change_links(message.blob, 0, 1, 0)?;
-            let key = message_key(id, target, message.flags.uid);
-            self.write_message(&key, row, &message.flags.keywords, &prologue)?;
-            count(&mut account, &mut mailbox, &row);
-            mailbox.uidnext = message.flags.uid + 1;
-        }
-        mailbox.keywords.extend_from_slice(&record.new_keywords);
-        mailbox.highestmodseq = modseq;
-        self.index.put_account(self.txn, id, &account)?;
-        self.index.put_mailbox(self.txn, id, target, &mailbox)?;
-        if record.source_modseq > 0 {
-            let gone: Vec<u32> = record
-                .messages
-                .iter()
-                .map(|message| message.source_uid)
-                .collect();
-            // No body goes by it: each has got the link that it loses here.
-            self.remove_messages(id, source, record.source_modseq, &gone, Grace::none(0))?;
-        }
-        Ok(())
     }
 
     fn account(&mut self, record: &SetAccount) -> Result<(), IndexError> {

@@ -220,9 +220,8 @@ fn copies_from(record: &Record) -> impl Iterator<Item = u64> {
     let blobs = match record {
         Record::Deliver(record) => std::slice::from_ref(&record.blob),
         Record::Append(record) => &record.copies,
-        Record::Copy(record) => &record.copies,
+        Record::Copy(record) | Record::Undelete(record) => &record.copies,
         Record::Import(record) => &record.copies,
-        Record::Undelete(record) => &record.copies,
         _ => &[],
     };
     blobs.iter().filter_map(|blob| match blob.body {
@@ -396,7 +395,7 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                 remove(&*shared.disk, &path)?;
             }
         }
-        Record::Copy(record) => {
+        Record::Copy(record) | Record::Undelete(record) => {
             for copy in &record.copies {
                 make_blob(shared, state, copy)?;
             }
@@ -409,15 +408,6 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                     &*shared.disk,
                     &layout.message(record.account, record.source, message.source_uid),
                 )?;
-            }
-        }
-        Record::Undelete(record) => {
-            for copy in &record.copies {
-                make_blob(shared, state, copy)?;
-            }
-            for message in &record.messages {
-                let path = layout.message(record.account, record.target, message.flags.uid);
-                link(shared, &known(message.blob, message.hash), &path)?;
             }
         }
         Record::Delete(record) => {

@@ -55,11 +55,7 @@ impl Recent {
                 let uids = record.messages.iter().map(|message| message.flags.uid);
                 self.run((record.account, record.mailbox), uids);
             }
-            Record::Copy(record) => {
-                let uids = record.messages.iter().map(|message| message.flags.uid);
-                self.run((record.account, record.target), uids);
-            }
-            Record::Undelete(record) => {
+            Record::Copy(record) | Record::Undelete(record) => {
                 let uids = record.messages.iter().map(|message| message.flags.uid);
                 self.run((record.account, record.target), uids);
             }

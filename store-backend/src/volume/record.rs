@@ -53,7 +53,8 @@ pub(super) enum Record {
     /// Kind 16: who besides the owner may use a mailbox.
     Acl(SetAcl),
     /// Kind 17: expunged messages again, as new ones.
-    Undelete(Undelete),
+    /// The same of messages that are kept: none leaves its mailbox.
+    Undelete(CopyMessages),
     /// Kind 18: expunged messages whose grace is over go for good.
     Purge(Purge),
 }
@@ -318,22 +319,6 @@ pub(super) struct SetAcl {
     pub(super) mailbox: MailboxId,
     /// All of it.
     pub(super) acl: Acl,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Undelete {
-    pub(super) account: AccountId,
-    /// Where they were.
-    pub(super) source: MailboxId,
-    pub(super) target: MailboxId,
-    /// MODSEQ of the new messages.
-    pub(super) modseq: u64,
-    pub(super) saved_ms: i64,
-    /// Of the target.
-    pub(super) new_keywords: Vec<String>,
-    /// As in [`Append`].
-    pub(super) copies: Vec<BlobRef>,
-    pub(super) messages: Vec<CopiedMessage>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -229,14 +229,11 @@ impl Watchers {
                     self.mailbox(record.account, gone.mailbox, gone.modseq);
                 }
             }
-            Record::Copy(record) => {
+            Record::Copy(record) | Record::Undelete(record) => {
                 self.mailbox(record.account, record.target, record.modseq);
                 if record.source_modseq > 0 {
                     self.mailbox(record.account, record.source, record.source_modseq);
                 }
-            }
-            Record::Undelete(record) => {
-                self.mailbox(record.account, record.target, record.modseq);
             }
             Record::Expunge(record) => self.mailbox(record.account, record.mailbox, record.modseq),
             Record::Flags(record) => self.mailbox(record.account, record.mailbox, record.modseq),

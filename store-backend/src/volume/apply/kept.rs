@@ -5,12 +5,12 @@ use std::ops::Bound;
 use directory_api::AccountId;
 
 use super::super::error::IndexError;
-use super::super::record::{Grace, Purge, Undelete};
+use super::super::record::{Grace, Purge};
 use super::super::rows::{
     KeptRow, MailboxRow, MessageRow, kept_until_key, kept_until_of, mailbox_key, message_key,
 };
 use super::super::types::MailboxId;
-use super::{Apply, count, prologue};
+use super::{Apply, prologue};
 
 impl Apply<'_, '_> {
     /// Keeps a message that is about to go. Costs nothing where there is no grace.
@@ -79,42 +79,15 @@ impl Apply<'_, '_> {
         }
     }
 
-    pub(super) fn undelete(&mut self, record: &Undelete) -> Result<(), IndexError> {
-        let Undelete {
-            account: id,
-            source,
-            target,
-            modseq,
-            ..
-        } = *record;
-        for copy in &record.copies {
-            self.new_blob(copy, 0)?;
-        }
-        let mut account = self.account_row(id)?;
-        let mut mailbox = self.mailbox_row(id, target)?;
-        for message in &record.messages {
-            let kept = self
-                .index
-                .kept(self.txn, id, source, message.source_uid)?
-                .ok_or(IndexError::Contradiction("a kept message"))?;
-            self.forget_kept(kept.until_ms, id, source, message.source_uid)?;
-            let row = MessageRow {
-                flags: message.flags.flags.0.into(),
-                modseq: modseq.into(),
-                blob: message.blob.into(),
-                save_date_ms: record.saved_ms.into(),
-                ..kept.message
-            };
-            self.change_links(message.blob, 0, 1, 0)?;
-            let key = message_key(id, target, message.flags.uid);
-            self.write_message(&key, row, &message.flags.keywords, &kept.prologue)?;
-            count(&mut account, &mut mailbox, &row);
-            mailbox.uidnext = message.flags.uid + 1;
-        }
-        mailbox.keywords.extend_from_slice(&record.new_keywords);
-        mailbox.highestmodseq = modseq;
-        self.index.put_account(self.txn, id, &account)?;
-        self.index.put_mailbox(self.txn, id, target, &mailbox)
+    /// A kept message that comes back: it is kept no more.
+    pub(super) fn take_kept(
+        &mut self,
+        (account, mailbox, uid): (AccountId, MailboxId, u32),
+    ) -> Result<(MessageRow, Vec<u8>), IndexError> {
+        let kept = self.index.kept(self.txn, account, mailbox, uid)?;
+        let kept = kept.ok_or(IndexError::Contradiction("a kept message"))?;
+        self.forget_kept(kept.until_ms, account, mailbox, uid)?;
+        Ok((kept.message, kept.prologue))
     }
 
     pub(super) fn purge(&mut self, record: &Purge) -> Result<(), IndexError> {

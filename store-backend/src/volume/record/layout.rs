@@ -11,7 +11,7 @@ use super::{
     Annotate, Append, Appended, BlobRef, Body, CopiedMessage, CopyMessages, CreateMailboxes,
     DeleteMailbox, Deliver, DeliverTo, DropBlobs, Expunge, FlagsOf, Grace, Import, NewMailbox,
     Purge, PutBlob, Record, RenameMailboxes, Replaced, SetAccount, SetAcl, SetSpecialUse,
-    StoreFlags, Subscribe, Undelete,
+    StoreFlags, Subscribe,
 };
 
 /// A record's payload in two parts, so that a body is never copied into the head.
@@ -158,12 +158,14 @@ impl Record {
                     put_grace(&mut head, replaced.grace);
                 }
             }
-            Self::Copy(record) => {
+            Self::Copy(record) | Self::Undelete(record) => {
                 head.put_u64(record.account.0);
                 head.put_u32(record.source.0);
                 head.put_u32(record.target.0);
                 head.put_u64(record.modseq);
-                head.put_u64(record.source_modseq);
+                if matches!(self, Self::Copy(_)) {
+                    head.put_u64(record.source_modseq);
+                }
                 head.put_i64(record.saved_ms);
                 head.put_strings(&record.new_keywords);
                 put_copies(&mut head, &record.copies);
@@ -206,16 +208,6 @@ impl Record {
                 head.put_u64(record.account.0);
                 head.put_u32(record.mailbox.0);
                 record.acl.put(&mut head);
-            }
-            Self::Undelete(record) => {
-                head.put_u64(record.account.0);
-                head.put_u32(record.source.0);
-                head.put_u32(record.target.0);
-                head.put_u64(record.modseq);
-                head.put_i64(record.saved_ms);
-                head.put_strings(&record.new_keywords);
-                put_copies(&mut head, &record.copies);
-                put_copied(&mut head, &record.messages);
             }
             Self::Purge(record) => {
                 head.put_i64(record.until_ms);
@@ -381,20 +373,23 @@ impl Record {
                 take.end()?;
                 Ok(Self::Append(record))
             }
-            10 => {
+            10 | 17 => {
                 let record = CopyMessages {
                     account: AccountId(take.u64()?),
                     source: MailboxId(take.u32()?),
                     target: MailboxId(take.u32()?),
                     modseq: take.u64()?,
-                    source_modseq: take.u64()?,
+                    source_modseq: if kind == 10 { take.u64()? } else { 0 },
                     saved_ms: take.i64()?,
                     new_keywords: take.list(4, Take::text)?,
                     copies: take_copies(&mut take)?,
                     messages: take.list(56, take_copied)?,
                 };
                 take.end()?;
-                Ok(Self::Copy(record))
+                Ok(match kind {
+                    10 => Self::Copy(record),
+                    _ => Self::Undelete(record),
+                })
             }
             11 => {
                 let record = DeleteMailbox {
@@ -453,20 +448,6 @@ impl Record {
                 };
                 take.end()?;
                 Ok(Self::Acl(record))
-            }
-            17 => {
-                let record = Undelete {
-                    account: AccountId(take.u64()?),
-                    source: MailboxId(take.u32()?),
-                    target: MailboxId(take.u32()?),
-                    modseq: take.u64()?,
-                    saved_ms: take.i64()?,
-                    new_keywords: take.list(4, Take::text)?,
-                    copies: take_copies(&mut take)?,
-                    messages: take.list(56, take_copied)?,
-                };
-                take.end()?;
-                Ok(Self::Undelete(record))
             }
             18 => {
                 let record = Purge {

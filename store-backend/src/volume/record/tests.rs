@@ -228,11 +228,12 @@ fn later_samples() -> Vec<Record> {
             mailbox,
             grace,
         }),
-        Record::Undelete(Undelete {
+        Record::Undelete(CopyMessages {
             account,
             source: mailbox,
             target: MailboxId::INBOX,
             modseq: 3,
+            source_modseq: 0,
             saved_ms: 5,
             new_keywords: vec!["a".into()],
             copies: vec![copy],

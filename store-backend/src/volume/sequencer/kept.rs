@@ -5,7 +5,7 @@ use tracing::error;
 
 use super::super::error::IndexError;
 use super::super::intake::Reply;
-use super::super::record::{CopiedMessage, FlagsOf, Grace, Purge, Record, Undelete};
+use super::super::record::{CopiedMessage, CopyMessages, FlagsOf, Grace, Purge, Record};
 use super::super::rows::{KeptRow, kept_until_of};
 use super::super::types::{Flags, Hash, MailboxId, Refusal, SpecialUse, UNDELETE_MAX, Undeleted};
 use super::accounts::{InFlight, Known};
@@ -146,11 +146,12 @@ impl Sequencer {
                 hash,
             });
         }
-        batch.records.push(Record::Undelete(Undelete {
+        batch.records.push(Record::Undelete(CopyMessages {
             account,
             source,
             target,
             modseq,
+            source_modseq: 0,
             saved_ms: batch.now_ms,
             new_keywords,
             copies,
