@@ -1,7 +1,8 @@
 //! How much an account may still take: `POST /v1/room`, asked at RCPT (DESIGN §6).
 //!
 //! Quota refuses at RCPT alone: a message whose recipient was accepted is kept. So the answer may be some seconds
-//! old, and no answer is a yes: a quota is the provider's rule, and no reason to keep mail waiting.
+//! old, and no answer is a yes: a quota is the provider's rule, and no reason to keep mail waiting. Nothing is reserved at RCPT: who
+//! only asks, with a size that is never sent, must not make a mailbox full for others.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -137,6 +138,14 @@ impl Rooms {
         }
     }
 
+    /// They have got a message: what their homes answered before does not hold for the next one, which may be the one too many.
+    pub fn forget(&self, accounts: impl IntoIterator<Item = AccountId>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for account in accounts {
+            known.remove(&account);
+        }
+    }
+
     fn kept(&self, account: AccountId, now: Instant) -> Option<Room> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, room) = known.get(&account)?;
@@ -213,6 +222,8 @@ mod tests {
             rooms.keep(AccountId(account), Room::ANY, began);
         }
         assert_eq!(rooms.known.lock().unwrap().len(), KEPT_MAX);
+        rooms.forget([AccountId(2)]);
+        assert_eq!(rooms.kept(AccountId(2), began), None);
         rooms.keep(AccountId(0), Room::ANY, began + KEEP);
         assert_eq!(rooms.known.lock().unwrap().len(), 1);
     }

@@ -43,7 +43,11 @@ pub(super) async fn commit(
     envelope.timeline.charge(Stage::Commit, decided);
     meter::committed(decided - final_dot);
     let (said, short) = match settled {
-        Ok(kept) => (reply::kept(kept, &envelope.trace_id), None),
+        Ok(kept) => {
+            let kept_by = envelope.recipients.list().iter();
+            shared.rooms.forget(kept_by.map(|one| one.account));
+            (reply::kept(kept, &envelope.trace_id), None)
+        }
         Err(short) => (reply::short(short, &envelope.trace_id), Some(short)),
     };
     let record = Record::new(envelope, &passed, &connection, said.code, short);

@@ -67,6 +67,15 @@ async fn a_full_mailbox_is_deferred_at_rcpt_or_refused_by_setting_and_asked_of_i
             1,
             "asked once in some seconds, and only of who has a limit"
         );
+        // Who has got a message may be full by it.
+        for expected in [1, 2] {
+            client.command("MAIL FROM:<bob@sender.test>").await;
+            client.command("RCPT TO:<ann@example.test>").await;
+            assert_eq!(b1.rooms_asked(), expected);
+            client.command("DATA").await;
+            let said = client.command("Subject: one\r\n\r\n.").await;
+            assert!(said.starts_with("250 "), "{said}");
+        }
     }
 }
 

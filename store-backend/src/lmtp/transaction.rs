@@ -381,6 +381,8 @@ impl Message<'_> {
                     .collect(),
             })
             .await;
+        let accounts = destinations.iter().map(|one| one.located.account);
+        self.backend.rooms.forget(accounts);
         let mut outcomes = Vec::with_capacity(destinations.len());
         for (backend, answer) in answers {
             match answer {
