@@ -70,7 +70,11 @@ impl Backend {
             Some(AccountState::Importing { .. }) => Refusal::WrongState,
             Some(AccountState::Moved { backend, epoch }) => Refusal::Moved { backend, epoch },
             // It may only not be there yet: that is no empty account.
-            None if !self.may_write() => return Err(refusal::restored()),
+            None if !self.may_write() => {
+                return Err(Problem::unavailable(
+                    "nothing of it is here, but the volume is not adopted: it may have been lost with it",
+                ));
+            }
             None => Refusal::NoAccount,
         };
         Err(refusal::account(refused))

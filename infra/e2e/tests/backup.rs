@@ -118,6 +118,16 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
             .then_some(())
     });
 
+    // What only is not there yet is no account without mail.
+    let said = run(&system, false, &["backup", "--to", &to, "--all"]);
+    assert!(
+        said.contains(&format!("{anna}: ")) && said.contains("is not adopted"),
+        "{said}"
+    );
+    // Nor does a run that has rotted keep anything from coming back.
+    let last = files(&folder.join("runs")).pop().unwrap();
+    fs::write(last, "").unwrap();
+
     // The fourth letter has rotted in the backup: the rest comes back without it.
     let is_fourth = |octets: &[u8]| octets.ends_with(b"letter 4\r\n");
     let mut blobs = files(&folder.join("blobs"));
@@ -126,6 +136,9 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
     kept.retain(|_, octets| !is_fourth(octets));
 
     let restore = ["restore", "--from", &to, "--volume", &backend];
+    let typo = [&restore[..], &["--only", "mian"]].concat();
+    let said = run(&system, false, &typo);
+    assert!(said.contains("there are: main"), "{said}");
     let said = run(&system, false, &restore);
     assert!(said.contains("; 1 messages left out"), "{said}");
     assert!(said.contains(" 0 failed"), "{said}");
@@ -348,4 +361,146 @@ fn a_backup_is_checked_mended_and_thinned_out() {
     // And the one put back into another mailbox, whose trace lines are a part of its body now.
     assert!(said.contains("2 bodies fetched"), "{said}");
     run(&system, true, &["backup", "verify", &to]);
+}
+
+/// Makes the last run of a backup one that was killed behind its `accounts`-th account.
+fn break_off(folder: &Path, accounts: usize) {
+    let last = files(&folder.join("runs")).pop().unwrap();
+    let text = fs::read_to_string(&last).unwrap();
+    let mut lines: String = text.split_inclusive('\n').take(1 + accounts).collect();
+    lines += "{\"li";
+    fs::write(last.with_extension("begun"), lines).unwrap();
+    fs::remove_file(last).unwrap();
+}
+
+#[test]
+fn a_broken_off_run_goes_on_with_what_it_was_asked_for_and_a_rotten_one_stops_nothing() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let [(anna, _), (bert, _)] = [0, 1].map(|at| system.demo(at));
+    let carl = "user00000@example.test";
+    for name in [&anna, &bert, carl] {
+        deliver(&system, name, "1");
+    }
+    let folder = system.data.with_file_name("backup");
+    let to = folder.to_str().unwrap().to_owned();
+    let backup = ["backup", "--to", &to];
+    run(&system, true, &[&backup[..], &[&anna, &bert]].concat());
+    break_off(&folder, 1);
+    let of_bert = ["backup", "list", &to, &bert, "--json"];
+    let snapshot: serde_json::Value = serde_json::from_str(&run(&system, true, &of_bert)).unwrap();
+    let number = snapshot["account"].as_str().unwrap();
+    fs::remove_dir_all(folder.join("accounts/0").join(number)).unwrap();
+    let said = run(
+        &system,
+        false,
+        &[&backup[..], &["--resume", &bert]].concat(),
+    );
+    assert!(said.contains("cannot be used with"), "{said}");
+    let said = run(&system, true, &[&backup[..], &["--resume"]].concat());
+    assert!(
+        said.starts_with("1 accounts taken, 0 unchanged") && said.contains(", 1 done before"),
+        "{said}"
+    );
+    run(&system, true, &of_bert);
+    let said = run(&system, false, &["backup", "list", &to, carl]);
+    assert!(said.contains("has no account"), "nobody has asked: {said}");
+
+    // What a check has found is not forgotten by a run that looks at nothing again.
+    run(&system, true, &[&backup[..], &["--all"]].concat());
+    break_off(&folder, 3);
+    let bodies = files(&folder.join("blobs"));
+    fs::remove_file(&bodies[0]).unwrap();
+    run(&system, false, &["backup", "verify", &to]);
+    let said = run(&system, true, &[&backup[..], &["--resume"]].concat());
+    assert!(said.contains("3 done before; 0 bodies"), "{said}");
+    let said = run(&system, true, &[&backup[..], &["--all"]].concat());
+    assert!(said.contains("1 bodies fetched"), "{said}");
+
+    // A run of which nothing can be read, and one of which the end is gone.
+    let runs = files(&folder.join("runs"));
+    fs::write(&runs[0], "").unwrap();
+    let text = fs::read(&runs[1]).unwrap();
+    fs::write(&runs[1], &text[..text.len() - 2]).unwrap();
+    fs::write(folder.join("runs/2026-01-01T00:00:00.000Z.begun"), "").unwrap();
+    let said = run(&system, false, &["backup", "list", &to]);
+    for path in &runs[..2] {
+        assert!(
+            said.contains(&format!("{} is damaged: ", path.display())),
+            "{said}"
+        );
+    }
+    assert!(
+        said.contains(" whole") && !said.contains("not finished"),
+        "{said}"
+    );
+    run(&system, true, &["backup", "prune", &to, "--keep", "1"]);
+    assert_eq!(files(&folder.join("runs")).len(), runs.len() + 1);
+    let said = run(&system, false, &["backup", "verify", &to]);
+    assert!(said.contains("2 damaged, 0 missing"), "{said}");
+    run(&system, true, &["backup", "list", &to]);
+    run(&system, true, &[&backup[..], &["--all"]].concat());
+    run(&system, true, &["backup", "verify", &to]);
+}
+
+#[test]
+fn mail_comes_back_once_to_whom_it_belongs_and_is_kept() {
+    let system = System::start(&["--seed-accounts", "2"]);
+    let [(anna, password), (bert, _)] = [0, 1].map(|at| system.demo(at));
+    let mut imap = Imap::connect(system.endpoints.proxy.imap).login(&anna, &password);
+    imap.command("CREATE Work");
+    for letter in 0..20 {
+        let text = format!("Subject: {letter}\r\n\r\n{letter}\r\n");
+        imap.append("Work", "\\Deleted \\Seen", text.as_bytes());
+    }
+    let folder = system.data.with_file_name("backup");
+    let from = folder.to_str().unwrap().to_owned();
+    run(&system, true, &["backup", "--to", &from, "--all"]);
+    imap.command("SELECT Work");
+    imap.command("EXPUNGE");
+
+    // Two people on call at once.
+    let data = system.data.to_str().unwrap();
+    let restore = |name: &str, more: &[&str]| -> (bool, String) {
+        let common = ["restore", "--from", &from, name, "--mailbox", "Work"];
+        posthouse(&[&common[..], more, &["--data", data]].concat())
+    };
+    let said = std::thread::scope(|scope| {
+        let both = [0; 2].map(|_| scope.spawn(|| restore(&anna, &[])));
+        both.map(|one| one.join().unwrap())
+    });
+    assert!(said.iter().all(|(success, _)| *success), "{said:?}");
+    let status = imap.command("STATUS Work (MESSAGES DELETED)");
+    assert!(
+        status
+            .iter()
+            .any(|one| one.text.contains("(MESSAGES 20 DELETED 0)")),
+        "{said:?} {status:?}"
+    );
+
+    // Of somebody who had the number before, nobody else is given anything unless it is said.
+    let renamed = "anna.new@example.test";
+    run(
+        &system,
+        true,
+        &["account", "set", &anna, "--login-name", renamed],
+    );
+    run(
+        &system,
+        true,
+        &["account", "set", &bert, "--login-name", &anna],
+    );
+    let (success, said) = restore(renamed, &[]);
+    assert!(
+        !success && said.contains(&format!("--known-as {anna}")),
+        "{said}"
+    );
+    let (success, said) = restore(&anna, &[]);
+    assert!(!success, "{said}");
+    let (success, said) = restore(renamed, &["--known-as", &anna]);
+    assert!(success && said.contains("20 were there"), "{said}");
+    let (success, said) = restore(renamed, &["--known-as", "nobody@example.test"]);
+    assert!(!success && said.contains("has no account nobody"), "{said}");
+    // The next backup knows the new name, although nothing else has changed.
+    run(&system, true, &["backup", "--to", &from, "--all"]);
+    assert!(restore(renamed, &[]).0);
 }

@@ -14,7 +14,7 @@ mod client;
 use directory_api::{AccountId, Epoch};
 use serde::{Deserialize, Serialize};
 
-pub use client::{BackupClient, SnapshotItems};
+pub use client::{BackupClient, BodyOctets, SnapshotItems};
 
 use crate::{BlobHash, EmailId, MoveId, SetHash};
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::error::BackupError;
 use super::folder::{Folder, Hash, sync_folder};
-use super::manifest::{Outcome, runs};
+use super::manifest::{Outcome, Run, runs};
 use super::progress::{Progress, octets};
 use super::snapshot::{Foot, Reader};
 use crate::verbs::{Output, Row};
@@ -65,6 +65,7 @@ impl Row for RunRow {
 #[derive(Serialize)]
 struct SnapshotRow {
     at: String,
+    account: String,
     login_name: String,
     backend: String,
     messages: u64,
@@ -72,12 +73,19 @@ struct SnapshotRow {
 }
 
 impl Row for SnapshotRow {
-    const HEADINGS: &'static [&'static str] =
-        &["SNAPSHOT", "LOGIN NAME", "BACKEND", "MESSAGES", "OCTETS"];
+    const HEADINGS: &'static [&'static str] = &[
+        "SNAPSHOT",
+        "ACCOUNT",
+        "LOGIN NAME",
+        "BACKEND",
+        "MESSAGES",
+        "OCTETS",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.at.clone(),
+            self.account.clone(),
             self.login_name.clone(),
             self.backend.clone(),
             self.messages.to_string(),
@@ -86,7 +94,27 @@ impl Row for SnapshotRow {
     }
 }
 
-/// Prints the runs, or the snapshots of one account.
+impl RunRow {
+    fn of(run: &Run) -> Self {
+        let count = |is: fn(&Outcome) -> bool| {
+            let entries = run.entries.iter();
+            entries.filter(|entry| is(&entry.outcome)).count()
+        };
+        Self {
+            begun: run.begun.to_string(),
+            ended: run.ended.map(|(at, _)| at.to_string()),
+            all: run.all,
+            whole: run.ended.is_some_and(|(_, whole)| whole),
+            taken: count(|one| matches!(one, Outcome::Taken { .. })),
+            unchanged: count(|one| matches!(one, Outcome::Unchanged { .. })),
+            failed: count(|one| matches!(one, Outcome::Failed { .. } | Outcome::Partial { .. })),
+            bodies: run.blobs,
+            octets: run.octets,
+        }
+    }
+}
+
+/// Prints the runs, or the snapshots of one account; true when all of them can be read.
 ///
 /// # Errors
 /// [`BackupError`].
@@ -94,45 +122,30 @@ pub(crate) fn list(
     folder: &Folder,
     account: Option<&str>,
     output: &Output,
-) -> Result<(), BackupError> {
+) -> Result<bool, BackupError> {
+    let mut damaged = 0;
     let Some(name) = account else {
-        let rows: Vec<RunRow> = runs(folder)?
-            .into_iter()
-            .map(|run| {
-                let count = |is: fn(&Outcome) -> bool| {
-                    run.entries
-                        .iter()
-                        .filter(|entry| is(&entry.outcome))
-                        .count()
-                };
-                RunRow {
-                    begun: run.begun.to_string(),
-                    ended: run.ended.map(|(at, _)| at.to_string()),
-                    all: run.all,
-                    whole: run.ended.is_some_and(|(_, whole)| whole),
-                    taken: count(|one| matches!(one, Outcome::Taken { .. })),
-                    unchanged: count(|one| matches!(one, Outcome::Unchanged { .. })),
-                    failed: count(|one| {
-                        matches!(one, Outcome::Failed { .. } | Outcome::Partial { .. })
-                    }),
-                    bodies: run.blobs,
-                    octets: run.octets,
-                }
-            })
-            .collect();
+        let mut rows = Vec::new();
+        for path in runs(folder)? {
+            let run = passing_damage(Run::read(&path), &mut damaged)?.flatten();
+            rows.extend(run.as_ref().map(RunRow::of));
+        }
         output.rows(&rows);
-        return Ok(());
+        return Ok(damaged == 0);
     };
     let mut rows = Vec::new();
     for account in folder.accounts()? {
         for (at, path) in folder.snapshots(account)? {
-            let head = Reader::open(&path)?.head;
+            let read = Reader::open(&path).and_then(|one| Ok((one.head, Foot::of(&path)?)));
+            let Some((head, foot)) = passing_damage(read, &mut damaged)? else {
+                continue;
+            };
             if account.to_string() != name && head.login_name.as_str() != name {
                 continue;
             }
-            let foot = Foot::of(&path)?;
             rows.push(SnapshotRow {
                 at: at.to_string(),
+                account: account.to_string(),
                 login_name: head.login_name.to_string(),
                 backend: head.backend.to_string(),
                 messages: foot.messages,
@@ -141,10 +154,26 @@ pub(crate) fn list(
         }
     }
     if rows.is_empty() {
-        return Err(BackupError::NoSnapshot(name.to_owned(), String::new()));
+        return Err(BackupError::NoAccount(name.to_owned()));
     }
     output.rows(&rows);
-    Ok(())
+    Ok(damaged == 0)
+}
+
+/// What was read, if it is what was written; else tells that it is not.
+pub(super) fn passing_damage<T>(
+    read: Result<T, BackupError>,
+    damaged: &mut u64,
+) -> Result<Option<T>, BackupError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ BackupError::Damaged { .. }) => {
+            *damaged += 1;
+            eprintln!("{error}; `posthouse backup verify` puts it aside");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads every octet of a backup; true when all is what was written. A blob that is not is put aside, so that the next run
@@ -155,14 +184,16 @@ pub(crate) fn list(
 pub(crate) fn verify(folder: &Folder) -> Result<bool, BackupError> {
     let mut progress = Progress::new();
     let mut problems = 0u64;
-    // Their checksums are compared as they are read.
-    if let Err(error) = runs(folder) {
-        match error {
-            BackupError::Damaged { .. } => {
+    for path in runs(folder)? {
+        // Its checksum is compared as it is read.
+        match Run::read(&path) {
+            Ok(_) => {}
+            Err(error @ BackupError::Damaged { .. }) => {
                 problems += 1;
                 progress.say(&error.to_string());
+                put_aside(folder, &path)?;
             }
-            error => return Err(error),
+            Err(error) => return Err(error),
         }
     }
     let (mut snapshots, mut missing) = (0u64, 0u64);
@@ -281,23 +312,27 @@ pub(crate) fn prune(folder: &Folder, keep: usize) -> Result<(), BackupError> {
         sync_folder(folder)?;
     }
     let (mut blobs, mut size) = (0u64, 0);
-    for path in folder.blobs()? {
+    folder.each_blob(|path| {
         let hash = path.file_name().and_then(|name| {
             let hash = HEXLOWER.decode(name.to_str()?.as_bytes()).ok()?;
             Hash::try_from(hash).ok()
         });
         if hash.is_some_and(|hash| !named.contains(&hash)) {
-            let metadata = fs::metadata(&path).map_err(BackupError::io("read", &path))?;
-            fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;
+            let metadata = fs::metadata(path).map_err(BackupError::io("read", path))?;
+            fs::remove_file(path).map_err(BackupError::io("remove", path))?;
             blobs += 1;
             size += metadata.len();
         }
-    }
+        Ok(())
+    })?;
     // Runs that tell of no snapshot any more.
-    let mut forgotten = 0u64;
+    let (mut forgotten, mut damaged) = (0u64, 0);
     let all = runs(folder)?;
     let last = all.len().saturating_sub(keep);
-    for run in all.into_iter().take(last) {
+    for path in all.into_iter().take(last) {
+        let Some(run) = passing_damage(Run::read(&path), &mut damaged)?.flatten() else {
+            continue;
+        };
         let tells = run.entries.iter().any(|entry| match &entry.outcome {
             Outcome::Taken { snapshot, .. }
             | Outcome::Partial { snapshot, .. }
@@ -305,7 +340,7 @@ pub(crate) fn prune(folder: &Folder, keep: usize) -> Result<(), BackupError> {
             Outcome::Empty | Outcome::Failed { .. } => false,
         });
         if !tells && run.ended.is_some() {
-            fs::remove_file(&run.path).map_err(BackupError::io("remove", &run.path))?;
+            fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;
             forgotten += 1;
         }
     }

@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use daemon::log::causes;
-use directory_api::DirectoryError;
+use directory_api::{AccountId, BackendName, DirectoryError, LoginName, VolumeName};
 use store_api::backends::BackendAway;
 use store_api::transfer::TransferError;
+
+use super::moment::Moment;
 
 /// What stops it, by who has to do something.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +38,42 @@ pub(crate) enum BackupError {
     /// There is no run to go on with.
     #[error("{} has no unfinished run; leave --resume out", .0.display())]
     NothingToResume(PathBuf),
+    /// The run that did not end cannot be gone on with.
+    #[error("{} cannot be gone on with: {why}; leave --resume out, what is there is not fetched again", path.display())]
+    NotToResume { path: PathBuf, why: String },
     /// The backup has nothing of it.
-    #[error("the backup has no account {0}{when}", when = .1)]
+    #[error("the backup has no account {0}{when}; `posthouse backup list` with its name or number shows what there is", when = .1)]
     NoSnapshot(String, String),
+    /// It has nothing by that name or number.
+    #[error(
+        "the backup has no account {0}; without a name, `posthouse backup list` shows its runs"
+    )]
+    NoAccount(String),
+    /// Its home has lost it.
+    #[error(
+        "back-end {backend} has nothing of it, and the backup of {at} has: if its volume was lost, `posthouse restore --volume {backend}` before it is adopted, else `posthouse restore` of its mailboxes"
+    )]
+    Gone { backend: BackendName, at: Moment },
+    /// Somebody else's, perhaps.
+    #[error(
+        "account {account} is {now} now and was {was} in the backup of {at}: if it has got another name, say --known-as {was}; if the directory was made anew, {now} has another number in the backup: say --known-as with it"
+    )]
+    OtherName {
+        account: AccountId,
+        now: LoginName,
+        was: LoginName,
+        at: Moment,
+    },
+    /// A name is not enough.
+    #[error("the backup has more than one account {name}: say --known-as with a number: {numbers}")]
+    Ambiguous { name: String, numbers: String },
+    /// A name that nobody's home has.
+    #[error("no account lives on volume {volume} of back-end {backend}; there are: {has}")]
+    NoVolume {
+        backend: BackendName,
+        volume: VolumeName,
+        has: String,
+    },
     /// The snapshot has no such mailbox.
     #[error("the backup of {at} has no mailbox {name:?}; it has: {has}")]
     NoMailbox {

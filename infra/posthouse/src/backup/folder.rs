@@ -15,7 +15,8 @@ use super::moment::Moment;
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
-    _lock: File,
+    /// None where nothing can be written, nor by anybody else.
+    _lock: Option<File>,
 }
 
 /// What a blob is named by.
@@ -40,7 +41,18 @@ impl Folder {
                 return Err(BackupError::Foreign(root.to_owned()));
             }
         }
-        let folder = Self::locked(root, File::try_lock)?;
+        let path = root.join(LOCK_FILE);
+        let file = private().create(true).truncate(false).open(&path);
+        let file = file.map_err(BackupError::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BackupError::Locked(root.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(BackupError::io("lock", &path)(source)),
+        }
+        let folder = Self {
+            root: root.to_owned(),
+            _lock: Some(file),
+        };
         if !format.exists() {
             let new = root.join("FORMAT.new");
             write_synced(&new, format!("{FORMAT}\n").as_bytes())?;
@@ -67,7 +79,7 @@ impl Folder {
         Self::create(root)
     }
 
-    /// To read: nobody may write meanwhile.
+    /// To read, from a disk too that cannot be written: nobody may write meanwhile.
     ///
     /// # Errors
     /// [`BackupError`].
@@ -75,26 +87,38 @@ impl Folder {
         if !root.join(FORMAT_FILE).exists() {
             return Err(BackupError::NoBackup(root.to_owned()));
         }
-        let folder = Self::locked(root, File::try_lock_shared)?;
+        let path = root.join(LOCK_FILE);
+        // Made with the folder: it is missing only in a copy.
+        let lock = match File::open(&path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(BackupError::io("open", &path)(error)),
+        };
+        if let Some(file) = &lock
+            && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        {
+            return Err(BackupError::Locked(root.to_owned()));
+        }
+        let folder = Self {
+            root: root.to_owned(),
+            _lock: lock,
+        };
         folder.check_format()?;
         Ok(folder)
     }
 
-    fn locked(
-        root: &Path,
-        lock: impl Fn(&File) -> Result<(), TryLockError>,
-    ) -> Result<Self, BackupError> {
-        let path = root.join(LOCK_FILE);
-        let file = private().create(true).truncate(false).open(&path);
-        let file = file.map_err(BackupError::io("open", &path))?;
-        match lock(&file) {
-            Ok(()) => Ok(Self {
-                root: root.to_owned(),
-                _lock: file,
-            }),
-            Err(TryLockError::WouldBlock) => Err(BackupError::Locked(root.to_owned())),
-            Err(TryLockError::Error(source)) => Err(BackupError::io("lock", &path)(source)),
+    /// Until it is dropped, others who put mail of this account back from this folder wait: what one has put back, the next
+    /// finds there.
+    pub(super) fn lock_account(&self, account: AccountId) -> Result<File, BackupError> {
+        let path = self.account(account);
+        let folder = File::open(&path).map_err(BackupError::io("open", &path))?;
+        if matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+            eprintln!(
+                "account {account} is being restored by another command, which is waited for"
+            );
+            folder.lock().map_err(BackupError::io("lock", &path))?;
         }
+        Ok(folder)
     }
 
     fn check_format(&self) -> Result<(), BackupError> {
@@ -203,15 +227,19 @@ impl Folder {
         Ok(found)
     }
 
-    /// Every blob's file.
-    pub(super) fn blobs(&self) -> Result<Vec<PathBuf>, BackupError> {
-        let mut found = Vec::new();
+    /// Calls `each` for every blob's file.
+    pub(super) fn each_blob(
+        &self,
+        mut each: impl FnMut(&Path) -> Result<(), BackupError>,
+    ) -> Result<(), BackupError> {
         for first in names(&self.root.join("blobs"))? {
             for second in names(&first)? {
-                found.extend(names(&second)?);
+                for path in names(&second)? {
+                    each(&path)?;
+                }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Gives a file that is whole and synced its name, for good.
@@ -299,6 +327,10 @@ mod tests {
         let (one, other) = (Folder::read(&root), Folder::read(&root));
         assert!(one.is_ok() && other.is_ok(), "readers do not mind readers");
         drop((one, other));
+        // A copy on a disk that cannot be written.
+        fs::remove_file(root.join(LOCK_FILE)).unwrap();
+        Folder::read(&root).unwrap();
+        assert!(!root.join(LOCK_FILE).exists());
         fs::write(root.join(FORMAT_FILE), "posthouse backup 2\n").unwrap();
         assert!(matches!(
             Folder::change(&root),

@@ -26,6 +26,9 @@ pub(super) enum Line {
         at_ms: i64,
         /// Every account of the directory.
         all: bool,
+        /// Else these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        accounts: Vec<AccountId>,
     },
     /// What became of one account. The last line of an account counts.
     Account(Entry),
@@ -73,11 +76,23 @@ pub(super) struct Manifest {
     begun: PathBuf,
     file: File,
     hasher: blake3::Hasher,
-    entries: Vec<Entry>,
+}
+
+/// A run that goes on where it stopped.
+pub(super) struct Resumed {
+    pub(super) manifest: Manifest,
+    /// What it was asked for; every account when `None`.
+    pub(super) accounts: Option<Vec<AccountId>>,
+    /// The accounts that need not be looked at again.
+    pub(super) done: HashSet<AccountId>,
 }
 
 impl Manifest {
-    pub(super) fn begin(folder: &Folder, all: bool) -> Result<Self, BackupError> {
+    /// `accounts`: what is asked for; every account when `None`.
+    pub(super) fn begin(
+        folder: &Folder,
+        accounts: Option<&[AccountId]>,
+    ) -> Result<Self, BackupError> {
         let at = Moment::now();
         folder.make_below(&folder.runs())?;
         let begun = folder.runs().join(format!("{at}.{BEGUN}"));
@@ -85,32 +100,47 @@ impl Manifest {
             file: new_file(&begun)?,
             begun,
             hasher: blake3::Hasher::new(),
-            entries: Vec::new(),
         };
         manifest.write(&Line::Begun {
             version: 1,
             at_ms: at.0,
-            all,
+            all: accounts.is_none(),
+            accounts: accounts.unwrap_or_default().to_vec(),
         })?;
         Ok(manifest)
     }
 
-    /// Goes on with the last run that did not end; also tells whether it was one of all accounts.
-    pub(super) fn resume(folder: &Folder) -> Result<(Self, bool), BackupError> {
-        let nothing = || BackupError::NothingToResume(folder.root().to_owned());
-        let mut begun = names(&folder.runs())?;
-        begun.retain(|path| path.extension().is_some_and(|end| end == BEGUN));
-        begun.sort_unstable();
-        let begun = begun.pop().ok_or_else(nothing)?;
-        let text = fs::read(&begun).map_err(BackupError::io("read", &begun))?;
-        // The last line may be cut.
-        let whole = text.iter().rposition(|octet| *octet == b'\n');
-        let text = &text[..whole.map_or(0, |at| at + 1)];
-        let lines = parse(&begun, text)?;
-        let Some(Line::Begun { all, .. }) = lines.first() else {
-            return Err(nothing());
+    /// Goes on with the last run that did not end.
+    pub(super) fn resume(folder: &Folder) -> Result<Resumed, BackupError> {
+        let mut begun = runs(folder)?;
+        begun.retain(|path| is_begun(path));
+        let (begun, text, lines) = loop {
+            let path = begun.pop();
+            let path =
+                path.ok_or_else(|| BackupError::NothingToResume(folder.root().to_owned()))?;
+            let text = whole_lines(&path)?;
+            if !text.is_empty() {
+                let lines = parse(&path, &text);
+                break (path, text, lines);
+            }
         };
-        let all = *all;
+        let not = |why: &str| BackupError::NotToResume {
+            path: begun.clone(),
+            why: why.to_owned(),
+        };
+        let lines = lines.map_err(|_| not("it is damaged"))?;
+        let accounts = match lines.first() {
+            Some(Line::Begun { all: true, .. }) => None,
+            Some(Line::Begun { accounts, .. }) if !accounts.is_empty() => Some(accounts.clone()),
+            _ => return Err(not("it does not say which accounts it was asked for")),
+        };
+        let mut done = HashSet::new();
+        for entry in entries(lines) {
+            match entry.outcome {
+                Outcome::Failed { .. } | Outcome::Partial { .. } => done.remove(&entry.account),
+                _ => done.insert(entry.account),
+            };
+        }
         let file = private().open(&begun);
         let mut file = file.map_err(BackupError::io("open", &begun))?;
         let length = text.len() as u64;
@@ -118,32 +148,21 @@ impl Manifest {
         let cut = cut.and_then(|()| file.seek(SeekFrom::Start(length)));
         cut.map_err(BackupError::io("write", &begun))?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(text);
+        hasher.update(&text);
         let manifest = Self {
             begun,
             file,
             hasher,
-            entries: entries(lines),
         };
-        Ok((manifest, all))
-    }
-
-    /// The accounts that need not be looked at again.
-    pub(super) fn done(&self) -> HashSet<AccountId> {
-        let mut done = HashSet::new();
-        for entry in &self.entries {
-            match entry.outcome {
-                Outcome::Failed { .. } | Outcome::Partial { .. } => done.remove(&entry.account),
-                _ => done.insert(entry.account),
-            };
-        }
-        done
+        Ok(Resumed {
+            manifest,
+            accounts,
+            done,
+        })
     }
 
     pub(super) fn add(&mut self, entry: Entry) -> Result<(), BackupError> {
-        self.write(&Line::Account(entry.clone()))?;
-        self.entries.push(entry);
-        Ok(())
+        self.write(&Line::Account(entry))
     }
 
     /// Ends the run; earlier ones that did not end are forgotten.
@@ -165,8 +184,8 @@ impl Manifest {
         let synced = self.file.sync_all();
         synced.map_err(BackupError::io("write", &self.begun))?;
         folder.put_in_place(&self.begun, &self.begun.with_extension(RUN))?;
-        for path in names(&folder.runs())? {
-            if path.extension().is_some_and(|end| end == BEGUN) {
+        for path in runs(folder)? {
+            if is_begun(&path) {
                 fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;
             }
         }
@@ -184,61 +203,85 @@ impl Manifest {
 
 /// One run, as it is listed.
 pub(super) struct Run {
-    pub(super) path: PathBuf,
     pub(super) begun: Moment,
     pub(super) all: bool,
-    /// When it ended and whether it was whole; `None`: it was killed, or is damaged.
+    /// When it ended and whether it was whole; `None`: it was killed.
     pub(super) ended: Option<(Moment, bool)>,
     pub(super) entries: Vec<Entry>,
     pub(super) blobs: u64,
     pub(super) octets: u64,
 }
 
-/// Every run, the oldest first.
-pub(super) fn runs(folder: &Folder) -> Result<Vec<Run>, BackupError> {
-    let mut paths = names(&folder.runs())?;
-    paths.sort_unstable();
-    let mut runs = Vec::new();
-    for path in paths {
-        let text = fs::read(&path).map_err(BackupError::io("read", &path))?;
-        let whole = text.iter().rposition(|octet| *octet == b'\n');
-        let text = &text[..whole.map_or(0, |at| at + 1)];
-        let lines = parse(&path, text)?;
+impl Run {
+    /// Reads one; `None`: it was killed before it had written its first line, and says nothing.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`]: it is not what was written. It says nothing then, and keeps nothing from being done.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, BackupError> {
+        let text = whole_lines(path)?;
+        if text.is_empty() && is_begun(path) {
+            return Ok(None);
+        }
+        let lines = parse(path, &text)?;
         let Some(Line::Begun { at_ms, all, .. }) = lines.first() else {
-            return Err(BackupError::damaged(&path, "its first line is wrong"));
+            return Err(BackupError::damaged(path, "its first line is wrong"));
         };
-        let (begun, all) = (Moment(*at_ms), *all);
-        let mut run = Run {
-            begun,
-            all,
+        let mut run = Self {
+            begun: Moment(*at_ms),
+            all: *all,
             ended: None,
             entries: Vec::new(),
             blobs: 0,
             octets: 0,
-            path,
         };
-        if let Some(Line::Ended {
-            at_ms,
-            whole,
-            blobs,
-            octets,
-            checksum,
-        }) = lines.last()
-        {
-            let before = text[..text.len() - 1]
-                .iter()
-                .rposition(|octet| *octet == b'\n');
-            let before = &text[..before.map_or(0, |at| at + 1)];
-            if blake3::hash(before).as_bytes() != &checksum.0 {
-                return Err(BackupError::damaged(&run.path, "its checksum is wrong"));
+        match lines.last() {
+            Some(Line::Ended {
+                at_ms,
+                whole,
+                blobs,
+                octets,
+                checksum,
+            }) => {
+                let before = text[..text.len() - 1]
+                    .iter()
+                    .rposition(|octet| *octet == b'\n');
+                let before = &text[..before.map_or(0, |at| at + 1)];
+                if blake3::hash(before).as_bytes() != &checksum.0 {
+                    return Err(BackupError::damaged(path, "its checksum is wrong"));
+                }
+                run.ended = Some((Moment(*at_ms), *whole));
+                (run.blobs, run.octets) = (*blobs, *octets);
             }
-            run.ended = Some((Moment(*at_ms), *whole));
-            (run.blobs, run.octets) = (*blobs, *octets);
+            _ if is_begun(path) => {}
+            _ => return Err(BackupError::damaged(path, "it is cut")),
         }
         run.entries = entries(lines);
-        runs.push(run);
+        Ok(Some(run))
     }
-    Ok(runs)
+}
+
+/// The files of all runs, the oldest first.
+pub(super) fn runs(folder: &Folder) -> Result<Vec<PathBuf>, BackupError> {
+    let mut paths = names(&folder.runs())?;
+    let is_one = |path: &PathBuf| {
+        path.extension()
+            .is_some_and(|end| end == RUN || end == BEGUN)
+    };
+    paths.retain(is_one);
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn is_begun(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == BEGUN)
+}
+
+/// Without the last line, if it is cut.
+fn whole_lines(path: &Path) -> Result<Vec<u8>, BackupError> {
+    let mut text = fs::read(path).map_err(BackupError::io("read", path))?;
+    let whole = text.iter().rposition(|octet| *octet == b'\n');
+    text.truncate(whole.map_or(0, |at| at + 1));
+    Ok(text)
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Vec<Line>, BackupError> {

@@ -1,6 +1,6 @@
 //! Puts mail back: messages of a mailbox as new ones, or the accounts of a lost volume as they were.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,19 +8,33 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use daemon::output::print_line;
 use directory_api::wire::{AccountHome, ListQuery, limit};
-use directory_api::{AccountId, BackendName, DirectoryClient, VolumeName};
+use directory_api::{AccountId, BackendName, DirectoryClient, LoginName, VolumeName};
 use store_api::backup::{Append, BackupClient, Begin, Finish, HASHES_MAX, Missing, Put, Snapshot};
 use store_api::transfer::{AccountState, SummaryQuery, TransferError};
 use store_api::{Backends, BlobHash, EmailId, MoveId, SetHash as WireSetHash};
-use store_backend::volume::{Item, ItemContent, MailboxId, MessageTold, NamedMessage, SetHash};
+use store_backend::volume::{
+    Flags, Item, ItemContent, MailboxId, MessageTold, NamedMessage, SetHash,
+};
 
-use super::check::hash_of;
+use super::check::{hash_of, passing_damage};
 use super::error::BackupError;
 use super::folder::{Folder, Hash};
-use super::manifest::{Outcome, runs};
+use super::manifest::{Outcome, Run, runs};
 use super::moment::Moment;
 use super::progress::Progress;
 use super::snapshot::Reader;
+
+/// Which mailbox of which account.
+pub(crate) struct Wanted {
+    pub(crate) account: AccountId,
+    /// As the backup knows the account, by name or number; as the directory does when `None`.
+    pub(crate) known_as: Option<String>,
+    pub(crate) mailbox: String,
+    /// The same one when `None`.
+    pub(crate) into: Option<String>,
+    /// As it was then, or last.
+    pub(crate) at: Option<Moment>,
+}
 
 /// Puts the messages of one mailbox back that its account does not have there any more; true when none is missing then.
 ///
@@ -30,12 +44,20 @@ pub(crate) async fn restore_mailbox(
     folder: &Folder,
     directory: &DirectoryClient,
     backends: &Backends,
-    account: AccountId,
-    name: &str,
-    into: Option<&str>,
-    at: Option<Moment>,
+    wanted: &Wanted,
 ) -> Result<bool, BackupError> {
-    let (taken, path) = snapshot(folder, account, at)?;
+    let (account, name) = (wanted.account, &*wanted.mailbox);
+    let (there, taken, path) = match &wanted.known_as {
+        Some(known_as) => known(folder, known_as, account, wanted.at)?,
+        None => {
+            let login_name = directory.account(account).await?.login_name;
+            let (taken, path) = snapshot(folder, account, wanted.at)?;
+            check_name(account, &login_name, taken, &path)?;
+            (account, taken, path)
+        }
+    };
+    let _one_at_a_time = folder.lock_account(there)?;
+    let into = wanted.into.as_deref();
     let mut mailboxes: HashMap<MailboxId, (String, Vec<String>)> = HashMap::new();
     let mut wanted = None;
     let mut messages: Vec<MessageTold> = Vec::new();
@@ -150,7 +172,8 @@ async fn put_back(
     let request = Append {
         account,
         mailbox: mailbox.to_owned(),
-        flags: message.flags.0,
+        // Brought back to be kept: the next EXPUNGE is not to take it again.
+        flags: message.flags.0 & !Flags::DELETED.0,
         keywords: message
             .keywords
             .iter()
@@ -190,6 +213,62 @@ fn check_blob(folder: &Folder, hash: &Hash) -> Result<(), BackupError> {
     }
 }
 
+/// The account that the backup knows by a name or number, and what it has of it.
+fn known(
+    folder: &Folder,
+    name: &str,
+    account: AccountId,
+    at: Option<Moment>,
+) -> Result<(AccountId, Moment, PathBuf), BackupError> {
+    if let Ok(number) = name.parse() {
+        let (taken, path) = snapshot(folder, number, at)?;
+        return Ok((number, taken, path));
+    }
+    let mut found = Vec::new();
+    for number in folder.accounts()? {
+        if let Some((taken, path)) = folder.snapshot_at(number, at)?
+            // One that is damaged is none of this name, unless it is asked for by its number.
+            && Reader::open(&path).is_ok_and(|one| one.head.login_name.as_str() == name)
+        {
+            found.push((number, taken, path));
+        }
+    }
+    // A name that was given again.
+    if let Some(same) = found.iter().position(|(number, ..)| *number == account) {
+        return Ok(found.swap_remove(same));
+    }
+    match found.len() {
+        0 => Err(BackupError::NoAccount(name.to_owned())),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let numbers: Vec<String> = found.iter().map(|(one, ..)| one.to_string()).collect();
+            Err(BackupError::Ambiguous {
+                name: name.to_owned(),
+                numbers: numbers.join(", "),
+            })
+        }
+    }
+}
+
+/// The directory gives no number twice, but one that was made anew begins again.
+fn check_name(
+    account: AccountId,
+    now: &LoginName,
+    at: Moment,
+    path: &Path,
+) -> Result<(), BackupError> {
+    let was = Reader::open(path)?.head.login_name;
+    if was == *now {
+        return Ok(());
+    }
+    Err(BackupError::OtherName {
+        account,
+        now: now.clone(),
+        was,
+        at,
+    })
+}
+
 fn snapshot(
     folder: &Folder,
     account: AccountId,
@@ -212,6 +291,7 @@ pub(crate) async fn restore_volume(
     backend: &BackendName,
     volume: Option<&VolumeName>,
     at: Option<Moment>,
+    takes_renamed: bool,
 ) -> Result<bool, BackupError> {
     let client = BackupClient::new(backends.link(backend).await?);
     let mut progress = Progress::new();
@@ -219,7 +299,7 @@ pub(crate) async fn restore_volume(
     let nothing = empty_accounts(folder, at)?;
     let mut empty = 0u64;
     let mut without: Vec<AccountId> = Vec::new();
-    let mut volumes = BTreeSet::new();
+    let mut volumes = BTreeMap::new();
     let mut query = ListQuery {
         filter: Some(backend.to_string()),
         limit: Some(limit::PAGE_ROWS_MAX),
@@ -228,13 +308,15 @@ pub(crate) async fn restore_volume(
     loop {
         let page = directory.homes(&query).await?;
         for home in page.items {
-            if home.home.backend != *backend
-                || volume.is_some_and(|volume| *volume != home.home.volume)
-            {
+            if home.home.backend != *backend {
                 continue;
             }
-            volumes.insert(home.home.volume.to_string());
-            let Some((_, path)) = folder.snapshot_at(home.account, at)? else {
+            let is_wanted = volume.is_none_or(|volume| *volume == home.home.volume);
+            volumes.insert(home.home.volume.to_string(), is_wanted);
+            if !is_wanted {
+                continue;
+            }
+            let Some((taken, path)) = folder.snapshot_at(home.account, at)? else {
                 if nothing.contains(&home.account) {
                     empty += 1;
                 } else {
@@ -242,7 +324,14 @@ pub(crate) async fn restore_volume(
                 }
                 continue;
             };
-            match whole_account(folder, &client, &home, &path).await {
+            let restored_as = async {
+                if !takes_renamed {
+                    let login_name = directory.account(home.account).await?.login_name;
+                    check_name(home.account, &login_name, taken, &path)?;
+                }
+                whole_account(folder, &client, &home, &path).await
+            };
+            match restored_as.await {
                 Ok(whole) => {
                     if whole.was_there {
                         there += 1;
@@ -262,6 +351,17 @@ pub(crate) async fn restore_volume(
                     progress.clear();
                     return Err(error);
                 }
+                Err(error @ BackupError::Directory(_)) => {
+                    progress.clear();
+                    return Err(error);
+                }
+                Err(BackupError::OtherName { now, was, at, .. }) => {
+                    failed += 1;
+                    progress.say(&format!(
+                        "account {}: {now} now, {was} in the backup of {at}: it is restored with --renamed, if no directory was made anew since",
+                        home.account
+                    ));
+                }
                 Err(error) => {
                     failed += 1;
                     progress.say(&format!("account {}: {error}", home.account));
@@ -273,6 +373,16 @@ pub(crate) async fn restore_volume(
         query.after = Some(next);
     }
     progress.clear();
+    if let Some(volume) = volume
+        && !volumes.contains_key(volume.as_str())
+    {
+        let has: Vec<String> = volumes.into_keys().collect();
+        return Err(BackupError::NoVolume {
+            backend: backend.clone(),
+            volume: volume.clone(),
+            has: has.join(", "),
+        });
+    }
     let none = without.len();
     print_line(format_args!(
         "{restored} accounts restored, {there} were there, {empty} were empty, {failed} failed, {none} are not in the backup; {left_out} messages left out"
@@ -283,18 +393,25 @@ pub(crate) async fn restore_volume(
         let more = if none > SHOWN_MAX { ", …" } else { "" };
         print_line(format_args!("not in the backup: accounts {shown}{more}"));
     }
-    for volume in volumes {
+    let whole = failed == 0 && none == 0 && left_out == 0;
+    if failed > 0 {
+        print_line("what failed is tried again by the same command, until the volume is adopted");
+    }
+    for (volume, _) in volumes.iter().filter(|(_, is_wanted)| **is_wanted) {
         print_line(format_args!(
             "volume {volume} is read, and takes mail once it is adopted: `posthouse backend set {backend} --adopt-volume {volume}`"
         ));
     }
-    Ok(failed == 0 && none == 0 && left_out == 0)
+    Ok(whole)
 }
 
 /// Accounts of which their homes had nothing when the backup was taken.
 fn empty_accounts(folder: &Folder, at: Option<Moment>) -> Result<HashSet<AccountId>, BackupError> {
-    let mut empty = HashSet::new();
-    for run in runs(folder)? {
+    let (mut empty, mut damaged) = (HashSet::new(), 0);
+    for path in runs(folder)? {
+        let Some(run) = passing_damage(Run::read(&path), &mut damaged)?.flatten() else {
+            continue;
+        };
         if at.is_some_and(|at| run.begun > at) {
             break;
         }

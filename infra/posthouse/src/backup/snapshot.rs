@@ -147,8 +147,14 @@ impl Foot {
             file.read_exact(&mut foot)?;
             Ok(foot)
         };
-        let foot = read().map_err(BackupError::io("read", path))?;
-        Ok(Self::decode(&foot))
+        match read() {
+            Ok(foot) => Ok(Self::decode(&foot)),
+            // Before its beginning.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(BackupError::damaged(path, "it is cut"))
+            }
+            Err(error) => Err(BackupError::io("read", path)(error)),
+        }
     }
 }
 

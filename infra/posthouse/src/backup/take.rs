@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use daemon::output::print_line;
 use directory_api::wire::{Account, ListQuery, limit};
-use directory_api::{DirectoryClient, DirectoryError};
+use directory_api::{AccountId, DirectoryClient, DirectoryError};
 use store_api::backup::{BackupClient, Blob, Snapshot};
 use store_api::session::problem;
 use store_api::transfer::TransferError;
@@ -17,17 +17,17 @@ use tokio::task::JoinSet;
 
 use super::error::BackupError;
 use super::folder::{Folder, Hash, names, new_file, sync_folder};
-use super::manifest::{Entry, Manifest, Outcome};
+use super::manifest::{Entry, Manifest, Outcome, Resumed};
 use super::moment::Moment;
 use super::progress::{Progress, octets};
-use super::snapshot::{Foot, Head, Writer};
+use super::snapshot::{Foot, Head, Reader, Writer};
 
 /// What to take.
-pub(crate) struct Taking {
+pub(crate) enum Taking {
     /// These; every account of the directory when `None`.
-    pub(crate) accounts: Option<Vec<Account>>,
-    /// Go on with the run that did not end.
-    pub(crate) resume: bool,
+    Accounts(Option<Vec<AccountId>>),
+    /// What is left of the run that did not end.
+    Resume,
 }
 
 /// Takes a backup; true when it is whole.
@@ -41,33 +41,33 @@ pub(crate) async fn take(
     backends: &Backends,
     taking: Taking,
 ) -> Result<bool, BackupError> {
-    let (manifest, all) = if taking.resume {
-        Manifest::resume(folder)?
-    } else {
-        let all = taking.accounts.is_none();
-        (Manifest::begin(folder, all)?, all)
+    let Resumed {
+        manifest,
+        accounts,
+        done,
+    } = match taking {
+        Taking::Resume => Manifest::resume(folder)?,
+        Taking::Accounts(accounts) => Resumed {
+            manifest: Manifest::begin(folder, accounts.as_deref())?,
+            accounts,
+            done: HashSet::new(),
+        },
     };
     let mut run = Run {
         folder,
         directory,
         backends,
-        done: manifest.done(),
+        done,
         is_thorough: !names(&folder.damaged())?.is_empty(),
         manifest,
         progress: Progress::new(),
         counts: Counts::default(),
     };
-    match taking.accounts {
-        Some(accounts) => {
-            for account in accounts {
-                run.account(account).await?;
-            }
-        }
-        None if all => run.all().await?,
-        // What a run of some accounts has left is not known any more: those are named again.
-        None => {}
+    match &accounts {
+        Some(accounts) => run.named(accounts).await?,
+        None => run.all().await?,
     }
-    run.end(all)
+    run.end(accounts.is_none())
 }
 
 struct Run<'a> {
@@ -75,7 +75,7 @@ struct Run<'a> {
     directory: &'a DirectoryClient,
     backends: &'a Backends,
     manifest: Manifest,
-    done: HashSet<directory_api::AccountId>,
+    done: HashSet<AccountId>,
     /// A check has found damage: accounts are compared with what is there, although they have not changed.
     is_thorough: bool,
     progress: Progress,
@@ -107,6 +107,20 @@ impl Run<'_> {
             let Some(next) = page.next else { return Ok(()) };
             query.after = Some(next);
         }
+    }
+
+    async fn named(&mut self, accounts: &[AccountId]) -> Result<(), BackupError> {
+        for account in accounts {
+            match self.directory.account(*account).await {
+                Ok(account) => self.account(account).await?,
+                // Since it was named.
+                Err(DirectoryError::Unknown) => self.progress.say(&format!(
+                    "account {account}: the directory does not have it any more"
+                )),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     async fn account(&mut self, account: Account) -> Result<(), BackupError> {
@@ -190,10 +204,13 @@ impl Run<'_> {
         let link = self.backends.link(&account.home.backend).await?;
         let client = BackupClient::new(link);
         let last = self.folder.snapshot_at(account.id, None)?;
-        // A last one that cannot be read is no reason to take none.
-        let known = last
-            .as_ref()
-            .and_then(|(_, path)| Some((path, Foot::of(path).ok()?)));
+        // A last one that cannot be read is no reason to take none. One that tells another name is written anew, so that a
+        // restore finds whose it is.
+        let known = last.as_ref().and_then(|(_, path)| {
+            let head = Reader::open(path).ok()?.head;
+            let foot = Foot::of(path).ok()?;
+            (head.login_name == account.login_name).then_some((path, foot))
+        });
         let at = Moment::now();
         let head = Head {
             account: account.id,
@@ -210,7 +227,13 @@ impl Run<'_> {
         };
         let mut items = match client.snapshot(&request).await {
             Err(TransferError::Refused(problem)) if problem.code == NOT_FOUND => {
-                return Ok(Outcome::Empty);
+                let Some((at, _)) = last else {
+                    return Ok(Outcome::Empty);
+                };
+                return Err(BackupError::Gone {
+                    backend: account.home.backend.clone(),
+                    at,
+                });
             }
             items => items?,
         };
@@ -317,7 +340,11 @@ impl Run<'_> {
                     self.folder.note_missing(&hash.0)?;
                     left += 1;
                 }
-                Err((_, error)) => return Err(error),
+                Err((_, error)) => {
+                    // What is being written is not left to write on into what the next try begins.
+                    fetching.shutdown().await;
+                    return Err(error);
+                }
             }
             let counts = &self.counts;
             self.progress.show(|| {
@@ -360,8 +387,8 @@ impl Run<'_> {
             octets: size,
         } = self.counts;
         let whole = failed == 0;
-        if whole && all && self.is_thorough {
-            // What was damaged is there again, or belonged to what no account has any more.
+        if whole && all && self.is_thorough && passed_over == 0 {
+            // All was compared with what is there. What was damaged is there again, or belonged to what no account has any more.
             let damaged = self.folder.damaged();
             fs::remove_dir_all(&damaged).map_err(BackupError::io("remove", &damaged))?;
         }
@@ -413,7 +440,7 @@ impl Taking {
     pub(crate) async fn named(
         directory: &DirectoryClient,
         names: &[String],
-    ) -> Result<Vec<Account>, (String, DirectoryError)> {
+    ) -> Result<Vec<AccountId>, (String, DirectoryError)> {
         let mut accounts = Vec::new();
         for name in names {
             let found = match (name.parse(), name.parse()) {
@@ -421,7 +448,7 @@ impl Taking {
                 (_, Ok(login_name)) => directory.account_of(&login_name).await,
                 _ => Err(DirectoryError::Unknown),
             };
-            accounts.push(found.map_err(|error| (name.clone(), error))?);
+            accounts.push(found.map_err(|error| (name.clone(), error))?.id);
         }
         Ok(accounts)
     }

@@ -21,8 +21,8 @@ pub(crate) struct Options {
     /// Every account of the directory
     #[arg(long, conflicts_with = "accounts")]
     all: bool,
-    /// Go on with the run that did not end: what it has done is not looked at again
-    #[arg(long)]
+    /// Go on with the run that did not end, for the accounts that it was asked for: what it has done is not looked at again
+    #[arg(long, conflicts_with_all = ["all", "accounts"])]
     resume: bool,
     /// Login names or numbers
     #[arg(value_name = "LOGIN")]
@@ -61,8 +61,7 @@ pub(crate) fn perform(
 ) -> Result<bool, VerbError> {
     match options.verb {
         Some(Verb::List { dir, account }) => {
-            list(&Folder::read(&dir)?, account.as_deref(), output)?;
-            Ok(true)
+            Ok(list(&Folder::read(&dir)?, account.as_deref(), output)?)
         }
         Some(Verb::Verify { dir }) => Ok(verify(&Folder::change(&dir)?)?),
         Some(Verb::Prune { dir, keep }) => {
@@ -74,22 +73,21 @@ pub(crate) fn perform(
                 return Err(VerbError::Missing("--to DIR"));
             };
             if !options.all && options.accounts.is_empty() && !options.resume {
-                return Err(VerbError::Missing("--all, or login names"));
+                return Err(VerbError::Missing("--all, login names, or --resume"));
             }
             let folder = Folder::create(&dir)?;
             super::block_on_threads(async {
                 let (directory, identity) =
                     DirectorySource::from(source).connect(Role::Operator)?;
                 let backends = Backends::new(identity, directory.clone());
-                let accounts = if options.accounts.is_empty() {
-                    None
+                let taking = if options.resume {
+                    Taking::Resume
+                } else if options.all {
+                    Taking::Accounts(None)
                 } else {
                     let named = Taking::named(&directory, &options.accounts).await;
-                    Some(named.map_err(|(name, error)| told("account", &name, error))?)
-                };
-                let taking = Taking {
-                    accounts,
-                    resume: options.resume,
+                    let named = named.map_err(|(name, error)| told("account", &name, error))?;
+                    Taking::Accounts(Some(named))
                 };
                 Ok(Box::pin(take(&folder, &directory, &backends, taking)).await?)
             })?

@@ -8,7 +8,7 @@ use directory_api::{BackendName, VolumeName};
 use store_api::Backends;
 
 use super::{VerbError, account_id};
-use crate::backup::{Folder, Moment, restore_mailbox, restore_volume};
+use crate::backup::{Folder, Moment, Wanted, restore_mailbox, restore_volume};
 use crate::cli::Source;
 
 #[derive(clap::Args)]
@@ -20,11 +20,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Every account of this back-end, as it was: for a new volume in place of a lost one, before it is adopted
-    #[arg(long, value_name = "BACKEND", conflicts_with_all = ["account", "mailbox", "into"])]
+    #[arg(long, value_name = "BACKEND", conflicts_with_all = ["account", "mailbox", "into", "known_as"])]
     volume: Option<BackendName>,
     /// Only those of this volume of it
     #[arg(long, value_name = "VOLUME", requires = "volume")]
     only: Option<VolumeName>,
+    /// Also accounts that had another login name when they were backed up
+    #[arg(long, requires = "volume")]
+    renamed: bool,
     /// The account, in which the messages come back as new ones: login name or number
     #[arg(
         value_name = "LOGIN",
@@ -38,6 +41,9 @@ pub(crate) struct Options {
     /// The mailbox to put them into, made when it is missing [default: the same]
     #[arg(long, value_name = "NAME")]
     into: Option<String>,
+    /// The account as the backup knows it, by login name or number, if it has another one now
+    #[arg(long, value_name = "LOGIN")]
+    known_as: Option<String>,
 }
 
 /// Does it; true when nothing is missing.
@@ -48,18 +54,21 @@ pub(crate) fn perform(options: Options, source: Source) -> Result<bool, VerbErro
         let backends = Backends::new(identity, directory.clone());
         if let Some(backend) = options.volume {
             let only = options.only.as_ref();
+            let (at, renamed) = (options.at, options.renamed);
             let restored =
-                restore_volume(&folder, &directory, &backends, &backend, only, options.at);
+                restore_volume(&folder, &directory, &backends, &backend, only, at, renamed);
             return Ok(restored.await?);
         }
         let (Some(account), Some(mailbox)) = (options.account, options.mailbox) else {
             return Err(VerbError::Missing("an account and its --mailbox"));
         };
-        let account = account_id(&directory, &account).await?;
-        let into = options.into.as_deref();
-        let restored = restore_mailbox(
-            &folder, &directory, &backends, account, &mailbox, into, options.at,
-        );
-        Ok(restored.await?)
+        let wanted = Wanted {
+            account: account_id(&directory, &account).await?,
+            known_as: options.known_as,
+            mailbox,
+            into: options.into,
+            at: options.at,
+        };
+        Ok(restore_mailbox(&folder, &directory, &backends, &wanted).await?)
     })?
 }

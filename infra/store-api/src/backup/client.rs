@@ -42,9 +42,9 @@ impl BackupClient {
     ///
     /// # Errors
     /// [`TransferError`] when it did not begin.
-    pub async fn blob(&self, request: &Blob) -> Result<BlobOctets, TransferError> {
+    pub async fn blob(&self, request: &Blob) -> Result<BodyOctets, TransferError> {
         let response = within(self.link.accepted(post(path::BLOB, request))).await??;
-        Ok(BlobOctets(response.into_body()))
+        Ok(BodyOctets(BlobOctets(response.into_body())))
     }
 
     /// Puts one message into a mailbox, its octets piece by piece.
@@ -155,6 +155,20 @@ impl BackupClient {
             Ok(answer) => fed.map(|()| answer),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// The octets of a body as they arrive. Whoever stores them verifies the hash (P9).
+#[derive(Debug)]
+pub struct BodyOctets(BlobOctets);
+
+impl BodyOctets {
+    /// The next octets, or `None` at the end.
+    ///
+    /// # Errors
+    /// `Cut`: the body is longer than what came, or nothing came for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, TransferError> {
+        within(self.0.next()).await?
     }
 }
 
