@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use durable::Disk;
@@ -15,7 +15,7 @@ use super::types::Hash;
 
 /// The broken blobs by number.
 #[derive(Debug, Default)]
-pub(super) struct Broken(RwLock<BTreeMap<u64, Hash>>);
+pub(super) struct Broken(RwLock<Arc<BTreeMap<u64, Hash>>>);
 
 impl Broken {
     /// Those in quarantine that have no file again since.
@@ -31,7 +31,7 @@ impl Broken {
                 found.insert(number, hash);
             }
         }
-        Ok(Self(RwLock::new(found)))
+        Ok(Self(RwLock::new(Arc::new(found))))
     }
 
     pub(super) fn has(&self, number: u64) -> bool {
@@ -40,6 +40,11 @@ impl Broken {
 
     pub(super) fn count(&self) -> usize {
         self.read().len()
+    }
+
+    /// All of them, as of one instant.
+    pub(super) fn now(&self) -> Arc<BTreeMap<u64, Hash>> {
+        Arc::clone(&self.read())
     }
 
     /// Those that have lost the same octets.
@@ -55,19 +60,19 @@ impl Broken {
     }
 
     pub(super) fn add(&self, number: u64, hash: Hash) {
-        self.write().insert(number, hash);
+        Arc::make_mut(&mut self.write()).insert(number, hash);
     }
 
     /// Its file is there again, or nobody needs it any more.
     pub(super) fn remove(&self, number: u64) {
-        self.write().remove(&number);
+        Arc::make_mut(&mut self.write()).remove(&number);
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Hash>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Arc<BTreeMap<u64, Hash>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u64, Hash>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Arc<BTreeMap<u64, Hash>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -133,7 +133,8 @@ impl Committer {
             self.unlinked_checked = Instant::now();
         }
         // In this order: what the sequencer forgets now is in the snapshot it decides on.
-        self.sequencer.begin(self.shared.applied());
+        let (applied, checkpoint) = (self.shared.applied(), self.shared.checkpoint());
+        self.sequencer.begin(applied, checkpoint);
         let (shared, sequencer, first) =
             (&self.shared, &mut self.sequencer, self.journal.next_lsn());
         let decided = shared.index.read(|txn| {

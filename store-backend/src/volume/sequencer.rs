@@ -19,7 +19,7 @@ mod moves;
 pub(super) use mailbox::canonical;
 pub(super) use messages::EXPUNGE_SLICE;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use directory_api::{AccountId, Epoch};
@@ -110,12 +110,15 @@ pub(super) struct Sequencer {
     blob_next: u64,
     identities: Identities,
     applied: Lsn,
+    checkpoint: Lsn,
     /// What was kept until then or less went, or goes by a record in flight.
     purged_until_ms: i64,
     /// The last purge, and whether it left some for the next one.
     purge: (Lsn, bool),
     held: Arc<HeldBodies>,
     broken: Arc<Broken>,
+    /// Those that were broken when the batch began: what one decision finds whole is whole for those that follow from it.
+    broken_now: Arc<BTreeMap<u64, Hash>>,
     life: Arc<Life>,
 }
 
@@ -138,6 +141,8 @@ struct Blob {
     links: u64,
     /// A record in flight drops it: the next use is a new blob.
     dropped: bool,
+    /// The record that makes it as a copy of another inode: its octets stand in no record.
+    copied_by: Option<Lsn>,
     last: Lsn,
 }
 
@@ -166,9 +171,11 @@ impl Sequencer {
             blob_next: blob_next.max(1),
             identities: Identities { seed, count: 0 },
             applied,
+            checkpoint: Lsn(0),
             purged_until_ms: 0,
             purge: (Lsn(0), false),
             held,
+            broken_now: broken.now(),
             broken,
             life,
         })
@@ -176,8 +183,9 @@ impl Sequencer {
 
     /// Forgets what the index knows by now. Call it before the transaction of the next batch is taken: what is
     /// forgotten must be in the snapshot.
-    pub(super) fn begin(&mut self, applied: Lsn) {
-        self.applied = applied;
+    pub(super) fn begin(&mut self, applied: Lsn, checkpoint: Lsn) {
+        (self.applied, self.checkpoint) = (applied, checkpoint);
+        self.broken_now = self.broken.now();
         while self
             .blobs_touched
             .front()
@@ -418,6 +426,7 @@ impl Sequencer {
                     number: *number,
                     links: 0,
                     dropped: true,
+                    copied_by: None,
                     last,
                 },
             };
@@ -429,7 +438,7 @@ impl Sequencer {
 
     /// The blob that takes new links for these octets, if there is one. A broken one takes none: the octets begin a new one.
     fn current(&self, batch: &Batch<'_>, hash: &Hash) -> Result<Option<Blob>, IndexError> {
-        let is_whole = |number| !self.broken.has(number);
+        let is_whole = |number| !self.broken_now.contains_key(&number);
         if let Some(blob) = self.blobs.get(hash) {
             let takes = |blob: &Blob| !blob.dropped && is_whole(blob.number);
             return Ok(Some(*blob).filter(takes));
@@ -440,7 +449,18 @@ impl Sequencer {
             number,
             links: row.link_count.get(),
             dropped: false,
+            copied_by: (row.source == Body::COPIED).then_some(Lsn(row.lsn.get())),
             last: Lsn(0),
+        }))
+    }
+
+    /// Whether octets that are at hand may be let go, because these links can be had of a blob that has them. A copy that is
+    /// to be made has not: the inode that it will be made from may turn out to be rotten.
+    fn has_body(&self, batch: &Batch<'_>, hash: &Hash) -> Result<bool, IndexError> {
+        let known = self.current(batch, hash)?;
+        Ok(known.is_some_and(|blob| {
+            blob.links < self.rules.links_max
+                && blob.copied_by.is_none_or(|lsn| lsn <= self.checkpoint)
         }))
     }
 
@@ -449,10 +469,29 @@ impl Sequencer {
         self.blobs.insert(hash, blob);
     }
 
-    fn new_blob_number(&mut self) -> u64 {
-        let number = self.blob_next;
+    /// A new inode for these octets; the next record brings it.
+    fn new_blob(&mut self, batch: &Batch<'_>, hash: Hash, links: u64) -> Blob {
+        let blob = Blob {
+            number: self.blob_next,
+            links,
+            dropped: false,
+            copied_by: None,
+            last: batch.lsn(),
+        };
         self.blob_next += 1;
-        number
+        self.touch(hash, blob);
+        blob
+    }
+
+    /// A new inode that is made from another one.
+    fn copy_of(&mut self, batch: &Batch<'_>, hash: Hash, number: u64) -> (Blob, Bring) {
+        let blob = self.new_blob(batch, hash, 1);
+        let blob = Blob {
+            copied_by: Some(blob.last),
+            ..blob
+        };
+        self.touch(hash, blob);
+        (blob, Bring::CopyOf(number))
     }
 
     /// One link more for a finished body, known or new; the second value says whether the record must bring it.
@@ -461,18 +500,13 @@ impl Sequencer {
         batch: &Batch<'_>,
         finished: &FinishedBlob,
     ) -> Result<(Blob, Bring), IndexError> {
-        self.link(batch, &finished.hash()).map(|linked| {
-            linked.unwrap_or_else(|| {
-                let blob = Blob {
-                    number: self.new_blob_number(),
-                    links: 1,
-                    dropped: false,
-                    last: batch.lsn(),
-                };
-                self.touch(finished.hash(), blob);
-                (blob, Bring::Body)
-            })
-        })
+        let hash = finished.hash();
+        if self.has_body(batch, &hash)?
+            && let Some(linked) = self.link(batch, &hash)?
+        {
+            return Ok(linked);
+        }
+        Ok((self.new_blob(batch, hash, 1), Bring::Body))
     }
 
     /// One link more for a known blob: on its inode, or on a new one when that has all it may have.
@@ -484,30 +518,43 @@ impl Sequencer {
         let Some(known) = self.current(batch, hash)? else {
             return Ok(None);
         };
-        let last = batch.lsn();
-        let linked = if known.links < self.rules.links_max {
-            (
-                Blob {
-                    links: known.links + 1,
-                    last,
-                    ..known
-                },
-                Bring::Nothing,
-            )
-        } else {
-            let number = self.new_blob_number();
-            (
-                Blob {
-                    number,
-                    links: 1,
-                    dropped: false,
-                    last,
-                },
-                Bring::CopyOf(known.number),
-            )
+        if known.links >= self.rules.links_max {
+            return Ok(Some(self.copy_of(batch, *hash, known.number)));
+        }
+        let blob = Blob {
+            links: known.links + 1,
+            last: batch.lsn(),
+            ..known
         };
-        self.touch(*hash, linked.0);
-        Ok(Some(linked))
+        self.touch(*hash, blob);
+        Ok(Some((blob, Bring::Nothing)))
+    }
+
+    /// One link more for a blob that a message has, on the inode that takes new ones.
+    fn link_again(
+        &mut self,
+        batch: &Batch<'_>,
+        hash: &Hash,
+        number: u64,
+    ) -> Result<(Blob, Bring), IndexError> {
+        if let Some(linked) = self.link(batch, hash)? {
+            return Ok(linked);
+        }
+        if !self.broken_now.contains_key(&number) {
+            // The inode that took new links has gone, and this one was full before it.
+            return Ok(self.copy_of(batch, *hash, number));
+        }
+        // Nothing can be copied. It shares what becomes of the blob: whoever brings the octets again heals both.
+        let blob = Blob {
+            number,
+            // Whatever the index counts: it is asked again when it has this one too.
+            links: self.rules.links_max,
+            dropped: false,
+            copied_by: None,
+            last: batch.lsn(),
+        };
+        self.touch(*hash, blob);
+        Ok((blob, Bring::Nothing))
     }
 }
 

@@ -68,17 +68,20 @@ impl Sequencer {
                     }
                     open_bytes += recipient.prologue.len();
                     let record = open.get_or_insert_with(|| {
-                        let brought = match (bring, body.take()) {
-                            (Bring::Body, Some(finished)) => finished.into_body(),
-                            (Bring::CopyOf(from), _) => Body::Copied(from),
-                            _ => Body::Known,
+                        let brought = match bring {
+                            // It stays at hand until then: the inode of the last recipient may be full for the next one.
+                            Bring::Body => {
+                                let finished = body.take().expect("it was at hand");
+                                finished.into_body()
+                            }
+                            Bring::CopyOf(from) => Body::Copied(from),
+                            Bring::Nothing => Body::Known,
                         };
                         Deliver {
                             blob: blob_ref(number, hash, octets, brought),
                             ..template.clone()
                         }
                     });
-                    body = None;
                     let known = Known {
                         flags: Flags::default(),
                         keywords: Vec::new(),

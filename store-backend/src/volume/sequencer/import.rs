@@ -16,7 +16,7 @@ use super::super::types::{
 };
 use super::accounts::{Account, InFlight, Known};
 use super::annotations::is_annotation;
-use super::{Batch, Blob, Bring, Decided, Sequencer, Stop, blob_ref, canonical};
+use super::{Batch, Bring, Decided, Sequencer, Stop, blob_ref, canonical};
 
 impl Sequencer {
     pub(super) fn put_blob(
@@ -26,14 +26,8 @@ impl Sequencer {
     ) -> Result<Decided, Stop> {
         batch.check_room()?;
         let (hash, octets) = (finished.hash(), finished.size());
-        if self.current(batch, &hash)?.is_none() {
-            let blob = Blob {
-                number: self.new_blob_number(),
-                links: 0,
-                dropped: false,
-                last: batch.lsn(),
-            };
-            self.touch(hash, blob);
+        if !self.has_body(batch, &hash)? {
+            let blob = self.new_blob(batch, hash, 0);
             batch.records.push(Record::Blob(PutBlob {
                 keep_until_ms: batch.now_ms + IMPORTED_BLOB_KEEP_MS,
                 blob: blob_ref(blob.number, hash, octets, finished.into_body()),

@@ -79,14 +79,8 @@ impl Sequencer {
                 } => (hash, octets, identity),
                 AppendBody::Finished(finished) => {
                     let (hash, octets) = (finished.hash(), finished.size());
-                    if self.current(batch, &hash)?.is_none() {
-                        let blob = Blob {
-                            number: self.new_blob_number(),
-                            links: 0,
-                            dropped: false,
-                            last: batch.lsn(),
-                        };
-                        self.touch(hash, blob);
+                    if !self.has_body(batch, &hash)? {
+                        let blob = self.new_blob(batch, hash, 0);
                         batch.records.push(Record::Blob(PutBlob {
                             keep_until_ms: batch.now_ms,
                             blob: blob_ref(blob.number, hash, octets, finished.into_body()),
@@ -563,27 +557,6 @@ impl Sequencer {
                 .ok_or(IndexError::Contradiction("a blob"))?
                 .hash),
         }
-    }
-
-    /// One link more for a blob that a message has, on the inode that takes new ones.
-    pub(super) fn link_again(
-        &mut self,
-        batch: &Batch<'_>,
-        hash: &Hash,
-        number: u64,
-    ) -> Result<(Blob, Bring), IndexError> {
-        if let Some(linked) = self.link(batch, hash)? {
-            return Ok(linked);
-        }
-        // The inode that took new links has gone, and this one was full before it.
-        let blob = Blob {
-            number: self.new_blob_number(),
-            links: 1,
-            dropped: false,
-            last: batch.lsn(),
-        };
-        self.touch(*hash, blob);
-        Ok((blob, Bring::CopyOf(number)))
     }
 }
 

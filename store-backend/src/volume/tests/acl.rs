@@ -57,7 +57,7 @@ impl Site {
                 if !in_one_batch {
                     next = Lsn(next.0 + batch.records.len() as u64);
                     batch = Batch::new(txn, 0, next, false);
-                    sequencer.begin(applied);
+                    sequencer.begin(applied, applied);
                 }
                 last = Some(sequencer.decide(&mut batch, user, command)?);
             }
