@@ -145,12 +145,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::TooLarge`] or an [`JournalError::Io`] for which [`JournalError::is_disk_full`]: the journal goes on.
-    /// Nothing was written, or on a file system that needs room to overwrite what the next append clears away; a power
-    /// cut before that may leave records of this batch. Any other `Io`: the journal is poisoned ([`Journal::check`]),
+    /// Nothing was written, or, on a file system that needs room to overwrite, it was cleared away; where even that finds
+    /// no room ([`Journal::is_soiled`]) the next append does it first, and an open before that finds records of this batch:
+    /// what they name must stay until then. Any other `Io`: the journal is poisoned ([`Journal::check`]),
     /// whether the records are there is known only after the next open, and every later append answers
     /// [`JournalError::Poisoned`]; reads still work.
     pub fn append(&mut self, records: &[Entry<'_>]) -> Result<Vec<(Lsn, Place)>, JournalError> {
-        self.check()?;
         self.clean()?;
         let units = self.plan(records)?;
         let rolls = units.iter().filter(|unit| unit.rolls).count();
@@ -169,16 +169,18 @@ impl Journal {
             }
             let (now, later) = rest.split_at(unit.lens.len());
             rest = later;
-            self.write_unit(now, &unit.lens, &mut placed)
-                .inspect_err(|error| {
-                    // What was not synced yet can be overwritten. A unit before this one is there for good.
-                    let is_write = matches!(error, JournalError::Io { action: WRITE, .. });
-                    if index == 0 && is_write && error.is_disk_full() {
-                        self.soiled = unit.lens.iter().filter_map(|len| padded_bytes(*len)).sum();
-                    } else {
-                        self.poisoned = true;
-                    }
-                })?;
+            if let Err(error) = self.write_unit(now, &unit.lens, &mut placed) {
+                // What was not synced yet can be overwritten. A unit before this one is there for good.
+                let is_write = matches!(error, JournalError::Io { action: WRITE, .. });
+                if index == 0 && is_write && error.is_disk_full() {
+                    self.soiled = unit.lens.iter().filter_map(|len| padded_bytes(*len)).sum();
+                    // It is told by `is_soiled` and `check` if that did not go.
+                    let _ = self.clean();
+                } else {
+                    self.poisoned = true;
+                }
+                return Err(error);
+            }
         }
         self.prepare_ahead();
         Ok(placed)
@@ -197,9 +199,20 @@ impl Journal {
         self.spares.check()
     }
 
-    /// Makes zeros of what a write has left that found no room: whole records of it would look like ones that follow the
-    /// next unit, should that be shorter.
-    fn clean(&mut self) -> Result<(), JournalError> {
+    /// Whether a batch that was refused for want of room has left records behind, which an open would find.
+    #[must_use]
+    pub fn is_soiled(&self) -> bool {
+        self.soiled > 0
+    }
+
+    /// Makes zeros of what a write has left that found no room: an open would find whole records of it, and so it would
+    /// behind the next unit, should that be shorter. [`Journal::append`] does it by itself; an owner who has nothing to
+    /// append, or closes the journal, asks for it.
+    ///
+    /// # Errors
+    /// An [`JournalError::Io`] for which [`JournalError::is_disk_full`]: to be tried again. Any other: the journal is poisoned.
+    pub fn clean(&mut self) -> Result<(), JournalError> {
+        self.check()?;
         if self.soiled == 0 {
             return Ok(());
         }

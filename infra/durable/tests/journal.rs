@@ -447,20 +447,26 @@ fn a_failed_sync_beside_the_appends_is_told_and_never_tried_again() {
 
 #[test]
 fn a_write_without_room_leaves_nothing_that_a_recovery_could_take_for_a_record() {
-    for sizes in [[8, 8, 8], [100, 8, 8], [8, 900, 8], [8, 8, 900]] {
-        let disk = FaultDisk::new(0);
+    for seed in 0..40 {
+        let sizes = [[8, 8, 8], [100, 8, 8], [8, 900, 8], [8, 8, 900]][seed as usize % 4];
+        let disk = FaultDisk::new(seed);
         let (mut journal, _) = open(&disk).unwrap();
         append(&mut journal, &[b"first"]).unwrap();
         let refused = sizes.map(|size| vec![7; size]);
         let parts: Vec<&[u8]> = refused.iter().map(Vec::as_slice).collect();
-        // As on file systems that write elsewhere what is overwritten.
+        disk.copy_on_write();
+        disk.fill_up_after(0);
+        for _ in 0..2 {
+            let full = append(&mut journal, &parts).unwrap_err();
+            assert!(full.is_disk_full() && journal.is_soiled(), "{full:?}");
+        }
+        disk.give_room();
+        append(&mut journal, &[b"12345678"]).unwrap();
+        assert!(!journal.is_soiled());
+        // What is refused now is cleared away at once.
         disk.fail(Operation::Write, 0, ErrorKind::StorageFull);
         let full = append(&mut journal, &parts).unwrap_err();
-        assert!(full.is_disk_full(), "{full:?}");
-        disk.fail(Operation::Write, 0, ErrorKind::StorageFull);
-        let still = append(&mut journal, &[b"12345678"]).unwrap_err();
-        assert!(still.is_disk_full(), "{still:?}");
-        append(&mut journal, &[b"12345678"]).unwrap();
+        assert!(full.is_disk_full() && !journal.is_soiled(), "{full:?}");
         drop(journal);
         let (mut journal, recovery) = open(&disk).unwrap();
         let payloads: Vec<_> = replayed(&recovery).into_iter().map(|r| r.2).collect();

@@ -7,6 +7,7 @@
 //!
 //! What is done to it can be recorded ([`Tape`]), so that a test may cut the power at every point of one run.
 
+mod file;
 mod tape;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,11 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use durable::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
 
+use file::{File, Pending, put};
 use tape::Change;
 pub use tape::Tape;
 
@@ -73,6 +76,9 @@ impl FaultDisk {
             allocations: 0,
             full_after: None,
             refused: 0,
+            copies_on_write: false,
+            held: None,
+            waiting: 0,
             random: seed,
             tape: None,
         })))
@@ -144,10 +150,41 @@ impl FaultDisk {
         self.lock().full_after = None;
     }
 
+    /// Makes overwriting need room too, as on Btrfs and ZFS: without room it fails, having written some of it or nothing.
+    pub fn copy_on_write(&self) {
+        self.lock().copies_on_write = true;
+    }
+
     /// How many operations found no room since [`FaultDisk::fill_up_after`].
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.lock().refused
+    }
+
+    /// Makes whoever opens, links or removes something below a folder wait until it is asked for none.
+    pub fn hold(&self, folder: Option<&Path>) {
+        self.lock().held = folder.map(Path::to_owned);
+    }
+
+    /// Whether somebody waits for the end of [`FaultDisk::hold`].
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.lock().waiting > 0
+    }
+
+    fn pass(&self, path: &Path) {
+        let is_held = |state: &State| {
+            let held = state.held.as_ref();
+            held.is_some_and(|folder| path.starts_with(folder))
+        };
+        if !is_held(&self.lock()) {
+            return;
+        }
+        self.lock().waiting += 1;
+        while is_held(&self.lock()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.lock().waiting -= 1;
     }
 
     /// Inverts the bits of `mask` in one byte of a file, durably: rot.
@@ -198,6 +235,7 @@ impl FaultDisk {
 
 impl Disk for FaultDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        self.pass(path);
         let mut state = self.lock();
         state.powered()?;
         let id = match (state.names.get(path), mode) {
@@ -272,6 +310,7 @@ impl Disk for FaultDisk {
     }
 
     fn link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.pass(link);
         let mut state = self.lock();
         state.powered()?;
         let id = state.file(original)?;
@@ -289,6 +328,7 @@ impl Disk for FaultDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.pass(path);
         let mut state = self.lock();
         state.powered()?;
         state.file(path)?;
@@ -388,17 +428,23 @@ impl Handle {
                 return Err(ErrorKind::StorageFull.into());
             }
         }
-        let changed = state.change(Operation::Write);
+        let has_room = match state.copies_on_write && grown == 0 {
+            true => state.allocate(),
+            false => Ok(()),
+        };
+        let is_full = has_room.is_err();
+        let changed = has_room.and_then(|()| state.change(Operation::Write));
         if changed.is_err() && state.powered().is_err() {
             return changed;
         }
         // A write that fails has written some of it.
-        let bytes = if changed.is_ok() {
-            bytes
-        } else {
-            &bytes[..bytes.len() / 2]
+        let count = match (&changed, is_full) {
+            (Ok(()), _) => bytes.len(),
+            (Err(_), true) if below(&mut state.random, 2) == 0 => 0,
+            (Err(_), true) => below(&mut state.random, bytes.len() as u64 + 1) as usize,
+            (Err(_), false) => bytes.len() / 2,
         };
-        state.perform(Change::Write(self.id, offset, bytes.into()));
+        state.perform(Change::Write(self.id, offset, bytes[..count].into()));
         changed
     }
 
@@ -443,7 +489,12 @@ impl DiskFile for Handle {
 
     fn sync_fs(&self) -> io::Result<()> {
         let mut state = self.state()?;
-        state.change(Operation::Sync)?;
+        if let Err(error) = state.change(Operation::Sync) {
+            if state.powered().is_ok() {
+                state.files.iter_mut().for_each(|file| file.pending.clear());
+            }
+            return Err(error);
+        }
         state.perform(Change::SyncFs);
         Ok(())
     }
@@ -495,6 +546,10 @@ struct State {
     allocations: u64,
     full_after: Option<u64>,
     refused: u64,
+    copies_on_write: bool,
+    /// The folder below which everybody waits, and how many do.
+    held: Option<PathBuf>,
+    waiting: usize,
     random: u64,
     /// What was done, if it is recorded.
     tape: Option<Tape>,
@@ -707,74 +762,6 @@ impl NameChange {
     }
 }
 
-/// Contents are shared with the forks of a disk until one of them writes.
-#[derive(Clone, Default)]
-struct File {
-    now: Arc<Vec<u8>>,
-    durable: Arc<Vec<u8>>,
-    pending: Vec<Pending>,
-}
-
-#[derive(Clone)]
-enum Pending {
-    Write(usize, Arc<[u8]>),
-    Cut(usize),
-}
-
-impl File {
-    fn sync(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let durable = Arc::make_mut(&mut self.durable);
-        for pending in self.pending.drain(..) {
-            match pending {
-                Pending::Write(offset, bytes) => put(durable, offset, &bytes),
-                Pending::Cut(len) => durable.truncate(len),
-            }
-        }
-    }
-
-    fn lose(&mut self, loss: Loss, random: &mut u64) {
-        let mut sectors: Vec<Pending> = Vec::new();
-        for pending in self.pending.drain(..) {
-            match pending {
-                Pending::Cut(len) => sectors.push(Pending::Cut(len)),
-                Pending::Write(mut offset, bytes) => {
-                    let mut rest = &bytes[..];
-                    while !rest.is_empty() {
-                        let count = rest.len().min(SECTOR_BYTES - offset % SECTOR_BYTES);
-                        let (sector, later) = rest.split_at(count);
-                        sectors.push(Pending::Write(offset, sector.into()));
-                        offset += count;
-                        rest = later;
-                    }
-                }
-            }
-        }
-        let prefix = below(random, sectors.len() as u64 + 1) as usize;
-        self.pending = match loss {
-            Loss::Lost => Vec::new(),
-            Loss::Torn => sectors.into_iter().take(prefix).collect(),
-            Loss::Reordered => sectors
-                .into_iter()
-                .filter(|_| below(random, 2) == 0)
-                .collect(),
-        };
-        self.sync();
-        self.now.clone_from(&self.durable);
-    }
-}
-
-/// Overwrites or extends, a hole before it reading as zeros.
-fn put(target: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if target.len() < end {
-        target.resize(end, 0);
-    }
-    target[offset..end].copy_from_slice(bytes);
-}
-
 /// The next of a fixed sequence of numbers (SplitMix64), below `limit`.
 pub(crate) fn below(random: &mut u64, limit: u64) -> u64 {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -787,6 +774,3 @@ pub(crate) fn below(random: &mut u64, limit: u64) -> u64 {
 fn power_is_off() -> io::Error {
     io::Error::other("the power is off")
 }
-
-/// What a disk writes whole or not at all.
-const SECTOR_BYTES: usize = 512;

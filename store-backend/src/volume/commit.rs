@@ -3,6 +3,7 @@
 //! Self-clocking: while one batch is synced the next gathers in the intake, so that a busy volume writes large batches
 //! and an idle one waits for nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,6 +52,8 @@ pub(super) struct Committer {
     pub(super) segment: u32,
     /// … and of the last one when the journal found no room for more.
     pub(super) short_in: Option<u32>,
+    /// Bodies of the batch that was refused and has left records: they stay until those are cleared away.
+    pub(super) refused_bodies: Vec<PathBuf>,
 }
 
 impl Committer {
@@ -67,6 +70,13 @@ impl Committer {
             match self.shared.intake.take(IDLE_INTERVAL) {
                 Taken::Batch(requests) => self.batch(requests),
                 Taken::Closed => break,
+            }
+        }
+        if !self.shared.aborted() {
+            self.clean();
+            if self.journal.is_soiled() {
+                let volume = &self.shared.config.name;
+                tracing::warn!(%volume, "closed without room to clear away a refused batch: some of it may be there after the next start");
             }
         }
         self.shared.apply_queue.close();
@@ -117,6 +127,9 @@ impl Committer {
             || self.unlinked_checked.elapsed() >= self.unlinked_interval();
         if requests.is_empty() && !check_unlinked {
             return;
+        if requests.is_empty() {
+            self.clean();
+        }
         }
         let (commands, waiters): (Vec<_>, Vec<_>) = requests
             .into_iter()
@@ -186,18 +199,21 @@ impl Committer {
             .collect();
         let appended = if entries.is_empty() {
             Ok(Vec::new())
+        let was_soiled = self.journal.is_soiled();
         } else {
             self.journal.append(&entries)
         };
         let places = match appended {
             Ok(places) => places,
+        let is_left = !was_soiled && self.journal.is_soiled();
             Err(error) => {
                 let waiters = decided.into_iter().map(|(waiter, _)| waiter);
-                return self.not_written(&error, &records, waiters);
+                return self.not_written(&error, &records, is_left, waiters);
             }
         };
         if let Some((_, place)) = places.last() {
             self.segment = place.segment;
+        self.clean();
             if self.short_in.is_some_and(|short| short != self.segment) {
                 self.short_in = None;
                 self.shared.found_room(Shortage::Journal);
@@ -248,24 +264,33 @@ impl Committer {
 
     fn not_written(
         &mut self,
+    /// `is_left`: records of the batch may be in the journal for now.
         error: &JournalError,
         records: &[Record],
         waiters: impl Iterator<Item = Waiter>,
     ) {
+        is_left: bool,
         // A failed write or sync leaves unknown octets behind and is never tried again: reads only, until a restart.
         if self.journal.check().is_err() {
             self.shared.fail(Failed::Journal, error);
             return refuse(waiters, &Refusal::ReadOnly);
         }
-        // Otherwise nothing was written, and no record will ever name these bodies: a full disk needs their room.
-        for token in records.iter().filter_map(Record::spilled) {
-            let path = self.shared.layout.incoming(token);
-            // What cannot be removed now is removed at the next start.
-            let _ = self.shared.disk.remove_file(&path);
+        let tokens = records.iter().filter_map(Record::spilled);
+        let bodies: Vec<PathBuf> = tokens
+            .map(|token| self.shared.layout.incoming(token))
+            .collect();
+        if is_left {
+            // A start before it is cleared away finds records that name them.
+            self.refused_bodies = bodies;
+        } else {
+            // Nothing was written, and no record will ever name these bodies: a full disk needs their room.
+            remove_bodies(&self.shared, bodies);
         }
         if error.is_disk_full() {
             self.shared.no_room(Shortage::Journal, &chain(error));
-            self.short_in.get_or_insert(self.segment);
+            // Where there was no room to overwrite, the next batch that is written has found some.
+            let short_in = if is_left { NO_SEGMENT } else { self.segment };
+            self.short_in.get_or_insert(short_in);
             refuse(waiters, &Refusal::NoRoom);
         } else {
             tracing::warn!(volume = %self.shared.config.name, error = chain(error), "journal: a batch was refused");
@@ -276,6 +301,13 @@ impl Committer {
 
     /// Forgets what was decided and not written, once the index has what came before. False: it cannot have it now.
     fn has_forgotten(&mut self) -> bool {
+    /// Clears away what a refused batch has left, as soon as there is room for that.
+    fn clean(&mut self) {
+        if self.journal.clean().is_ok() {
+            remove_bodies(&self.shared, self.refused_bodies.drain(..));
+        }
+    }
+
         let Some(last) = self.refused_at else {
             return true;
         };
@@ -402,6 +434,13 @@ pub(super) fn hand_to_files(shared: &Shared, placed: &Arc<Placed>) {
 
 fn refuse(waiters: impl IntoIterator<Item = Waiter>, refusal: &Refusal) {
     for waiter in waiters {
+fn remove_bodies(shared: &Shared, paths: impl IntoIterator<Item = PathBuf>) {
+    for path in paths {
+        // What cannot be removed now is removed at the next start.
+        let _ = shared.disk.remove_file(&path);
+    }
+}
+
         waiter.answer(Reply::Refused(refusal.clone()));
     }
 }
@@ -438,6 +477,8 @@ const GATHER_MAX: Duration = Duration::from_millis(10);
 const GATHER_ITEMS_MAX: usize = 64;
 const BACK_PRESSURE_POLL: Duration = Duration::from_millis(5);
 /// Blobs past their grace period are looked for this often.
+/// Segments are numbered from 1.
+const NO_SEGMENT: u32 = 0;
 const UNLINKED_INTERVAL: Duration = Duration::from_secs(60);
 /// What a queue's item takes besides its payload.
 pub(super) const ITEM_BYTES: usize = 128;

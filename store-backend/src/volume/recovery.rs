@@ -530,6 +530,7 @@ fn start(
         unlinked_checked: Instant::now(),
         refused_at: None,
         segment: 0,
+        refused_bodies: Vec::new(),
         short_in: None,
     };
     spawn("commit", Box::new(move |_| committer.run()))
