@@ -111,6 +111,8 @@ impl Committer {
         if !self.is_full()
             || shared.read_only().is_some()
             || shared.aborted()
+            // At a close without room: nobody makes a checkpoint any more.
+            || shared.files_queue.is_closed()
             || shared.space.is_short(Shortage::Files)
             || shared.space.level() == Level::Stuck
         {
@@ -125,11 +127,11 @@ impl Committer {
     fn batch(&mut self, requests: Vec<Request>) {
         let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
             || self.unlinked_checked.elapsed() >= self.unlinked_interval();
-        if requests.is_empty() && !check_unlinked {
-            return;
         if requests.is_empty() {
             self.clean();
         }
+        if requests.is_empty() && !check_unlinked {
+            return;
         }
         let (commands, waiters): (Vec<_>, Vec<_>) = requests
             .into_iter()
@@ -197,23 +199,23 @@ impl Committer {
                 parts,
             })
             .collect();
+        let was_soiled = self.journal.is_soiled();
         let appended = if entries.is_empty() {
             Ok(Vec::new())
-        let was_soiled = self.journal.is_soiled();
         } else {
             self.journal.append(&entries)
         };
+        let is_left = !was_soiled && self.journal.is_soiled();
         let places = match appended {
             Ok(places) => places,
-        let is_left = !was_soiled && self.journal.is_soiled();
             Err(error) => {
                 let waiters = decided.into_iter().map(|(waiter, _)| waiter);
                 return self.not_written(&error, &records, is_left, waiters);
             }
         };
+        self.clean();
         if let Some((_, place)) = places.last() {
             self.segment = place.segment;
-        self.clean();
             if self.short_in.is_some_and(|short| short != self.segment) {
                 self.short_in = None;
                 self.shared.found_room(Shortage::Journal);
@@ -262,14 +264,14 @@ impl Committer {
         }
     }
 
+    /// `is_left`: records of the batch may be in the journal for now.
     fn not_written(
         &mut self,
-    /// `is_left`: records of the batch may be in the journal for now.
         error: &JournalError,
         records: &[Record],
+        is_left: bool,
         waiters: impl Iterator<Item = Waiter>,
     ) {
-        is_left: bool,
         // A failed write or sync leaves unknown octets behind and is never tried again: reads only, until a restart.
         if self.journal.check().is_err() {
             self.shared.fail(Failed::Journal, error);
@@ -299,8 +301,6 @@ impl Committer {
         self.refused_at = Some(Lsn(self.journal.next_lsn().0 - 1));
     }
 
-    /// Forgets what was decided and not written, once the index has what came before. False: it cannot have it now.
-    fn has_forgotten(&mut self) -> bool {
     /// Clears away what a refused batch has left, as soon as there is room for that.
     fn clean(&mut self) {
         if self.journal.clean().is_ok() {
@@ -308,6 +308,8 @@ impl Committer {
         }
     }
 
+    /// Forgets what was decided and not written, once the index has what came before. False: it cannot have it now.
+    fn has_forgotten(&mut self) -> bool {
         let Some(last) = self.refused_at else {
             return true;
         };
@@ -432,8 +434,6 @@ pub(super) fn hand_to_files(shared: &Shared, placed: &Arc<Placed>) {
     shared.files_queue.push(item, cost);
 }
 
-fn refuse(waiters: impl IntoIterator<Item = Waiter>, refusal: &Refusal) {
-    for waiter in waiters {
 fn remove_bodies(shared: &Shared, paths: impl IntoIterator<Item = PathBuf>) {
     for path in paths {
         // What cannot be removed now is removed at the next start.
@@ -441,6 +441,8 @@ fn remove_bodies(shared: &Shared, paths: impl IntoIterator<Item = PathBuf>) {
     }
 }
 
+fn refuse(waiters: impl IntoIterator<Item = Waiter>, refusal: &Refusal) {
+    for waiter in waiters {
         waiter.answer(Reply::Refused(refusal.clone()));
     }
 }
@@ -475,10 +477,10 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const GATHER_MAX: Duration = Duration::from_millis(10);
 /// Batches of one transaction: it ends in time for who comes to wait for it.
 const GATHER_ITEMS_MAX: usize = 64;
-const BACK_PRESSURE_POLL: Duration = Duration::from_millis(5);
-/// Blobs past their grace period are looked for this often.
 /// Segments are numbered from 1.
 const NO_SEGMENT: u32 = 0;
+const BACK_PRESSURE_POLL: Duration = Duration::from_millis(5);
+/// Blobs past their grace period are looked for this often.
 const UNLINKED_INTERVAL: Duration = Duration::from_secs(60);
 /// What a queue's item takes besides its payload.
 pub(super) const ITEM_BYTES: usize = 128;

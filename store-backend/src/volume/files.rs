@@ -127,7 +127,10 @@ pub(super) fn run(shared: &Shared, kept: KeptLog) {
         result = match work(shared, &mut state, &mut waiting.items) {
             Err(error) if error.is_no_room(shared) && !shared.space.is_stopped() => {
                 shared.no_room(Shortage::Files, &chain(&error));
-                waiting.make_room(shared, &mut state)
+                let made = waiting.make_room(shared, &mut state);
+                // Who asks for it waits, and must not wait for room.
+                mend::run(shared);
+                made
             }
             worked => {
                 if waiting.is_short && worked.is_ok() {
@@ -352,7 +355,9 @@ fn checkpoint(shared: &Shared, state: &mut Progress) -> Result<(), FilesError> {
         remove(&*shared.disk, incoming)?;
         state.incoming.pop();
     }
-    state.copied.clear();
+    if state.done <= shared.checkpoint() {
+        state.copied.clear();
+    }
     (state.bytes, state.since) = (0, Instant::now());
     Ok(())
 }
@@ -449,8 +454,12 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
                 checkpoint(shared, state)?;
             }
             for (number, hash) in &record.blobs {
-                remove(&*shared.disk, &layout.blob(*number, hash))?;
                 shared.broken.remove(*number);
+                // There are no checkpoints any more: the next start removes it.
+                if state.copied.contains(number) {
+                    continue;
+                }
+                remove(&*shared.disk, &layout.blob(*number, hash))?;
             }
         }
         Record::Account(_)

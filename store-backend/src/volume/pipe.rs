@@ -123,6 +123,10 @@ impl<T> Pipe<T> {
         self.changed.notify_all();
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Takes no more and forgets what is there.
     pub(super) fn abort(&self) {
         let mut state = self.lock();

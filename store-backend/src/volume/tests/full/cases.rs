@@ -1,5 +1,8 @@
 //! Single cases of disks that are full or fail, where the order of what happens matters.
 
+use super::super::super::mend::{self, Mend, Mended};
+use super::super::super::recovery::Failed;
+use super::super::super::space::Shortage;
 use super::*;
 
 /// One message with a body of its own file, to three accounts that each get a record, on a disk that writes elsewhere what
@@ -93,4 +96,126 @@ async fn what_a_refused_batch_has_left_finds_its_body_when_it_is_replayed() {
         left += comes_again(&disk, dir.path()).await;
     }
     assert!(left > 0, "nothing was left to be replayed");
+}
+
+/// Waits for what the files thread does.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_ends_though_the_journal_is_full_and_the_files_find_no_room_then() {
+    let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+    let config = VolumeConfig {
+        unreleased_max_bytes: 0,
+        ..config(dir.path())
+    };
+    let volume = Volume::open(config, Arc::new(disk.clone())).unwrap();
+    let blobs = dir.path().join("blobs");
+    disk.hold(Some(&blobs));
+    let mut number = 0;
+    // Until one waits for the journal to forget.
+    loop {
+        number += 1;
+        let body = vec![b'a'; 100_000 + number as usize];
+        let accounts = [ANN];
+        let delivered = deliver(&volume, number, &body, &accounts);
+        match tokio::time::timeout(Duration::from_millis(500), delivered).await {
+            Ok(outcomes) => drop(uid(&outcomes[0])),
+            Err(_) => break,
+        }
+    }
+    assert!(number > 10 && disk.is_awaited());
+    let closing = volume.clone();
+    let closed = tokio::task::spawn_blocking(move || closing.close());
+    until("it is closing", || volume.inner.shared().space.is_stopped()).await;
+    disk.fill_up_after(0);
+    disk.hold(None);
+    let closed = tokio::time::timeout(Duration::from_secs(20), closed).await;
+    closed.expect("the close ends").unwrap();
+    disk.give_room();
+    drop(volume);
+    let volume = open_on(&disk, dir.path()).unwrap();
+    settle_checkpoint(&volume);
+    let inbox = volume.snapshot(ANN, MailboxId::INBOX).await.unwrap();
+    let count = inbox.unwrap().messages.len() as u64;
+    assert!(count == number || count == number - 1, "{count} {number}");
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_of_a_copy_stays_while_nothing_makes_the_copy_durable() {
+    let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+    let config = VolumeConfig {
+        links_max: 1,
+        ..config(dir.path())
+    };
+    let volume = Volume::open(config, Arc::new(disk.clone())).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    settle_checkpoint(&volume);
+    let shared = Arc::clone(volume.inner.shared());
+    let source = shared.layout.blob(1, blake3::hash(BODY).as_bytes());
+    let copy = shared.layout.blob(2, blake3::hash(BODY).as_bytes());
+    assert!(disk.exists(&source).unwrap());
+    disk.hold(Some(&dir.path().join("blobs")));
+    let inbox = MailboxId::INBOX;
+    let copied = volume.copy_messages(ANN, E1, inbox, vec![1], inbox);
+    copied.await.unwrap();
+    volume.expunge(ANN, E1, inbox, vec![1]).await.unwrap();
+    let has_gone = || {
+        let row = shared.index.read(|txn| shared.index.blob(txn, 1));
+        row.unwrap().is_none()
+    };
+    until("the source is dropped", has_gone).await;
+    // From here on there is no checkpoint.
+    shared.fail(Failed::Body, &std::io::Error::other("a disk that fails"));
+    disk.hold(None);
+    let last = volume.status().position.0;
+    until("the files are made", || {
+        shared.materialised.load(Ordering::Acquire) == last
+    })
+    .await;
+    // The disk keeps names and loses octets.
+    let folder = copy.parent().unwrap();
+    disk.sync_dir(folder.parent().unwrap()).unwrap();
+    disk.sync_dir(folder).unwrap();
+    volume.inner.crash();
+    drop((volume, shared));
+    disk.power_on(Loss::Lost);
+    let volume = open_on(&disk, dir.path()).unwrap();
+    settle_checkpoint(&volume);
+    assert_eq!(text(&volume, ANN, 2).await, expected(ANN, BODY));
+    assert!(!disk.exists(&source).unwrap());
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_mended_does_not_wait_for_room() {
+    let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+    let volume = open_on(&disk, dir.path()).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    settle(&volume);
+    let shared = Arc::clone(volume.inner.shared());
+    let hash = *blake3::hash(BODY).as_bytes();
+    let file = shared.layout.blob(1, &hash);
+    disk.fill_up_after(0);
+    deliver(&volume, 2, b"another", &[ANN]).await;
+    until("there is no room", || {
+        shared.space.is_short(Shortage::Files)
+    })
+    .await;
+    disk.rot(&file, 0, 1);
+    let mending = Arc::clone(&shared);
+    let mend = move || mend::mend(&mending, Mend::Quarantine { number: 1, hash });
+    let mended = tokio::task::spawn_blocking(mend);
+    let mended = tokio::time::timeout(Duration::from_secs(20), mended).await;
+    assert_eq!(mended.expect("it is told").unwrap(), Mended::Failed);
+    assert!(disk.exists(&file).unwrap());
+    disk.give_room();
+    settle(&volume);
+    volume.close();
 }
