@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use durable::Disk;
 
+use super::error::OpenError;
+use super::index::Index;
 use super::layout::{Layout, QUARANTINE_DIR, number_of};
 use super::types::Hash;
 
@@ -18,16 +20,17 @@ use super::types::Hash;
 pub(super) struct Broken(RwLock<Arc<BTreeMap<u64, Hash>>>);
 
 impl Broken {
-    /// Those in quarantine that have no file again since.
-    pub(super) fn load(disk: &dyn Disk, layout: &Layout) -> io::Result<Self> {
+    /// Those in quarantine that have no file again since, and that the index has: what was dropped stays there.
+    pub(super) fn load(disk: &dyn Disk, layout: &Layout, index: &Index) -> Result<Self, OpenError> {
         let mut found = BTreeMap::new();
-        let names = match disk.read_dir(&layout.file(QUARANTINE_DIR)) {
-            Ok(names) => names,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        for (number, hash) in names.iter().filter_map(|name| blob_of(name)) {
-            if !disk.exists(&layout.blob(number, &hash))? {
+        for (number, hash, _) in in_quarantine(disk, layout)? {
+            let path = layout.blob(number, &hash);
+            let row = index.read(|txn| index.blob(txn, number))?;
+            if row.is_some_and(|row| row.hash == hash)
+                && !disk
+                    .exists(&path)
+                    .map_err(OpenError::io("look for", &path))?
+            {
                 found.insert(number, hash);
             }
         }
@@ -75,6 +78,24 @@ impl Broken {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Arc<BTreeMap<u64, Hash>>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The files in quarantine: number and hash of the blob, and where it lies.
+pub(super) fn in_quarantine(
+    disk: &dyn Disk,
+    layout: &Layout,
+) -> Result<Vec<(u64, Hash, PathBuf)>, OpenError> {
+    let folder = layout.file(QUARANTINE_DIR);
+    let names = match disk.read_dir(&folder) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(OpenError::io("list", &folder)(error)),
+    };
+    let found = names.iter().filter_map(|name| {
+        let (number, hash) = blob_of(name)?;
+        Some((number, hash, folder.join(name)))
+    });
+    Ok(found.collect())
 }
 
 /// Number and hash of a file in quarantine; a second one of the same blob has a number of its own behind a dot.

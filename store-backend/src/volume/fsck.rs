@@ -420,8 +420,7 @@ impl Run<'_> {
             self.config.index_map_size_bytes,
         )?;
         let disk = Arc::clone(&self.disk);
-        let broken =
-            Broken::load(&*disk, &self.layout).map_err(OpenError::io("list", &self.layout.root))?;
+        let broken = Broken::load(&*disk, &self.layout, &index)?;
         let layout = self.layout.clone();
         let ground = Ground {
             layout: &layout,
@@ -534,7 +533,7 @@ impl Run<'_> {
         look: Look,
         mender: Option<&Shared>,
     ) -> Result<(), FsckError> {
-        let (mut count, mut octets, mut known) = (0_u64, 0_u64, 0_u64);
+        let (mut count, mut octets, mut known, mut healed) = (0_u64, 0_u64, 0_u64, 0_u64);
         let mut after = 0_u64;
         let reads = self.options.hashes && look != Look::Links;
         loop {
@@ -562,6 +561,11 @@ impl Run<'_> {
                     {
                         self.blob(ground, number, &row, fault, mender);
                     }
+                    None if look != Look::Links => {
+                        if let Some(shared) = mender {
+                            healed += mend::heal_all(shared, number, &row.hash);
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -575,6 +579,12 @@ impl Run<'_> {
         };
         let text = format!("{count} blobs of {octets} octets {read}");
         self.fact(Part::Blobs, &text);
+        if healed > 0 {
+            let what = format!("{healed} blobs in quarantine are made anew from other copies");
+            self.found(Part::Blobs, what, true);
+            // One that came behind its copy was not counted.
+            known = broken.count() as u64;
+        }
         if known > 0 {
             let what = format!(
                 "{known} blobs are in quarantine and not served; put good files in their places, or wait until the same mail comes again"

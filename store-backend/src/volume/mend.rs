@@ -24,6 +24,8 @@ use crate::metrics;
 pub(super) enum Mend {
     /// The file of a blob has another hash, or is gone.
     Quarantine { number: u64, hash: Hash },
+    /// A lost blob of which another inode, which is right, has the octets.
+    Heal { number: u64, hash: Hash, from: u64 },
     /// The name of a message is missing, or of another inode.
     Link {
         account: AccountId,
@@ -82,6 +84,7 @@ pub(super) fn run(shared: &Shared) {
         let Some((what, answer)) = next else { return };
         let mended = match what {
             Mend::Quarantine { number, hash } => quarantine(shared, number, &hash),
+            Mend::Heal { number, hash, from } => heal_by(shared, number, &hash, from),
             Mend::Link {
                 account,
                 mailbox,
@@ -175,6 +178,28 @@ pub(super) fn heal_from(shared: &Shared, number: u64, hash: &Hash) {
             }
         }
     }
+}
+
+fn heal_by(shared: &Shared, number: u64, hash: &Hash, from: u64) -> Result<Mended, FilesError> {
+    if !shared.broken.has(number) || row_of(shared, number, hash)?.is_none() {
+        return Ok(Mended::Needless);
+    }
+    if shared.broken.has(from) || !copy_checked(shared, from, number, hash)? {
+        return Ok(Mended::Needless);
+    }
+    healed(shared, number, hash);
+    Ok(Mended::Whole)
+}
+
+/// Those that have lost the octets of a blob that was looked at and has them, healed by it. The blob that takes new links is
+/// asked when one is lost; only who looks at all of them comes by its full ones. Answers how many.
+pub(super) fn heal_all(shared: &Shared, from: u64, hash: &Hash) -> u64 {
+    let lost = shared.broken.of_hash(hash).into_iter();
+    let heal = |number| {
+        let hash = *hash;
+        mend(shared, Mend::Heal { number, hash, from }) == Mended::Whole
+    };
+    lost.map(|number| u64::from(heal(number))).sum()
 }
 
 fn healed(shared: &Shared, number: u64, hash: &Hash) {

@@ -33,7 +33,7 @@ use super::keeper;
 use super::kept_log::KeptLog;
 use super::layout::{
     BLOBS_DIR, FORMAT_FILE, INCOMING_DIR, INDEX_DIR, JOURNAL_DIR, KEPT_DIR, LOCK_FILE, Layout,
-    MAIL_DIR, QUARANTINE_DIR,
+    MAIL_DIR,
 };
 use super::life::Life;
 use super::marker::{MARKER_NEW, lock, random, read_marker, write_marker};
@@ -376,8 +376,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
     let marker = disk
         .open(&marker_path, OpenMode::Read)
         .map_err(OpenError::io("open", &marker_path))?;
-    let broken = Broken::load(&*disk, &layout)
-        .map_err(OpenError::io("list", &layout.file(QUARANTINE_DIR)))?;
+    let broken = Broken::load(&*disk, &layout, &index)?;
     let shared = Arc::new(Shared {
         layout,
         marker,
@@ -530,8 +529,8 @@ fn start(
         unlinked_checked: Instant::now(),
         refused_at: None,
         segment: 0,
-        refused_bodies: Vec::new(),
         short_in: None,
+        refused_bodies: Vec::new(),
     };
     spawn("commit", Box::new(move |_| committer.run()))
 }

@@ -235,7 +235,12 @@ impl Scrub {
                 self.count(shared, "blob", mended);
             }
             // Not made yet, or gone meanwhile.
-            Some(BlobFault::Missing | BlobFault::Wrong) | None => {}
+            Some(BlobFault::Missing | BlobFault::Wrong) => {}
+            None => {
+                for _ in 0..mend::heal_all(shared, number, &row.hash) {
+                    self.count(shared, "blob", Mended::Whole);
+                }
+            }
         }
         Ok(())
     }

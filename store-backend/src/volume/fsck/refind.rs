@@ -13,11 +13,12 @@ use durable::{Journal, JournalOptions, Lsn, OpenMode, Place};
 use zerocopy::IntoBytes;
 
 use super::super::Volume;
+use super::super::broken;
 use super::super::commit::now_ms;
 use super::super::error::{IndexError, OpenError};
 use super::super::index::{Index, Meta};
 use super::super::kept_log;
-use super::super::layout::{INDEX_DIR, JOURNAL_DIR, KEPT_DIR, QUARANTINE_DIR};
+use super::super::layout::{INDEX_DIR, JOURNAL_DIR, KEPT_DIR};
 use super::super::rebuild;
 use super::super::record::{Body, Record};
 use super::super::rows::{AccountRow, BlobRow, MailboxRow, MessageRow, message_key};
@@ -136,6 +137,7 @@ pub(super) fn refind(run: &mut Run<'_>) -> Result<String, FsckError> {
         facts,
         index: &index,
         next_blob: 1,
+        aside: Blobs::new(),
     }
     .find(last);
     index.sync().map_err(IndexError::from)?;
@@ -148,6 +150,9 @@ struct Finder<'f, 'r> {
     facts: Facts,
     index: &'f Index,
     next_blob: u64,
+    /// Of what was put aside messages still have names. It is not served under another hash: they are messages of the blob that
+    /// they were, or of a whole one with the same octets if there is one.
+    aside: Blobs,
 }
 
 impl Finder<'_, '_> {
@@ -173,7 +178,10 @@ impl Finder<'_, '_> {
                 .map_err(OpenError::io("look at", &path))?;
             let (number, _, octets) = match blobs.get(&facts.inode) {
                 Some(known) => *known,
-                None => self.adopt(&path, facts.inode, &mut blobs)?,
+                None => match self.aside.get(&facts.inode) {
+                    Some(blob) => *blobs.entry(facts.inode).or_insert(*blob),
+                    None => self.adopt(&path, facts.inode, &mut blobs)?,
+                },
             };
             *links.entry(number).or_default() += 1;
             // Of the file: when it was made, about.
@@ -230,11 +238,16 @@ impl Finder<'_, '_> {
             }
             Ok(())
         })?;
-        let aside = layout.file(QUARANTINE_DIR);
-        for name in disk.read_dir(&aside).unwrap_or_default() {
-            let digits = name.to_str().and_then(|name| name.get(..8));
-            let number = digits.and_then(super::super::layout::number_of);
-            last = last.max(number.unwrap_or(0));
+        let whole: HashMap<Hash, (u64, Hash, u64)> =
+            blobs.values().map(|blob| (blob.1, *blob)).collect();
+        for (number, hash, path) in broken::in_quarantine(&*disk, &layout)? {
+            last = last.max(number);
+            let facts = disk
+                .metadata(&path)
+                .map_err(OpenError::io("look at", &path))?;
+            let blob = whole.get(&hash).copied();
+            let blob = blob.unwrap_or((number, hash, facts.len));
+            self.aside.insert(facts.inode, blob);
         }
         self.next_blob = last + 1;
         Ok(blobs)

@@ -1,5 +1,6 @@
 //! Rot: blobs that are put aside, and what heals them.
 
+use super::super::scrub::Scrub;
 use super::*;
 
 const GOOD: &[u8] = b"Subject: good\r\n\r\nbody\r\n";
@@ -270,4 +271,99 @@ async fn a_rotten_inode_is_not_copied_to_a_new_one() {
         assert_eq!(read(&volume, account, uid).await.unwrap(), ROTTEN);
     }
     volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_is_not_broken_any_more_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let volume = rotten(&dir).await;
+    for account in [ANN, BOB] {
+        let gone = volume.expunge(account, E1, MailboxId::INBOX, vec![2]);
+        gone.await.unwrap();
+    }
+    settle_unlinked(&volume).await;
+    assert_eq!(volume.inner.shared().broken.count(), 0);
+    volume.close();
+    drop(volume);
+    let volume = open(&dir);
+    assert_eq!(volume.inner.shared().broken.count(), 0);
+    deliver(&volume, 3, ROTTEN, &[ANN]).await;
+    settle(&volume);
+    let blobs = files_below(&dir.path().join("blobs"));
+    assert_eq!(blobs.len(), 2, "nothing is made of what is dropped");
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_blob_is_made_anew_from_a_full_inode_by_the_scrub_and_by_fsck() {
+    for by_fsck in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let volume = open_with(&dir, 1);
+        deliver(&volume, 1, ROTTEN, &[ANN]).await;
+        deliver(&volume, 2, ROTTEN, &[BOB]).await;
+        settle_checkpoint(&volume);
+        // The one that would get the next link.
+        rot(&files_below(&dir.path().join("blobs"))[1]);
+        assert!(read(&volume, BOB, 1).await.is_err());
+        settle_broken(&volume, 1);
+        assert!(read(&volume, BOB, 1).await.is_err());
+        let volume = match by_fsck {
+            false => {
+                let shared = Arc::clone(volume.inner.shared());
+                let pass = move || Scrub::new(&shared).pass(&shared);
+                tokio::task::spawn_blocking(pass).await.unwrap();
+                volume
+            }
+            true => {
+                volume.close();
+                drop(volume);
+                let found = fsck::check(&dir, fsck::REPAIR);
+                assert!(found.iter().all(|one| one.mended), "{found:#?}");
+                open(&dir)
+            }
+        };
+        assert_eq!(read(&volume, BOB, 1).await.unwrap(), ROTTEN);
+        assert_eq!(read(&volume, ANN, 1).await.unwrap(), ROTTEN);
+        volume.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_found_by_their_files_are_not_served_what_was_put_aside() {
+    for is_healed in [false, true] {
+        let dir = TempDir::new().unwrap();
+        let volume = rotten(&dir).await;
+        // Beyond what the journal has.
+        for number in 10..70 {
+            let body = vec![b'a'; 90_000 + number as usize];
+            deliver(&volume, number, &body, &[BOB]).await;
+        }
+        if is_healed {
+            deliver(&volume, 3, ROTTEN, &[BOB]).await;
+        }
+        settle_checkpoint(&volume);
+        volume.close();
+        drop(volume);
+        std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        std::fs::remove_dir_all(dir.path().join("kept")).unwrap();
+        let options = FsckOptions {
+            new_uidvalidity: true,
+            ..fsck::REPAIR
+        };
+        fsck::check(&dir, options);
+        let volume = open(&dir);
+        assert_eq!(read(&volume, ANN, 1).await.unwrap(), GOOD);
+        if !is_healed {
+            let second = read(&volume, ANN, 2).await;
+            let refused = matches!(second, Err(ReadError::Quarantined { .. }));
+            assert!(refused, "{second:?}");
+            volume.ensure_account(BOB, E1).await.unwrap();
+            deliver(&volume, 100, ROTTEN, &[BOB]).await;
+            settle(&volume);
+        }
+        for account in [ANN, BOB] {
+            assert_eq!(read(&volume, account, 2).await.unwrap(), ROTTEN);
+        }
+        volume.close();
+    }
 }

@@ -15,13 +15,13 @@ const REPORT: FsckOptions = FsckOptions {
     hashes: true,
     new_uidvalidity: false,
 };
-const REPAIR: FsckOptions = FsckOptions {
+pub(super) const REPAIR: FsckOptions = FsckOptions {
     repair: true,
     ..REPORT
 };
 
 /// What fsck finds: part, whether it is right now, and in words.
-fn check(dir: &TempDir, options: FsckOptions) -> Vec<Finding> {
+pub(super) fn check(dir: &TempDir, options: FsckOptions) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |event: Event<'_>| {
         if let Event::Found(finding) = event {
