@@ -94,6 +94,11 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
     let to = folder.to_str().unwrap().to_owned();
     let said = run(&system, true, &["backup", "--to", &to, "--all"]);
     assert!(said.contains("0 failed; 5 bodies fetched"), "{said}");
+    let listed = run(&system, true, &["backup", "list", &to, &anna, "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let first = listed["at"].as_str().unwrap();
+    imap.command("UID STORE 3 +FLAGS (\\Answered)");
+    run(&system, true, &["backup", "--to", &to, "--all"]);
     let mut kept = mailbox(&system, 0);
     let before = files(&folder.join("accounts"));
     let said = run(&system, true, &["backup", "--to", &to, "--all"]);
@@ -125,8 +130,12 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
         "{said}"
     );
     // Nor does a run that has rotted keep anything from coming back.
-    let last = files(&folder.join("runs")).pop().unwrap();
-    fs::write(last, "").unwrap();
+    fs::write(&files(&folder.join("runs"))[2], "").unwrap();
+    let said = run(&system, false, &["backup", "list", &to]);
+    assert!(
+        said.contains(&format!("Z: {anna}: back-end refused")),
+        "{said}"
+    );
 
     // The fourth letter has rotted in the backup: the rest comes back without it.
     let is_fourth = |octets: &[u8]| octets.ends_with(b"letter 4\r\n");
@@ -141,13 +150,22 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
     assert!(said.contains("there are: main"), "{said}");
     let said = run(&system, false, &restore);
     assert!(said.contains("; 1 messages left out"), "{said}");
-    assert!(said.contains(" 0 failed"), "{said}");
+    assert!(
+        said.contains(" 0 failed, 0 are not in the backup"),
+        "{said}"
+    );
     let adopt = format!("posthouse backend set {backend} --adopt-volume main");
     assert!(said.contains(&adopt), "{said}");
     assert_eq!(
         until_it_has(&system, 0, 3),
         kept,
         "it is read before it is adopted"
+    );
+    let before = [&restore[..], &["--at", first]].concat();
+    let said = run(&system, false, &before);
+    assert!(
+        said.contains(&format!("{anna}: it is there and is not as")),
+        "{said}"
     );
     let said = run(&system, false, &restore);
     assert!(

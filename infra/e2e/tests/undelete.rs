@@ -58,6 +58,21 @@ fn what_was_deleted_by_pop3_by_imap_and_with_its_mailbox_comes_back_byte_for_byt
     imap.command("EXPUNGE");
     imap.command("DELETE Work/Old");
     watching.command("NOOP");
+    // What was mistyped is no mailbox from which nothing has gone.
+    let data = system.data.to_str().unwrap();
+    for (wrong, told) in [
+        (
+            ["--mailbox", "Wrok/Old"],
+            "there are some of: INBOX, Work/Old",
+        ),
+        (["--message", "99:1"], "no message 99:1 is kept"),
+    ] {
+        let line = [&["undelete", &user, "--data", data], &wrong[..]].concat();
+        let (success, printed) = posthouse(&line);
+        assert!(!success && printed.contains(told), "{printed}");
+    }
+    let listed = undelete(&system, &["--mailbox", "inbox", "--list"]);
+    assert_eq!(listed.lines().count(), 1 + before.len() - 2, "{listed}");
     let printed = undelete(&system, &["--mailbox", "Work/Old"]);
     assert!(printed.contains("Work/Old"), "{printed}");
     let back: Vec<_> = imap.messages("Work/Old");
@@ -85,7 +100,6 @@ fn what_was_deleted_by_pop3_by_imap_and_with_its_mailbox_comes_back_byte_for_byt
         .collect();
     assert_eq!(inbox, before[3..]);
 
-    let data = system.data.to_str().unwrap();
     let (success, printed) = posthouse(&["undelete", "nobody@example.test", "--data", data]);
     assert!(
         !success && printed.contains("nobody@example.test"),

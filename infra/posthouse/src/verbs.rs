@@ -97,6 +97,9 @@ pub(crate) enum VerbError {
     /// There is none, or too long a one.
     #[error("the password {0}")]
     PasswordLength(&'static str),
+    /// Nothing of what was asked for can be brought back.
+    #[error("no {0} is kept; --list shows what is")]
+    NotKept(String),
     /// A backup or a restore.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -219,6 +222,11 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// INBOX is one name in any case (RFC 9051 §5.1).
+pub(crate) fn is_same_mailbox(one: &str, other: &str) -> bool {
+    one == other || one.eq_ignore_ascii_case("INBOX") && other.eq_ignore_ascii_case("INBOX")
 }
 
 /// A table for a terminal and for `awk`: no lines, headings first.

@@ -1,6 +1,6 @@
 //! What is in a backup, whether it is what was written, and what of it may go.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
@@ -25,6 +25,7 @@ struct RunRow {
     whole: bool,
     taken: usize,
     unchanged: usize,
+    empty: usize,
     failed: usize,
     bodies: u64,
     octets: u64,
@@ -36,6 +37,7 @@ impl Row for RunRow {
         "ACCOUNTS",
         "TAKEN",
         "UNCHANGED",
+        "EMPTY",
         "FAILED",
         "BODIES",
         "FETCHED",
@@ -53,6 +55,7 @@ impl Row for RunRow {
             if self.all { "all" } else { "some" }.to_owned(),
             self.taken.to_string(),
             self.unchanged.to_string(),
+            self.empty.to_string(),
             self.failed.to_string(),
             self.bodies.to_string(),
             octets(self.octets),
@@ -107,6 +110,7 @@ impl RunRow {
             whole: run.ended.is_some_and(|(_, whole)| whole),
             taken: count(|one| matches!(one, Outcome::Taken { .. })),
             unchanged: count(|one| matches!(one, Outcome::Unchanged { .. })),
+            empty: count(|one| matches!(one, Outcome::Empty)),
             failed: count(|one| matches!(one, Outcome::Failed { .. } | Outcome::Partial { .. })),
             bodies: run.blobs,
             octets: run.octets,
@@ -125,12 +129,17 @@ pub(crate) fn list(
 ) -> Result<bool, BackupError> {
     let mut damaged = 0;
     let Some(name) = account else {
-        let mut rows = Vec::new();
+        let (mut rows, mut last) = (Vec::new(), None);
         for path in runs(folder)? {
-            let run = passing_damage(Run::read(&path), &mut damaged)?.flatten();
-            rows.extend(run.as_ref().map(RunRow::of));
+            if let Some(run) = passing_damage(Run::read(&path), &mut damaged)?.flatten() {
+                rows.push(RunRow::of(&run));
+                last = Some(run);
+            }
         }
         output.rows(&rows);
+        if let (Some(last), false) = (last, output.json) {
+            tell_failures(&last);
+        }
         return Ok(damaged == 0);
     };
     let mut rows = Vec::new();
@@ -158,6 +167,31 @@ pub(crate) fn list(
     }
     output.rows(&rows);
     Ok(damaged == 0)
+}
+
+/// What the last run could not take.
+fn tell_failures(run: &Run) {
+    // The last line of an account counts.
+    let mut failed = BTreeMap::new();
+    for entry in &run.entries {
+        let why = match &entry.outcome {
+            Outcome::Failed { why } => why.clone(),
+            Outcome::Partial { bodies_missing, .. } => {
+                format!("its home cannot read {bodies_missing} of its messages' bodies")
+            }
+            _ => {
+                failed.remove(&entry.account);
+                continue;
+            }
+        };
+        failed.insert(entry.account, (&entry.login_name, why));
+    }
+    for (name, why) in failed.values().take(FAILURES_SHOWN_MAX) {
+        print_line(format_args!("{}: {name}: {why}", run.begun));
+    }
+    if failed.len() > FAILURES_SHOWN_MAX {
+        print_line(format_args!("{}: …", run.begun));
+    }
 }
 
 /// What was read, if it is what was written; else tells that it is not.
@@ -353,3 +387,4 @@ pub(crate) fn prune(folder: &Folder, keep: usize) -> Result<(), BackupError> {
 }
 
 const PIECE_OCTETS: usize = 64 << 10;
+const FAILURES_SHOWN_MAX: usize = 20;

@@ -46,7 +46,7 @@ pub(crate) enum BackupError {
     NoSnapshot(String, String),
     /// It has nothing by that name or number.
     #[error(
-        "the backup has no account {0}; without a name, `posthouse backup list` shows its runs"
+        "the backup has no account {0}; give its number, or the whole login name as it was then"
     )]
     NoAccount(String),
     /// Its home has lost it.
@@ -54,6 +54,11 @@ pub(crate) enum BackupError {
         "back-end {backend} has nothing of it, and the backup of {at} has: if its volume was lost, `posthouse restore --volume {backend}` before it is adopted, else `posthouse restore` of its mailboxes"
     )]
     Gone { backend: BackendName, at: Moment },
+    /// Something else is there.
+    #[error(
+        "it is there and is not as in the backup, and is left as it is: once the volume is adopted, `posthouse restore` of its mailboxes brings back what it lacks; to have it whole, begin with an empty volume"
+    )]
+    Differs,
     /// Somebody else's, perhaps.
     #[error(
         "account {account} is {now} now and was {was} in the backup of {at}: if it has got another name, say --known-as {was}; if the directory was made anew, {now} has another number in the backup: say --known-as with it"

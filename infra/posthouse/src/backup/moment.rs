@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use time::format_description::well_known::Rfc3339;
-use time::macros::format_description;
-use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
+use daemon::clock::parse_utc;
+use time::OffsetDateTime;
 
 /// Milliseconds since 1970, written as `2026-11-29T22:15:00.000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,23 +36,22 @@ impl fmt::Display for Moment {
 
 /// The text is no instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("give a time as 2026-11-29T22:15:00Z, or a day as 2026-11-29, which means its end (UTC)")]
+#[error(
+    "give a time as `posthouse backup list` shows it, as \"2026-11-29 22:15\", or a day as 2026-11-29, which means its end; UTC unless an offset stands behind"
+)]
 pub(crate) struct NoMoment;
 
 impl FromStr for Moment {
     type Err = NoMoment;
 
     fn from_str(text: &str) -> Result<Self, NoMoment> {
-        let at = OffsetDateTime::parse(text, &Rfc3339).or_else(|_| {
-            let day = Date::parse(text, format_description!("[year]-[month]-[day]"))?;
-            let last = Time::from_hms_milli(23, 59, 59, 999).unwrap_or(Time::MIDNIGHT);
-            Ok::<_, time::error::Parse>(PrimitiveDateTime::new(day, last).assume_utc())
-        });
-        let at = at.map_err(|_| NoMoment)?;
-        let ms = at.unix_timestamp_nanos().div_euclid(1_000_000);
-        i64::try_from(ms).map(Self).map_err(|_| NoMoment)
+        let at = parse_utc(text).ok_or(NoMoment)?;
+        let is_day = !text.contains([' ', 'T']);
+        Ok(Self(if is_day { at + DAY_MS - 1 } else { at }))
     }
 }
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 #[cfg(test)]
 mod tests {
@@ -70,6 +68,11 @@ mod tests {
         );
         let end: Moment = "2026-11-22".parse().unwrap();
         assert_eq!(end.to_string(), "2026-11-22T23:59:59.999Z");
+        assert_eq!("2026-11-22 14:11".parse(), Ok(Moment(1_795_356_660_000)));
+        assert_eq!(
+            "2026-11-22T15:11:13+01:00".parse(),
+            Ok(Moment(1_795_356_673_000))
+        );
         assert_eq!("yesterday".parse::<Moment>(), Err(NoMoment));
         assert!(Moment(5).to_string() < at.to_string());
     }

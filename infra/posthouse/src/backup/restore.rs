@@ -23,6 +23,7 @@ use super::manifest::{Outcome, Run, runs};
 use super::moment::Moment;
 use super::progress::Progress;
 use super::snapshot::Reader;
+use crate::verbs::is_same_mailbox;
 
 /// Which mailbox of which account.
 pub(crate) struct Wanted {
@@ -51,7 +52,7 @@ pub(crate) async fn restore_mailbox(
         Some(known_as) => known(folder, known_as, account, wanted.at)?,
         None => {
             let login_name = directory.account(account).await?.login_name;
-            let (taken, path) = snapshot(folder, account, wanted.at)?;
+            let (taken, path) = snapshot(folder, account, &login_name, wanted.at)?;
             check_name(account, &login_name, taken, &path)?;
             (account, taken, path)
         }
@@ -64,7 +65,7 @@ pub(crate) async fn restore_mailbox(
     Reader::open(&path)?.each(|item| {
         match item.content() {
             Some(ItemContent::Mailbox(mailbox)) => {
-                if is_same(&mailbox.name, name) {
+                if is_same_mailbox(&mailbox.name, name) {
                     wanted = Some(mailbox.mailbox);
                 }
                 mailboxes.insert(mailbox.mailbox, (mailbox.name, mailbox.keywords));
@@ -108,7 +109,9 @@ pub(crate) async fn restore_mailbox(
             }
             Err(error) => {
                 progress.clear();
-                print_line(format_args!("{back} messages put back before this failed"));
+                print_line(format_args!(
+                    "{target:?}: {back} messages put back before this failed"
+                ));
                 return Err(error);
             }
         }
@@ -136,7 +139,7 @@ async fn identities(
     let mut found = HashSet::new();
     while let Some(item) = items.next().await? {
         match Item(item).content() {
-            Some(ItemContent::Mailbox(mailbox)) if is_same(&mailbox.name, name) => {
+            Some(ItemContent::Mailbox(mailbox)) if is_same_mailbox(&mailbox.name, name) => {
                 wanted = Some(mailbox.mailbox);
             }
             Some(ItemContent::Message(message)) if Some(message.named.mailbox) == wanted => {
@@ -146,11 +149,6 @@ async fn identities(
         }
     }
     Ok(found)
-}
-
-/// INBOX is one name in any case (RFC 9051 §5.1).
-fn is_same(one: &str, other: &str) -> bool {
-    one == other || one.eq_ignore_ascii_case("INBOX") && other.eq_ignore_ascii_case("INBOX")
 }
 
 /// One message, octet by octet as a client read it.
@@ -221,7 +219,7 @@ fn known(
     at: Option<Moment>,
 ) -> Result<(AccountId, Moment, PathBuf), BackupError> {
     if let Ok(number) = name.parse() {
-        let (taken, path) = snapshot(folder, number, at)?;
+        let (taken, path) = snapshot(folder, number, &name, at)?;
         return Ok((number, taken, path));
     }
     let mut found = Vec::new();
@@ -272,12 +270,13 @@ fn check_name(
 fn snapshot(
     folder: &Folder,
     account: AccountId,
+    name: &impl ToString,
     at: Option<Moment>,
 ) -> Result<(Moment, PathBuf), BackupError> {
     let when = at.map_or(String::new(), |at| format!(" as early as {at}"));
     folder
         .snapshot_at(account, at)?
-        .ok_or_else(|| BackupError::NoSnapshot(account.to_string(), when))
+        .ok_or_else(|| BackupError::NoSnapshot(name.to_string(), when))
 }
 
 /// Puts every account of a lost volume back, as the directory knows them; true when all are there then.
@@ -294,6 +293,8 @@ pub(crate) async fn restore_volume(
     takes_renamed: bool,
 ) -> Result<bool, BackupError> {
     let client = BackupClient::new(backends.link(backend).await?);
+    // Refused by one that takes mail, before anything is said of adopting it.
+    client.missing(&Missing::default()).await?;
     let mut progress = Progress::new();
     let (mut restored, mut there, mut failed, mut left_out) = (0u64, 0u64, 0u64, 0u64);
     let nothing = empty_accounts(folder, at)?;
@@ -324,14 +325,16 @@ pub(crate) async fn restore_volume(
                 }
                 continue;
             };
-            let restored_as = async {
-                if !takes_renamed {
-                    let login_name = directory.account(home.account).await?.login_name;
-                    check_name(home.account, &login_name, taken, &path)?;
-                }
-                whole_account(folder, &client, &home, &path).await
+            let name = directory.account(home.account).await?.login_name;
+            let named = match takes_renamed {
+                true => Ok(()),
+                false => check_name(home.account, &name, taken, &path),
             };
-            match restored_as.await {
+            let whole = match named {
+                Ok(()) => whole_account(folder, &client, &home, &path).await,
+                Err(error) => Err(error),
+            };
+            match whole {
                 Ok(whole) => {
                     if whole.was_there {
                         there += 1;
@@ -341,8 +344,8 @@ pub(crate) async fn restore_volume(
                     if whole.left_out > 0 {
                         left_out += whole.left_out;
                         progress.say(&format!(
-                            "account {}: {} messages left out, whose bodies the backup has not, or damaged",
-                            home.account, whole.left_out
+                            "{name}: {} messages left out, whose bodies the backup has not, or damaged",
+                            whole.left_out
                         ));
                     }
                 }
@@ -351,20 +354,17 @@ pub(crate) async fn restore_volume(
                     progress.clear();
                     return Err(error);
                 }
-                Err(error @ BackupError::Directory(_)) => {
-                    progress.clear();
-                    return Err(error);
-                }
-                Err(BackupError::OtherName { now, was, at, .. }) => {
+                Err(BackupError::OtherName {
+                    account, was, at, ..
+                }) => {
                     failed += 1;
                     progress.say(&format!(
-                        "account {}: {now} now, {was} in the backup of {at}: it is restored with --renamed, if no directory was made anew since",
-                        home.account
+                        "{name}: account {account} was {was} in the backup of {at}: it is restored with --renamed, if no directory was made anew since"
                     ));
                 }
                 Err(error) => {
                     failed += 1;
-                    progress.say(&format!("account {}: {error}", home.account));
+                    progress.say(&format!("{name}: {error}"));
                 }
             }
             progress.show(|| format!("{restored} accounts restored, {there} were there"));
@@ -417,6 +417,8 @@ fn empty_accounts(folder: &Folder, at: Option<Moment>) -> Result<HashSet<Account
         }
         for entry in run.entries {
             match entry.outcome {
+                // It says nothing of what there was.
+                Outcome::Failed { .. } => false,
                 Outcome::Empty => empty.insert(entry.account),
                 _ => empty.remove(&entry.account),
             };
@@ -479,7 +481,10 @@ async fn whole_account(
         account,
         restore_id,
     };
-    client.begin(&begin).await?;
+    client.begin(&begin).await.map_err(|error| match error {
+        TransferError::Refused(problem) if problem.code == "wrong_state" => BackupError::Differs,
+        error => error.into(),
+    })?;
     let mut reader = Reader::open(path)?;
     let (mut batch, mut size) = (Vec::new(), 0);
     while let Some(item) = reader.next()? {

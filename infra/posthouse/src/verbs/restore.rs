@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// The backup's folder
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// As it was then: 2026-11-29T22:15:00Z, or a day's end by 2026-11-29 [default: as it was last]
+    /// As it was then, in UTC: "2026-11-29 22:15", or a day's end by 2026-11-29 [default: as it was last]
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
     /// Every account of this back-end, as it was: for a new volume in place of a lost one, before it is adopted

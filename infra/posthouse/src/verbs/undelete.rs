@@ -1,5 +1,6 @@
 //! `posthouse undelete …`: brings back what a user has expunged, through the back-end where the account lives.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use daemon::clock::{now_ms, parse_utc, utc};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use store_api::Backends;
 use store_api::undelete::{Expunged, List, MESSAGES_MAX, Place, Undelete, UndeleteClient};
 
-use super::{Output, Row, VerbError, account_id, told};
+use super::{Output, Row, VerbError, account_id, is_same_mailbox, told};
 use crate::cli::Source;
 
 /// Which messages, and what to do with them.
@@ -63,6 +64,10 @@ impl Options {
             .home;
         let client = UndeleteClient::new(backends.link(&home.backend).await?);
         let found = self.find(&client, account, home.epoch).await?;
+        if found.is_empty() && !output.json {
+            print_line("nothing to bring back");
+            return Ok(());
+        }
         if self.list {
             output.rows(&found);
             return Ok(());
@@ -89,11 +94,7 @@ impl Options {
                 }
             }
         }
-        if back.is_empty() && !output.json {
-            print_line("nothing to bring back");
-        } else {
-            output.rows(&back);
-        }
+        output.rows(&back);
         Ok(())
     }
 
@@ -112,11 +113,11 @@ impl Options {
         let is_wanted = |one: &Expunged| {
             self.mailbox
                 .as_ref()
-                .is_none_or(|name| *name == one.mailbox)
+                .is_none_or(|name| is_same_mailbox(name, &one.mailbox))
                 && since.is_none_or(|since| one.expunged_ms >= since)
                 && (self.messages.is_empty() || self.messages.contains(&one.place))
         };
-        let mut found = Vec::new();
+        let (mut found, mut mailboxes, mut places) = (Vec::new(), BTreeSet::new(), Vec::new());
         let mut after = None;
         loop {
             let listed = client
@@ -127,11 +128,31 @@ impl Options {
                 })
                 .await?;
             after = listed.messages.last().map(|one| one.place);
-            found.extend(listed.messages.into_iter().filter(is_wanted));
+            for one in listed.messages {
+                mailboxes.insert(shown(&one.mailbox));
+                if self.messages.contains(&one.place) {
+                    places.push(one.place);
+                }
+                found.extend(Some(one).filter(&is_wanted));
+            }
             if !listed.has_more {
-                return Ok(found);
+                break;
             }
         }
+        // What was mistyped is told apart from a mailbox of which nothing has gone.
+        let missing = self.messages.iter().find(|place| !places.contains(place));
+        if let Some(Place { mailbox, uid }) = missing {
+            return Err(VerbError::NotKept(format!("message {mailbox}:{uid}")));
+        }
+        if let Some(name) = &self.mailbox
+            && !mailboxes.iter().any(|one| is_same_mailbox(name, one))
+        {
+            let has = mailboxes.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(VerbError::NotKept(format!(
+                "message of a mailbox {name:?} (there are some of: {has})"
+            )));
+        }
+        Ok(found)
     }
 }
 
