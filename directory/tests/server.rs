@@ -19,7 +19,8 @@ use directory_api::{
     AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryError, Epoch,
     LoginError, Service,
 };
-use site::{Site, address, announcement, backend, free, login, secret};
+use site::{Site, address, announcement, backend, login, secret};
+use testkit::address::unused_address;
 
 fn to_b2(epoch: u64) -> CompareAndSet {
     CompareAndSet {
@@ -503,8 +504,8 @@ async fn a_directory_that_cannot_start_says_why() {
         .unwrap_err();
     assert!(matches!(busy, RunError::Bind(_)), "{busy}");
     let elsewhere = Config {
-        listen: free(),
-        metrics_listen: free(),
+        listen: unused_address(),
+        metrics_listen: unused_address(),
         ..site.config()
     };
     let locked = directory::run(elsewhere, Shutdown::new())

@@ -20,6 +20,7 @@ use migrator::perform::{MoveError, Mover, Watch};
 use migrator::step::Step;
 use store_api::transfer::{AccountState, PullProgress, Summary, Undo};
 use store_api::{Backends, SetHash};
+use testkit::address::unused_address;
 use tokio::net::TcpListener;
 
 const ACCOUNT: AccountId = AccountId(1);
@@ -81,16 +82,15 @@ impl World {
             authority.issue(role, node, &files).unwrap()
         };
         let listen = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (directory, source, gone) = (listen().await, listen().await, listen().await);
+        let (directory, source) = (listen().await, listen().await);
         let directory_address = directory.local_addr().unwrap().to_string();
         let played = Arc::new(Played {
             source: source.local_addr().unwrap(),
-            target: Mutex::new(Some(gone.local_addr().unwrap())),
+            target: Mutex::new(Some(unused_address())),
             record: Mutex::new(known),
             refusal,
             thawed: Mutex::default(),
         });
-        drop(gone);
         let shutdown = Shutdown::new();
         for (listener, role, node) in [
             (directory, Role::Directory, "d1"),

@@ -1,7 +1,7 @@
 //! A directory on loopback for the tests.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use daemon::identity::{Authority, Identity, IdentityFiles, Role};
@@ -12,6 +12,7 @@ use directory_api::wire::{
 };
 use directory_api::{AccountId, Address, BackendName, ClientOptions, DirectoryClient, Service};
 use tempfile::TempDir;
+use testkit::address::unused_address;
 use tokio::task::JoinHandle;
 
 /// A private authority and one directory that can be stopped and started again.
@@ -33,8 +34,8 @@ impl Site {
         Self {
             dir,
             authority,
-            listen: free(),
-            metrics: free(),
+            listen: unused_address(),
+            metrics: unused_address(),
             running: None,
         }
     }
@@ -127,13 +128,6 @@ impl Site {
         };
         operator.create_account(&ann).await.unwrap().now.id
     }
-}
-
-pub(crate) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 pub(crate) fn secret(text: &str) -> Secret {

@@ -1,5 +1,6 @@
-//! Tools for tests only: a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly.
+//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly.
 
+pub mod address;
 pub mod block_disk;
 pub mod dialogue;
 pub mod fault_disk;

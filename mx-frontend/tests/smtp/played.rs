@@ -26,6 +26,7 @@ use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult
 use store_api::frame::{Decoder, Event, Kind};
 use store_api::room::{Room, RoomRequest};
 use tempfile::TempDir;
+use testkit::address::unused_address;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -62,7 +63,7 @@ impl World {
     pub(crate) async fn without_directory(limits: Limits) -> Self {
         daemon::tier::install_crypto();
         let folder = Folder::new();
-        let directory_address = free_address().await;
+        let directory_address = unused_address();
         let mut config = Config {
             listen: any_port(),
             metrics_listen: any_port(),
@@ -158,15 +159,6 @@ impl Folder {
 
 pub(crate) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
-}
-
-/// An address nobody listens on.
-pub(crate) async fn free_address() -> SocketAddr {
-    TcpListener::bind(any_port())
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Knows the addresses it was told.

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use directory_api::{BackendName, Epoch};
 use mx_frontend::Limits;
 use store_api::deliver::Outcome;
+use testkit::address::unused_address;
 
 use crate::client::Client;
-use crate::played::{Play, World, free_address};
+use crate::played::{Play, World};
 
 #[tokio::test]
 async fn unknown_users_and_foreign_domains_are_refused_and_the_session_goes_on() {
@@ -109,7 +110,7 @@ async fn a_directory_that_is_away_defers_and_health_says_what_is_waited_for() {
 async fn a_home_that_is_down_is_known_at_rcpt() {
     let world = World::start(Limits::default()).await;
     world.directory.add("ann@example.test", &[(1, "b1", 1)]);
-    world.directory.add_backend("b1", free_address().await);
+    world.directory.add_backend("b1", unused_address());
     world
         .directory
         .add("ben@example.test", &[(2, "unheard-of", 1)]);

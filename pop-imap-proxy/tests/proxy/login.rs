@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use directory_api::Service;
 use pop_imap_proxy::Limits;
+use testkit::address::unused_address;
 
-use crate::played::{Play, Seen, World, free_address};
+use crate::played::{Play, Seen, World};
 use crate::user::User;
 
 #[tokio::test]
@@ -170,7 +171,7 @@ async fn the_home_s_interval_between_logins_is_told_and_nothing_of_its_rules_bef
 async fn a_home_that_is_gone_is_said_at_once_and_the_connection_goes_on() {
     let world = World::start(Limits::default()).await;
     let mut b2 = world.backend("b2").await;
-    let dead = free_address().await;
+    let dead = unused_address();
     world
         .directory
         .live_at(&[("b1", dead), ("b1", dead), ("b2", b2.address)]);

@@ -26,6 +26,7 @@ use pop_imap_proxy::{Config, Limits, Proxy};
 use store_api::frame::{Decoder, Event, Kind, frame};
 use store_api::session::{MovedTo, SessionOpen, Wait, problem};
 use tempfile::TempDir;
+use testkit::address::unused_address;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -73,7 +74,7 @@ impl World {
         authority
             .issue_public(&["localhost", "127.0.0.1"], &public.0, &public.1)
             .unwrap();
-        let directory_address = free_address().await;
+        let directory_address = unused_address();
         let mut config = Config {
             pop3: Some(any_port()),
             imap: Some(any_port()),
@@ -172,15 +173,6 @@ fn issue(
 
 pub(crate) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
-}
-
-/// An address nobody listens on.
-pub(crate) async fn free_address() -> SocketAddr {
-    TcpListener::bind(any_port())
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Knows one user, `ann` with the password `right`.

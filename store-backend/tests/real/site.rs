@@ -4,10 +4,9 @@
 mod within;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,6 +29,7 @@ use directory_api::{
 };
 use http::StatusCode;
 use tempfile::TempDir;
+use testkit::address::unused_address;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
@@ -53,7 +53,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::create(folder.path()).unwrap();
         let shutdown = Shutdown::new();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = unused_address();
         let mut site = Self {
             directory: Directory::new(address),
             folder,
@@ -137,7 +137,7 @@ impl Site {
         self.authority
             .issue_public(&["localhost"], &public("pem"), &public("key"))
             .unwrap();
-        let port = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let port = unused_address;
         let (link, metrics, lmtp, pop3, pop3s, imap) =
             (port(), port(), port(), port(), port(), port());
         let data = self.data(name);
@@ -341,18 +341,6 @@ fn start(config: &Path) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-/// A port below those that the kernel hands to outgoing connections, each given once in this process.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 12_000 + u16::try_from(std::process::id() % 150).unwrap() * 100;
-    loop {
-        let port = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000 + 12_000;
-        if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Answers what a back-end asks a directory.

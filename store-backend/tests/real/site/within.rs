@@ -1,6 +1,5 @@
 //! A back-end within the test's own process, on a disk of the test's choice.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +7,9 @@ use daemon::identity::Role;
 use daemon::shutdown::Shutdown;
 use durable::Disk;
 use store_backend::{Config, Limits, Listeners};
+use testkit::address::unused_address;
 
-use super::{Backend, Site, free_port};
+use super::{Backend, Site};
 
 impl Site {
     /// Starts a back-end in this process, whose volume lies on `disk`; it ends with the shutdown. Waits until it is ready.
@@ -20,7 +20,7 @@ impl Site {
         disk: Arc<dyn Disk>,
         shutdown: &Shutdown,
     ) -> Backend {
-        let port = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let port = unused_address;
         let data = self.data(name);
         let (link, metrics, lmtp, pop3, imap) = (port(), port(), port(), port(), port());
         let config = Config {
