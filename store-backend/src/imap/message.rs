@@ -19,6 +19,8 @@ pub(super) struct Message {
     blob: Blob,
     /// The blob's header block, empty line included, once it is known.
     header: Option<Bytes>,
+    /// Empty memory for a small blob.
+    spare: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,24 @@ impl Message {
             content,
             blob: Blob::Closed,
             header: None,
+            spare: Vec::new(),
+        }
+    }
+
+    /// The same, with memory that another message leaves: a fetch of thousands takes it once.
+    pub(super) fn within(content: Content, mut spare: Vec<u8>) -> Self {
+        spare.clear();
+        Self {
+            spare,
+            ..Self::new(content)
+        }
+    }
+
+    /// The memory it took.
+    pub(super) fn into_spare(self) -> Vec<u8> {
+        match self.blob {
+            Blob::Memory(octets) => octets,
+            Blob::Closed | Blob::Open(_) => self.spare,
         }
     }
 
@@ -173,7 +193,7 @@ impl Message {
         let mut blob = reader.open(&self.content)?.ok_or(Unreadable::Gone)?;
         self.blob = match usize::try_from(blob.size()) {
             Ok(size) if size <= MEMORY_MAX_OCTETS => {
-                let mut octets = Vec::new();
+                let mut octets = std::mem::take(&mut self.spare);
                 blob.read_at(0, size, &mut octets)?;
                 Blob::Memory(octets)
             }

@@ -156,6 +156,8 @@ pub(super) struct Producer {
     current: Option<Current>,
     /// To be sent.
     pub(super) out: Vec<u8>,
+    /// Memory for the next message's blob.
+    spare: Vec<u8>,
     /// A message was expunged meanwhile.
     pub(super) has_missing: bool,
     /// A part has an encoding that BINARY cannot undo.
@@ -221,6 +223,7 @@ impl Producer {
             loaded: VecDeque::new(),
             current: None,
             out: Vec::new(),
+            spare: Vec::new(),
             has_missing: false,
             unknown_encoding: false,
             failed: None,
@@ -384,7 +387,9 @@ impl Producer {
         if loaded.is_unreadable {
             return;
         }
-        let message = loaded.prepared.or(loaded.content.map(Message::new));
+        let content = loaded.content;
+        let within = |content| Message::within(content, std::mem::take(&mut self.spare));
+        let message = loaded.prepared.or_else(|| content.map(within));
         let message = match message.map(|message| self.prepare(message)).transpose() {
             Ok(message) => Some(message),
             Err(Unreadable::Gone) => {
@@ -459,6 +464,9 @@ impl Producer {
         let items = Arc::clone(&self.wanted.items);
         let Some(item) = items.get(current.item) else {
             current.writer.end(&mut self.out);
+            if let Some(message) = current.message {
+                self.spare = message.into_spare();
+            }
             return Ok(());
         };
         let filters = Arc::clone(&self.filters);
