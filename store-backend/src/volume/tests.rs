@@ -10,6 +10,7 @@ mod deliver;
 mod failure;
 mod fsck;
 mod full;
+mod golden;
 mod kept;
 mod life;
 mod mailbox;
