@@ -495,6 +495,10 @@ fn mail_comes_back_once_to_whom_it_belongs_and_is_kept() {
         "{said:?} {status:?}"
     );
 
+    // Into an account of which its home has nothing, as one that it has lost.
+    let (success, said) = restore("user00000@example.test", &["--known-as", &anna]);
+    assert!(success && said.contains("20 messages put back"), "{said}");
+
     // Of somebody who had the number before, nobody else is given anything unless it is said.
     let renamed = "anna.new@example.test";
     run(

@@ -83,8 +83,10 @@ pub struct Blob {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Append {
-    /// The account.
+    /// The account; made when it is not there.
     pub account: AccountId,
+    /// Its epoch, as the directory tells it.
+    pub epoch: Epoch,
     /// The mailbox's name; made when it is not there.
     pub mailbox: String,
     /// System flags, numbered as in transfer items.

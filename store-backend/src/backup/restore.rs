@@ -48,18 +48,15 @@ async fn append(
     }
     let mut decoder = Decoder::default();
     let open: Append = first_frame(&mut body, &mut decoder).await?;
-    let account = open.account;
-    backend.check_here(account).await?;
+    let Append { account, epoch, .. } = open;
+    // An account whose home has lost it is begun anew, as by a session or a delivery.
+    let here = backend.volume.ensure_account(account, epoch).await;
+    here.map_err(refusal::account)?;
     let writer = backend.volume.begin_blob();
     let blob = take_blob(writer, &mut body, &mut decoder, open.hash.0).await?;
     let octets = blob.size();
     let appended = async {
         let volume = &backend.volume;
-        let epoch = volume
-            .account(account)
-            .await
-            .map_err(|_| Refusal::ReadOnly)?;
-        let epoch = epoch.ok_or(Refusal::NoAccount)?.epoch;
         // Held until a message names it.
         let _held = volume.put_blob(blob).await?;
         let mailbox = match mailbox(&backend, account, &open.mailbox).await? {

@@ -180,6 +180,7 @@ async fn a_message_is_put_back_as_a_new_one_with_all_it_had() {
     let octets = [&message.prologue[..], &body].concat();
     let request = Append {
         account: ANN,
+        epoch: Epoch(1),
         mailbox: "Found/Again".into(),
         flags: 1,
         keywords: vec!["$Label".into()],
@@ -195,6 +196,20 @@ async fn a_message_is_put_back_as_a_new_one_with_all_it_had() {
         code(client.append(&wrong, pieces(&octets)).await),
         "malformed"
     );
+    let stale = Append {
+        epoch: Epoch(0),
+        ..request.clone()
+    };
+    assert_eq!(
+        code(client.append(&stale, pieces(&octets)).await),
+        "stale_epoch"
+    );
+    // One that its home has nothing of begins with what comes back.
+    let lost = Append {
+        account: AccountId(2),
+        ..request.clone()
+    };
+    assert_eq!(client.append(&lost, pieces(&octets)).await.unwrap().uid, 1);
     let first = client.append(&request, pieces(&octets)).await.unwrap();
     let second = client.append(&request, pieces(&octets)).await.unwrap();
     assert_eq!((first.uid, second.uid), (1, 2));

@@ -51,7 +51,7 @@ pub(crate) enum BackupError {
     NoAccount(String),
     /// Its home has lost it.
     #[error(
-        "back-end {backend} has nothing of it, and the backup of {at} has: if its volume was lost, `posthouse restore --volume {backend}` before it is adopted, else `posthouse restore` of its mailboxes"
+        "back-end {backend} has lost it: `posthouse restore` of its mailboxes brings back what the backup of {at} has"
     )]
     Gone { backend: BackendName, at: Moment },
     /// Something else is there.
