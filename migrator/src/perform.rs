@@ -259,6 +259,7 @@ impl Mover {
             source: record.from.backend.clone(),
             source_address: source.address,
             source_epoch: record.from.epoch,
+            volume: Some(record.to.volume.clone()),
         };
         let to = record.to.backend.clone();
         let mut events = target

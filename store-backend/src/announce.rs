@@ -5,10 +5,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use daemon::health::Health;
 use daemon::log::causes;
 use directory_api::VolumeName;
 use directory_api::client::DirectoryError;
@@ -17,9 +15,10 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::backend::Backend;
-use crate::config::Config;
+use crate::conditions::{Condition, Conditions};
 use crate::metrics;
 use crate::volume::{AdoptError, VolumeStatus};
+use crate::volumes::Mounted;
 
 /// While all is well.
 const EVERY: Duration = Duration::from_secs(10);
@@ -28,46 +27,46 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A stop does not wait longer for a directory that is away.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
-/// Announces until the shutdown. `opened` is how the volume was before anything was written to it; `taken` is set when the
-/// directory has taken that.
+/// Announces one volume until the shutdown, whatever becomes of the others. `opened` is how it was before anything was
+/// written to it.
 pub(crate) async fn run(
     backend: Arc<Backend>,
-    volume: VolumeName,
+    mounted: Arc<Mounted>,
     opened: VolumeStatus,
-    health: Health,
-    taken: Arc<AtomicBool>,
+    conditions: Arc<Conditions>,
 ) {
-    let waiting = waiting_for(&backend.config);
-    let is_marked = backend.volume.is_restored();
+    let name = &mounted.name;
+    // One without a record may be a folder on which no disk is mounted: the directory would know.
+    let may_be_old = mounted.volume.is_restored() || opened.position.0 == 0;
     let mut announced = false;
-    let mut opening = Some(position(&volume, &opened));
+    let mut opening = Some(position(&mounted, &opened));
     let mut is_first = true;
     loop {
-        let pause = match announce(&backend, &volume, &mut opening, &health).await {
+        let pause = match announce(&backend, &mounted, &mut opening, &conditions).await {
             Ok(()) => {
                 if !announced {
-                    info!(directory = backend.config.directory, "announced");
+                    info!(directory = backend.config.directory, volume = %name, "announced");
                 }
                 announced = true;
-                taken.store(opening.is_none(), Ordering::Relaxed);
+                mounted.set_announced(opening.is_none());
                 EVERY
             }
             Err(error) => {
                 // Without a directory, what names the right epoch is taken. That it cannot be written down that this is
                 // an old copy is no such case.
                 if is_first && matches!(error, AnnounceError::Directory(_)) {
-                    backend.restored.store(is_marked, Ordering::Relaxed);
+                    mounted.set_restored(may_be_old);
                 }
                 if announced {
-                    warn!(%error, directory = backend.config.directory, "directory does not take our announcement");
+                    warn!(%error, directory = backend.config.directory, volume = %name, "directory does not take our announcement");
                 }
                 announced = false;
-                health.set_waiting(&waiting);
+                conditions.waits(name);
                 RETRY
             }
         };
         is_first = false;
-        metrics::announced(&backend.name, announced);
+        metrics::announced(&backend.name, name, announced);
         tokio::select! {
             () = sleep(pause) => {}
             () = backend.shutdown.requested() => return,
@@ -75,26 +74,21 @@ pub(crate) async fn run(
     }
 }
 
-/// Tells the directory where the volume ends that was just closed: a copy of it that is older by a single record is one too
+/// Tells the directory where a volume ends that was just closed: a copy of it that is older by a single record is one too
 /// old. Without a directory it is as after a crash: what was written since the last announcement does not tell.
-pub(crate) async fn last(backend: &Backend, volume: &VolumeName, closed: &VolumeStatus) {
-    if !backend.may_write() {
+pub(crate) async fn last(backend: &Backend, mounted: &Mounted, closed: &VolumeStatus) {
+    if !mounted.may_write() || !mounted.is_announced() {
         return;
     }
     let request = AnnounceRequest {
         backend: backend.name.clone(),
         address: backend.config.advertised(),
-        volumes: vec![position(volume, closed)],
+        volumes: vec![position(mounted, closed)],
     };
     let announced = timeout(LAST_WITHIN, backend.directory.announce(&request)).await;
     if !matches!(announced, Ok(Ok(_))) {
-        info!(volume = %volume, "the directory was not told where the volume ends");
+        info!(volume = %mounted.name, "the directory was not told where the volume ends");
     }
-}
-
-/// What health says while the directory is missing.
-pub(crate) fn waiting_for(config: &Config) -> String {
-    format!("directory at {}", config.directory)
 }
 
 /// Announces once. Until the directory has taken the position of the `opening` it is told no later one: a volume restored
@@ -102,11 +96,16 @@ pub(crate) fn waiting_for(config: &Config) -> String {
 /// housekeeping, and then look new.
 async fn announce(
     backend: &Backend,
-    volume: &VolumeName,
+    mounted: &Mounted,
     opening: &mut Option<VolumePosition>,
-    health: &Health,
+    conditions: &Conditions,
 ) -> Result<(), AnnounceError> {
-    let asked = backend.volume.clone();
+    let Mounted {
+        name: volume,
+        volume: ours,
+        ..
+    } = mounted;
+    let asked = ours.clone();
     // Reads the index.
     let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else {
         return Ok(());
@@ -114,15 +113,13 @@ async fn announce(
     let was_used = opening.as_ref().is_some_and(|opened| opened.position > 0);
     if was_used && !is_known(backend, volume).await? {
         // Adopted before it was started, perhaps: then it has to skip ahead.
-        backend.volume.mark_restored(0).await?;
+        ours.mark_restored(0).await?;
     }
     let position = VolumePosition {
-        incarnation: backend
-            .volume
-            .incarnation()
-            .parse()
-            .unwrap_or(Incarnation(0)),
-        ..opening.clone().unwrap_or_else(|| position(volume, &status))
+        incarnation: ours.incarnation().parse().unwrap_or(Incarnation(0)),
+        ..opening
+            .clone()
+            .unwrap_or_else(|| position(mounted, &status))
     };
     let request = AnnounceRequest {
         backend: backend.name.clone(),
@@ -136,37 +133,54 @@ async fn announce(
     let known = known.find(|known| known.name == position.name);
     if let Some(known) = known.filter(|known| is_older(&position, known)) {
         // Its UIDs may have been given to messages that this copy does not know (P3).
-        backend.restored.store(true, Ordering::Relaxed);
-        error!(volume = %volume, "the directory knows a newer state of this volume: it was restored from an old copy");
-        health.set_failing(format!(
-            "volume {volume} is older than the directory knows it; adopt it with `posthouse backend set {} --adopt-volume {volume}`",
+        mounted.set_restored(true);
+        let adopt = format!(
+            "`posthouse backend set {} --adopt-volume {volume}`",
             backend.name
-        ));
+        );
+        let why = match opening.as_ref().is_some_and(|opened| opened.position == 0) {
+            true => {
+                error!(volume = %volume, "the directory knows this volume with mail, and it is empty");
+                format!(
+                    "volume {volume} is empty, but older than the directory knows it: mount its disk and start again; if that is lost, restore a backup first, and only then adopt it with {adopt}"
+                )
+            }
+            false => {
+                error!(volume = %volume, "the directory knows a newer state of this volume: it was restored from an old copy");
+                format!(
+                    "volume {volume} is older than the directory knows it; adopt it with {adopt}"
+                )
+            }
+        };
+        conditions.set(volume, Condition::Failing(why));
         let is_same_life = known.incarnation == position.incarnation;
         let lost = known.position.saturating_sub(position.position);
         let lost = if is_same_life { lost } else { 0 };
-        backend.volume.mark_restored(lost).await?;
+        ours.mark_restored(lost).await?;
         return Ok(());
     }
     if was_used && known.is_none() {
-        backend.volume.mark_restored(0).await?;
+        ours.mark_restored(0).await?;
     }
-    if backend.volume.is_restored() {
-        backend.restored.store(true, Ordering::Relaxed);
+    if ours.is_restored() {
+        mounted.set_restored(true);
         info!(volume = %volume, "the volume is adopted: its mailboxes skip ahead");
-        health.set_failing(format!(
-            "volume {volume} is adopted, and takes mail when its mailboxes have skipped ahead"
-        ));
-        backend.volume.adopt().await?;
+        conditions.set(
+            volume,
+            Condition::Failing(format!(
+                "volume {volume} is adopted, and takes mail when its mailboxes have skipped ahead"
+            )),
+        );
+        ours.adopt().await?;
         warn!(volume = %volume, "the volume is adopted, and takes mail");
     }
-    backend.restored.store(false, Ordering::Relaxed);
+    mounted.set_restored(false);
     *opening = None;
-    if let Some(why) = status.read_only {
-        health.set_failing(format!("volume {volume} takes no writes: {why}"));
-    } else {
-        health.set_ready();
-    }
+    let condition = match status.read_only {
+        Some(why) => Condition::Failing(format!("volume {volume} takes no writes: {why}")),
+        None => Condition::Open,
+    };
+    conditions.set(volume, condition);
     Ok(())
 }
 
@@ -183,7 +197,10 @@ enum AnnounceError {
 
 /// Whether the directory has a life of the volume. One that was used and is not known was adopted while it was away, or
 /// the directory is a new one.
-async fn is_known(backend: &Backend, volume: &VolumeName) -> Result<bool, DirectoryError> {
+pub(crate) async fn is_known(
+    backend: &Backend,
+    volume: &VolumeName,
+) -> Result<bool, DirectoryError> {
     match backend.directory.backend(&backend.name).await {
         Ok(known) => Ok(known
             .volumes
@@ -194,9 +211,9 @@ async fn is_known(backend: &Backend, volume: &VolumeName) -> Result<bool, Direct
     }
 }
 
-fn position(volume: &VolumeName, status: &VolumeStatus) -> VolumePosition {
+fn position(mounted: &Mounted, status: &VolumeStatus) -> VolumePosition {
     VolumePosition {
-        name: volume.clone(),
+        name: mounted.name.clone(),
         incarnation: status.incarnation.parse().unwrap_or(Incarnation(0)),
         position: status.position.0,
     }

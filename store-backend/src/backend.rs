@@ -1,7 +1,6 @@
 //! What all shells of one back-end share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::public_tls::PublicTls;
@@ -19,13 +18,13 @@ use crate::config::Config;
 use crate::login_delay::LoginDelays;
 use crate::sessions::Sessions;
 use crate::transfer::Pulls;
-use crate::volume::Volume;
+use crate::volumes::Volumes;
 
 /// One running back-end.
 pub(crate) struct Backend {
     pub(crate) name: BackendName,
     pub(crate) config: Config,
-    pub(crate) volume: Volume,
+    pub(crate) volumes: Volumes,
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
     pub(crate) grants: GrantVerifier,
@@ -42,20 +41,12 @@ pub(crate) struct Backend {
     pub(crate) shutdown: Shutdown,
     /// When the grant keys were last asked for outside an announcement.
     pub(crate) keys_asked: Mutex<Option<Instant>>,
-    /// Whether the directory knows a newer state of the volume than it has: no writes then, nor before it was asked once.
-    pub(crate) restored: AtomicBool,
 }
 
 /// A forged grant names an unknown key too: it must not make us ask each time.
 const KEYS_ASKED_EVERY: Duration = Duration::from_secs(1);
 
 impl Backend {
-    /// Whether mail and deletions may be written. A volume restored from an old copy would give UIDs
-    /// again that were given to other messages (P3).
-    pub(crate) fn may_write(&self) -> bool {
-        !self.restored.load(Ordering::Relaxed)
-    }
-
     /// Asks the directory for the grant keys; false when it was asked a moment ago or is away.
     /// Callers that come while one asks wait for its answer.
     pub(crate) async fn renew_keys(&self) -> bool {

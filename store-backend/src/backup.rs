@@ -31,6 +31,7 @@ use crate::link::{Asked, next_event};
 use crate::refusal::{self, malformed};
 use crate::transfer::{PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, blob_of, send, send_blob};
 use crate::volume::{AccountItems, AccountState, BlobWriter, FinishedBlob, Piece, Refusal};
+use crate::volumes::Mounted;
 
 /// The paths, each with its caller checked first.
 pub(crate) fn routes() -> Router<Arc<Backend>> {
@@ -61,16 +62,17 @@ impl Backend {
         ))
     }
 
-    /// Whether the account's home is here. One that is being moved away can be read still.
-    async fn check_here(&self, account: AccountId) -> Result<(), Problem> {
-        let info = self.volume.account(account).await;
+    /// The account's volume, if its home is here. One that is being moved away can be read still.
+    async fn home_here(&self, account: AccountId) -> Result<Arc<Mounted>, Problem> {
+        let home = self.volumes.of(account).await?;
+        let info = home.volume.account(account).await;
         let info = info.map_err(|error| refusal::read(&error))?;
         let refused = match info.map(|info| info.state) {
-            Some(AccountState::Active | AccountState::Frozen { .. }) => return Ok(()),
+            Some(AccountState::Active | AccountState::Frozen { .. }) => return Ok(home),
             Some(AccountState::Importing { .. }) => Refusal::WrongState,
             Some(AccountState::Moved { backend, epoch }) => Refusal::Moved { backend, epoch },
             // It may only not be there yet: that is no empty account.
-            None if !self.may_write() => {
+            None if !home.may_write() => {
                 return Err(Problem::unavailable(
                     "nothing of it is here, but the volume is not adopted: it may have been lost with it",
                 ));
@@ -88,11 +90,11 @@ async fn snapshot(
 ) -> Result<Response, Problem> {
     backend.check_operator(&peer)?;
     let Snapshot { account, known } = request;
-    backend.check_here(account).await?;
+    let home = backend.home_here(account).await?;
     let turn = timeout(STALL_MAX, SNAPSHOTS.acquire()).await;
     let turn = turn.map_err(|_| Problem::unavailable("too many backups are being taken"))?;
     let known = known.map(|known| known.0);
-    let items = backend.volume.items_at_once(account, known).await;
+    let items = home.volume.items_at_once(account, known).await;
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
         let _turn = turn;
@@ -154,8 +156,8 @@ async fn blob(
         uid,
         hash,
     } = request;
-    backend.check_here(account).await?;
-    let blob = blob_of(&backend, account, (mailbox, uid), &hash).await?;
+    let home = backend.home_here(account).await?;
+    let blob = blob_of(&home, account, (mailbox, uid), &hash).await?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
@@ -169,27 +171,45 @@ async fn blob(
     Ok(response)
 }
 
-/// Takes the data frames of a body up to its end, and compares what they hash to (P9).
-async fn take_blob(
-    mut writer: BlobWriter,
+/// As [`take_blob`], for one volume.
+async fn take_one(
+    writer: BlobWriter,
     body: &mut Body,
     decoder: &mut Decoder,
     hash: [u8; 32],
 ) -> Result<FinishedBlob, Problem> {
+    let mut blobs = take_blob(vec![writer], body, decoder, hash).await?;
+    Ok(blobs.pop().expect("there is one for each writer"))
+}
+
+/// Takes the data frames of a body up to its end, and compares what they hash to (P9).
+async fn take_blob(
+    mut writers: Vec<BlobWriter>,
+    body: &mut Body,
+    decoder: &mut Decoder,
+    hash: [u8; 32],
+) -> Result<Vec<FinishedBlob>, Problem> {
     let unwritten = |_| Problem::unavailable("the volume cannot be written now");
     loop {
         match next_within(body, decoder).await? {
-            Some(Event::Data(octets)) => writer.write(&octets).await.map_err(unwritten)?,
+            Some(Event::Data(octets)) => {
+                for writer in &mut writers {
+                    writer.write(&octets).await.map_err(unwritten)?;
+                }
+            }
             Some(Event::Control(Kind::End, _)) => break,
             _ => return Err(malformed("octets and an end were to come")),
         }
     }
-    let finished = writer.finish().await.map_err(unwritten)?;
-    if finished.hash() == hash {
-        Ok(finished)
-    } else {
-        Err(malformed("the octets have another hash"))
+    let mut blobs = Vec::with_capacity(writers.len());
+    for writer in writers {
+        let finished = writer.finish().await.map_err(unwritten)?;
+        if finished.hash() != hash {
+            return Err(malformed("the octets have another hash"));
+        }
+        blobs.push(finished);
     }
+    Ok(blobs)
 }
 
 /// The next event of a body that comes without a stop.

@@ -1,15 +1,17 @@
 //! The settings of one back-end.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
+use directory_api::wire::limit;
 use directory_api::{BackendName, VolumeName};
 use mail_proto::pop3::Policy;
+use serde::{Deserialize, Serialize};
 
 use crate::volume::SCRUB_BYTES_PER_S;
 
@@ -19,9 +21,16 @@ daemon::settings! {
         /// The name of this back-end: one DNS label, the same as in its certificate.
         pub name: String = "b1".into(),
         /// The folder of its volume. Made when it is missing. Not on NFS.
-        pub data: PathBuf = PathBuf::from("store-data"),
+        pub data: PathBuf = PathBuf::from(DATA),
         /// The volume's name in the directory.
-        pub volume: String = "main".into(),
+        pub volume: String = VOLUME.into(),
+        /// Several volumes, as a rule one per disk, in place of `data` and `volume`, which are left out then:
+        /// `volumes = [{ name = "d1", folder = "/srv/d1/mail" }, { name = "d2", folder = "/srv/d2/mail" }]`.
+        /// Each fails alone: the accounts of one that cannot be opened or written are told to come again, and all others are
+        /// served. The names are those in the directory; a name stays with its folder for ever. A folder in which no volume was begun gets a
+        /// new one only when the directory knows none of this name, so that a disk that is not mounted is no empty volume. Once
+        /// the disk is lost for good, `anew = true` beside the folder begins a new one in its place, to be restored and adopted.
+        pub volumes: Vec<VolumeFolder> = Vec::new(),
         /// The name shown in greetings and in Received fields.
         pub hostname: String = "localhost".into(),
         /// Where the other tiers reach it (HTTP/2 over mutual TLS).
@@ -50,6 +59,19 @@ daemon::settings! {
         /// What is logged, and in which form.
         pub log: LogSettings = LogSettings::default(),
     }
+}
+
+/// One of several volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeFolder {
+    /// Its name in the directory.
+    pub name: String,
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Whether a new one may be begun there though the directory knows one of this name.
+    #[serde(default)]
+    pub anew: bool,
 }
 
 daemon::settings! {
@@ -169,14 +191,7 @@ impl Settings for Config {
                 "use letters, digits and `-`, 63 at most",
             ));
         }
-        if VolumeName::new(self.volume.as_str()).is_err() {
-            problems.push(Problem::new(
-                "volume",
-                &self.volume,
-                "not one DNS label",
-                "use letters, digits and `-`, 63 at most",
-            ));
-        }
+        self.check_volumes(&mut problems);
         if self.link_listen.ip().is_unspecified() && self.link_advertise.is_none() {
             problems.push(Problem::new(
                 "link_advertise",
@@ -370,6 +385,109 @@ impl Limits {
 }
 
 impl Config {
+    /// All volumes, in their order.
+    pub(crate) fn volume_folders(&self) -> Vec<VolumeFolder> {
+        match self.volumes.is_empty() {
+            false => self.volumes.clone(),
+            true => vec![VolumeFolder {
+                name: self.volume.clone(),
+                folder: self.data.clone(),
+                // What the directory knows of it is asked once it is open.
+                anew: true,
+            }],
+        }
+    }
+
+    fn check_volumes(&self, problems: &mut Vec<Problem>) {
+        let is_name = |name: &str| VolumeName::new(name).is_ok();
+        let one_label = "use letters, digits and `-`, 63 at most";
+        if self.volumes.is_empty() {
+            if !is_name(&self.volume) {
+                let not = "not one DNS label";
+                problems.push(Problem::new("volume", &self.volume, not, one_label));
+            }
+            if self.data.as_os_str().is_empty() {
+                problems.push(Problem::new(
+                    "data",
+                    "",
+                    "no folder",
+                    "name the folder of the volume",
+                ));
+            }
+            return;
+        }
+        let left_out = [
+            ("data", self.data.display().to_string(), DATA),
+            ("volume", self.volume.clone(), VOLUME),
+        ];
+        for (key, value, default) in left_out {
+            if value != default {
+                problems.push(Problem::new(
+                    key,
+                    value,
+                    "given, while `volumes` names all volumes",
+                    "leave it out, or name this volume in `volumes` too",
+                ));
+            }
+        }
+        if self.volumes.len() > VOLUMES_MAX {
+            problems.push(Problem::new(
+                "volumes",
+                self.volumes.len(),
+                "too many",
+                format!("name {VOLUMES_MAX} at most"),
+            ));
+        }
+        for (at, one) in self.volumes.iter().enumerate() {
+            let (name, folder) = (
+                format!("volumes[{at}].name"),
+                format!("volumes[{at}].folder"),
+            );
+            if !is_name(&one.name) {
+                let not = "not one DNS label";
+                problems.push(Problem::new(&name, &one.name, not, one_label));
+            }
+            let shown = one.folder.display().to_string();
+            if !one.folder.is_absolute() {
+                problems.push(Problem::new(
+                    &folder,
+                    shown,
+                    "not an absolute path",
+                    "write it from `/` on",
+                ));
+                continue;
+            }
+            let path = place_of(&one.folder);
+            for (before, other) in self.volumes[..at].iter().enumerate() {
+                // The directory knows them in lower case.
+                if other.name.eq_ignore_ascii_case(&one.name) {
+                    problems.push(Problem::new(
+                        &name,
+                        &one.name,
+                        format!("the same as `volumes[{before}].name`"),
+                        "give each volume a name of its own",
+                    ));
+                }
+                let other = place_of(&other.folder);
+                let problem = if other == path {
+                    format!("the same as `volumes[{before}].folder`")
+                } else if path.starts_with(&other) {
+                    format!("inside of `volumes[{before}].folder`")
+                } else if other.starts_with(&path) {
+                    format!("above `volumes[{before}].folder`")
+                } else {
+                    continue;
+                };
+                problems.push(Problem::new(
+                    &folder,
+                    &shown,
+                    problem,
+                    "give each volume a folder of its own, side by side",
+                ));
+            }
+        }
+    }
+
     /// `host:port` told to the directory.
     pub(crate) fn advertised(&self) -> String {
         self.link_advertise
@@ -380,6 +498,27 @@ impl Config {
 
 /// What a mail program shows in a window.
 const ABOUT_MAX_BYTES: usize = 1024;
+
+/// Of a back-end that says nothing.
+const DATA: &str = "store-data";
+const VOLUME: &str = "main";
+/// As many as the directory takes.
+const VOLUMES_MAX: usize = limit::VOLUMES_MAX;
+
+/// Where a folder really is, as far as it is there: names may be links, and have `..` in them.
+fn place_of(folder: &Path) -> PathBuf {
+    let mut missing = Vec::new();
+    for above in folder.ancestors() {
+        if let Ok(there) = above.canonicalize() {
+            return missing
+                .iter()
+                .rev()
+                .fold(there, |path, name| path.join(name));
+        }
+        missing.extend(above.file_name());
+    }
+    folder.to_owned()
+}
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -452,5 +591,83 @@ mod tests {
                 "limits.imap_message_limit_count"
             ]
         );
+    }
+
+    fn volume(name: &str, folder: &str) -> VolumeFolder {
+        VolumeFolder {
+            name: name.into(),
+            folder: folder.into(),
+            anew: false,
+        }
+    }
+
+    #[test]
+    fn several_volumes_have_names_and_folders_of_their_own() {
+        let with = |volumes: &[VolumeFolder]| Config {
+            volumes: volumes.to_vec(),
+            ..Config::default()
+        };
+        let two = [volume("d1", "/nowhere/d1"), volume("d2", "/nowhere/d2")];
+        assert_eq!(keys(&with(&two)), Vec::<String>::new());
+        assert_eq!(with(&two).volume_folders(), two);
+        // The rest of the settings is told of them as soon as of anything else.
+        let wrong = with(&[
+            volume("d1", "/nowhere/d1"),
+            volume("D1", "/nowhere/./d1"),
+            volume("d.3", "/nowhere/d1/inside"),
+            volume("d4", "/nowhere"),
+            volume("d5", "relative"),
+        ]);
+        let told: Vec<String> = wrong
+            .problems()
+            .into_iter()
+            .map(|one| format!("{} {} {}", one.key, one.value, one.problem))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "volumes[1].name D1 the same as `volumes[0].name`",
+                "volumes[1].folder /nowhere/./d1 the same as `volumes[0].folder`",
+                "volumes[2].name d.3 not one DNS label",
+                "volumes[2].folder /nowhere/d1/inside inside of `volumes[0].folder`",
+                "volumes[2].folder /nowhere/d1/inside inside of `volumes[1].folder`",
+                "volumes[3].folder /nowhere above `volumes[0].folder`",
+                "volumes[3].folder /nowhere above `volumes[1].folder`",
+                "volumes[3].folder /nowhere above `volumes[2].folder`",
+                "volumes[4].folder relative not an absolute path",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_folder_by_two_names_is_one_folder() {
+        let there = tempfile::tempdir().unwrap();
+        let (real, link) = (there.path().join("real"), there.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let config = Config {
+            volumes: vec![
+                volume("d1", real.join("mail").to_str().unwrap()),
+                volume("d2", link.join("mail").to_str().unwrap()),
+            ],
+            ..Config::default()
+        };
+        assert_eq!(keys(&config), ["volumes[1].folder"]);
+    }
+
+    #[test]
+    fn there_is_one_way_to_say_where_volumes_are() {
+        let config = Config {
+            data: "/nowhere/data".into(),
+            volume: "one".into(),
+            volumes: vec![volume("d1", "/nowhere/d1")],
+            ..Config::default()
+        };
+        assert_eq!(keys(&config), ["data", "volume"]);
+        let config = Config {
+            data: PathBuf::new(),
+            ..Config::default()
+        };
+        assert_eq!(keys(&config), ["data"]);
     }
 }

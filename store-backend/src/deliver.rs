@@ -5,9 +5,9 @@
 //!                        └──── end, cut, stall, too large ────▶ the blob is dropped: nothing stays
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,19 +16,17 @@ use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
 use directory_api::AccountId;
 use http::StatusCode;
-use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult};
+use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome};
 use store_api::frame::{Decoder, Event, Kind};
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::link::{first_frame, json, next_event};
-use crate::outcome::to_wire;
 use crate::refusal::{self, malformed};
-use crate::volume::{
-    BlobWriter, Delivery, FinishedBlob, MailboxId, RECIPIENTS_MAX, Recipient, WriteError,
-};
+use crate::spread::{Envelope, Spread, Whole};
+use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
 
 /// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
@@ -46,15 +44,19 @@ pub(crate) async fn serve(
     let mut decoder = Decoder::default();
     let open: DeliverOpen = first_frame(&mut body, &mut decoder).await?;
     check_open(&backend, &open)?;
-    let (blob, commit) = match receive(&backend, &mut body, &mut decoder).await {
+    let accounts = open.recipients.iter();
+    let accounts: Vec<AccountId> = accounts.map(|recipient| recipient.account).collect();
+    let spread = Spread::begin(&backend.volumes, accounts).await;
+    check_spread(spread.failed())?;
+    let received = receive(&backend, spread, &open.trace_id, &mut body, &mut decoder);
+    let (whole, commit) = match received.await {
         Ok(received) => received,
         Err(problem) => {
             warn!(trace_id = open.trace_id, txn = %open.txn, peer = %peer, why = %problem, "delivery not taken");
             return Err(problem);
         }
     };
-    check_commit(&open, &commit, &blob)?;
-    check_writable(&backend)?;
+    check_commit(&open, &commit, &whole)?;
     let received = Instant::now();
     let octets = commit.octets;
     let accounts: Vec<AccountId> = commit
@@ -63,13 +65,15 @@ pub(crate) async fn serve(
         .map(|recipient| recipient.account)
         .collect();
     let sender = open.reverse_path.clone();
-    let outcomes = backend.volume.deliver(delivery(&open, commit, blob)).await;
+    let (envelope, recipients) = delivery(&open, commit);
+    let within = Duration::from_secs(backend.config.limits.commit_s);
+    let outcomes = whole.deliver(envelope, recipients, within).await;
+    let mut outcomes: HashMap<AccountId, Outcome> = outcomes.into_iter().collect();
     let results: Vec<_> = accounts
         .into_iter()
-        .zip(outcomes)
-        .map(|(account, outcome)| DeliverResult {
+        .map(|account| DeliverResult {
             account,
-            outcome: to_wire(outcome),
+            outcome: outcomes.remove(&account).unwrap_or(Outcome::Unavailable),
         })
         .collect();
     Delivered {
@@ -96,28 +100,29 @@ fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<(), Problem> {
     if open.reverse_path.len() > REVERSE_PATH_MAX_OCTETS {
         return Err(malformed("the reverse path is longer than 1,024 octets"));
     }
-    check_writable(backend)?;
     match open.declared_octets {
         Some(octets) if octets > backend.config.limits.message_size_max_bytes => Err(too_large()),
         _ => Ok(()),
     }
 }
 
-fn check_writable(backend: &Backend) -> Result<(), Problem> {
-    if backend.may_write() {
-        Ok(())
-    } else {
-        Err(refusal::restored())
+/// One volume that takes the message is enough to go on.
+fn check_spread(failed: Option<&Outcome>) -> Result<(), Problem> {
+    match failed {
+        None => Ok(()),
+        Some(Outcome::Full) => Err(refusal::no_room()),
+        Some(_) => Err(Problem::unavailable("the message cannot be taken now")),
     }
 }
 
-/// Takes the octets as they come and returns them with the commit. Any error drops the blob.
+/// Takes the octets as they come and returns them with the commit. Any error drops them.
 async fn receive(
     backend: &Backend,
+    mut spread: Spread,
+    trace_id: &str,
     body: &mut Body,
     decoder: &mut Decoder,
-) -> Result<(FinishedBlob, DeliverCommit), Problem> {
-    let mut blob = backend.volume.begin_blob();
+) -> Result<(Whole, DeliverCommit), Problem> {
     let mut octets = 0u64;
     loop {
         let event = timeout(backend.config.limits.stall(), next_event(body, decoder));
@@ -129,7 +134,8 @@ async fn receive(
                 if octets > backend.config.limits.message_size_max_bytes {
                     return Err(too_large());
                 }
-                write(&mut blob, &piece).await?;
+                spread.write(&piece, trace_id).await;
+                check_spread(spread.failed())?;
             }
             Some(Event::Control(Kind::Commit, payload)) => {
                 let commit: DeliverCommit = json(&payload)?;
@@ -141,8 +147,9 @@ async fn receive(
                 {
                     return Err(malformed("the stream goes on after its commit"));
                 }
-                let blob = blob.finish().await.map_err(|error| unwritten(&error))?;
-                return Ok((blob, commit));
+                let whole = spread.finish(trace_id).await;
+                check_spread(whole.failed())?;
+                return Ok((whole, commit));
             }
             Some(Event::Control(..)) => {
                 return Err(malformed("a delivery has data and one commit"));
@@ -152,17 +159,9 @@ async fn receive(
     }
 }
 
-async fn write(blob: &mut BlobWriter, piece: &[u8]) -> Result<(), Problem> {
-    blob.write(piece).await.map_err(|error| unwritten(&error))
-}
-
 /// The hash is that of the octets that really are here (P9), and everything named was announced.
-fn check_commit(
-    open: &DeliverOpen,
-    commit: &DeliverCommit,
-    blob: &FinishedBlob,
-) -> Result<(), Problem> {
-    if blob.size() != commit.octets || blob.hash() != commit.blob_hash.0 {
+fn check_commit(open: &DeliverOpen, commit: &DeliverCommit, whole: &Whole) -> Result<(), Problem> {
+    if whole.identity() != Some((commit.octets, commit.blob_hash.0)) {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "hash_mismatch",
@@ -186,25 +185,21 @@ fn check_commit(
     Ok(())
 }
 
-fn delivery(open: &DeliverOpen, commit: DeliverCommit, blob: FinishedBlob) -> Delivery {
-    Delivery {
+fn delivery(open: &DeliverOpen, commit: DeliverCommit) -> (Envelope, Vec<Recipient>) {
+    let envelope = Envelope {
         txn: open.txn.0,
         sender: open.reverse_path.clone().into_bytes(),
         content_key: commit.content_key.0,
-        blob,
         trace: open.trace_id.clone(),
         received_ms: commit.received_ms,
-        recipients: commit
-            .recipients
-            .into_iter()
-            .map(|recipient| Recipient {
-                account: recipient.account,
-                epoch: recipient.epoch,
-                mailbox: MailboxId::INBOX,
-                prologue: recipient.prologue.0,
-            })
-            .collect(),
-    }
+    };
+    let recipients = commit.recipients.into_iter().map(|recipient| Recipient {
+        account: recipient.account,
+        epoch: recipient.epoch,
+        mailbox: MailboxId::INBOX,
+        prologue: recipient.prologue.0,
+    });
+    (envelope, recipients.collect())
 }
 
 fn too_large() -> Problem {
@@ -213,14 +208,4 @@ fn too_large() -> Problem {
         "too_large",
         "the message is larger than this back-end takes",
     )
-}
-
-fn unwritten(error: &WriteError) -> Problem {
-    if !error.is_known() {
-        error!(%error, "message cannot be written");
-    }
-    if error.is_no_room() {
-        return refusal::no_room();
-    }
-    Problem::unavailable("the message cannot be written now")
 }

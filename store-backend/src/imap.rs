@@ -83,7 +83,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use directory_api::client::DirectoryClient;
 use directory_api::{AccountId, Epoch, LoginName};
 use mail_proto::imap::command::{Command, Tagged};
 use mail_proto::imap::encode::{Code, Condition, Encoder};
@@ -99,6 +98,7 @@ use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
 use crate::volume::{APPEND_MESSAGES_MAX, MailboxId, Volume, Watch};
+use crate::volumes::{Mounted, Volumes};
 use append::Upload;
 pub(crate) use collect::SORTING_MAX_MIB;
 pub(crate) use limit::MessageLimit;
@@ -109,7 +109,10 @@ use updates::MayTell;
 
 /// What a session stands on.
 pub(crate) struct Service<'a> {
-    pub(crate) volume: &'a Volume,
+    /// The volume that the user lives on.
+    pub(crate) home: &'a Mounted,
+    /// Others may share mailboxes who live on another one.
+    pub(crate) volumes: &'a Volumes,
     /// How long a client may be silent between commands and in IDLE.
     pub(crate) idle: Duration,
     /// How long it may be silent within a command.
@@ -122,8 +125,6 @@ pub(crate) struct Service<'a> {
     pub(crate) message_limit: MessageLimit,
     /// Whether the volume may be changed.
     pub(crate) may_write: bool,
-    /// Who knows the users whom rights are for.
-    pub(crate) directory: &'a DirectoryClient,
     /// What the server says of itself.
     pub(crate) about: &'a About,
     /// A permit for each session that may use COMPRESS.
@@ -197,7 +198,7 @@ impl<'a> Session<'a> {
         login_name: LoginName,
     ) -> Self {
         Self {
-            watch: service.volume.watch(account),
+            watch: service.home.volume.watch(account),
             has_changed: false,
             news: News::default(),
             acts: false,
@@ -215,6 +216,15 @@ impl<'a> Session<'a> {
             heard: Instant::now(),
             arriving: (Instant::now(), 0),
         }
+    }
+
+    /// The volume of an account of which this session has found a mailbox. One that has moved away since is not there.
+    fn volume_of(&self, account: AccountId) -> Result<Volume, Failure> {
+        if account == self.state.account {
+            return Ok(self.service.home.volume.clone());
+        }
+        let known = self.service.volumes.known(account);
+        Ok(known.ok_or(Failure::VolumeAway)?.volume.clone())
     }
 
     /// Answers the login and serves the session to its end.
@@ -300,7 +310,10 @@ impl<'a> Session<'a> {
             }
             Step::MessageEnd => {
                 let taken = match upload.as_mut() {
-                    Some(upload) => upload.end_message(self.service.volume).await,
+                    Some(upload) => match self.volume_of(upload.owner()) {
+                        Ok(volume) => upload.end_message(&volume).await,
+                        Err(failure) => Err(failure),
+                    },
                     None => Ok(()),
                 };
                 self.on_taken(taken, framer, upload).await
@@ -443,7 +456,9 @@ impl<'a> Session<'a> {
         let selected = self.state.selected.as_ref();
         let place = selected.map_or(self.state.account, |selected| selected.place.account);
         // What cannot be told now is told, or refused, when it is read.
-        let _ = self.service.volume.settled(place).await;
+        if let Ok(volume) = self.volume_of(place) {
+            let _ = volume.settled(place).await;
+        }
     }
 
     /// Tells what has changed, then ends the command.
@@ -714,7 +729,7 @@ impl<'a> Session<'a> {
         *framer = self.framer();
         // Not every time, for then nothing would show that the old watch rings.
         if self.user.offsets().0.is_multiple_of(2) {
-            self.watch = self.service.volume.watch(self.state.account);
+            self.watch = self.service.home.volume.watch(self.state.account);
             self.owner_watches.clear();
         }
     }

@@ -41,9 +41,13 @@ pub(crate) fn describe() {
     describe_counter!(TRANSFERS, "Steps of moves, by step and outcome.");
     describe_gauge!(
         ANNOUNCED,
-        "Whether the directory took the last announcement."
+        "Whether the directory took the volume's last announcement."
     );
     describe_gauge!(JOURNAL, "Journal octets that a restart would replay.");
+    describe_gauge!(
+        OPEN,
+        "Whether the volume is open; else its accounts are told to come again."
+    );
     describe_gauge!(
         READ_ONLY,
         "Whether the volume refuses writes until a restart."
@@ -140,8 +144,15 @@ pub(crate) fn transfer(step: &'static str, outcome: &'static str) {
 }
 
 /// Whether the directory took the announcement.
-pub(crate) fn announced(backend: &BackendName, taken: bool) {
-    gauge!(ANNOUNCED, "backend" => backend.to_string()).set(f64::from(u8::from(taken)));
+pub(crate) fn announced(backend: &BackendName, volume: &VolumeName, taken: bool) {
+    gauge!(ANNOUNCED, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .set(f64::from(u8::from(taken)));
+}
+
+/// Whether a volume is open, whatever it takes.
+pub(crate) fn volume_open(backend: &BackendName, volume: &VolumeName, open: bool) {
+    gauge!(OPEN, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .set(f64::from(u8::from(open)));
 }
 
 /// A volume takes no more writes.
@@ -185,32 +196,41 @@ pub(crate) fn volume(backend: &BackendName, volume: &VolumeName, status: &Volume
 
 /// How many blobs are broken now.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
-pub(crate) fn quarantined(backend: &BackendName, count: usize) {
-    gauge!(QUARANTINED, "backend" => backend.to_string()).set(count as f64);
+pub(crate) fn quarantined(backend: &BackendName, volume: &VolumeName, count: usize) {
+    gauge!(QUARANTINED, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .set(count as f64);
 }
 
 /// A copy of the index was made and verified.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
-pub(crate) fn index_copied(backend: &BackendName, made_ms: i64) {
-    gauge!(INDEX_COPIED, "backend" => backend.to_string()).set(made_ms as f64 / 1000.0);
+pub(crate) fn index_copied(backend: &BackendName, volume: &VolumeName, made_ms: i64) {
+    gauge!(INDEX_COPIED, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .set(made_ms as f64 / 1000.0);
 }
 
 /// The scrub has read a blob.
-pub(crate) fn scrubbed(backend: &BackendName, octets: u64) {
-    counter!(SCRUBBED, "backend" => backend.to_string()).increment(octets);
+pub(crate) fn scrubbed(backend: &BackendName, volume: &VolumeName, octets: u64) {
+    counter!(SCRUBBED, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .increment(octets);
 }
 
 /// The scrub has found something wrong.
-pub(crate) fn scrub_found(backend: &BackendName, what: &'static str, mended: bool) {
+pub(crate) fn scrub_found(
+    backend: &BackendName,
+    volume: &VolumeName,
+    what: &'static str,
+    mended: bool,
+) {
     let mended = if mended { "yes" } else { "no" };
-    counter!(SCRUB_FOUND, "backend" => backend.to_string(), "what" => what, "mended" => mended)
+    counter!(SCRUB_FOUND, "backend" => backend.to_string(), "volume" => volume.to_string(), "what" => what, "mended" => mended)
         .increment(1);
 }
 
 /// The scrub has been everywhere.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
-pub(crate) fn scrub_ended(backend: &BackendName, at_ms: i64) {
-    gauge!(SCRUB_ENDED, "backend" => backend.to_string()).set(at_ms as f64 / 1000.0);
+pub(crate) fn scrub_ended(backend: &BackendName, volume: &VolumeName, at_ms: i64) {
+    gauge!(SCRUB_ENDED, "backend" => backend.to_string(), "volume" => volume.to_string())
+        .set(at_ms as f64 / 1000.0);
 }
 
 /// Counts a session as open for as long as it lives.
@@ -263,6 +283,7 @@ const POP3_EXPIRED: &str = "posthouse_store_pop3_expired_messages_total";
 const TRANSFERS: &str = "posthouse_store_transfer_steps_total";
 const ANNOUNCED: &str = "posthouse_store_announced";
 const JOURNAL: &str = "posthouse_store_journal_unreleased_bytes";
+const OPEN: &str = "posthouse_store_volume_open";
 const READ_ONLY: &str = "posthouse_store_volume_read_only";
 const FAILURES: &str = "posthouse_store_volume_failures_total";
 const REFUSES: &str = "posthouse_store_volume_refuses_growth";

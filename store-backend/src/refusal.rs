@@ -117,6 +117,7 @@ impl From<SessionRefusal> for Problem {
             .with_detail(serde_json::to_value(Wait { wait_s }).unwrap_or_default()),
             SessionRefusal::Account(refusal) => account(refusal),
             SessionRefusal::Read(error) => read(&error),
+            SessionRefusal::Away(away) => away.into(),
         }
     }
 }
@@ -131,7 +132,7 @@ impl SessionRefusal {
             Self::Account(Refusal::Frozen) => "frozen",
             Self::Account(Refusal::Moved { .. }) => "moved",
             Self::Account(Refusal::StaleEpoch { .. }) => "stale_epoch",
-            Self::Account(_) | Self::Read(_) => "unavailable",
+            Self::Account(_) | Self::Read(_) | Self::Away(_) => "unavailable",
         }
     }
 }

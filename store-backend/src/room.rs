@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::link::Asked;
-use crate::volume::{AccountState, ReadError};
+use crate::volume::AccountState;
 use crate::{metrics, refusal};
 
 /// Serves `POST /v1/room`.
@@ -22,16 +22,17 @@ pub(crate) async fn serve(
     Asked(request): Asked<RoomRequest>,
 ) -> Result<Json<Room>, Problem> {
     require(&peer, &[Role::MxFrontend, Role::StoreBackend])?;
-    let room = backend.room(&request).await;
-    room.map(Json).map_err(|error| refusal::read(&error))
+    backend.room(&request).await.map(Json)
 }
 
 impl Backend {
     /// What mail the account may still take by the newer of the limits known here and to the caller.
-    async fn room(&self, request: &RoomRequest) -> Result<Room, ReadError> {
+    async fn room(&self, request: &RoomRequest) -> Result<Room, Problem> {
         let RoomRequest { account, quota } = *request;
         let grace = self.config.limits.quota_grace_percent;
-        let Some(info) = self.volume.account(account).await? else {
+        let home = self.volumes.of(account).await?;
+        let info = home.volume.account(account).await;
+        let Some(info) = info.map_err(|error| refusal::read(&error))? else {
             return Ok(Room::left_with_grace(&quota, 0, 0, grace));
         };
         if info.state != AccountState::Active {
@@ -39,9 +40,9 @@ impl Backend {
             return Ok(Room::ANY);
         }
         let is_news = quota.as_of > info.quota.as_of;
-        if is_news && self.may_write() {
+        if is_news && home.may_write() {
             // For sessions that are open for long. It may freeze meanwhile; the next login brings it too.
-            let told = self.volume.limit_account(account, info.epoch, quota).await;
+            let told = home.volume.limit_account(account, info.epoch, quota).await;
             if let Err(refusal) = told {
                 warn!(%account, error = %refusal, "new quota was not taken over");
             }

@@ -1,7 +1,6 @@
 //! Starts everything a back-end is made of, and stops it in the right order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::clock::now_ms;
@@ -20,17 +19,19 @@ use store_api::room::Rooms;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::{info, warn};
 
-use crate::announce;
 use crate::backend::Backend;
-use crate::config::Config;
+use crate::conditions::Conditions;
+use crate::config::{Config, VolumeFolder};
 use crate::imap::SORTING_MAX_MIB;
 use crate::link::router;
 use crate::listen::Bound;
 use crate::login_delay::LoginDelays;
 use crate::metrics;
+use crate::mounting::{self, MountError, Opening};
 use crate::sessions::Sessions;
 use crate::transfer::Pulls;
-use crate::volume::{OpenError, Volume, VolumeConfig};
+use crate::volume::VolumeConfig;
+use crate::volumes::Volumes;
 
 /// Why a back-end did not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,18 +65,15 @@ pub enum RunError {
     /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The volume cannot be used; it is untouched.
+    /// No volume can be used; they are untouched.
     #[error(transparent)]
-    Volume(#[from] OpenError),
-    /// The process is too small to start.
-    #[error("a thread cannot be started")]
-    Thread,
+    Volume(#[from] MountError),
 }
 
-/// How long a drain waits before the volume is closed under what still runs.
+/// How long a drain waits before the volumes are closed under what still runs.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 
-/// Runs one back-end until the shutdown begins, then drains it and closes its volume.
+/// Runs one back-end until the shutdown begins, then drains it and closes its volumes.
 ///
 /// # Errors
 /// [`RunError`]: it did not start, and nothing was changed.
@@ -108,7 +106,6 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         });
     }
     let name = BackendName::new(config.name.as_str())?;
-    let volume_name = VolumeName::new(config.volume.as_str())?;
     let identity = Arc::new(Identity::load(&config.identity)?);
     if identity.peer().node != name.as_str() {
         return Err(RunError::ForeignIdentity {
@@ -129,28 +126,13 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         health.clone(),
         shutdown.clone(),
     ));
-    health.set_waiting(RECOVERY);
-    health.set_waiting(announce::waiting_for(&config));
-    let volume_config = VolumeConfig {
-        quota_warning_percent: config.limits.quota_warning_percent,
-        expunge_grace: Duration::from_secs(config.limits.expunge_grace_s),
-        free_min_bytes: config.limits.disk_free_min_bytes,
-        free_min_percent: config.limits.disk_free_min_percent,
-        scrub_bytes_per_s: config.keeping.scrub_bytes_per_s,
-        index_copy_interval: Duration::from_secs(config.keeping.index_copy_h * 3600),
-        ..VolumeConfig::new(&config.data, name.clone(), volume_name.clone())
-    };
-    let opening = tokio::task::spawn_blocking(move || {
-        let volume = Volume::open(volume_config, disk)?;
-        let status = volume.status();
-        Ok::<_, OpenError>((volume, status))
-    });
-    let (volume, opened) = opening.await.map_err(|_| RunError::Thread)??;
-    health.arrived(RECOVERY);
-
+    let openings = openings(&config, &name)?;
+    let names = || openings.iter().map(|one| one.config.name.clone());
+    let conditions = Arc::new(Conditions::new(health, &config.directory, names()));
     let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
     directory.follow(&shutdown);
     let backend = Arc::new(Backend {
+        volumes: Volumes::new(name.clone(), directory.clone(), names()),
         backends: Backends::new(Arc::clone(&identity), directory.clone()),
         grants: GrantVerifier::new(now_ms()),
         rooms: Rooms::default(),
@@ -160,14 +142,13 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         compressions: Arc::new(Semaphore::new(config.limits.compressed_sessions_max)),
         sorting: Arc::new(Semaphore::new(SORTING_MAX_MIB)),
         keys_asked: Mutex::default(),
-        restored: AtomicBool::new(true),
         shutdown: shutdown.clone(),
         name,
-        volume: volume.clone(),
         directory,
         public_tls,
         config,
     });
+    mounting::open_all(&backend, &disk, openings, &conditions).await?;
     shutdown.spawn(link::serve(
         link_listener,
         identity,
@@ -175,48 +156,41 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         shutdown.clone(),
     ));
     bound.serve(&backend);
-    info!(name = %backend.name, link = %backend.config.link_listen, data = %backend.config.data.display(), "store back-end started");
-    shutdown.spawn(watch(Arc::clone(&backend), volume_name.clone()));
-    let taken = Arc::new(AtomicBool::new(false));
-    shutdown.spawn(announce::run(
-        Arc::clone(&backend),
-        volume_name.clone(),
-        opened,
-        health,
-        Arc::clone(&taken),
-    ));
+    let volumes: Vec<&str> = backend
+        .volumes
+        .mounted()
+        .map(|one| one.name.as_str())
+        .collect();
+    info!(name = %backend.name, link = %backend.config.link_listen, ?volumes, "store back-end started");
 
     shutdown.requested().await;
     if !shutdown.drained(DRAIN_WITHIN).await {
         warn!(
             tasks = shutdown.tasks_running(),
-            "closing the volume under sessions that still run"
+            "closing the volumes under sessions that still run"
         );
     }
-    let closing = tokio::task::spawn_blocking(move || {
-        volume.close();
-        volume.status()
-    });
-    let closed = closing.await.map_err(|_| RunError::Thread)?;
-    if taken.load(Ordering::Relaxed) {
-        announce::last(&backend, &volume_name, &closed).await;
-    }
+    mounting::close_all(&backend).await;
     Ok(())
 }
 
-/// Keeps the volume's figures fresh, whether or not the directory can be reached.
-async fn watch(backend: Arc<Backend>, volume: VolumeName) {
-    loop {
-        let asked = backend.volume.clone();
-        // Reads the index.
-        if let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await {
-            metrics::volume(&backend.name, &volume, &status);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-            () = backend.shutdown.requested() => return,
-        }
-    }
+/// How each volume of the settings is opened.
+fn openings(config: &Config, backend: &BackendName) -> Result<Vec<Opening>, NameError> {
+    let folders = config.volume_folders().into_iter();
+    let openings = folders.map(|VolumeFolder { name, folder, anew }| {
+        let name = VolumeName::new(name)?;
+        let config = VolumeConfig {
+            quota_warning_percent: config.limits.quota_warning_percent,
+            expunge_grace: Duration::from_secs(config.limits.expunge_grace_s),
+            free_min_bytes: config.limits.disk_free_min_bytes,
+            free_min_percent: config.limits.disk_free_min_percent,
+            scrub_bytes_per_s: config.keeping.scrub_bytes_per_s,
+            index_copy_interval: Duration::from_secs(config.keeping.index_copy_h * 3600),
+            ..VolumeConfig::new(&folder, backend.clone(), name)
+        };
+        Ok(Opening { config, anew })
+    });
+    openings.collect()
 }
 
 fn warn_about_plaintext(config: &Config) {
@@ -231,7 +205,3 @@ fn warn_about_plaintext(config: &Config) {
         warn!("LMTP is open beyond loopback, and asks nobody who they are");
     }
 }
-
-/// Often enough for alarms, which ask every few seconds at most.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
-const RECOVERY: &str = "recovery of the volume";

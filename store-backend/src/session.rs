@@ -30,6 +30,7 @@ use crate::pop3::Pop3;
 use crate::sessions::Registration;
 use crate::user::{Cut, User};
 use crate::volume::{OpeningError, ReadError, Refusal};
+use crate::volumes::{Away, Mounted};
 
 /// Why a session was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub(crate) enum SessionRefusal {
     /// The volume cannot be read.
     #[error("volume cannot be read")]
     Read(#[from] ReadError),
+    /// The account's volume is not open.
+    #[error(transparent)]
+    Away(#[from] Away),
 }
 
 impl From<OpeningError> for SessionRefusal {
@@ -83,6 +87,7 @@ pub(crate) enum SessionEnd {
 /// A session that may begin: nothing has been said to the user yet.
 pub(crate) struct Opened {
     facts: Facts,
+    home: Arc<Mounted>,
     registration: Registration,
     start: Start,
 }
@@ -134,7 +139,7 @@ impl Backend {
     ) -> Result<Box<Opened>, SessionRefusal> {
         let opened = self.admit(&open).await;
         match opened {
-            Ok((grant, registration, start)) => Ok(Box::new(Opened {
+            Ok((grant, home, registration, start)) => Ok(Box::new(Opened {
                 facts: Facts {
                     service: grant.service,
                     account: grant.account,
@@ -145,6 +150,7 @@ impl Backend {
                     tls: open.tls,
                     trace_id: open.trace_id,
                 },
+                home,
                 registration,
                 start,
             })),
@@ -165,14 +171,15 @@ impl Backend {
     async fn admit(
         &self,
         open: &SessionOpen,
-    ) -> Result<(Grant, Registration, Start), SessionRefusal> {
+    ) -> Result<(Grant, Arc<Mounted>, Registration, Start), SessionRefusal> {
         let grant = self.verify(&open.grant).await?;
         if grant.service != open.service {
             return Err(SessionRefusal::Service);
         }
+        let home = self.volumes.of(grant.account).await?;
         // What a restored volume does not have may only not be there yet: a mail program that is shown an empty account
         // throws its own copies away (P6).
-        if !self.may_write() && self.volume.account(grant.account).await?.is_none() {
+        if !home.may_write() && home.volume.account(grant.account).await?.is_none() {
             return Err(SessionRefusal::Account(Refusal::ReadOnly));
         }
         let registration = self.sessions.register(grant.account);
@@ -185,7 +192,7 @@ impl Backend {
                         .enter(grant.account, delay, Instant::now());
                     entered.map_err(|wait_s| SessionRefusal::LoginDelay { wait_s })?;
                 }
-                let pop3 = self.pop3(grant.account, grant.epoch);
+                let pop3 = self.pop3(&home, grant.account, grant.epoch);
                 let opened = pop3.snapshot(grant.quota).await;
                 if opened.is_err() {
                     // A login that is refused in a move, or sent on to the account's new home, does not count.
@@ -195,13 +202,13 @@ impl Backend {
             }
             Service::Imap => {
                 let tag = open.tag.clone().ok_or(SessionRefusal::Service)?;
-                self.volume
+                home.volume
                     .open_account(grant.account, grant.epoch, grant.quota)
                     .await?;
                 Start::Imap { tag }
             }
         };
-        Ok((grant, registration, start))
+        Ok((grant, home, registration, start))
     }
 
     /// A key that is not known may be newer than the last announcement: the directory is asked once.
@@ -215,20 +222,21 @@ impl Backend {
         verdict.map_err(SessionRefusal::Grant)
     }
 
-    fn pop3(&self, account: AccountId, epoch: Epoch) -> Pop3<'_> {
+    fn pop3<'a>(&'a self, home: &'a Mounted, account: AccountId, epoch: Epoch) -> Pop3<'a> {
         Pop3 {
-            volume: &self.volume,
+            volume: &home.volume,
             account,
             epoch,
             idle: Duration::from_secs(self.config.limits.pop3_idle_s),
             policy: self.config.limits.pop3_policy(),
-            may_write: self.may_write(),
+            may_write: home.may_write(),
         }
     }
 
-    fn imap(&self, has_quota: bool) -> imap::Service<'_> {
+    fn imap<'a>(&'a self, home: &'a Mounted, has_quota: bool) -> imap::Service<'a> {
         imap::Service {
-            volume: &self.volume,
+            home,
+            volumes: &self.volumes,
             idle: Duration::from_secs(self.config.limits.imap_idle_s),
             stall: self.config.limits.stall(),
             message_size_max_bytes: self.config.limits.message_size_max_bytes,
@@ -238,8 +246,7 @@ impl Backend {
                 count: self.config.limits.imap_message_limit_count,
                 is_kept: self.config.limits.imap_message_limit_is_kept,
             },
-            may_write: self.may_write(),
-            directory: &self.directory,
+            may_write: home.may_write(),
             about: &self.config.about,
             compressions: &self.compressions,
             sorting: &self.sorting,
@@ -262,6 +269,7 @@ impl Backend {
         async move {
             let Opened {
                 facts,
+                home,
                 mut registration,
                 start,
             } = *opened;
@@ -275,11 +283,11 @@ impl Backend {
             let _open = metrics::SessionGauge::enter(facts.service);
             let end = match start {
                 Start::Pop3(maildrop) => {
-                    let pop3 = self.pop3(account, epoch);
+                    let pop3 = self.pop3(&home, account, epoch);
                     Box::pin(pop3.run(&mut user, maildrop, &mut registration)).await
                 }
                 Start::Imap { tag } => {
-                    let service = self.imap(has_quota);
+                    let service = self.imap(&home, has_quota);
                     let name = facts.login_name.clone();
                     let session = imap::Session::new(
                         service,

@@ -61,17 +61,16 @@ async fn freeze(
     Asked(request): Asked<Freeze>,
 ) -> Answer {
     require(&peer, &DRIVERS)?;
-    // An old copy must not be moved to where it would be taken for the account (P3).
-    if !backend.may_write() {
-        return Err(refusal::restored());
-    }
     let Freeze {
         account,
         epoch,
         move_id,
     } = request;
+    let home = backend.volumes.of(account).await?;
+    // An old copy must not be moved to where it would be taken for the account (P3).
+    home.check_writable()?;
     // Marked first, so that no session opens behind the back of those that are ended.
-    let frozen = backend.volume.freeze(account, epoch, octets(move_id)).await;
+    let frozen = home.volume.freeze(account, epoch, octets(move_id)).await;
     if frozen.is_ok() {
         let (sessions, all_ended) = backend.sessions.end(account, SESSIONS_END_WITHIN).await;
         if !all_ended {
@@ -88,7 +87,8 @@ async fn thaw(
 ) -> Answer {
     require(&peer, &DRIVERS)?;
     let Undo { account, move_id } = request;
-    let thawed = backend.volume.thaw(account, octets(move_id)).await;
+    let home = backend.volumes.of(account).await?;
+    let thawed = home.volume.thaw(account, octets(move_id)).await;
     backend.done("thaw", account, move_id, thawed).await
 }
 
@@ -99,10 +99,8 @@ async fn discard(
 ) -> Answer {
     require(&peer, &DRIVERS)?;
     let Undo { account, move_id } = request;
-    let discarded = backend
-        .volume
-        .discard_import(account, octets(move_id))
-        .await;
+    let home = backend.volumes.of_or_any(account).await?;
+    let discarded = home.volume.discard_import(account, octets(move_id)).await;
     backend.done("discard", account, move_id, discarded).await
 }
 
@@ -117,10 +115,8 @@ async fn activate(
         move_id,
         epoch,
     } = request;
-    let activated = backend
-        .volume
-        .activate(account, epoch, octets(move_id))
-        .await;
+    let home = backend.volumes.of(account).await?;
+    let activated = home.volume.activate(account, epoch, octets(move_id)).await;
     backend.done("activate", account, move_id, activated).await
 }
 
@@ -136,7 +132,8 @@ async fn release(
         backend: new_home,
         epoch,
     } = request;
-    let released = backend
+    let home = backend.volumes.of(account).await?;
+    let released = home
         .volume
         .release(account, octets(move_id), new_home, epoch)
         .await;
@@ -161,6 +158,8 @@ impl Backend {
         move_id: MoveId,
         outcome: Result<(), Refusal>,
     ) -> Answer {
+        // What has come or gone may be on another volume next time.
+        self.volumes.forget(account);
         if let Err(refused) = outcome {
             metrics::transfer(step, "refused");
             warn!(step, %account, %move_id, why = %refused, "transfer step refused");
@@ -181,7 +180,8 @@ impl Backend {
             octets: 0,
             set_hash: SetHash([0; 32]),
         };
-        let Some(info) = self
+        let home = self.volumes.of_or_any(account).await?;
+        let Some(info) = home
             .volume
             .account(account)
             .await
@@ -189,7 +189,7 @@ impl Backend {
         else {
             return Ok(absent);
         };
-        let mailboxes = self
+        let mailboxes = home
             .volume
             .mailboxes(account)
             .await
@@ -198,7 +198,7 @@ impl Backend {
             // Discarded: what is left remembers only where the account lives (P4).
             return Ok(absent);
         }
-        let set_hash = self
+        let set_hash = home
             .volume
             .set_hash(account)
             .await

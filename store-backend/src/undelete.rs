@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::link::Asked;
 use crate::refusal::{self, malformed};
 use crate::volume::{AccountState, KeptMessage, MailboxId, Refusal, UNDELETE_MAX};
+use crate::volumes::Mounted;
 
 /// The paths, each with its role checked first.
 pub(crate) fn routes() -> Router<Arc<Backend>> {
@@ -32,11 +33,11 @@ async fn list(
     Asked(request): Asked<List>,
 ) -> Result<Json<Listed>, Problem> {
     require(&peer, &[Role::Operator])?;
-    backend.check_home(request.account, request.epoch).await?;
+    let home = backend.home_of(request.account, request.epoch).await?;
     let after = request
         .after
         .map(|place| (MailboxId(place.mailbox), place.uid));
-    let kept = backend
+    let kept = home
         .volume
         .kept(request.account, after, MESSAGES_MAX, now_ms())
         .await
@@ -55,9 +56,6 @@ async fn undelete(
     Asked(request): Asked<Undelete>,
 ) -> Result<Json<Undeleted>, Problem> {
     require(&peer, &[Role::Operator])?;
-    if !backend.may_write() {
-        return Err(refusal::restored());
-    }
     let Undelete {
         account,
         epoch,
@@ -70,7 +68,9 @@ async fn undelete(
     }
     let asked = uids.len();
     let mailbox = MailboxId(mailbox);
-    let back = backend.volume.undelete(account, epoch, mailbox, uids, to);
+    let home = backend.volumes.of(account).await?;
+    home.check_writable()?;
+    let back = home.volume.undelete(account, epoch, mailbox, uids, to);
     match back.await {
         Ok(back) => {
             let messages = back.uids.len();
@@ -95,16 +95,17 @@ async fn undelete(
 }
 
 impl Backend {
-    /// Whether the account lives here at this epoch: after a move its old home must not be taken for it (P4).
-    async fn check_home(&self, account: AccountId, epoch: Epoch) -> Result<(), Problem> {
-        let info = self.volume.account(account).await;
+    /// The account's volume, if it lives here at this epoch: after a move its old home must not be taken for it (P4).
+    async fn home_of(&self, account: AccountId, epoch: Epoch) -> Result<Arc<Mounted>, Problem> {
+        let home = self.volumes.of(account).await?;
+        let info = home.volume.account(account).await;
         let info = info.map_err(|error| refusal::read(&error))?;
         let refused = match info {
             None => Refusal::NoAccount,
             Some(info) => match info.state {
                 AccountState::Moved { backend, epoch } => Refusal::Moved { backend, epoch },
                 _ if info.epoch != epoch => Refusal::StaleEpoch { ours: info.epoch },
-                _ => return Ok(()),
+                _ => return Ok(home),
             },
         };
         Err(refusal::account(refused))

@@ -63,7 +63,7 @@ mod transfer;
 mod types;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,6 +211,12 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
+    /// Whether a volume was begun in this folder, readable or not: [`Volume::open`] makes none there.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        path.join(layout::FORMAT_FILE).exists()
+    }
+
     /// Opens the volume, made when its folder is absent or empty, and brings the index up to the journal's end.
     ///
     /// Blocking, and may take long after a crash.

@@ -87,6 +87,13 @@ impl Health {
         }
     }
 
+    /// Takes back [`set_failing`](Self::set_failing); what is missing is still missing.
+    pub fn clear_failing(&self) {
+        if self.state().failing.take().is_some() {
+            info!(of = &*self.of, "failing no more");
+        }
+    }
+
     /// Tells whether nothing is missing or broken.
     #[must_use]
     pub fn is_ready(&self) -> bool {

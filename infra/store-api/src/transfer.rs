@@ -18,7 +18,7 @@
 
 mod client;
 
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, Epoch, VolumeName};
 use serde::{Deserialize, Serialize};
 
 pub use client::{BlobOctets, Items, PullEvents, TransferClient, TransferError};
@@ -85,6 +85,9 @@ pub struct Pull {
     pub source_address: String,
     /// The source's epoch.
     pub source_epoch: Epoch,
+    /// The target's volume, as the move's record has it. A target with one volume needs no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeName>,
 }
 
 /// How far a pull has come. Cumulative.

@@ -14,14 +14,15 @@ use store_api::backup::{Append, Appended, Begin, Finish, HASHES_MAX, Missing, Pu
 use store_api::frame::{Decoder, Event, Kind};
 use tracing::{info, warn};
 
-use super::{next_within, take_blob};
+use super::{next_within, take_blob, take_one};
 use crate::backend::Backend;
 use crate::link::{Asked, first_frame};
 use crate::refusal::{self, malformed};
 use crate::transfer::octets;
 use crate::volume::{
-    AppendBody, AppendMessage, FlagSet, Flags, Item, MailboxInfo, Refusal, SpecialUse,
+    AppendBody, AppendMessage, FlagSet, Flags, Item, MailboxInfo, Refusal, SpecialUse, Volume,
 };
+use crate::volumes::Mounted;
 
 pub(super) fn routes() -> Router<Arc<Backend>> {
     Router::new()
@@ -43,29 +44,28 @@ async fn append(
     mut body: Body,
 ) -> Result<Json<Appended>, Problem> {
     backend.check_operator(&peer)?;
-    if !backend.may_write() {
-        return Err(refusal::restored());
-    }
     let mut decoder = Decoder::default();
     let open: Append = first_frame(&mut body, &mut decoder).await?;
     let Append { account, epoch, .. } = open;
+    let home = backend.volumes.of(account).await?;
+    home.check_writable()?;
+    let volume = &home.volume;
     // An account whose home has lost it is begun anew, as by a session or a delivery.
-    let here = backend.volume.ensure_account(account, epoch).await;
+    let here = volume.ensure_account(account, epoch).await;
     here.map_err(refusal::account)?;
-    let writer = backend.volume.begin_blob();
-    let blob = take_blob(writer, &mut body, &mut decoder, open.hash.0).await?;
+    let writer = volume.begin_blob();
+    let blob = take_one(writer, &mut body, &mut decoder, open.hash.0).await?;
     let octets = blob.size();
     let appended = async {
-        let volume = &backend.volume;
         // Held until a message names it.
         let _held = volume.put_blob(blob).await?;
-        let mailbox = match mailbox(&backend, account, &open.mailbox).await? {
+        let mailbox = match mailbox(volume, account, &open.mailbox).await? {
             Some(found) => found.mailbox,
             None => {
                 let made = volume
                     .create_mailbox(account, epoch, &open.mailbox, SpecialUse::default())
                     .await;
-                match (made, mailbox(&backend, account, &open.mailbox).await?) {
+                match (made, mailbox(volume, account, &open.mailbox).await?) {
                     // Another message of the same restore has made it meanwhile.
                     (Ok(made), _) => made,
                     (Err(Refusal::MailboxExists), Some(found)) => found.mailbox,
@@ -111,11 +111,11 @@ async fn append(
 }
 
 async fn mailbox(
-    backend: &Backend,
+    volume: &Volume,
     account: AccountId,
     name: &str,
 ) -> Result<Option<MailboxInfo>, Refusal> {
-    let found = backend.volume.mailbox(account, name).await;
+    let found = volume.mailbox(account, name).await;
     found.map_err(|_| Refusal::ReadOnly)
 }
 
@@ -124,8 +124,8 @@ async fn begin(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Begin>,
 ) -> Result<Json<()>, Problem> {
-    check_restored(&backend, &peer)?;
-    let begun = backend
+    let home = restored_home(&backend, &peer, request.account).await?;
+    let begun = home
         .volume
         .begin_import(request.account, octets(request.restore_id), None);
     done(&peer, "begin", request, begun.await)
@@ -136,14 +136,21 @@ async fn missing(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Missing>,
 ) -> Result<Json<Missing>, Problem> {
-    check_restored(&backend, &peer)?;
+    let restored = all_restored(&backend, &peer)?;
     if request.hashes.len() > HASHES_MAX {
         return Err(malformed("more hashes than one request may name"));
     }
-    let hashes = request.hashes.iter().map(|hash| hash.0).collect();
-    let here = backend.volume.has_blobs(hashes).await;
-    let here = here.map_err(|error| refusal::read(&error))?;
-    let missing = request.hashes.into_iter().zip(here);
+    let hashes: Vec<_> = request.hashes.iter().map(|hash| hash.0).collect();
+    let mut everywhere = vec![true; hashes.len()];
+    for one in restored {
+        let here = one.volume.has_blobs(hashes.clone()).await;
+        let here = here.map_err(|error| refusal::read(&error))?;
+        everywhere
+            .iter_mut()
+            .zip(here)
+            .for_each(|(everywhere, here)| *everywhere &= here);
+    }
+    let missing = request.hashes.into_iter().zip(everywhere);
     Ok(Json(Missing {
         hashes: missing
             .filter_map(|(hash, here)| (!here).then_some(hash))
@@ -156,19 +163,15 @@ async fn put(
     Extension(peer): Extension<Peer>,
     mut body: Body,
 ) -> Result<Json<()>, Problem> {
-    check_restored(&backend, &peer)?;
+    let restored = all_restored(&backend, &peer)?;
     let mut decoder = Decoder::default();
     let open: Put = first_frame(&mut body, &mut decoder).await?;
-    let writer = backend.volume.begin_blob();
-    let blob = take_blob(writer, &mut body, &mut decoder, open.hash.0).await?;
-    // Items that name it come within the hour that it is kept for, or it is asked for again.
-    drop(
-        backend
-            .volume
-            .put_blob(blob)
-            .await
-            .map_err(refusal::account)?,
-    );
+    let writers = restored.iter().map(|one| one.volume.begin_blob()).collect();
+    let blobs = take_blob(writers, &mut body, &mut decoder, open.hash.0).await?;
+    for (one, blob) in restored.iter().zip(blobs) {
+        // Items that name it come within the hour that it is kept for, or it is asked for again.
+        drop(one.volume.put_blob(blob).await.map_err(refusal::account)?);
+    }
     Ok(Json(()))
 }
 
@@ -177,9 +180,10 @@ async fn items(
     Extension(peer): Extension<Peer>,
     mut body: Body,
 ) -> Result<Json<()>, Problem> {
-    check_restored(&backend, &peer)?;
+    backend.check_operator(&peer)?;
     let mut decoder = Decoder::default();
     let begin: Begin = first_frame(&mut body, &mut decoder).await?;
+    let home = restored_home(&backend, &peer, begin.account).await?;
     let (mut items, mut size) = (Vec::new(), 0);
     loop {
         match next_within(&mut body, &mut decoder).await? {
@@ -194,7 +198,7 @@ async fn items(
             _ => return Err(malformed("items and an end were to come")),
         }
     }
-    let taken = backend
+    let taken = home
         .volume
         .import_items(begin.account, octets(begin.restore_id), items);
     match taken.await {
@@ -216,14 +220,14 @@ async fn finish(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Finish>,
 ) -> Result<Json<()>, Problem> {
-    check_restored(&backend, &peer)?;
     let Finish {
         account,
         restore_id,
         epoch,
         set_hash,
     } = request;
-    let here = backend.volume.set_hash(account).await;
+    let home = restored_home(&backend, &peer, account).await?;
+    let here = home.volume.set_hash(account).await;
     if here.map_err(|error| refusal::read(&error))? != set_hash.0 {
         warn!(%account, %peer, "a restored account differs from its backup");
         return Err(Problem::new(
@@ -232,7 +236,7 @@ async fn finish(
             "what is here differs from the backup",
         ));
     }
-    let opened = backend.volume.activate(account, epoch, octets(restore_id));
+    let opened = home.volume.activate(account, epoch, octets(restore_id));
     let begin = Begin {
         account,
         restore_id,
@@ -242,12 +246,29 @@ async fn finish(
 
 /// Accounts come whole only to a volume that takes no mail: once it does, the numbers they bring may be given already, and
 /// nothing would make them skip ahead. That nothing comes during and behind an adoption, the volume decides.
-fn check_restored(backend: &Backend, peer: &Peer) -> Result<(), Problem> {
+async fn restored_home(
+    backend: &Backend,
+    peer: &Peer,
+    account: AccountId,
+) -> Result<Arc<Mounted>, Problem> {
     backend.check_operator(peer)?;
-    if backend.volume.is_restored() {
-        return Ok(());
+    let home = backend.volumes.of(account).await?;
+    match home.volume.is_restored() {
+        true => Ok(home),
+        false => Err(refusal::account(Refusal::Adopted)),
     }
-    Err(refusal::account(Refusal::Adopted))
+}
+
+/// Every volume that takes no mail: a blob is nobody's yet, and goes to each of them. As a rule it is one.
+fn all_restored(backend: &Backend, peer: &Peer) -> Result<Vec<Arc<Mounted>>, Problem> {
+    backend.check_operator(peer)?;
+    let restored = backend.volumes.mounted();
+    let restored = restored.filter(|one| one.volume.is_restored());
+    let restored: Vec<_> = restored.cloned().collect();
+    match restored.is_empty() {
+        true => Err(refusal::account(Refusal::Adopted)),
+        false => Ok(restored),
+    }
 }
 
 fn done(

@@ -41,7 +41,7 @@ const OBSOLETE: [(char, [Rights; 2]); 2] = [
 pub(super) async fn get(session: &mut Session<'_>, name: &MailboxName) -> Result<Reply, Failure> {
     let found = demand(session, name).await?;
     found.place.need(Rights::ADMINISTER)?;
-    let volume = session.service.volume;
+    let volume = session.volume_of(found.place.account)?;
     let acl = volume.acl(found.place.account, found.place.mailbox).await?;
     let owner = match found.place.account == session.state.account {
         true => session.state.login_name.to_string(),
@@ -105,7 +105,7 @@ async fn change_entry(
     if identifier.starts_with('-') || identifier.eq_ignore_ascii_case("anyone") {
         return Ok(refused("rights are for single users, and never negative"));
     }
-    let volume = session.service.volume;
+    let volume = session.volume_of(place.account)?;
     let identifier = identifier.to_ascii_lowercase();
     let acl = volume.acl(place.account, place.mailbox).await?;
     let known = acl.entries.iter().find(|entry| entry.name == identifier);
@@ -135,7 +135,10 @@ async fn change_entry(
         change,
     );
     match changed.await {
-        Ok(()) => Ok(Reply::ok("done")),
+        Ok(()) => {
+            session.service.volumes.ring(grantee);
+            Ok(Reply::ok("done"))
+        }
         Err(Refusal::NotAllowed) => Ok(refused("the owner has all rights, always")),
         Err(Refusal::BadName) => Ok(refused("a name with / cannot stand in a list of rights")),
         Err(refusal) => Err(refusal.into()),
@@ -150,7 +153,7 @@ async fn account_of(
     let Ok(address) = identifier.parse::<Address>() else {
         return Ok(Err(refused("there is no such user")));
     };
-    let directory = session.service.directory;
+    let directory = session.service.volumes.directory();
     Ok(match directory.lookup(&address).await {
         Ok(Verdict::Accounts(accounts)) => match &accounts[..] {
             [one] => Ok(one.account),
@@ -180,8 +183,8 @@ pub(super) async fn list(
     let owner = match place.account == session.state.account {
         true => session.state.login_name.to_string(),
         false => {
-            let acl = session.service.volume.acl(place.account, place.mailbox);
-            acl.await?.owner
+            let volume = session.volume_of(place.account)?;
+            volume.acl(place.account, place.mailbox).await?.owner
         }
     };
     let mut encoder = session.encoder();

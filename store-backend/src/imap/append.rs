@@ -8,6 +8,7 @@
 //! The octets go to the volume as they come; nothing of a command that does not come to its end stays.
 
 use daemon::clock::now_ms;
+use directory_api::AccountId;
 use mail_proto::imap::command::{MessageHead, MessageOptions, ReplaceHead, Tagged};
 use mail_proto::imap::encode::{Code, Condition};
 use mail_proto::imap::framing::Frame;
@@ -84,10 +85,10 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
     };
     session.writable().map_err(Err)?;
     settle(session, &mut name).await.map_err(Err)?;
-    let volume = session.service.volume;
     let Some(place) = find_target(session, &name).await.map_err(Err)? else {
         return Err(Ok(no_target()));
     };
+    let volume = session.volume_of(place.account).map_err(Err)?;
     if replaced.is_some() && place.account != session.selected().map_err(Err)?.place.account {
         // One record cannot change two accounts.
         return Err(Ok(Reply::no("CANNOT", "the mailbox is of another account")));
@@ -166,7 +167,7 @@ impl Upload {
         if self.messages.len() + 1 >= APPEND_MESSAGES_MAX {
             return Err(Ok(limit::refused(session, APPEND_MESSAGES_MAX, None)));
         }
-        let volume = session.service.volume;
+        let volume = session.volume_of(self.place.account).map_err(Err)?;
         let body = AppendBody::Put {
             hash: blob.hash(),
             octets: blob.size(),
@@ -178,6 +179,11 @@ impl Upload {
         self.messages.push(message(&before, body));
         self.body = Body::Coming(Box::new(volume.begin_blob()));
         Ok(self)
+    }
+
+    /// Whose the message will be.
+    pub(super) fn owner(&self) -> AccountId {
+        self.place.account
     }
 
     /// Takes octets of the message.
@@ -247,7 +253,7 @@ pub(super) async fn on_end(
         account, mailbox, ..
     } = place;
     let by = place.writer(session.state.account);
-    let volume = session.service.volume;
+    let volume = session.volume_of(account)?;
     let added = match replaced {
         None => {
             messages.push(last);

@@ -1,8 +1,8 @@
 //! Messages from one account to another: what COPY and MOVE do when source and target have different owners, or when
 //! not every flag may go along.
 //!
-//! A volume copies within an account only. Here the octets are written once more, read whole and so verified (P9), and
-//! added by one command: all messages or none. They are new messages at their new owner's, whose quota counts them.
+//! A volume copies within an account only, and the other account may live on another volume. Here the octets are written
+//! once more, read whole and so verified (P9), and added by one command: all messages or none. They are new messages at their new owner's, whose quota counts them.
 
 use mail_proto::imap::sequence::SequenceSet;
 
@@ -50,16 +50,17 @@ pub(super) async fn carry(
     if uids.len() > APPEND_MESSAGES_MAX {
         return Err(Refusal::Full.into());
     }
-    let volume = session.service.volume;
+    let source = session.volume_of(from.account)?;
+    let target = session.volume_of(to.account)?;
     let (mut bodies, mut held) = (Vec::new(), Vec::new());
     for uid in uids {
         // The right to read it may go with any message: they may be large.
         check_open(session).await?;
-        let found = volume.read_message(from.account, from.mailbox, *uid);
+        let found = source.read_message(from.account, from.mailbox, *uid);
         let Some(mut found) = found.await? else {
             continue;
         };
-        let mut writer = volume.begin_blob();
+        let mut writer = target.begin_blob();
         writer.write(&found.prologue).await?;
         while let Some(octets) = found.blob.next().await? {
             writer.write(&octets).await?;
@@ -71,11 +72,11 @@ pub(super) async fn carry(
             // RFC 8474 §5.1.
             identity: Some(found.info.identity),
         };
-        held.push(volume.put_blob(blob).await?);
+        held.push(target.put_blob(blob).await?);
         bodies.push((*uid, body));
     }
     // That has taken a while: what is there now, with the flags it has now.
-    let reader = volume.mailbox_reader(from.account, from.mailbox).await;
+    let reader = source.mailbox_reader(from.account, from.mailbox).await;
     let uids = bodies.iter().map(|(uid, _)| *uid).collect();
     let batch = rows(&reader, uids).await?.ok_or(Failure::MailboxGone)?;
     check_open(session).await?;
@@ -106,7 +107,7 @@ pub(super) async fn carry(
     }
     if !messages.is_empty() {
         let by = to.writer(session.state.account);
-        let appended = volume.append(to.account, by, to.mailbox, messages);
+        let appended = target.append(to.account, by, to.mailbox, messages);
         let appended = appended.await?;
         carried.uidvalidity = appended.uidvalidity;
         carried.to = appended.uids;

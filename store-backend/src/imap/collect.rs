@@ -41,11 +41,8 @@ pub(super) async fn collect<T: Collected>(
     let Place {
         account, mailbox, ..
     } = session.selected()?.place;
-    let reader = session
-        .service
-        .volume
-        .mailbox_reader(account, mailbox)
-        .await;
+    let volume = session.volume_of(account)?;
+    let reader = volume.mailbox_reader(account, mailbox).await;
     let uids: Vec<u32> = uids.uids().collect();
     let mut values = Vec::new();
     let mut permits = Vec::new();

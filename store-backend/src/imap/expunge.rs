@@ -47,7 +47,8 @@ async fn last_deleted(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let snapshot = session.service.volume.snapshot(account, mailbox).await?;
+    let volume = session.volume_of(account)?;
+    let snapshot = volume.snapshot(account, mailbox).await?;
     let messages = snapshot.map_or(Vec::new(), |now| now.messages);
     let deleted = messages
         .iter()
@@ -67,7 +68,7 @@ pub(super) async fn remove_deleted(
     place.need(Rights::EXPUNGE)?;
     let by = place.writer(session.state.account);
     let among = wanted.ranges();
-    let volume = session.service.volume;
+    let volume = session.volume_of(place.account)?;
     let mut modseq = None;
     loop {
         // Another session may take the flag away meanwhile: the volume says which there are.

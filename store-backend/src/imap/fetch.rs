@@ -98,11 +98,8 @@ async fn fetch(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let reader = session
-        .service
-        .volume
-        .mailbox_reader(account, mailbox)
-        .await;
+    let volume = session.volume_of(account)?;
+    let reader = volume.mailbox_reader(account, mailbox).await;
     let mut producer = Box::new(Producer::new(reader, wanted));
     let slice_max = match sets_seen {
         true => SEEN_SLICE,
@@ -228,8 +225,7 @@ async fn set_seen(
     let by = place.writer(session.state.account);
     let change = FlagChange::Add(Flags::SEEN.into());
     let stored = session
-        .service
-        .volume
+        .volume_of(place.account)?
         .store_flags(place.account, by, place.mailbox, unseen, change, None)
         .await;
     match stored {
@@ -257,7 +253,7 @@ async fn tell_vanished(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let volume = session.service.volume;
+    let volume = session.volume_of(account)?;
     let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
         return Err(Failure::MailboxGone);
     };

@@ -177,16 +177,18 @@ fn children(entry: &Entry) -> &'static str {
 
 /// The names of the user's own mailboxes and subscriptions.
 pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
-    let listing = volume.listing(account).await?;
+    let home = session.service.home;
+    let listing = home.volume.listing(session.state.account).await?;
     Ok(own_names(session, listing).0)
 }
 
 /// These, and the names of the mailboxes that others share with the user.
 pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
-    let listing = volume.listing(account).await?;
+    let account = session.state.account;
+    let (home, volumes) = (session.service.home, session.service.volumes);
+    let listing = home.volume.listing(account).await?;
     let (mut names, shared) = own_names(session, listing);
+    let shared = volumes.add_shared(home, account, shared).await;
     for shared in shared {
         add(&mut names, place::name_of(&shared), place::found(shared));
     }
@@ -281,7 +283,8 @@ async fn tell(
             };
             if place.account != session.state.account {
                 // As STATUS itself would tell it.
-                let (account, volume) = (session.state.account, session.service.volume);
+                let account = session.state.account;
+                let volume = session.volume_of(place.account)?;
                 let still = volume.shared_still(account, place.account, place.mailbox);
                 match still.await?.filter(|still| still.rights.has(Rights::READ)) {
                     Some(still) => found = place::found(still),

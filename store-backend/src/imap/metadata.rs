@@ -56,8 +56,8 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
         let settings: Vec<_> = settings.collect();
         tell(session, name, &mut asked, &settings);
     }
-    let volume = session.service.volume;
     let (account, mailbox, is_own) = target(session, place);
+    let volume = session.volume_of(account)?;
     let mut after = String::new();
     loop {
         let mut page = volume.annotations(account, mailbox, &after).await?;
@@ -171,7 +171,7 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         Some(place) => place.writer(session.state.account),
         None => session.state.epoch.into(),
     };
-    let volume = session.service.volume;
+    let volume = session.volume_of(account)?;
     let of = (account, mailbox.map_or(0, |mailbox| mailbox.0));
     let own = changes.iter().map(|(entry, _)| (of, entry.clone()));
     session.own().entries.extend(own);

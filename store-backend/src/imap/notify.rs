@@ -84,7 +84,8 @@ async fn current(
     account: AccountId,
     mailbox: MailboxId,
 ) -> Result<Option<(String, MailboxInfo)>, Failure> {
-    let (own, volume) = (session.state.account, session.service.volume);
+    let own = session.state.account;
+    let volume = session.volume_of(account)?;
     if account == own {
         let now = volume.mailbox_status(own, mailbox).await?;
         return Ok(now.map(|now| (now.name.clone(), now)));

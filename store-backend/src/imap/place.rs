@@ -1,7 +1,8 @@
 //! From a name to a mailbox, the user's own or another's, and what may be done there. RFC 2342, RFC 4314.
 //!
 //! Every verb that takes a name comes here: what a name means, whether it is there, and with which rights, is decided in
-//! no other place. Mailboxes of others are those whose owner lives on this back-end and has let the user see them; any
+//! no other place. Mailboxes of others are those whose owner lives on this back-end, on whichever of its volumes, and has let
+//! the user see them; any
 //! other name below `Other Users` is as absent as one that nobody has (P8).
 //!
 //! What is found here says what to answer early and what to pass over. It is not what permits: a list may change at any
@@ -29,6 +30,7 @@ use super::Session;
 use super::reply::Failure;
 use super::state::Place;
 use crate::volume::{MailboxInfo, OpenedMailbox, Refusal, Rights, Shared, Writer};
+use crate::volumes::Named;
 
 /// The first level of the mailboxes of others; below it stand their login names.
 pub(super) const OTHERS: &str = "Other Users";
@@ -122,17 +124,30 @@ pub(super) async fn find(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<Option<Found>, Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
+    let account = session.state.account;
     if !is_others(name.as_str()) {
-        let info = volume.mailbox(account, name.as_str()).await?;
-        return Ok(info.map(|info| own(session, info)));
+        let info = session.service.home.volume.mailbox(account, name.as_str());
+        return Ok(info.await?.map(|info| own(session, info)));
     }
     let Some((owner, name)) = split(name.as_str()) else {
         return Ok(None);
     };
-    match volume.shared_named(account, &owner, name).await? {
-        Some(shared) if shared.is_away => Err(Refusal::Frozen.into()),
-        shared => Ok(shared.map(found)),
+    Ok(shared(session, &owner, name).await?.map(found))
+}
+
+/// A mailbox of another user, by its owner's name and the one it has there.
+async fn shared(
+    session: &mut Session<'_>,
+    owner: &str,
+    name: &str,
+) -> Result<Option<Shared>, Failure> {
+    let (home, volumes) = (session.service.home, session.service.volumes);
+    let named = volumes.shared_named(home, session.state.account, owner, name);
+    match named.await? {
+        Named::Found(shared) if shared.is_away => Err(Refusal::Frozen.into()),
+        Named::Found(shared) => Ok(Some(*shared)),
+        Named::Absent => Ok(None),
+        Named::Away => Err(Failure::VolumeAway),
     }
 }
 
@@ -153,13 +168,14 @@ pub(super) async fn open(
     session: &mut Session<'_>,
     name: &MailboxName,
 ) -> Result<(Place, OpenedMailbox), Failure> {
-    let (account, volume) = (session.state.account, session.service.volume);
     if !is_others(name.as_str()) {
-        let now = volume.opened(account, name.as_str()).await?;
+        let volume = &session.service.home.volume;
+        let now = volume.opened(session.state.account, name.as_str()).await?;
         let now = now.ok_or(Failure::Refused(Refusal::NoMailbox))?;
         return Ok((own(session, now.mailbox.clone()).place, now));
     }
     let Found { place, info } = demand(session, name).await?;
+    let volume = session.volume_of(place.account)?;
     let now = volume.opened(place.account, &info.name).await?;
     // Renamed meanwhile, it would be another one.
     let now = now.filter(|now| now.mailbox.mailbox == place.mailbox);
@@ -176,7 +192,7 @@ pub(super) async fn vacant(
         // RFC 9051 §5.1: what is there already keeps its name, nothing new gets one like it.
         return Err(Refusal::BadName.into());
     }
-    let (account, volume) = (session.state.account, session.service.volume);
+    let account = session.state.account;
     if !is_others(name.as_str()) {
         return Ok(Vacant {
             account,
@@ -188,13 +204,9 @@ pub(super) async fn vacant(
         return Err(Refusal::NotPermitted.into());
     };
     for (place, _) in name.trim_end_matches('/').rmatch_indices('/') {
-        let above = volume.shared_named(account, &owner, &name[..place]).await?;
-        let Some(above) = above else {
+        let Some(above) = shared(session, &owner, &name[..place]).await? else {
             continue;
         };
-        if above.is_away {
-            return Err(Refusal::Frozen.into());
-        }
         let place = found(above).place;
         place.need(Rights::CREATE)?;
         return Ok(Vacant {
@@ -224,10 +236,10 @@ pub(super) async fn check_open(session: &mut Session<'_>) -> Result<(), Failure>
     if place.account == account {
         return Ok(());
     }
-    let still = session
-        .service
-        .volume
-        .shared_still(account, place.account, place.mailbox);
+    let volume = session
+        .volume_of(place.account)
+        .map_err(|_| Failure::OwnerAway)?;
+    let still = volume.shared_still(account, place.account, place.mailbox);
     let still = still.await?.ok_or(Failure::MailboxGone)?;
     // With another epoch it was elsewhere meanwhile.
     if still.is_away || still.epoch != place.epoch {

@@ -76,6 +76,7 @@ pub(super) async fn warn(session: &mut Session<'_>, owner: AccountId) -> Result<
 async fn limited(session: &mut Session<'_>) -> Result<Option<AccountInfo>, Failure> {
     let info = session
         .service
+        .home
         .volume
         .account(session.state.account)
         .await?;

@@ -32,7 +32,7 @@ pub(super) async fn run(
     if owner != at.account {
         return Ok(Reply::no("CANNOT", "a mailbox stays with its owner"));
     }
-    let volume = session.service.volume;
+    let volume = session.volume_of(at.account)?;
     // The one that was found: meanwhile the name may have come to mean another one.
     let from = Named {
         name: &from,
@@ -54,7 +54,8 @@ pub(super) async fn run(
 /// RFC 5464 §4.1: INBOX stays, and the mailbox that gets its messages has its annotations too. As far as there is room for
 /// them: the messages are there already.
 async fn annotate(session: &mut Session<'_>, made: &Vacant) -> Result<(), Failure> {
-    let (account, volume) = (made.account, session.service.volume);
+    let account = made.account;
+    let volume = session.volume_of(account)?;
     let Some(mailbox) = volume.mailbox(account, &made.name).await? else {
         return Ok(());
     };

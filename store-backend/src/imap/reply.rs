@@ -35,6 +35,9 @@ pub(super) enum Failure {
     /// The selected mailbox is another user's, who is being moved.
     #[error("owner of the selected mailbox is away")]
     OwnerAway,
+    /// The volume of another user's mailbox is not open.
+    #[error("volume is not available")]
+    VolumeAway,
     /// A command of the selected state, outside of it.
     #[error("no mailbox is selected")]
     NotSelected,
@@ -142,7 +145,9 @@ impl Failure {
             Self::BeyondEnd => Reply::bad("there is no such message"),
             Self::NotAdopted => Reply::no("UNAVAILABLE", "the store takes no changes at present"),
             Self::Refused(refusal) => refused(refusal),
-            Self::Read(_) => Reply::no("UNAVAILABLE", "mailbox cannot be read now, try again"),
+            Self::Read(_) | Self::VolumeAway => {
+                Reply::no("UNAVAILABLE", "mailbox cannot be read now, try again")
+            }
             Self::Write(_) => Reply::no("UNAVAILABLE", "message cannot be taken now, try again"),
         })
     }

@@ -154,11 +154,8 @@ pub(super) async fn find(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let reader = session
-        .service
-        .volume
-        .mailbox_reader(account, mailbox)
-        .await;
+    let volume = session.volume_of(account)?;
+    let reader = volume.mailbox_reader(account, mailbox).await;
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
     let mut progress = Progress::new();
     loop {

@@ -68,10 +68,10 @@ pub(super) async fn tell(
 
 /// Messages that no session was told of.
 async fn recent_count(session: &mut Session<'_>, found: &Found) -> Result<u64, Failure> {
-    let volume = session.service.volume;
     let Place {
         account, mailbox, ..
     } = found.place;
+    let volume = session.volume_of(account)?;
     let Some(first) = volume.first_recent(account, mailbox) else {
         return Ok(0);
     };
@@ -86,7 +86,7 @@ async fn deleted_octets(session: &mut Session<'_>, found: &Found) -> Result<u64,
         return Ok(0);
     }
     let Found { place, .. } = found;
-    let volume = session.service.volume;
+    let volume = session.volume_of(place.account)?;
     let snapshot = volume.snapshot(place.account, place.mailbox);
     let messages = snapshot.await?.map_or(Vec::new(), |now| now.messages);
     let deleted = messages

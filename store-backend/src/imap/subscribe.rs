@@ -16,6 +16,7 @@ pub(super) async fn run(
     let (account, epoch) = (session.state.account, session.state.epoch);
     session
         .service
+        .home
         .volume
         .subscribe(account, epoch, name.as_str(), subscribed)
         .await?;

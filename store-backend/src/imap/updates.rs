@@ -65,7 +65,7 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
         return Ok(());
     }
     let (place, since, known_below) = (selected.place, selected.modseq, selected.uid_next);
-    let volume = session.service.volume;
+    let volume = session.volume_of(place.account)?;
     let changes = volume
         .changes_since(place.account, place.mailbox, since)
         .await;
@@ -169,13 +169,13 @@ pub(super) fn first_recent(
     uid_next: u32,
     looks_only: bool,
 ) -> Option<u32> {
-    match (session.state.enabled.imap4rev2, looks_only) {
-        (true, _) => None,
-        (false, true) => session.service.volume.first_recent(account, mailbox),
-        (false, false) => {
-            let volume = session.service.volume;
-            volume.take_recent(account, mailbox, uid_next)
-        }
+    if session.state.enabled.imap4rev2 {
+        return None;
+    }
+    let volume = session.volume_of(account).ok()?;
+    match looks_only {
+        true => volume.first_recent(account, mailbox),
+        false => volume.take_recent(account, mailbox, uid_next),
     }
 }
 

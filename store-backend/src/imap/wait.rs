@@ -141,8 +141,13 @@ impl Session<'_> {
         owners.extend(open);
         self.owner_watches.retain(|owner, _| owners.contains(owner));
         for owner in owners {
-            let watch = self.owner_watches.entry(owner);
-            watch.or_insert_with(|| self.service.volume.watch(owner));
+            if self.owner_watches.contains_key(&owner) {
+                continue;
+            }
+            // Whoever has moved away rings no more: that shows when it is read.
+            if let Ok(volume) = self.volume_of(owner) {
+                self.owner_watches.insert(owner, volume.watch(owner));
+            }
         }
     }
 

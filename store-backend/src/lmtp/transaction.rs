@@ -17,13 +17,13 @@ use store_api::deliver::{
     FanoutLimits, Outcome, Prologue as WirePrologue,
 };
 use store_api::{BlobHash, ContentKey, TxnId};
-use tokio::time::timeout;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::backend::Backend;
 use crate::delivered::Delivered;
-use crate::outcome::{to_reply, to_wire};
-use crate::volume::{BlobWriter, Delivery, MailboxId, RECIPIENTS_MAX, Recipient, WriteError};
+use crate::outcome::to_reply;
+use crate::spread::{Envelope, Spread};
+use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
 
 /// One recipient as the directory resolved it.
 pub(super) struct Found {
@@ -61,10 +61,8 @@ enum State {
 
 /// A message on its way to all of its homes.
 struct Body {
-    /// For accounts that live here. None after a failed write, or when there are none.
-    local: Option<BlobWriter>,
-    /// What those accounts are answered then.
-    unwritten: Outcome,
+    /// For accounts that live here. None when there are none.
+    local: Option<Spread>,
     /// For accounts that live on siblings, and the hash of what they are sent.
     remote: Option<(Fanout, blake3::Hasher)>,
 }
@@ -134,8 +132,13 @@ impl Transaction {
                     epoch: located.home.epoch,
                 });
         }
-        let here = opens.remove(&backend.name).is_some();
-        let local = (here && backend.may_write()).then(|| backend.volume.begin_blob());
+        let local = match opens.remove(&backend.name) {
+            Some(here) => {
+                let accounts = here.into_iter().map(|recipient| recipient.account);
+                Some(Spread::begin(&backend.volumes, accounts).await)
+            }
+            None => None,
+        };
         let mut targets = Vec::with_capacity(opens.len());
         for (name, recipients) in opens {
             match backend.backends.link(name).await {
@@ -163,11 +166,7 @@ impl Transaction {
         } else {
             Some((Fanout::open(targets, limits).await, blake3::Hasher::new()))
         };
-        self.state = State::Body(Box::new(Body {
-            local,
-            unwritten: Outcome::Unavailable,
-            remote,
-        }));
+        self.state = State::Body(Box::new(Body { local, remote }));
     }
 
     /// Hands on a piece of the message.
@@ -175,12 +174,9 @@ impl Transaction {
         let State::Body(body) = &mut self.state else {
             return;
         };
-        if let Some(local) = &mut body.local
-            && let Err(error) = local.write(octets).await
-        {
-            // The other homes may still take it; the recipients here are told to try again.
-            body.unwritten = unwritten(&error, &self.trace_id);
-            body.local = None;
+        if let Some(local) = &mut body.local {
+            // When it fails, the other homes may still take it; the recipients here are told to try again.
+            local.write(octets, &self.trace_id).await;
         }
         if let Some((fanout, hasher)) = &mut body.remote {
             hasher.update(octets);
@@ -212,7 +208,7 @@ impl Transaction {
             date: &date,
         };
         let (local, remote) = tokio::join!(
-            Box::pin(message.commit_here(body.local, body.unwritten, &destinations)),
+            Box::pin(message.commit_here(body.local, &destinations)),
             Box::pin(message.commit_elsewhere(body.remote, &destinations)),
         );
         let outcomes: HashMap<AccountId, Outcome> = local.into_iter().chain(remote).collect();
@@ -303,56 +299,35 @@ struct Message<'a> {
 impl Message<'_> {
     async fn commit_here(
         &self,
-        blob: Option<BlobWriter>,
-        outcome: Outcome,
+        spread: Option<Spread>,
         destinations: &[Destination<'_>],
     ) -> Vec<(AccountId, Outcome)> {
-        let here = || {
-            destinations
-                .iter()
-                .filter(|destination| destination.located.home.backend == self.backend.name)
-        };
-        let all = |outcome: &Outcome| {
-            here()
-                .map(|destination| (destination.located.account, outcome.clone()))
-                .collect()
-        };
-        let Some(blob) = blob else {
-            return all(&outcome);
-        };
-        let blob = match blob.finish().await {
-            Ok(blob) => blob,
-            Err(error) => return all(&unwritten(&error, &self.transaction.trace_id)),
-        };
-        let delivery = Delivery {
-            txn: self.transaction.txn.0,
-            sender: self.transaction.sender().into_bytes(),
-            // Nothing is taken out of a message that comes by LMTP: what was received is what is kept.
-            content_key: blob.hash(),
-            blob,
-            trace: self.transaction.trace_id.clone(),
-            received_ms: self.received_ms,
-            recipients: here()
-                .map(|destination| Recipient {
-                    account: destination.located.account,
-                    epoch: destination.located.home.epoch,
-                    mailbox: MailboxId::INBOX,
-                    prologue: self.prologue(destination.address),
-                })
-                .collect(),
-        };
-        let deadline = Duration::from_secs(self.backend.config.limits.commit_s);
-        let Ok(outcomes) = timeout(deadline, self.backend.volume.deliver(delivery)).await else {
-            error!(
-                trace_id = self.transaction.trace_id,
-                "volume gave no answer in time"
-            );
+        let Some(spread) = spread else {
             return Vec::new();
         };
-        here()
-            .map(|destination| destination.located.account)
-            .zip(outcomes.into_iter().map(to_wire))
-            .collect()
+        let whole = spread.finish(&self.transaction.trace_id).await;
+        let here = destinations
+            .iter()
+            .filter(|destination| destination.located.home.backend == self.backend.name);
+        let recipients = here.map(|destination| Recipient {
+            account: destination.located.account,
+            epoch: destination.located.home.epoch,
+            mailbox: MailboxId::INBOX,
+            prologue: self.prologue(destination.address),
+        });
+        let envelope = Envelope {
+            txn: self.transaction.txn.0,
+            sender: self.transaction.sender().into_bytes(),
+            // Nothing is taken out of a message that comes by LMTP: what was received is what is kept. Where it was written
+            // nowhere, it is of no use.
+            content_key: whole.identity().map(|(_, hash)| hash).unwrap_or_default(),
+            trace: self.transaction.trace_id.clone(),
+            received_ms: self.received_ms,
+        };
+        let deadline = Duration::from_secs(self.backend.config.limits.commit_s);
+        whole
+            .deliver(envelope, recipients.collect(), deadline)
+            .await
     }
 
     async fn commit_elsewhere(
@@ -439,17 +414,6 @@ fn reply(found: &Found, outcomes: &HashMap<AccountId, Outcome>) -> Reply {
             .or_else(|| found.homes.first().map(outcome))
             .unwrap_or(&Outcome::Unavailable),
     )
-}
-
-/// What recipients are answered whose message could not be written here.
-fn unwritten(error: &WriteError, trace_id: &str) -> Outcome {
-    if !error.is_known() {
-        error!(%error, trace_id, "message cannot be written");
-    }
-    match error.is_no_room() {
-        true => Outcome::Full,
-        false => Outcome::Unavailable,
-    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use super::{DRIVERS, octets};
 use crate::backend::Backend;
 use crate::link::Asked;
 use crate::volume::{Item, NamedMessage, ReadError, Refusal, WriteError};
+use crate::volumes::Mounted;
 use crate::{metrics, refusal};
 
 /// Blobs on their way at once: hides the round trip, and bounds memory by a few windows.
@@ -108,9 +109,6 @@ pub(super) async fn serve(
     Asked(request): Asked<Pull>,
 ) -> Result<Response, Problem> {
     require(&peer, &DRIVERS)?;
-    if !backend.may_write() {
-        return Err(refusal::restored());
-    }
     let Some(turn) = timeout(TURN_MAX, turn(&backend, request.account))
         .await
         .ok()
@@ -125,7 +123,12 @@ pub(super) async fn serve(
         ref source,
         ..
     } = request;
-    let begun = backend
+    let to = backend
+        .volumes
+        .for_import(account, request.volume.as_ref())
+        .await?;
+    to.check_writable()?;
+    let begun = to
         .volume
         .begin_import(account, octets(move_id), Some(source.clone()))
         .await;
@@ -140,7 +143,7 @@ pub(super) async fn serve(
         let _turn = turn;
         let Pull { account, move_id, source, .. } = &request;
         let pulled = tokio::select! {
-            pulled = run(&pulling, &request, &sender) => pulled,
+            pulled = run(&pulling, &to, &request, &sender) => pulled,
             () = sender.gone() => Err(PullError::Gone),
         };
         match pulled {
@@ -159,7 +162,8 @@ pub(super) async fn serve(
 }
 
 async fn run(
-    backend: &Arc<Backend>,
+    backend: &Backend,
+    to: &Arc<Mounted>,
     request: &Pull,
     sender: &BodySender,
 ) -> Result<PullProgress, PullError> {
@@ -179,9 +183,9 @@ async fn run(
         let (count, octets) = messages(&batch);
         let mut tries_left = COPY_TRIES;
         loop {
-            copy_missing(backend, &client, request, &batch, sender, &mut progress).await?;
+            copy_missing(to, &client, request, &batch, sender, &mut progress).await?;
             tries_left -= 1;
-            let import = backend
+            let import = to
                 .volume
                 .import_items(account, self::octets(move_id), batch.clone());
             match import.await {
@@ -205,20 +209,20 @@ async fn run(
 
 /// Fetches the blobs that these items name and that are not here.
 async fn copy_missing(
-    backend: &Arc<Backend>,
+    to: &Arc<Mounted>,
     client: &TransferClient,
     request: &Pull,
     items: &[Item],
     sender: &BodySender,
     progress: &mut PullProgress,
 ) -> Result<(), PullError> {
-    let mut missing = missing(backend, items).await?.into_iter();
+    let mut missing = missing(to, items).await?.into_iter();
     let mut copying = JoinSet::new();
     loop {
         while copying.len() < BLOBS_IN_FLIGHT
             && let Some(named) = missing.next()
         {
-            let (backend, client) = (Arc::clone(backend), client.clone());
+            let (to, client) = (Arc::clone(to), client.clone());
             let blob = Blob {
                 account: request.account,
                 move_id: request.move_id,
@@ -226,7 +230,7 @@ async fn copy_missing(
                 uid: named.uid,
                 hash: BlobHash(named.hash),
             };
-            copying.spawn(async move { copy(&backend, &client, &blob).await });
+            copying.spawn(async move { copy(&to, &client, &blob).await });
         }
         let Some(copied) = copying.join_next().await else {
             return Ok(());
@@ -247,9 +251,9 @@ async fn items(client: &TransferClient, export: &Export) -> Result<Vec<Item>, Pu
 }
 
 /// Copies one blob and verifies its hash (P9); answers its octets.
-async fn copy(backend: &Backend, client: &TransferClient, blob: &Blob) -> Result<u64, PullError> {
+async fn copy(to: &Mounted, client: &TransferClient, blob: &Blob) -> Result<u64, PullError> {
     let mut stream = within(client.blob(blob)).await??;
-    let mut writer = backend.volume.begin_blob();
+    let mut writer = to.volume.begin_blob();
     while let Some(octets) = within(stream.next()).await?? {
         writer.write(&octets).await?;
     }
@@ -259,7 +263,7 @@ async fn copy(backend: &Backend, client: &TransferClient, blob: &Blob) -> Result
     }
     let octets = finished.size();
     // An import that finds it missing asks for it again.
-    drop(backend.volume.put_blob(finished).await?);
+    drop(to.volume.put_blob(finished).await?);
     Ok(octets)
 }
 
@@ -274,12 +278,12 @@ fn messages(items: &[Item]) -> (u64, u64) {
 }
 
 /// Messages whose blobs are not here, one for each blob that these items name.
-async fn missing(backend: &Backend, items: &[Item]) -> Result<Vec<NamedMessage>, PullError> {
+async fn missing(to: &Mounted, items: &[Item]) -> Result<Vec<NamedMessage>, PullError> {
     let mut named: Vec<NamedMessage> = items.iter().filter_map(Item::message).collect();
     named.sort_unstable_by_key(|message| message.hash);
     named.dedup_by_key(|message| message.hash);
     let hashes = named.iter().map(|message| message.hash).collect();
-    let here = backend.volume.has_blobs(hashes).await?;
+    let here = to.volume.has_blobs(hashes).await?;
     Ok(named
         .into_iter()
         .zip(here)

@@ -23,6 +23,7 @@ use crate::backend::Backend;
 use crate::link::Asked;
 use crate::refusal;
 use crate::volume::{self, AccountState, BlobReader, MailboxId, Refusal};
+use crate::volumes::Mounted;
 
 /// Pieces that wait for the target.
 pub(crate) const WINDOW_PIECES: usize = 4;
@@ -39,8 +40,8 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     require(&peer, &[Role::StoreBackend])?;
     let Export { account, move_id } = request;
-    check_frozen(&backend, account, move_id).await?;
-    let items = backend.volume.export(account);
+    let home = frozen(&backend, account, move_id).await?;
+    let items = home.volume.export(account);
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
         match send_items(items, sender).await {
@@ -82,13 +83,12 @@ async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64
 
 /// The blob of a message, to be read; only if it has this hash.
 pub(crate) async fn blob_of(
-    backend: &Backend,
+    home: &Mounted,
     account: AccountId,
     (mailbox, uid): (u32, u32),
     hash: &BlobHash,
 ) -> Result<BlobReader, Problem> {
-    backend
-        .volume
+    home.volume
         .read_message(account, MailboxId(mailbox), uid)
         .await
         .map_err(|error| refusal::read(&error))?
@@ -113,8 +113,8 @@ pub(super) async fn blob(
         uid,
         hash,
     } = request;
-    check_frozen(&backend, account, move_id).await?;
-    let blob = blob_of(&backend, account, (mailbox, uid), &hash).await?;
+    let home = frozen(&backend, account, move_id).await?;
+    let blob = blob_of(&home, account, (mailbox, uid), &hash).await?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
@@ -145,18 +145,19 @@ pub(crate) async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stoppe
 
 /// Only an account that this very move has frozen is given away: nobody reads mail by asking for a
 /// transfer (P8), and nothing changes while it is read.
-async fn check_frozen(
+async fn frozen(
     backend: &Backend,
     account: AccountId,
     move_id: MoveId,
-) -> Result<(), Problem> {
-    let info = backend
+) -> Result<Arc<Mounted>, Problem> {
+    let home = backend.volumes.of(account).await?;
+    let info = home
         .volume
         .account(account)
         .await
         .map_err(|error| refusal::read(&error))?;
     match info.map(|info| info.state) {
-        Some(AccountState::Frozen { move_id: frozen }) if frozen == octets(move_id) => Ok(()),
+        Some(AccountState::Frozen { move_id: frozen }) if frozen == octets(move_id) => Ok(home),
         Some(AccountState::Frozen { .. }) => Err(refusal::account(Refusal::OtherMove)),
         Some(_) => Err(refusal::account(Refusal::WrongState)),
         None => Err(refusal::account(Refusal::NoAccount)),

@@ -143,7 +143,7 @@ pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
     })?;
     let (volume, seconds) = (&shared.config.name, began.elapsed().as_secs_f64());
     tracing::info!(%volume, applied = head.applied.0, seconds, "the index is copied and the copy verified");
-    metrics::index_copied(&shared.config.backend, head.made_ms);
+    metrics::index_copied(&shared.config.backend, &shared.config.name, head.made_ms);
     Ok(())
 }
 

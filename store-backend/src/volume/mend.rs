@@ -116,7 +116,11 @@ fn quarantine(shared: &Shared, number: u64, hash: &Hash) -> Result<Mended, Files
     let healed = heal(shared, number, hash)?;
     let (volume, messages) = (&shared.config.name, row.link_count.get());
     let blob = data_encoding::HEXLOWER.encode(hash);
-    metrics::quarantined(&shared.config.backend, shared.broken.count());
+    metrics::quarantined(
+        &shared.config.backend,
+        &shared.config.name,
+        shared.broken.count(),
+    );
     if healed {
         tracing::error!(%volume, blob, messages, aside = %aside.display(), "a blob's file had other octets or was gone; made anew from another copy");
         return Ok(Mended::Whole);
@@ -159,7 +163,11 @@ pub(super) fn mark_missing(shared: &Shared, number: u64, hash: &Hash) -> Result<
     put_aside(shared, number, hash, &path)?;
     let (volume, blob) = (&shared.config.name, data_encoding::HEXLOWER.encode(hash));
     tracing::error!(%volume, blob, file = %path.display(), "a blob's file is gone; put a good copy in its place and restart");
-    metrics::quarantined(&shared.config.backend, shared.broken.count());
+    metrics::quarantined(
+        &shared.config.backend,
+        &shared.config.name,
+        shared.broken.count(),
+    );
     Ok(())
 }
 
@@ -206,7 +214,11 @@ fn healed(shared: &Shared, number: u64, hash: &Hash) {
     shared.broken.remove(number);
     let (volume, blob) = (&shared.config.name, data_encoding::HEXLOWER.encode(hash));
     tracing::info!(%volume, blob, number, "a blob that was lost is whole again");
-    metrics::quarantined(&shared.config.backend, shared.broken.count());
+    metrics::quarantined(
+        &shared.config.backend,
+        &shared.config.name,
+        shared.broken.count(),
+    );
 }
 
 /// Makes the file of a blob from another inode with the same octets, if there is one.

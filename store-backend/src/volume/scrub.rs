@@ -223,7 +223,11 @@ impl Scrub {
         }
         self.found.blobs += 1;
         self.found.octets += row.octets.get();
-        metrics::scrubbed(&shared.config.backend, row.octets.get());
+        metrics::scrubbed(
+            &shared.config.backend,
+            &shared.config.name,
+            row.octets.get(),
+        );
         let fault = ground(shared)
             .blob(number, &row, true)
             .map_err(told(shared))?;
@@ -277,7 +281,12 @@ impl Scrub {
         }
         self.found.faults += 1;
         self.found.mended += u64::from(mended == Mended::Whole);
-        metrics::scrub_found(&shared.config.backend, what, mended == Mended::Whole);
+        metrics::scrub_found(
+            &shared.config.backend,
+            &shared.config.name,
+            what,
+            mended == Mended::Whole,
+        );
     }
 
     fn end(&mut self, shared: &Shared) {
@@ -290,7 +299,7 @@ impl Scrub {
         } = self.found;
         let volume = &shared.config.name;
         tracing::info!(%volume, links, blobs, octets, faults, mended, "scrubbed");
-        metrics::scrub_ended(&shared.config.backend, now_ms());
+        metrics::scrub_ended(&shared.config.backend, &shared.config.name, now_ms());
         self.note(shared);
     }
 

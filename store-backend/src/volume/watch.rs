@@ -37,6 +37,13 @@ impl Volume {
     }
 }
 
+impl Volume {
+    /// Wakes those who watch an account: what it may see on another volume has changed.
+    pub(crate) fn ring(&self, account: AccountId) {
+        self.inner.shared().watchers.list(account);
+    }
+}
+
 /// Tells of changes of one account. Changes while nobody asks are kept as one.
 #[derive(Debug)]
 pub struct Watch {

@@ -105,6 +105,7 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
         source: backend.name.clone(),
         source_address: backend.link.to_string(),
         source_epoch: Epoch(1),
+        volume: None,
     };
     for refused in [
         migrator.freeze(&freeze).await.err(),

@@ -34,3 +34,4 @@ mod rot;
 mod tls;
 mod transfer;
 mod undelete;
+mod volumes;

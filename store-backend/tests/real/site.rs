@@ -19,9 +19,9 @@ use daemon::link::{self, Link, LinkOptions, LinkTarget, Problem};
 use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::wire::{
-    AnnounceReply, AnnounceRequest, Backend as Announced, KeysReply, Located, LoginReply,
-    LookupReply, LookupRequest, LookupResult, Verdict, Volume as AnnouncedVolume, VolumePosition,
-    code, path,
+    AccountHome, AnnounceReply, AnnounceRequest, Backend as Announced, KeysReply, Located,
+    LoginReply, LookupReply, LookupRequest, LookupResult, Verdict, Volume as AnnouncedVolume,
+    VolumePosition, code, path,
 };
 use directory_api::{
     AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota,
@@ -132,6 +132,18 @@ impl Site {
 
     /// Starts a back-end with more settings of `[listen]` and `[limits]`.
     pub(crate) fn backend_with(&self, name: &str, listen: &str, limits: &str) -> Backend {
+        let data = format!("data = {:?}", self.data(name));
+        self.backend_of(name, &data, listen, limits)
+    }
+
+    /// Starts a back-end with this line for its volumes, and more settings of `[listen]` and `[limits]`.
+    pub(crate) fn backend_of(
+        &self,
+        name: &str,
+        volumes: &str,
+        listen: &str,
+        limits: &str,
+    ) -> Backend {
         let files = self.files(Role::StoreBackend, name);
         let public = |end: &str| self.folder.path().join(format!("{name}.public.{end}"));
         self.authority
@@ -143,7 +155,7 @@ impl Site {
         let data = self.data(name);
         let config = self.folder.path().join(format!("{name}.toml"));
         let text = format!(
-            "name = {name:?}\ndata = {data:?}\nhostname = \"store.example.test\"\nlink_listen = \"{link}\"\n\
+            "name = {name:?}\n{volumes}\nhostname = \"store.example.test\"\nlink_listen = \"{link}\"\n\
              metrics_listen = \"{metrics}\"\ndirectory = \"{}\"\n\
              [identity]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
              [listen]\nlmtp = \"{lmtp}\"\npop3 = \"{pop3}\"\npop3s = \"{pop3s}\"\nimap = \"{imap}\"\n{listen}\n\
@@ -381,9 +393,13 @@ impl Directory {
     }
 
     pub(crate) fn home(&self, account: u64, backend: &str, epoch: u64) {
+        self.home_on(account, backend, "main", epoch);
+    }
+
+    pub(crate) fn home_on(&self, account: u64, backend: &str, volume: &str, epoch: u64) {
         let home = Home {
             backend: backend.parse().unwrap(),
-            volume: "main".parse().unwrap(),
+            volume: volume.parse().unwrap(),
             epoch: Epoch(epoch),
         };
         self.state
@@ -451,6 +467,7 @@ impl Directory {
             .route(path::KEYS, get(keys))
             .route(path::ANNOUNCE, post(announce))
             .route("/v1/backends/{name}", get(backend))
+            .route("/v1/homes/{account}", get(home))
             .with_state(self.clone())
     }
 }
@@ -538,22 +555,36 @@ async fn announce(
     };
     let mut state = directory.state.lock().unwrap();
     state.backends.insert(request.backend.clone(), backend);
-    let known = state.positions.get(&request.backend).cloned();
-    let known = known.unwrap_or_default();
-    if known
-        .iter()
-        .zip(&request.volumes)
-        .all(|(known, announced)| {
-            known.incarnation == announced.incarnation && known.position <= announced.position
-        })
-    {
-        state.positions.insert(request.backend, request.volumes);
+    let positions = state.positions.entry(request.backend).or_default();
+    let known = positions.clone();
+    for announced in request.volumes {
+        match positions.iter_mut().find(|one| one.name == announced.name) {
+            None => positions.push(announced),
+            Some(one)
+                if one.incarnation == announced.incarnation
+                    && one.position <= announced.position =>
+            {
+                *one = announced;
+            }
+            Some(_) => {}
+        }
     }
     Json(AnnounceReply {
         change: ChangeNumber(1),
         state: BackendState::Active,
         known,
     })
+}
+
+async fn home(
+    State(directory): State<Directory>,
+    Segment(account): Segment<u64>,
+) -> Result<Json<AccountHome>, Problem> {
+    let account = AccountId(account);
+    let known = directory.state.lock().unwrap();
+    let home = known.homes.get(&account).cloned();
+    let home = home.ok_or_else(|| Problem::not_found("no such account"))?;
+    Ok(Json(AccountHome { account, home }))
 }
 
 async fn backend(

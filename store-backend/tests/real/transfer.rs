@@ -79,6 +79,7 @@ impl Move {
             source: self.from.name.clone(),
             source_address: self.from.link.to_string(),
             source_epoch: Epoch(1),
+            volume: None,
         };
         let mut events = self.target.pull(&request).await?;
         let mut last = PullProgress::default();

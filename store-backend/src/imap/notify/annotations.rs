@@ -17,13 +17,14 @@ pub(super) async fn read(
     registration: &Registration,
     names: &Names,
 ) -> Result<BTreeSet<Annotation>, Failure> {
-    let (own, volume) = (session.state.account, session.service.volume);
+    let own = session.state.account;
     let mailboxes = watched(registration, names).map(|(account, one, _)| (account, Some(one)));
     let server = registration.has_server().then_some((own, None));
     let watched: Vec<(AccountId, Option<MailboxId>)> =
         server.into_iter().chain(mailboxes).collect();
     let mut found = BTreeSet::new();
     for (account, mailbox) in watched {
+        let volume = session.volume_of(account)?;
         let mut after = String::new();
         loop {
             let mut page = volume.annotations(account, mailbox, &after).await?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use daemon::identity::Role;
 use daemon::shutdown::Shutdown;
 use durable::Disk;
-use store_backend::{Config, Limits, Listeners};
+use store_backend::{Config, Limits, Listeners, VolumeFolder};
 use testkit::address::unused_address;
 
 use super::{Backend, Site};
@@ -20,12 +20,30 @@ impl Site {
         disk: Arc<dyn Disk>,
         shutdown: &Shutdown,
     ) -> Backend {
+        let volumes = Vec::new();
+        self.backend_within(name, limits, volumes, disk, shutdown)
+            .await
+    }
+
+    /// The same with several volumes, if there are any.
+    pub(crate) async fn backend_within(
+        &self,
+        name: &str,
+        limits: Limits,
+        volumes: Vec<VolumeFolder>,
+        disk: Arc<dyn Disk>,
+        shutdown: &Shutdown,
+    ) -> Backend {
         let port = unused_address;
         let data = self.data(name);
         let (link, metrics, lmtp, pop3, imap) = (port(), port(), port(), port(), port());
         let config = Config {
             name: name.into(),
-            data: data.clone(),
+            data: match volumes.is_empty() {
+                true => data.clone(),
+                false => Config::default().data,
+            },
+            volumes,
             link_listen: link,
             metrics_listen: metrics,
             directory: self.directory.address.to_string(),
@@ -41,7 +59,9 @@ impl Site {
             ..Config::default()
         };
         // The index and the lock are on the real disk, whatever `disk` is.
-        std::fs::create_dir_all(&data).unwrap();
+        for folder in config.volumes.iter().map(|one| &one.folder).chain([&data]) {
+            std::fs::create_dir_all(folder).unwrap();
+        }
         let run = store_backend::run_on(disk, config, shutdown.clone());
         tokio::spawn(async { run.await.unwrap() });
         let backend = Backend {

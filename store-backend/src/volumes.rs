@@ -1,0 +1,265 @@
+//! The volumes of this back-end: by name, and by the account that lives there.
+//!
+//! Which volume an account lives on is asked here and nowhere else. The directory gives each account its home, volume
+//! included, before anything of it is here; from then on the row in that volume's index says so, also while the directory is
+//! away. So a look at the open volumes answers for every account that was ever used, and the directory for all others:
+//!
+//! ```text
+//! of(account) ─▶ a row on an open volume that is not of a past home ─▶ that one
+//!             └▶ none ─▶ the directory ─▶ here, on an open volume ─▶ that one
+//!                                      ├▶ elsewhere, with a row of the past here ─▶ that one: it knows where to
+//!                                      └▶ on a volume that is not open, or no answer ─▶ Away
+//! ```
+//! `Away` is a temporary answer for whoever asks (P6): an account whose volume is not open is never looked for, and so never
+//! made anew, on another one. A back-end with one volume looks nowhere.
+
+mod shared;
+
+pub(crate) use shared::Named;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use daemon::link::Problem;
+use directory_api::client::{DirectoryClient, DirectoryError};
+use directory_api::{AccountId, BackendName, VolumeName};
+use tracing::{error, warn};
+
+use crate::refusal;
+use crate::volume::{AccountState, Refusal, Volume};
+
+/// All of them, open or not, in the order of the settings.
+pub(crate) struct Volumes {
+    backend: BackendName,
+    directory: DirectoryClient,
+    slots: Vec<Slot>,
+    /// Where accounts live that were looked for: of those with a row here, so no more than there are.
+    known: Mutex<HashMap<AccountId, usize>>,
+}
+
+/// One volume of the settings.
+struct Slot {
+    name: VolumeName,
+    /// From when it is open until the process ends.
+    mounted: OnceLock<Arc<Mounted>>,
+}
+
+/// An open volume.
+pub(crate) struct Mounted {
+    pub(crate) name: VolumeName,
+    pub(crate) volume: Volume,
+    /// Whether the directory knows a newer state of it than it has: no writes then, nor before it was asked once.
+    restored: AtomicBool,
+    /// Whether the directory has taken how it was when it was opened.
+    announced: AtomicBool,
+}
+
+/// The account's volume is not open, or nobody can say which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the account's volume is not available")]
+pub(crate) struct Away;
+
+impl From<Away> for Problem {
+    fn from(_: Away) -> Self {
+        Self::unavailable("the account's volume is not available now")
+    }
+}
+
+impl From<Away> for Refusal {
+    fn from(_: Away) -> Self {
+        Self::ReadOnly
+    }
+}
+
+impl Mounted {
+    /// Whether mail and deletions may be written. A volume restored from an old copy would give UIDs
+    /// again that were given to other messages (P3).
+    pub(crate) fn may_write(&self) -> bool {
+        !self.restored.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_announced(&self, announced: bool) {
+        self.announced.store(announced, Ordering::Relaxed);
+    }
+
+    /// The same as a refusal.
+    pub(crate) fn check_writable(&self) -> Result<(), Problem> {
+        match self.may_write() {
+            true => Ok(()),
+            false => Err(refusal::restored()),
+        }
+    }
+}
+
+impl Volumes {
+    /// None of them open yet.
+    pub(crate) fn new(
+        backend: BackendName,
+        directory: DirectoryClient,
+        names: impl IntoIterator<Item = VolumeName>,
+    ) -> Self {
+        let slots = names.into_iter().map(|name| Slot {
+            name,
+            mounted: OnceLock::new(),
+        });
+        Self {
+            backend,
+            directory,
+            slots: slots.collect(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Takes a volume in that was opened. It takes no writes until the directory was asked.
+    pub(crate) fn mount(&self, name: &VolumeName, volume: Volume) -> Arc<Mounted> {
+        let mounted = Arc::new(Mounted {
+            name: name.clone(),
+            volume,
+            restored: AtomicBool::new(true),
+            announced: AtomicBool::new(false),
+        });
+        if let Some(slot) = self.slots.iter().find(|slot| slot.name == *name) {
+            let taken = slot.mounted.set(Arc::clone(&mounted));
+            debug_assert!(taken.is_ok(), "a volume is opened once");
+        }
+        // A row of the past may have been taken for the account while this one was missing.
+        self.lock().clear();
+        mounted
+    }
+
+    /// Who says where accounts live, and who they are.
+    pub(crate) fn directory(&self) -> &DirectoryClient {
+        &self.directory
+    }
+
+    /// Those that are open.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = &Arc<Mounted>> {
+        self.slots.iter().filter_map(|slot| slot.mounted.get())
+    }
+
+    /// Whether one of them is not open.
+    pub(crate) fn is_one_away(&self) -> bool {
+        self.slots.iter().any(|slot| slot.mounted.get().is_none())
+    }
+
+    /// The volume that an account lives on, or lived on before it went elsewhere.
+    pub(crate) async fn of(&self, account: AccountId) -> Result<Arc<Mounted>, Away> {
+        if let [only] = &self.slots[..] {
+            return only.mounted.get().cloned().ok_or(Away);
+        }
+        if let Some(known) = self.known(account) {
+            return Ok(known);
+        }
+        let past = match self.look(account).await {
+            Ok(live) => return Ok(live),
+            Err(past) => past,
+        };
+        match self.directory.home(account).await {
+            Ok(now) if now.home.backend == self.backend => {
+                let slot = self.slots.iter().find(|slot| slot.name == now.home.volume);
+                if slot.is_none() {
+                    error!(%account, volume = %now.home.volume, "the directory has an account on a volume that the settings do not name");
+                }
+                slot.and_then(|slot| slot.mounted.get().cloned())
+                    .ok_or(Away)
+            }
+            Ok(_) | Err(DirectoryError::Unknown) => past.ok_or(Away),
+            Err(error) => {
+                warn!(%account, %error, "the directory does not say on which volume an account lives");
+                Err(Away)
+            }
+        }
+    }
+
+    /// The same; any volume for an account that never was here: it answers that it does not know it.
+    pub(crate) async fn of_or_any(&self, account: AccountId) -> Result<Arc<Mounted>, Away> {
+        let found = self.of(account).await;
+        if found.is_ok() || self.is_one_away() {
+            return found;
+        }
+        match self.look(account).await {
+            Ok(found) | Err(Some(found)) => Ok(found),
+            Err(None) => self.mounted().next().cloned().ok_or(Away),
+        }
+    }
+
+    /// The volume that an account shall come to.
+    pub(crate) async fn for_import(
+        &self,
+        account: AccountId,
+        named: Option<&VolumeName>,
+    ) -> Result<Arc<Mounted>, Problem> {
+        if let [only] = &self.slots[..] {
+            return Ok(only.mounted.get().cloned().ok_or(Away)?);
+        }
+        let here = self.look(account).await;
+        let Some(named) = named else {
+            return here.map_err(|_| {
+                refusal::malformed("this back-end has several volumes, and none is named")
+            });
+        };
+        let slot = self.slots.iter().find(|slot| slot.name == *named);
+        let slot = slot.ok_or_else(|| Problem::not_found("this back-end has no such volume"))?;
+        match here {
+            // From one volume to another of the same back-end nothing is moved.
+            Ok(here) if here.name != *named => Err(refusal::account(Refusal::WrongState)),
+            _ => Ok(slot.mounted.get().cloned().ok_or(Away)?),
+        }
+    }
+
+    /// The volume of an account that was looked for before; so is every account that others are shown mailboxes of.
+    pub(crate) fn known(&self, account: AccountId) -> Option<Arc<Mounted>> {
+        if let [only] = &self.slots[..] {
+            return only.mounted.get().cloned();
+        }
+        let at = self.lock().get(&account).copied();
+        at.and_then(|at| self.slots[at].mounted.get().cloned())
+    }
+
+    /// An account has come or gone: it is looked for again.
+    pub(crate) fn forget(&self, account: AccountId) {
+        self.lock().remove(&account);
+    }
+
+    /// The open volume on which it is at its last epoch; else the one that knows best where it went.
+    async fn look(&self, account: AccountId) -> Result<Arc<Mounted>, Option<Arc<Mounted>>> {
+        let (mut live, mut past) = (None, None);
+        for (at, slot) in self.slots.iter().enumerate() {
+            let Some(mounted) = slot.mounted.get() else {
+                continue;
+            };
+            // One that cannot be read is as one that is not open.
+            let Ok(Some(row)) = mounted.volume.account(account).await else {
+                continue;
+            };
+            let best = match row.state {
+                AccountState::Moved { .. } => &mut past,
+                _ => &mut live,
+            };
+            if best.is_none_or(|(_, epoch)| epoch < row.epoch) {
+                *best = Some((at, row.epoch));
+            }
+        }
+        let mounted = |at: usize| self.slots[at].mounted.get().cloned();
+        match live {
+            Some((at, _)) => {
+                self.lock().insert(account, at);
+                mounted(at).ok_or(None)
+            }
+            None => Err(past.and_then(|(at, _)| mounted(at))),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, usize>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
