@@ -499,6 +499,16 @@ fn mail_comes_back_once_to_whom_it_belongs_and_is_kept() {
     let (success, said) = restore("user00000@example.test", &["--known-as", &anna]);
     assert!(success && said.contains("20 messages put back"), "{said}");
 
+    // All mailboxes at once.
+    imap.append("INBOX", "", b"Subject: last\r\n\r\n");
+    run(&system, true, &["backup", "--to", &from, "--all"]);
+    imap.command("DELETE Work");
+    let said = run(&system, true, &["restore", "--from", &from, &anna]);
+    assert!(
+        said.contains("INBOX: 0 messages put back") && said.contains("Work: 20 messages put back"),
+        "{said}"
+    );
+
     // Of somebody who had the number before, nobody else is given anything unless it is said.
     let renamed = "anna.new@example.test";
     run(

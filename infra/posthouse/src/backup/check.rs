@@ -211,7 +211,7 @@ pub(super) fn passing_damage<T>(
 }
 
 /// Reads every octet of a backup; true when all is what was written. A blob that is not is put aside, so that the next run
-/// fetches it again.
+/// fetches it again; on a disk that cannot be written it is told alone.
 ///
 /// # Errors
 /// [`BackupError`]: the folder cannot be read, or not be written.
@@ -268,7 +268,9 @@ pub(crate) fn verify(folder: &Folder) -> Result<bool, BackupError> {
                     None => {
                         missing += 1;
                         progress.say(&format!("{} is missing", blob.display()));
-                        folder.note_missing(&message.hash)?;
+                        if folder.is_writable() {
+                            folder.note_missing(&message.hash)?;
+                        }
                     }
                 }
                 progress.show(|| {
@@ -287,13 +289,16 @@ pub(crate) fn verify(folder: &Folder) -> Result<bool, BackupError> {
         checked.len(),
         octets(size)
     ));
-    if problems + missing > 0 {
+    if problems + missing > 0 && folder.is_writable() {
         print_line("the next run of `posthouse backup` fetches again what accounts still have");
     }
     Ok(problems + missing == 0)
 }
 
 fn put_aside(folder: &Folder, path: &Path) -> Result<(), BackupError> {
+    if !folder.is_writable() {
+        return Ok(());
+    }
     let name = path.file_name().unwrap_or_default();
     folder.put_in_place(path, &folder.damaged().join(name))
 }

@@ -15,6 +15,7 @@ use super::moment::Moment;
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
+    is_writable: bool,
     /// None where nothing can be written, nor by anybody else.
     _lock: Option<File>,
 }
@@ -51,6 +52,7 @@ impl Folder {
         }
         let folder = Self {
             root: root.to_owned(),
+            is_writable: true,
             _lock: Some(file),
         };
         if !format.exists() {
@@ -79,6 +81,25 @@ impl Folder {
         Self::create(root)
     }
 
+    /// To be looked through, and changed where something is wrong, if its disk can be written.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub(crate) fn examine(root: &Path) -> Result<Self, BackupError> {
+        match Self::change(root) {
+            Err(BackupError::Io { source, .. })
+                if [
+                    io::ErrorKind::ReadOnlyFilesystem,
+                    io::ErrorKind::PermissionDenied,
+                ]
+                .contains(&source.kind()) =>
+            {
+                Self::read(root)
+            }
+            folder => folder,
+        }
+    }
+
     /// To read, from a disk too that cannot be written: nobody may write meanwhile.
     ///
     /// # Errors
@@ -101,6 +122,7 @@ impl Folder {
         }
         let folder = Self {
             root: root.to_owned(),
+            is_writable: false,
             _lock: lock,
         };
         folder.check_format()?;
@@ -154,6 +176,11 @@ impl Folder {
         let name = HEXLOWER.encode(hash);
         let blobs = self.root.join("blobs");
         blobs.join(&name[..2]).join(&name[2..4]).join(name)
+    }
+
+    /// Whether what is wrong may be put aside.
+    pub(super) fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     /// Where a blob is put that proved damaged.

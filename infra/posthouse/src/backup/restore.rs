@@ -10,7 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use directory_api::{AccountId, LoginName};
 
-pub(crate) use mailbox::{Wanted, restore_mailbox};
+pub(crate) use mailbox::{Wanted, restore_mailboxes};
 pub(crate) use volume::restore_volume;
 
 use super::check::hash_of;

@@ -63,7 +63,7 @@ pub(crate) fn perform(
         Some(Verb::List { dir, account }) => {
             Ok(list(&Folder::read(&dir)?, account.as_deref(), output)?)
         }
-        Some(Verb::Verify { dir }) => Ok(verify(&Folder::change(&dir)?)?),
+        Some(Verb::Verify { dir }) => Ok(verify(&Folder::examine(&dir)?)?),
         Some(Verb::Prune { dir, keep }) => {
             prune(&Folder::change(&dir)?, keep as usize)?;
             Ok(true)

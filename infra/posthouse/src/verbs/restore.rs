@@ -8,7 +8,7 @@ use directory_api::{BackendName, VolumeName};
 use store_api::Backends;
 
 use super::{VerbError, account_id};
-use crate::backup::{Folder, Moment, Wanted, restore_mailbox, restore_volume};
+use crate::backup::{Folder, Moment, Wanted, restore_mailboxes, restore_volume};
 use crate::cli::Source;
 
 #[derive(clap::Args)]
@@ -29,17 +29,13 @@ pub(crate) struct Options {
     #[arg(long, requires = "volume")]
     renamed: bool,
     /// The account, in which the messages come back as new ones: login name or number
-    #[arg(
-        value_name = "LOGIN",
-        required_unless_present = "volume",
-        requires = "mailbox"
-    )]
+    #[arg(value_name = "LOGIN", required_unless_present = "volume")]
     account: Option<String>,
-    /// Its mailbox, as it was called
+    /// Only this mailbox, as it was called [default: all of them]
     #[arg(long, value_name = "NAME")]
     mailbox: Option<String>,
     /// The mailbox to put them into, made when it is missing [default: the same]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "mailbox")]
     into: Option<String>,
     /// The account as the backup knows it, by login name or number, if it has another one now
     #[arg(long, value_name = "LOGIN")]
@@ -59,16 +55,16 @@ pub(crate) fn perform(options: Options, source: Source) -> Result<bool, VerbErro
                 restore_volume(&folder, &directory, &backends, &backend, only, at, renamed);
             return Ok(restored.await?);
         }
-        let (Some(account), Some(mailbox)) = (options.account, options.mailbox) else {
-            return Err(VerbError::Missing("an account and its --mailbox"));
+        let Some(account) = options.account else {
+            return Err(VerbError::Missing("an account, or --volume"));
         };
         let wanted = Wanted {
             account: account_id(&directory, &account).await?,
             known_as: options.known_as,
-            mailbox,
+            mailbox: options.mailbox,
             into: options.into,
             at: options.at,
         };
-        Ok(restore_mailbox(&folder, &directory, &backends, &wanted).await?)
+        Ok(restore_mailboxes(&folder, &directory, &backends, &wanted).await?)
     })?
 }

@@ -1,9 +1,9 @@
-//! The messages of one mailbox, as new ones in an account that is in use.
+//! The messages of mailboxes, as new ones in an account that is in use.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daemon::output::print_line;
 use directory_api::{AccountId, DirectoryClient, Epoch};
@@ -20,29 +20,30 @@ use super::super::snapshot::Reader;
 use super::{check_blob, check_name, pieces};
 use crate::verbs::is_same_mailbox;
 
-/// Which mailbox of which account.
+/// What of which account.
 pub(crate) struct Wanted {
     pub(crate) account: AccountId,
     /// As the backup knows the account, by name or number; as the directory does when `None`.
     pub(crate) known_as: Option<String>,
-    pub(crate) mailbox: String,
+    /// All of them when `None`.
+    pub(crate) mailbox: Option<String>,
     /// The same one when `None`.
     pub(crate) into: Option<String>,
     /// As it was then, or last.
     pub(crate) at: Option<Moment>,
 }
 
-/// Puts the messages of one mailbox back that its account does not have there any more; true when none is missing then.
+/// Puts the messages of mailboxes back that its account does not have there any more; true when none is missing then.
 ///
 /// # Errors
 /// [`BackupError`]: the backup has no such mailbox, or a back-end refuses all of it.
-pub(crate) async fn restore_mailbox(
+pub(crate) async fn restore_mailboxes(
     folder: &Folder,
     directory: &DirectoryClient,
     backends: &Backends,
     wanted: &Wanted,
 ) -> Result<bool, BackupError> {
-    let (account, name) = (wanted.account, &*wanted.mailbox);
+    let account = wanted.account;
     let (there, taken, path) = match &wanted.known_as {
         Some(known_as) => known(folder, known_as, account, wanted.at)?,
         None => {
@@ -53,90 +54,119 @@ pub(crate) async fn restore_mailbox(
         }
     };
     let _one_at_a_time = folder.lock_account(there)?;
-    let into = wanted.into.as_deref();
-    let mut mailboxes: HashMap<MailboxId, (String, Vec<String>)> = HashMap::new();
-    let mut wanted = None;
-    let mut messages: Vec<MessageTold> = Vec::new();
-    Reader::open(&path)?.each(|item| {
-        match item.content() {
-            Some(ItemContent::Mailbox(mailbox)) => {
-                if is_same_mailbox(&mailbox.name, name) {
-                    wanted = Some(mailbox.mailbox);
-                }
-                mailboxes.insert(mailbox.mailbox, (mailbox.name, mailbox.keywords));
-            }
-            Some(ItemContent::Message(message)) if Some(message.named.mailbox) == wanted => {
-                messages.push(*message);
-            }
-            Some(_) => {}
-            None => return Err(BackupError::damaged(&path, "an item is of a newer build")),
-        }
-        Ok(())
-    })?;
-    let Some((name, keywords)) = wanted.and_then(|wanted| mailboxes.remove(&wanted)) else {
-        let mut names: Vec<String> = mailboxes.into_values().map(|(name, _)| name).collect();
-        names.sort_unstable();
-        return Err(BackupError::NoMailbox {
-            at: taken.to_string(),
-            name: name.to_owned(),
-            has: names.join(", "),
-        });
-    };
-    let target = into.unwrap_or(&name);
+    let mut mailboxes = mailboxes(&path, taken, wanted.mailbox.as_deref())?;
+    if let Some(into) = &wanted.into {
+        mailboxes
+            .values_mut()
+            .for_each(|one| one.name.clone_from(into));
+    }
     let home = directory.home(account).await?.home;
     let client = BackupClient::new(backends.link(&home.backend).await?);
-    let here = identities(&client, account, target).await?;
+    let here = identities(&client, account).await?;
     let mut progress = Progress::new();
-    let (mut back, mut there, mut failed) = (0u64, 0u64, 0u64);
-    let total = messages.len();
+    let mut all_back = 0;
     // One after the other, so that their UIDs have the order that the old ones had.
-    for message in messages {
-        if here.contains(&message.identity) {
-            there += 1;
+    let mut reader = Reader::open(&path)?;
+    while let Some(item) = reader.next()? {
+        let Some(ItemContent::Message(message)) = item.content() else {
+            continue;
+        };
+        let Some(mailbox) = mailboxes.get_mut(&message.named.mailbox) else {
+            continue;
+        };
+        let has = here.get(&canonical(&mailbox.name));
+        if has.is_some_and(|has| has.contains(&message.identity)) {
+            mailbox.there += 1;
             continue;
         }
-        let put = put_back(
-            folder,
-            &client,
-            (account, home.epoch),
-            target,
-            &message,
-            &keywords,
-        );
-        match put.await {
-            Ok(()) => back += 1,
+        let to = (account, home.epoch);
+        match put_back(folder, &client, to, mailbox, &message).await {
+            Ok(()) => (mailbox.back, all_back) = (mailbox.back + 1, all_back + 1),
             Err(error @ BackupError::Damaged { .. }) => {
-                failed += 1;
+                mailbox.failed += 1;
                 progress.say(&error.to_string());
             }
             Err(error) => {
                 progress.clear();
                 print_line(format_args!(
-                    "{target:?}: {back} messages put back before this failed"
+                    "{:?}: {} messages put back before this failed",
+                    mailbox.name, mailbox.back
                 ));
                 return Err(error);
             }
         }
-        progress.show(|| format!("{back} of {total} messages put back"));
+        progress.show(|| format!("{}: {all_back} messages put back", mailbox.name));
     }
     progress.clear();
-    print_line(format_args!(
-        "{target}: {back} messages put back as of {taken}, {there} were there, {failed} cannot be read"
-    ));
-    Ok(failed == 0)
+    for one in mailboxes.values() {
+        print_line(format_args!(
+            "{}: {} messages put back as of {taken}, {} were there, {} cannot be read",
+            one.name, one.back, one.there, one.failed
+        ));
+    }
+    Ok(mailboxes.values().all(|one| one.failed == 0))
 }
 
-/// The messages that a mailbox has now.
+/// A mailbox of the backup, and what became of its messages.
+struct Mailbox {
+    /// That they go into.
+    name: String,
+    keywords: Vec<String>,
+    back: u64,
+    there: u64,
+    failed: u64,
+}
+
+/// The mailboxes of a snapshot, or the one of a name. The snapshot is read to its end, before anything of it is believed.
+fn mailboxes(
+    path: &Path,
+    taken: Moment,
+    name: Option<&str>,
+) -> Result<BTreeMap<MailboxId, Mailbox>, BackupError> {
+    let mut found = BTreeMap::new();
+    Reader::open(path)?.each(|item| {
+        match item.content() {
+            Some(ItemContent::Mailbox(mailbox)) => {
+                let one = Mailbox {
+                    name: mailbox.name,
+                    keywords: mailbox.keywords,
+                    back: 0,
+                    there: 0,
+                    failed: 0,
+                };
+                found.insert(mailbox.mailbox, one);
+            }
+            Some(_) => {}
+            None => return Err(BackupError::damaged(path, "an item is of a newer build")),
+        }
+        Ok(())
+    })?;
+    let Some(name) = name else {
+        return Ok(found);
+    };
+    let is_it = |one: &Mailbox| is_same_mailbox(&one.name, name);
+    if !found.values().any(is_it) {
+        let names: BTreeSet<String> = found.into_values().map(|one| one.name).collect();
+        return Err(BackupError::NoMailbox {
+            at: taken.to_string(),
+            name: name.to_owned(),
+            has: names.into_iter().collect::<Vec<_>>().join(", "),
+        });
+    }
+    found.retain(|_, one| is_it(one));
+    Ok(found)
+}
+
+/// The messages that the account has now, by the names of their mailboxes.
 async fn identities(
     client: &BackupClient,
     account: AccountId,
-    name: &str,
-) -> Result<HashSet<[u8; 16]>, BackupError> {
+) -> Result<HashMap<String, HashSet<[u8; 16]>>, BackupError> {
     let request = Snapshot {
         account,
         known: None,
     };
-    let (mut wanted, mut found) = (None, HashSet::new());
+    let (mut names, mut found) = (HashMap::new(), HashMap::new());
     let mut items = match client.snapshot(&request).await {
         // Its home has lost it, or it was never used.
         Err(TransferError::Refused(problem)) if problem.code == "not_found" => return Ok(found),
@@ -144,11 +174,14 @@ async fn identities(
     };
     while let Some(item) = items.next().await? {
         match Item(item).content() {
-            Some(ItemContent::Mailbox(mailbox)) if is_same_mailbox(&mailbox.name, name) => {
-                wanted = Some(mailbox.mailbox);
+            Some(ItemContent::Mailbox(mailbox)) => {
+                names.insert(mailbox.mailbox, canonical(&mailbox.name));
             }
-            Some(ItemContent::Message(message)) if Some(message.named.mailbox) == wanted => {
-                found.insert(message.identity);
+            Some(ItemContent::Message(message)) => {
+                if let Some(name) = names.get(&message.named.mailbox) {
+                    let of_it: &mut HashSet<_> = found.entry(name.clone()).or_default();
+                    of_it.insert(message.identity);
+                }
             }
             _ => {}
         }
@@ -156,14 +189,21 @@ async fn identities(
     Ok(found)
 }
 
+/// INBOX is one name in any case.
+fn canonical(name: &str) -> String {
+    match is_same_mailbox(name, "INBOX") {
+        true => "INBOX".to_owned(),
+        false => name.to_owned(),
+    }
+}
+
 /// One message, octet by octet as a client read it.
 async fn put_back(
     folder: &Folder,
     client: &BackupClient,
     (account, epoch): (AccountId, Epoch),
-    mailbox: &str,
+    mailbox: &Mailbox,
     message: &MessageTold,
-    keywords: &[String],
 ) -> Result<(), BackupError> {
     let path = folder.blob(&message.named.hash);
     check_blob(folder, &message.named.hash)?;
@@ -175,13 +215,13 @@ async fn put_back(
     let request = Append {
         account,
         epoch,
-        mailbox: mailbox.to_owned(),
+        mailbox: mailbox.name.clone(),
         // Brought back to be kept: the next EXPUNGE is not to take it again.
         flags: message.flags.0 & !Flags::DELETED.0,
         keywords: message
             .keywords
             .iter()
-            .filter_map(|number| keywords.get(usize::from(*number)).cloned())
+            .filter_map(|number| mailbox.keywords.get(usize::from(*number)).cloned())
             .collect(),
         internal_date_ms: message.internal_date_ms,
         identity: EmailId(message.identity),
