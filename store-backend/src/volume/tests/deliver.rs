@@ -54,6 +54,47 @@ async fn a_full_inode_is_followed_by_a_new_one() {
     volume.close();
 }
 
+/// With the limit that is used, on the file system of the temporary folder: ext4 refuses the 65,001st name.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_message_after_sixty_thousand_of_one_inode_begins_a_new_one() {
+    const ALL: u32 = 60_002;
+    let dir = TempDir::new().unwrap();
+    let config = VolumeConfig {
+        journal_segment_size_bytes: 16 << 20,
+        checkpoint_bytes: 64 << 20,
+        ..config(dir.path())
+    };
+    assert_eq!(config.links_max, 60_000);
+    let volume = Volume::open(config, Arc::new(RealDisk)).unwrap();
+    let body = b"Subject: to everybody\r\n\r\n";
+    deliver(&volume, 1, body, &[ANN]).await;
+    let inbox = MailboxId::INBOX;
+    let mut count = 1;
+    while count < ALL {
+        let more = count.min(ALL - count);
+        let uids = (1..=more).collect();
+        let copied = volume.copy_messages(ANN, E1, inbox, uids, inbox).await;
+        assert_eq!(copied.unwrap().uids.len(), more as usize);
+        count += more;
+    }
+    // Until then whoever has the octets brings them.
+    settle_checkpoint(&volume);
+    deliver(&volume, 2, body, &[BOB]).await;
+    settle(&volume);
+    // Their own names, 60,000 messages, and the rest.
+    let first = inode(&link_path(dir.path(), ANN, 1));
+    let second = inode(&link_path(dir.path(), ANN, ALL));
+    assert_eq!(first.1, 60_001);
+    assert_eq!(second.1, u64::from(ALL) - 60_000 + 2);
+    assert_eq!(inode(&link_path(dir.path(), ANN, 60_000)), first);
+    assert_eq!(inode(&link_path(dir.path(), ANN, 60_001)), second);
+    assert_eq!(inode(&link_path(dir.path(), BOB, 1)), second);
+    for uid in [1, 60_000, 60_001, ALL] {
+        assert!(text(&volume, ANN, uid).await.ends_with(body));
+    }
+    volume.close();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_transaction_is_a_duplicate_also_in_flight_and_after_a_restart() {
     let dir = TempDir::new().unwrap();
