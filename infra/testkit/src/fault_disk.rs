@@ -219,6 +219,7 @@ impl FaultDisk {
             durable: Arc::new(bytes.to_vec()),
             now: Arc::new(bytes.to_vec()),
             pending: Vec::new(),
+            failed: None,
         });
         for folder in path.ancestors().skip(1) {
             state.names.insert(folder.to_owned(), Node::Dir);
@@ -456,6 +457,9 @@ impl Handle {
             }
             return Err(error);
         }
+        if let Some(kind) = state.files[self.id].failed.take() {
+            return Err(kind.into());
+        }
         state.perform(Change::Sync(self.id));
         Ok(())
     }
@@ -491,7 +495,9 @@ impl DiskFile for Handle {
         let mut state = self.state()?;
         if let Err(error) = state.change(Operation::Sync) {
             if state.powered().is_ok() {
-                state.files.iter_mut().for_each(|file| file.pending.clear());
+                for file in &mut state.files {
+                    file.fail(error.kind());
+                }
             }
             return Err(error);
         }

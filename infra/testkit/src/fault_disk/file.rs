@@ -1,5 +1,6 @@
 //! The contents of one file: as programs see them, and what of them a power cut leaves.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{Loss, below};
@@ -10,6 +11,8 @@ pub(super) struct File {
     pub(super) now: Arc<Vec<u8>>,
     pub(super) durable: Arc<Vec<u8>>,
     pub(super) pending: Vec<Pending>,
+    /// A sync of the file system lost what was pending; the next one of the file says so too, once.
+    pub(super) failed: Option<ErrorKind>,
 }
 
 #[derive(Clone)]
@@ -29,6 +32,13 @@ impl File {
                 Pending::Write(offset, bytes) => put(durable, offset, &bytes),
                 Pending::Cut(len) => durable.truncate(len),
             }
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: ErrorKind) {
+        if !self.pending.is_empty() {
+            self.pending.clear();
+            self.failed = Some(kind);
         }
     }
 
@@ -58,6 +68,7 @@ impl File {
                 .filter(|_| below(random, 2) == 0)
                 .collect(),
         };
+        self.failed = None;
         self.sync();
         self.now.clone_from(&self.durable);
     }
