@@ -119,7 +119,7 @@ fn a_lost_volume_comes_back_from_a_backup_and_gives_no_uid_again() {
     signal(system.endpoints_now().pids[&backend], Signal::KILL);
     eventually("the new volume is found out", || {
         let (_, said) = posthouse(&["status", "--data", system.data.to_str().unwrap()]);
-        said.contains("is older than the directory knows it")
+        said.contains("restore a backup first, and only then adopt it")
             .then_some(())
     });
 
