@@ -3,6 +3,7 @@
 mod copy;
 mod kept;
 mod mailboxes;
+mod transactions;
 
 use std::collections::BTreeMap;
 
@@ -21,9 +22,8 @@ use super::record::{
     StoreFlags,
 };
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, TransactionRow, decode_ranges, encode_ranges,
-    expunged_key, expunged_of, mailbox_key, mailbox_of, message_key, message_of, ranges_of,
-    transaction_key, unlinked_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, decode_ranges, encode_ranges, expunged_key,
+    expunged_of, mailbox_key, mailbox_of, message_key, message_of, ranges_of, unlinked_key,
 };
 use super::types::{Flags, MailboxId};
 use crate::card::Card;
@@ -157,13 +157,9 @@ impl Apply<'_, '_> {
                 prologue: to.prologue.clone(),
             };
             let row = self.put_message(to.account, &item, record.blob.number)?;
-            self.put_transaction(
-                to.account,
-                &record.txn,
-                to.mailbox,
-                to.uid,
-                record.received_ms,
-            )?;
+            let at = (to.mailbox, to.uid);
+            self.put_transaction(to.account, &record.txn, at, record.at_ms)?;
+            self.forget_transactions(to.account, &record.txn, record.at_ms)?;
             account.epoch = to.epoch;
             count(&mut account, &mut mailbox, &row);
             mailbox.uidnext = to.uid + 1;
@@ -407,9 +403,9 @@ impl Apply<'_, '_> {
                     txn,
                     mailbox,
                     uid,
-                    received_ms,
+                    committed_ms,
                 } => {
-                    self.put_transaction(record.account, &txn, mailbox, uid, received_ms)?;
+                    self.put_transaction(record.account, &txn, (mailbox, uid), committed_ms)?;
                 }
             }
         }
@@ -629,28 +625,6 @@ impl Apply<'_, '_> {
             self.index.deleted.put(self.txn, key, &[])?;
         }
         Ok(())
-    }
-
-    fn put_transaction(
-        &mut self,
-        account: AccountId,
-        txn: &[u8; 16],
-        mailbox: MailboxId,
-        uid: u32,
-        received_ms: i64,
-    ) -> Result<(), IndexError> {
-        let row = TransactionRow {
-            version: 1,
-            reserved: [0; 3],
-            mailbox: mailbox.0.into(),
-            uid: uid.into(),
-            reserved_later: 0.into(),
-            received_ms: received_ms.into(),
-        };
-        Ok(self
-            .index
-            .transactions
-            .put(self.txn, &transaction_key(account, txn), row.as_bytes())?)
     }
 
     fn account_row(&self, account: AccountId) -> Result<AccountRow, IndexError> {

@@ -33,7 +33,7 @@ pub(super) enum Content {
         txn: TransactionId,
         mailbox: MailboxId,
         uid: u32,
-        received_ms: i64,
+        committed_ms: i64,
     },
     /// Kind 5: UIDs that went with one MODSEQ, so that a client can resynchronise after the move.
     Expunged {
@@ -186,7 +186,7 @@ impl Content {
             txn,
             mailbox: MailboxId(row.mailbox.get()),
             uid: row.uid.get(),
-            received_ms: row.received_ms.get(),
+            committed_ms: row.committed_ms.get(),
         }
     }
 
@@ -237,13 +237,13 @@ impl Content {
                 txn,
                 mailbox,
                 uid,
-                received_ms,
+                committed_ms,
             } => {
                 out.put_fixed(&[4, VERSION]);
                 out.put_fixed(txn);
                 out.put_u32(mailbox.0);
                 out.put_u32(*uid);
-                out.put_i64(*received_ms);
+                out.put_i64(*committed_ms);
             }
             Self::Expunged {
                 mailbox,
@@ -316,7 +316,7 @@ impl Content {
                 txn: take.fixed()?,
                 mailbox: MailboxId(take.u32()?),
                 uid: take.u32()?,
-                received_ms: take.i64()?,
+                committed_ms: take.i64()?,
             },
             [5, VERSION] => Self::Expunged {
                 mailbox: MailboxId(take.u32()?),
@@ -506,7 +506,7 @@ mod tests {
                 txn: [1; 16],
                 mailbox: MailboxId(1),
                 uid: 2,
-                received_ms: 3,
+                committed_ms: 3,
             },
             Content::Expunged {
                 mailbox: MailboxId(1),

@@ -678,7 +678,7 @@ pub(super) struct TransactionRow {
     pub(super) mailbox: U32,
     pub(super) uid: U32,
     pub(super) reserved_later: U32,
-    pub(super) received_ms: I64,
+    pub(super) committed_ms: I64,
 }
 
 impl TransactionRow {
