@@ -104,3 +104,90 @@ fn a_settings_file_with_mistakes_is_refused_with_all_of_them_by_name() {
         assert!(said.contains(expected), "{expected} is not in: {said}");
     }
 }
+
+#[test]
+fn a_back_end_without_one_of_its_disks_serves_the_users_of_the_other() {
+    let provider = Provider::new();
+    let settings = provider.settings(Node::Backend(0));
+    let folder = |name: &str| settings.with_file_name(name);
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let one = |name: &str| format!("{{ name = {name:?}, folder = {:?} }}", folder(name));
+    let lines = text.lines().map(|line| match line.starts_with("data = ") {
+        true => format!("volumes = [{}, {}]\n", one("d1"), one("d2")),
+        false => format!("{line}\n"),
+    });
+    std::fs::write(&settings, lines.collect::<String>()).unwrap();
+    let tiers = [Node::Directory, Node::Mx, Node::Proxy];
+    let mut running = tiers.map(|node| provider.start(node));
+    let mut backend = provider.start(Node::Backend(0));
+    let is_ready = |node| {
+        eventually("it is ready", || {
+            (provider.condition(node) == Condition::Ready).then_some(())
+        });
+    };
+    tiers
+        .into_iter()
+        .chain([Node::Backend(0)])
+        .for_each(is_ready);
+    _ = provider.operator(&["domain", "add", "example.test"], "");
+    for (user, volume) in [("dora@example.test", "d1"), ("emil@example.test", "d2")] {
+        let place = ["--backend", "b1", "--volume", volume];
+        let verb = [&["account", "add", user][..], &place].concat();
+        _ = provider.operator(&verb, "open sesame\n");
+    }
+    let octets = &own()[0].octets;
+    let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
+    let users = ["dora@example.test", "emil@example.test"];
+    smtp.send(SENDER, &users, octets).expect(250);
+    let log_in = || Pop3::connect_tls(provider.at(Port::Pop3s), &provider.ca());
+    for user in users {
+        assert_eq!(log_in().login(user, "open sesame").count(), 1, "{user}");
+    }
+    // The machine comes up without the second disk: its mount point is empty.
+    backend.signal(Signal::TERM);
+    assert!(backend.ended().success(), "{}", backend.printed());
+    std::fs::rename(folder("d2"), folder("d2.unmounted")).unwrap();
+    std::fs::create_dir(folder("d2")).unwrap();
+    let mut backend = provider.start(Node::Backend(0));
+    eventually("health names the volume", || {
+        match provider.condition(Node::Backend(0)) {
+            Condition::Waiting(why) => why
+                .iter()
+                .any(|why| why.contains("volume d2 is not open") && why.contains("mount its disk"))
+                .then_some(()),
+            _ => None,
+        }
+    });
+    eventually("the user of the disk that is there is served", || {
+        let mut dora = log_in();
+        dora.command("USER dora@example.test");
+        dora.try_command("PASS open sesame").ok()
+    });
+    let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
+    smtp.send(SENDER, &users[..1], octets).expect(250);
+    let mut dora = log_in().login("dora@example.test", "open sesame");
+    assert_eq!(dora.count(), 2);
+    dora.command("QUIT");
+    smtp.send("other@elsewhere.test", &users, octets)
+        .expect(451);
+    let mut emil = log_in();
+    emil.command("USER emil@example.test");
+    let refused = emil.try_command("PASS open sesame").unwrap_err();
+    assert!(refused.starts_with("-ERR [SYS/TEMP]"), "{refused}");
+    // It is mounted late, and nothing is started again.
+    std::fs::remove_dir(folder("d2")).unwrap();
+    std::fs::rename(folder("d2.unmounted"), folder("d2")).unwrap();
+    is_ready(Node::Backend(0));
+    let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
+    smtp.send("other@elsewhere.test", &users, octets)
+        .expect(250);
+    let mut emil = log_in().login("emil@example.test", "open sesame");
+    assert_eq!(emil.count(), 2);
+    emil.command("QUIT");
+    for program in running.iter_mut().chain([&mut backend]) {
+        program.signal(Signal::TERM);
+    }
+    for program in running.iter_mut().chain([&mut backend]) {
+        assert!(program.ended().success(), "{}", program.printed());
+    }
+}
