@@ -7,21 +7,26 @@
 //! ```text
 //! kept/index.copy      the newest whole one: it takes this name when it was synced and read back
 //!
-//! header (64)                           block (16, then its rows)
-//!  0  magic "PHCOPY01"                   0  octets of the rows            u32
-//!  8  version, 1              u32        4  four zeros
-//! 12  0                       u32        8  check of them                 8
-//! 16  last record in it       u64       16  table: length u8, name
+//! header (64)                           block (16, then its rows, as zlib makes them)
+//!  0  magic "PHCOPY01"                   0  octets behind this            u32
+//!  8  version, 2              u32        4  octets of the rows            u32
+//! 12  0                       u32        8  check of the octets behind    8
+//! 16  last record in it       u64          unpacked: table: length u8, name
 //! 24  made at, milliseconds   i64           then for each row: key length u16, value length u32, key, value
 //! 32  incarnation, text       32
 //!                                       the last block has a table without name, and behind it
 //!                                       for each table: length u8, name, rows u64; then the BLAKE3 of all before it
 //! ```
+//!
+//! In version 1 the rows stand as they are, and the octets at 4 are zero.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use durable::{Disk, DiskFile, Lsn, OpenMode, create_dir_durable};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use lmdb::heed;
 
 use super::error::IndexError;
@@ -115,6 +120,7 @@ fn make_new(
         offset: 0,
         hasher: blake3::Hasher::new(),
         rows: Vec::new(),
+        packed: Vec::new(),
         stops,
     };
     let (head, counts) = index.read(|txn| {
@@ -122,7 +128,7 @@ fn make_new(
             applied: index.lsn(txn, Meta::Applied)?,
             made_ms: now_ms,
         };
-        out.write(&header(head, &fixed(incarnation)))?;
+        out.write(&header(VERSION, head, &fixed(incarnation)))?;
         let mut counts = Vec::new();
         for (name, table) in index
             .tables()
@@ -173,6 +179,8 @@ struct Out<'f> {
     hasher: blake3::Hasher,
     /// Of the block that is being made, with the table before them.
     rows: Vec<u8>,
+    /// Empty memory for them packed.
+    packed: Vec<u8>,
     stops: &'f dyn Fn() -> Result<(), CopyError>,
 }
 
@@ -206,14 +214,19 @@ impl Out<'_> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut self.rows);
         let mut header = [0; BLOCK_HEADER_OCTETS];
-        let octets = u32::try_from(rows.len()).expect("a block is small");
-        header[..4].copy_from_slice(&octets.to_le_bytes());
-        header[8..].copy_from_slice(&check(&[&rows]));
+        let count = |octets: &[u8]| u32::try_from(octets.len()).expect("a block is small");
+        header[4..8].copy_from_slice(&count(&self.rows).to_le_bytes());
+        let mut packed = ZlibEncoder::new(std::mem::take(&mut self.packed), Compression::fast());
+        let written = packed.write_all(&self.rows);
+        let packed = written.and_then(|()| packed.finish());
+        let mut packed = packed.map_err(failed("pack a block of", self.path))?;
+        header[..4].copy_from_slice(&count(&packed).to_le_bytes());
+        header[8..].copy_from_slice(&check(&[&packed]));
         self.write(&header)?;
-        self.write(&rows)?;
-        self.rows = rows;
+        self.write(&packed)?;
+        packed.clear();
+        self.packed = packed;
         self.rows.clear();
         Ok(())
     }
@@ -264,11 +277,13 @@ pub(super) fn read<E: From<CopyError>>(
         head_of(&bytes, &fixed(incarnation)).ok_or_else(|| damaged("it is none of this volume"))?;
     hasher.update(&bytes);
     let mut counts: Vec<(String, u64)> = Vec::new();
+    let mut unpacked = Vec::new();
     loop {
         let mut header = [0; BLOCK_HEADER_OCTETS];
         read(&mut header)?;
         let octets = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        if octets > BLOCK_MAX_OCTETS {
+        let row_octets = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if octets.max(row_octets) > BLOCK_MAX_OCTETS {
             return Err(damaged("a block is too long").into());
         }
         bytes.resize(octets, 0);
@@ -276,7 +291,16 @@ pub(super) fn read<E: From<CopyError>>(
         if header[8..] != check(&[&bytes]) {
             return Err(damaged("a block has another check").into());
         }
-        let mut rest = &bytes[..];
+        let mut rest = match row_octets {
+            0 => &bytes[..],
+            _ => {
+                unpacked.resize(row_octets, 0);
+                let mut packed = ZlibDecoder::new(&bytes[..]);
+                let read = packed.read_exact(&mut unpacked);
+                read.map_err(|_| damaged("a block cannot be unpacked"))?;
+                &unpacked[..]
+            }
+        };
         let table = take_name(&mut rest).ok_or_else(|| damaged("a block names no table"))?;
         if table.is_empty() {
             let told = ending(rest).ok_or_else(|| damaged("its end is malformed"))?;
@@ -327,10 +351,10 @@ pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join("index.copy")
 }
 
-fn header(head: CopyHead, incarnation: &[u8; 32]) -> [u8; HEADER_OCTETS] {
+fn header(version: u32, head: CopyHead, incarnation: &[u8; 32]) -> [u8; HEADER_OCTETS] {
     let mut header = [0; HEADER_OCTETS];
     header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[16..24].copy_from_slice(&head.applied.0.to_le_bytes());
     header[24..32].copy_from_slice(&head.made_ms.to_le_bytes());
     header[32..].copy_from_slice(incarnation);
@@ -343,7 +367,8 @@ fn head_of(bytes: &[u8], incarnation: &[u8; 32]) -> Option<CopyHead> {
         applied: Lsn(u64::from_le_bytes(eight(16))),
         made_ms: i64::from_le_bytes(eight(24)),
     };
-    (bytes == header(head, incarnation)).then_some(head)
+    let is_known = |version| bytes == header(version, head, incarnation);
+    (1..=VERSION).any(is_known).then_some(head)
 }
 
 fn take_name<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
@@ -379,6 +404,7 @@ fn ending(mut rest: &[u8]) -> Option<(Counts, [u8; 32])> {
 
 /// Made again from the blobs when they are asked for.
 const CARDS: &str = "cards";
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"PHCOPY01";
 const NEW_FILE: &str = "copy.new";
 const HEADER_OCTETS: usize = 64;

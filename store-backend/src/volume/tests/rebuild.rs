@@ -1,5 +1,9 @@
 //! An index that is lost and made anew from what outlives it.
 
+use std::io::Read as _;
+
+use flate2::read::ZlibDecoder;
+
 use super::super::keeper::make_copy;
 use super::recovery::{busy, contents};
 use super::*;
@@ -112,6 +116,53 @@ async fn an_index_made_anew_is_row_for_row_the_one_that_was_lost() {
         aside.iter().any(|path| path.ends_with("data.mdb")),
         "{aside:?}"
     );
+    volume.close();
+}
+
+/// The same copy as builds wrote it that did not pack its blocks.
+fn as_version_1(copy: &[u8]) -> Vec<u8> {
+    let number = |at: usize| u32::from_le_bytes(copy[at..at + 4].try_into().unwrap()) as usize;
+    let mut plain = copy[..64].to_vec();
+    plain[8] = 1;
+    let mut at = 64;
+    while at < copy.len() {
+        let (packed, octets) = (number(at), number(at + 4));
+        let mut rows = Vec::new();
+        let read = ZlibDecoder::new(&copy[at + 16..at + 16 + packed]).read_to_end(&mut rows);
+        assert_eq!(read.unwrap(), octets);
+        if rows[0] == 0 {
+            let end = rows.len() - 32;
+            rows[end..].copy_from_slice(blake3::hash(&plain).as_bytes());
+        }
+        let octets = u32::try_from(octets).unwrap().to_le_bytes();
+        plain.extend_from_slice(&[octets, [0; 4]].concat());
+        plain.extend_from_slice(&blake3::hash(&rows).as_bytes()[..8]);
+        plain.extend_from_slice(&rows);
+        at += 16 + packed;
+    }
+    plain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_blocks_are_not_packed_is_read_too() {
+    let dir = TempDir::new().unwrap();
+    let volume = lived(&dir).await;
+    let before = all_of(&volume).await;
+    volume.close();
+    drop(volume);
+    let path = dir.path().join("kept/index.copy");
+    let packed = std::fs::read(&path).unwrap();
+    let plain = as_version_1(&packed);
+    assert!(
+        plain.len() > 2 * packed.len(),
+        "{} {}",
+        plain.len(),
+        packed.len()
+    );
+    std::fs::write(&path, plain).unwrap();
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let volume = open(&dir);
+    assert!(all_of(&volume).await == before);
     volume.close();
 }
 
