@@ -171,45 +171,27 @@ async fn blob(
     Ok(response)
 }
 
-/// As [`take_blob`], for one volume.
-async fn take_one(
-    writer: BlobWriter,
+/// Takes the data frames of a body up to its end, and compares what they hash to (P9).
+async fn take_blob(
+    mut writer: BlobWriter,
     body: &mut Body,
     decoder: &mut Decoder,
     hash: [u8; 32],
 ) -> Result<FinishedBlob, Problem> {
-    let mut blobs = take_blob(vec![writer], body, decoder, hash).await?;
-    Ok(blobs.pop().expect("there is one for each writer"))
-}
-
-/// Takes the data frames of a body up to its end, and compares what they hash to (P9).
-async fn take_blob(
-    mut writers: Vec<BlobWriter>,
-    body: &mut Body,
-    decoder: &mut Decoder,
-    hash: [u8; 32],
-) -> Result<Vec<FinishedBlob>, Problem> {
     let unwritten = |_| Problem::unavailable("the volume cannot be written now");
     loop {
         match next_within(body, decoder).await? {
-            Some(Event::Data(octets)) => {
-                for writer in &mut writers {
-                    writer.write(&octets).await.map_err(unwritten)?;
-                }
-            }
+            Some(Event::Data(octets)) => writer.write(&octets).await.map_err(unwritten)?,
             Some(Event::Control(Kind::End, _)) => break,
             _ => return Err(malformed("octets and an end were to come")),
         }
     }
-    let mut blobs = Vec::with_capacity(writers.len());
-    for writer in writers {
-        let finished = writer.finish().await.map_err(unwritten)?;
-        if finished.hash() != hash {
-            return Err(malformed("the octets have another hash"));
-        }
-        blobs.push(finished);
+    let finished = writer.finish().await.map_err(unwritten)?;
+    if finished.hash() == hash {
+        Ok(finished)
+    } else {
+        Err(malformed("the octets have another hash"))
     }
-    Ok(blobs)
 }
 
 /// The next event of a body that comes without a stop.

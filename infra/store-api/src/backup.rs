@@ -121,9 +121,11 @@ pub struct Begin {
 }
 
 /// `POST /v1/backup/restore/missing`: at most [`HASHES_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Missing {
+    /// An account that lives on the volume.
+    pub account: AccountId,
     /// The blobs.
     pub hashes: Vec<BlobHash>,
 }
@@ -132,6 +134,8 @@ pub struct Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Put {
+    /// An account that lives on the volume.
+    pub account: AccountId,
     /// What they hash to.
     pub hash: BlobHash,
 }

@@ -14,7 +14,7 @@ use store_api::backup::{Append, Appended, Begin, Finish, HASHES_MAX, Missing, Pu
 use store_api::frame::{Decoder, Event, Kind};
 use tracing::{info, warn};
 
-use super::{next_within, take_blob, take_one};
+use super::{next_within, take_blob};
 use crate::backend::Backend;
 use crate::link::{Asked, first_frame};
 use crate::refusal::{self, malformed};
@@ -54,7 +54,7 @@ async fn append(
     let here = volume.ensure_account(account, epoch).await;
     here.map_err(refusal::account)?;
     let writer = volume.begin_blob();
-    let blob = take_one(writer, &mut body, &mut decoder, open.hash.0).await?;
+    let blob = take_blob(writer, &mut body, &mut decoder, open.hash.0).await?;
     let octets = blob.size();
     let appended = async {
         // Held until a message names it.
@@ -136,22 +136,17 @@ async fn missing(
     Extension(peer): Extension<Peer>,
     Asked(request): Asked<Missing>,
 ) -> Result<Json<Missing>, Problem> {
-    let restored = all_restored(&backend, &peer)?;
-    if request.hashes.len() > HASHES_MAX {
+    let home = restored_home(&backend, &peer, request.account).await?;
+    let Missing { account, hashes } = request;
+    if hashes.len() > HASHES_MAX {
         return Err(malformed("more hashes than one request may name"));
     }
-    let hashes: Vec<_> = request.hashes.iter().map(|hash| hash.0).collect();
-    let mut everywhere = vec![true; hashes.len()];
-    for one in restored {
-        let here = one.volume.has_blobs(hashes.clone()).await;
-        let here = here.map_err(|error| refusal::read(&error))?;
-        everywhere
-            .iter_mut()
-            .zip(here)
-            .for_each(|(everywhere, here)| *everywhere &= here);
-    }
-    let missing = request.hashes.into_iter().zip(everywhere);
+    let asked = hashes.iter().map(|hash| hash.0).collect();
+    let here = home.volume.has_blobs(asked).await;
+    let here = here.map_err(|error| refusal::read(&error))?;
+    let missing = hashes.into_iter().zip(here);
     Ok(Json(Missing {
+        account,
         hashes: missing
             .filter_map(|(hash, here)| (!here).then_some(hash))
             .collect(),
@@ -163,15 +158,14 @@ async fn put(
     Extension(peer): Extension<Peer>,
     mut body: Body,
 ) -> Result<Json<()>, Problem> {
-    let restored = all_restored(&backend, &peer)?;
+    backend.check_operator(&peer)?;
     let mut decoder = Decoder::default();
     let open: Put = first_frame(&mut body, &mut decoder).await?;
-    let writers = restored.iter().map(|one| one.volume.begin_blob()).collect();
-    let blobs = take_blob(writers, &mut body, &mut decoder, open.hash.0).await?;
-    for (one, blob) in restored.iter().zip(blobs) {
-        // Items that name it come within the hour that it is kept for, or it is asked for again.
-        drop(one.volume.put_blob(blob).await.map_err(refusal::account)?);
-    }
+    let volume = &restored_home(&backend, &peer, open.account).await?.volume;
+    let writer = volume.begin_blob();
+    let blob = take_blob(writer, &mut body, &mut decoder, open.hash.0).await?;
+    // Items that name it come within the hour that it is kept for, or it is asked for again.
+    drop(volume.put_blob(blob).await.map_err(refusal::account)?);
     Ok(Json(()))
 }
 
@@ -256,18 +250,6 @@ async fn restored_home(
     match home.volume.is_restored() {
         true => Ok(home),
         false => Err(refusal::account(Refusal::Adopted)),
-    }
-}
-
-/// Every volume that takes no mail: a blob is nobody's yet, and goes to each of them. As a rule it is one.
-fn all_restored(backend: &Backend, peer: &Peer) -> Result<Vec<Arc<Mounted>>, Problem> {
-    backend.check_operator(peer)?;
-    let restored = backend.volumes.mounted();
-    let restored = restored.filter(|one| one.volume.is_restored());
-    let restored: Vec<_> = restored.cloned().collect();
-    match restored.is_empty() {
-        true => Err(refusal::account(Refusal::Adopted)),
-        false => Ok(restored),
     }
 }
 

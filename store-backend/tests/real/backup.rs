@@ -156,6 +156,7 @@ async fn only_an_operator_whom_the_settings_name_reads_mail() {
     // Nor is an account put over one in use.
     assert_eq!(code(client.begin(&begin).await), "takes_mail");
     let put = Put {
+        account: ANN,
         hash: BlobHash([0; 32]),
     };
     assert_eq!(code(client.put(&put, pieces(b"xy")).await), "takes_mail");
@@ -278,6 +279,7 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
     client.begin(&begin).await.unwrap();
     assert_eq!(code(client.items(&begin, &read).await), "missing_blobs");
     let missing = Missing {
+        account: ANN,
         hashes: blobs.keys().copied().map(BlobHash).collect(),
     };
     assert_eq!(client.missing(&missing).await.unwrap(), missing);
@@ -287,12 +289,14 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
         (HASHES_MAX + 1, false),
     ] {
         let many = Missing {
+            account: ANN,
             hashes: vec![BlobHash([1; 32]); count],
         };
         assert_eq!(client.missing(&many).await.is_ok(), allowed, "{count}");
     }
     for (hash, octets) in &blobs {
         let put = Put {
+            account: ANN,
             hash: BlobHash(*hash),
         };
         client.put(&put, pieces(octets)).await.unwrap();

@@ -12,6 +12,7 @@ use daemon::shutdown::Shutdown;
 use directory_api::{AccountId, Epoch};
 use durable::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
 use store_api::MoveId;
+use store_api::backup::{BackupClient, Begin, Missing};
 use store_api::deliver::Outcome;
 use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient};
 use store_backend::{Limits, VolumeFolder};
@@ -239,6 +240,9 @@ async fn lmtp_of_link(link: &Link, txn: u8) {
 async fn an_old_copy_of_one_volume_and_a_foreign_marker_stop_that_volume_alone() {
     let site = site().await;
     let mut backend = started(&site, "b1").await;
+    backend.configure(|config| {
+        config.replacen("[identity]", "backup_operators = [\"t1\"]\n[identity]", 1)
+    });
     lmtp(&backend, &["ann", "bob"], &["250", "250"]).await;
     assert_eq!(backend.terminate().await, Some(0));
     let (d1, d2) = (folder(&site, "b1", "d1"), folder(&site, "b1", "d2"));
@@ -258,6 +262,21 @@ async fn an_old_copy_of_one_volume_and_a_foreign_marker_stop_that_volume_alone()
         .fails("volume d2 is older than the directory knows")
         .await;
     lmtp(&backend, &["ann", "bob"], &["250", "451 4.3.0"]).await;
+    // A backup's accounts come to it, and not to the one that is in use.
+    let operator = BackupClient::new(site.link(Role::Operator, &backend));
+    for (account, takes) in [(1, false), (2, true), (3, true)] {
+        let nothing = Missing {
+            account: AccountId(account),
+            hashes: Vec::new(),
+        };
+        assert_eq!(operator.missing(&nothing).await.is_ok(), takes, "{account}");
+        let begin = Begin {
+            account: AccountId(account),
+            restore_id: MoveId::from_octets([1; 16]),
+        };
+        // Bob is there, as the copy has him.
+        assert_eq!(operator.begin(&begin).await.is_ok(), account == 3);
+    }
     // What it has is read; who is not in it is not there yet, which is not empty.
     assert_eq!(uids(&backend, "bob").await, "* SEARCH 1");
     is_away(&backend, "cid").await;

@@ -72,6 +72,11 @@ pub(crate) enum BackupError {
     /// A name is not enough.
     #[error("the backup has more than one account {name}: say --known-as with a number: {numbers}")]
     Ambiguous { name: String, numbers: String },
+    /// Its accounts are in use.
+    #[error(
+        "back-end {0} takes mail: accounts come back whole only to a new volume in place of a lost one, before it is adopted; `posthouse restore` of accounts gives messages back"
+    )]
+    TakesMail(BackendName),
     /// A name that nobody's home has.
     #[error("no account lives on volume {volume} of back-end {backend}; there are: {has}")]
     NoVolume {

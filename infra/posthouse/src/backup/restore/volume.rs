@@ -1,5 +1,6 @@
 //! The accounts of a lost volume, bit for bit, into the new one in its place.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::path::Path;
@@ -36,14 +37,12 @@ pub(crate) async fn restore_volume(
     takes_renamed: bool,
 ) -> Result<bool, BackupError> {
     let client = BackupClient::new(backends.link(backend).await?);
-    // Refused by one that takes mail, before anything is said of adopting it.
-    client.missing(&Missing::default()).await?;
     let mut progress = Progress::new();
     let (mut restored, mut there, mut failed, mut left_out) = (0u64, 0u64, 0u64, 0u64);
     let nothing = empty_accounts(folder, at)?;
     let mut empty = 0u64;
     let mut without: Vec<AccountId> = Vec::new();
-    let mut volumes = BTreeMap::new();
+    let mut volumes: BTreeMap<String, Standing> = BTreeMap::new();
     let mut query = ListQuery {
         filter: Some(backend.to_string()),
         limit: Some(limit::PAGE_ROWS_MAX),
@@ -56,8 +55,12 @@ pub(crate) async fn restore_volume(
                 continue;
             }
             let is_wanted = volume.is_none_or(|volume| *volume == home.home.volume);
-            volumes.insert(home.home.volume.to_string(), is_wanted);
-            if !is_wanted {
+            let standing = match volumes.entry(home.home.volume.to_string()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) if is_wanted => new.insert(standing(&client, &home).await?),
+                Entry::Vacant(new) => new.insert(Standing::Unasked),
+            };
+            if *standing != Standing::Restored {
                 continue;
             }
             let Some((taken, path)) = folder.snapshot_at(home.account, at)? else {
@@ -92,11 +95,6 @@ pub(crate) async fn restore_volume(
                         ));
                     }
                 }
-                // Nothing else would go better.
-                Err(error) if matches!(error.code(), Some("operator_not_named" | "takes_mail")) => {
-                    progress.clear();
-                    return Err(error);
-                }
                 Err(BackupError::OtherName {
                     account, was, at, ..
                 }) => {
@@ -126,6 +124,11 @@ pub(crate) async fn restore_volume(
             has: has.join(", "),
         });
     }
+    let is = |standing| move |found: &&Standing| **found == standing;
+    let in_use = volumes.values().filter(is(Standing::TakesMail)).count();
+    if in_use > 0 && volumes.values().filter(is(Standing::Restored)).count() == 0 {
+        return Err(BackupError::TakesMail(backend.clone()));
+    }
     let none = without.len();
     print_line(format_args!(
         "{restored} accounts restored, {there} were there, {empty} were empty, {failed} failed, {none} are not in the backup; {left_out} messages left out"
@@ -137,7 +140,17 @@ pub(crate) async fn restore_volume(
         print_line(format_args!("not in the backup: accounts {shown}{more}"));
     }
     let whole = failed == 0 && none == 0 && left_out == 0;
-    for (volume, _) in volumes.iter().filter(|(_, is_wanted)| **is_wanted) {
+    for (volume, standing) in &volumes {
+        match standing {
+            Standing::Restored => {}
+            Standing::TakesMail => {
+                print_line(format_args!(
+                    "volume {volume} takes mail, and was passed over"
+                ));
+                continue;
+            }
+            Standing::Unasked => continue,
+        }
         if !whole {
             print_line(format_args!(
                 "until volume {volume} is adopted the same command goes on; what is missing then comes back as new messages only"
@@ -148,6 +161,32 @@ pub(crate) async fn restore_volume(
         ));
     }
     Ok(whole)
+}
+
+/// A volume of the back-end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Of which nothing is wanted.
+    Unasked,
+    /// It is in use.
+    TakesMail,
+    /// Accounts come whole.
+    Restored,
+}
+
+/// Asked of the volume of an account.
+async fn standing(client: &BackupClient, home: &AccountHome) -> Result<Standing, BackupError> {
+    let nothing = Missing {
+        account: home.account,
+        hashes: Vec::new(),
+    };
+    match client.missing(&nothing).await {
+        Ok(_) => Ok(Standing::Restored),
+        Err(TransferError::Refused(problem)) if problem.code == "takes_mail" => {
+            Ok(Standing::TakesMail)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Accounts of which their homes had nothing when the backup was taken.
@@ -272,7 +311,9 @@ async fn give(
         .filter_map(Item::message)
         .map(|message| message.hash)
         .collect();
+    let account = begin.account;
     let asked = Missing {
+        account,
         hashes: hashes.into_iter().map(BlobHash).collect(),
     };
     let octets: Vec<Bytes> = items.iter().map(|item| item.0.clone()).collect();
@@ -284,7 +325,7 @@ async fn give(
             let path = folder.blob(&hash.0);
             let file = File::open(&path).map_err(BackupError::io("open", &path))?;
             client
-                .put(&Put { hash }, pieces(Bytes::new(), file))
+                .put(&Put { account, hash }, pieces(Bytes::new(), file))
                 .await?;
         }
         match client.items(begin, &octets).await {
