@@ -14,6 +14,7 @@ use directory_api::{ChangeNumber, ClientOptions, DirectoryClient};
 use mail_proto::Address;
 use mail_proto::smtp::{self, Mode};
 use store_api::Backends;
+use store_api::away::AwayVolumes;
 use store_api::room::Rooms;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
     pub(crate) rooms: Rooms,
+    /// Volumes that take no mail now.
+    pub(crate) away: AwayVolumes,
     pub(crate) tls: Option<PublicTls>,
     pub(crate) limits: Limits,
 }
@@ -97,6 +100,7 @@ impl Frontend {
                 directory,
                 backends,
                 rooms: Rooms::default(),
+                away: AwayVolumes::default(),
                 tls,
                 limits: config.limits,
             }),

@@ -11,6 +11,7 @@
 pub mod volume;
 
 mod announce;
+mod away;
 mod backend;
 mod backup;
 mod card;

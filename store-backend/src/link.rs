@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
-use axum::routing::post;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use daemon::link::{Problem, next_data};
 use serde::de::DeserializeOwned;
 use store_api::frame::{Decoder, Event, Kind};
-use store_api::{deliver as deliver_api, room as room_api, session as session_api};
+use store_api::{
+    away as away_api, deliver as deliver_api, room as room_api, session as session_api,
+};
 use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{backup, deliver, room, session, transfer, undelete};
+use crate::{away, backup, deliver, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -24,6 +26,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(deliver_api::PATH, post(deliver::serve))
         .route(session_api::PATH, post(session::serve))
         .route(room_api::PATH, post(room::serve))
+        .route(away_api::PATH, get(away::serve))
         .merge(transfer::routes())
         .merge(backup::routes())
         .merge(undelete::routes())

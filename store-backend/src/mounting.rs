@@ -237,12 +237,13 @@ impl Task {
     }
 }
 
-/// Keeps a volume's figures fresh, whether or not the directory can be reached.
+/// Keeps a volume's figures fresh, and whether it takes mail, whether or not the directory can be reached.
 async fn watch(backend: Arc<Backend>, mounted: Arc<Mounted>) {
     loop {
         let asked = mounted.volume.clone();
         // Reads the index.
         if let Ok(status) = spawn_blocking(move || asked.status()).await {
+            mounted.looked_at(&status);
             metrics::volume(&backend.name, &mounted.name, &status);
         }
         tokio::select! {

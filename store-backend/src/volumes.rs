@@ -27,7 +27,7 @@ use directory_api::{AccountId, BackendName, VolumeName};
 use tracing::{error, warn};
 
 use crate::refusal;
-use crate::volume::{AccountState, Refusal, Volume};
+use crate::volume::{AccountState, Refusal, Volume, VolumeStatus};
 
 /// All of them, open or not, in the order of the settings.
 pub(crate) struct Volumes {
@@ -53,6 +53,8 @@ pub(crate) struct Mounted {
     restored: AtomicBool,
     /// Whether the directory has taken how it was when it was opened.
     announced: AtomicBool,
+    /// Whether it refused writes, or what takes room, when it was last looked at.
+    refuses: AtomicBool,
 }
 
 /// The account's volume is not open, or nobody can say which it is.
@@ -91,6 +93,16 @@ impl Mounted {
         self.announced.store(announced, Ordering::Relaxed);
     }
 
+    /// Takes note of how it is.
+    pub(crate) fn looked_at(&self, status: &VolumeStatus) {
+        let refuses = status.read_only.is_some() || status.space.refuses;
+        self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    fn takes_mail(&self) -> bool {
+        self.may_write() && !self.refuses.load(Ordering::Relaxed)
+    }
+
     /// The same as a refusal.
     pub(crate) fn check_writable(&self) -> Result<(), Problem> {
         match self.may_write() {
@@ -126,6 +138,7 @@ impl Volumes {
             volume,
             restored: AtomicBool::new(true),
             announced: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
         });
         if let Some(slot) = self.slots.iter().find(|slot| slot.name == *name) {
             let taken = slot.mounted.set(Arc::clone(&mounted));
@@ -144,6 +157,15 @@ impl Volumes {
     /// Those that are open.
     pub(crate) fn mounted(&self) -> impl Iterator<Item = &Arc<Mounted>> {
         self.slots.iter().filter_map(|slot| slot.mounted.get())
+    }
+
+    /// Those that take no mail now, open or not.
+    pub(crate) fn away(&self) -> impl Iterator<Item = VolumeName> {
+        let away = self
+            .slots
+            .iter()
+            .filter(|slot| slot.mounted.get().is_none_or(|one| !one.takes_mail()));
+        away.map(|slot| slot.name.clone())
     }
 
     /// Whether one of them is not open.

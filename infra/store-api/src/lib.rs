@@ -6,6 +6,7 @@
 //! ([`frame`]), so that an end is always said and never guessed from a closed stream.
 //! This package never stores mail and never parses it.
 
+pub mod away;
 pub mod backends;
 pub mod backup;
 pub mod deliver;

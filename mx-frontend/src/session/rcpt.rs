@@ -51,6 +51,15 @@ pub(super) async fn add(
         })?;
         envelope.links.push((backend.clone(), link));
     }
+    for place in &located {
+        let Some(link) = envelope.link(&place.home.backend) else {
+            continue;
+        };
+        if shared.away.is_away(link, &place.home).await {
+            warn!(trace_id = envelope.trace_id, backend = %place.home.backend, volume = %place.home.volume, "volume of the recipient takes no mail");
+            return Err(RecipientRefusal::BackendAway);
+        }
+    }
     // Once RCPT said yes, quota refuses nothing (DESIGN §6).
     let declared = envelope.mail.size;
     let rooms = shared.rooms.are_full(&shared.backends, &located, declared);

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use daemon::identity::Role;
 use daemon::link::Link;
 use daemon::shutdown::Shutdown;
-use directory_api::{AccountId, Epoch};
+use directory_api::{AccountId, Epoch, VolumeName};
 use durable::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
+use http::Method;
 use store_api::MoveId;
+use store_api::away::{self, Away};
 use store_api::backup::{BackupClient, Begin, Missing};
 use store_api::deliver::Outcome;
 use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient};
@@ -101,6 +103,30 @@ async fn is_away(backend: &Backend, local: &str) {
     pop3.ask("PASS pass", "-ERR [SYS/TEMP]").await;
 }
 
+/// What front-ends are told to refuse at RCPT, a moment later.
+async fn is_told_away(link: &Link, volumes: &[&str]) {
+    let began = Instant::now();
+    loop {
+        let asked = link.json(Method::GET, away::PATH, &(), PATIENCE).await;
+        let Away { volumes: told } = asked.unwrap();
+        if told
+            .iter()
+            .map(VolumeName::as_str)
+            .eq(volumes.iter().copied())
+        {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// From then on it takes mail.
+async fn is_announced(backend: &Backend, volume: &str) {
+    let line = format!("posthouse_store_announced{{backend=\"b1\",volume=\"{volume}\"}} 1");
+    has_metric(backend, &line).await;
+}
+
 async fn has_metric(backend: &Backend, line: &str) {
     let began = Instant::now();
     while !backend
@@ -174,6 +200,7 @@ async fn a_volume_that_is_missing_at_the_start_is_away_until_it_is_mounted_and_t
     std::fs::create_dir(&d2).unwrap();
     backend.start();
     backend.fails("volume d2 is not open: ").await;
+    is_announced(&backend, "d1").await;
     has_metric(
         &backend,
         "posthouse_store_volume_open{backend=\"b1\",volume=\"d2\"} 0",
@@ -192,6 +219,7 @@ async fn a_volume_that_is_missing_at_the_start_is_away_until_it_is_mounted_and_t
         is_away(&backend, local).await;
     }
     let link = site.link(Role::MxFrontend, &backend);
+    is_told_away(&link, &["d2"]).await;
     let outcomes = by_link(&link, 1, &[2, 1, 3]).await;
     assert_eq!(outcomes[0], Outcome::Unavailable);
     assert!(outcomes[1].is_kept());
@@ -261,6 +289,7 @@ async fn an_old_copy_of_one_volume_and_a_foreign_marker_stop_that_volume_alone()
     backend
         .fails("volume d2 is older than the directory knows")
         .await;
+    is_announced(&backend, "d1").await;
     lmtp(&backend, &["ann", "bob"], &["250", "451 4.3.0"]).await;
     // A backup's accounts come to it, and not to the one that is in use.
     let operator = BackupClient::new(site.link(Role::Operator, &backend));
@@ -348,6 +377,7 @@ async fn a_sync_that_fails_on_one_disk_and_a_full_one_leave_the_other() {
     disk.fail(Operation::Sync, 0, ErrorKind::Other);
     lmtp(&backend, &["bob", "ann"], &["451 4.3.0", "250"]).await;
     backend.fails("volume d2 takes no writes").await;
+    is_told_away(&site.link(Role::MxFrontend, &backend), &["d2"]).await;
     lmtp(&backend, &["ann"], &["250"]).await;
     let mut ann = Imap::inbox(&backend, "ann").await;
     ann.ok("STORE 1 +FLAGS (\\Seen)").await;

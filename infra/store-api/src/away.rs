@@ -1,0 +1,87 @@
+//! Volumes of a back-end that take no mail now: `GET /v1/away`, asked at RCPT.
+//!
+//! A recipient whose volume is away is refused before the body is sent. Were it refused after that, with recipients of other
+//! volumes in one transaction, the sender would send all of it again until the volume is back, and the others get it each time.
+//! The answer may be some seconds old, and no answer is that none is away: the delivery finds out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use daemon::link::Link;
+use directory_api::{BackendName, Home, VolumeName};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use tracing::debug;
+
+/// The path of version 1.
+pub const PATH: &str = "/v1/away";
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Away {
+    /// Not open, not adopted, read-only, or without room.
+    pub volumes: Vec<VolumeName>,
+}
+
+/// What back-ends have answered in the last seconds.
+#[derive(Debug, Default)]
+pub struct AwayVolumes {
+    known: Mutex<HashMap<BackendName, (Instant, Away)>>,
+}
+
+impl AwayVolumes {
+    /// Whether the volume of this home takes no mail: as its back-end said a moment ago, or says now over `link`.
+    pub async fn is_away(&self, link: &Link, home: &Home) -> bool {
+        let kept = self.kept(&home.backend, Instant::now());
+        let away = match kept {
+            Some(away) => away,
+            None => {
+                let asked = link.json(Method::GET, PATH, &(), ASK_WITHIN).await;
+                let away = asked.unwrap_or_else(|error| {
+                    debug!(backend = %home.backend, %error, "back-end does not tell which volumes are away");
+                    Away::default()
+                });
+                self.keep(&home.backend, &away, Instant::now());
+                away
+            }
+        };
+        away.volumes.contains(&home.volume)
+    }
+
+    fn kept(&self, backend: &BackendName, now: Instant) -> Option<Away> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, away) = known.get(backend)?;
+        (now.saturating_duration_since(*at) < KEEP).then(|| away.clone())
+    }
+
+    fn keep(&self, backend: &BackendName, away: &Away, now: Instant) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(backend.clone(), (now, away.clone()));
+    }
+}
+
+/// A disk that fails does so within a moment, and one that is mounted again is not waited for long.
+const KEEP: Duration = Duration::from_secs(2);
+/// The answer is at hand there.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_kept_for_seconds() {
+        let away = Away {
+            volumes: vec!["d2".parse().unwrap()],
+        };
+        let (known, now) = (AwayVolumes::default(), Instant::now());
+        let (b1, b2) = ("b1".parse().unwrap(), "b2".parse().unwrap());
+        known.keep(&b1, &away, now);
+        assert_eq!(known.kept(&b1, now + KEEP / 2), Some(away));
+        assert_eq!(known.kept(&b1, now + KEEP), None);
+        assert_eq!(known.kept(&b2, now), None);
+    }
+}
