@@ -171,8 +171,7 @@ impl Journal {
             rest = later;
             if let Err(error) = self.write_unit(now, &unit.lens, &mut placed) {
                 // What was not synced yet can be overwritten. A unit before this one is there for good.
-                let is_write = matches!(error, JournalError::Io { action: WRITE, .. });
-                if index == 0 && is_write && error.is_disk_full() {
+                if index == 0 && error.is_of_write() && error.is_disk_full() {
                     self.soiled = unit.lens.iter().filter_map(|len| padded_bytes(*len)).sum();
                     // It is told by `is_soiled` and `check` if that did not go.
                     let _ = self.clean();

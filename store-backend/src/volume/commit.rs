@@ -73,7 +73,7 @@ impl Committer {
             }
         }
         if !self.shared.aborted() {
-            self.clean();
+            let _ = self.clean();
             if self.journal.is_soiled() {
                 let volume = &self.shared.config.name;
                 tracing::warn!(%volume, "closed without room to clear away a refused batch: some of it may be there after the next start");
@@ -128,7 +128,8 @@ impl Committer {
         let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
             || self.unlinked_checked.elapsed() >= self.unlinked_interval();
         if requests.is_empty() {
-            self.clean();
+            // Else it is tried again, or the next look at the journal finds it poisoned.
+            let _ = self.clean();
         }
         if requests.is_empty() && !check_unlinked {
             return;
@@ -199,13 +200,15 @@ impl Committer {
                 parts,
             })
             .collect();
-        let was_soiled = self.journal.is_soiled();
-        let appended = if entries.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.journal.append(&entries)
-        };
-        let is_left = !was_soiled && self.journal.is_soiled();
+        let (mut appended, mut is_left) = (Ok(Vec::new()), false);
+        if !entries.is_empty() {
+            // While a refused batch is still there, nothing is written behind it.
+            appended = self.clean().map(|()| Vec::new());
+            if appended.is_ok() {
+                appended = self.journal.append(&entries);
+                is_left = self.journal.is_soiled();
+            }
+        }
         let places = match appended {
             Ok(places) => places,
             Err(error) => {
@@ -213,7 +216,6 @@ impl Committer {
                 return self.not_written(&error, &records, is_left, waiters);
             }
         };
-        self.clean();
         if let Some((_, place)) = places.last() {
             self.segment = place.segment;
             if self.short_in.is_some_and(|short| short != self.segment) {
@@ -291,7 +293,10 @@ impl Committer {
         if error.is_disk_full() {
             self.shared.no_room(Shortage::Journal, &chain(error));
             // Where there was no room to overwrite, the next batch that is written has found some.
-            let short_in = if is_left { NO_SEGMENT } else { self.segment };
+            let short_in = match error.is_of_write() {
+                true => NO_SEGMENT,
+                false => self.segment,
+            };
             self.short_in.get_or_insert(short_in);
             refuse(waiters, &Refusal::NoRoom);
         } else {
@@ -302,10 +307,10 @@ impl Committer {
     }
 
     /// Clears away what a refused batch has left, as soon as there is room for that.
-    fn clean(&mut self) {
-        if self.journal.clean().is_ok() {
-            remove_bodies(&self.shared, self.refused_bodies.drain(..));
-        }
+    fn clean(&mut self) -> Result<(), JournalError> {
+        self.journal.clean()?;
+        remove_bodies(&self.shared, self.refused_bodies.drain(..));
+        Ok(())
     }
 
     /// Forgets what was decided and not written, once the index has what came before. False: it cannot have it now.

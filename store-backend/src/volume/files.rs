@@ -528,11 +528,7 @@ fn bring_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<b
                     Ok(false)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if shared.broken.has(*from) {
-                        mend::mark_missing(shared, blob.number, &blob.hash)?;
-                        return Ok(false);
-                    }
-                    present_or_dropped(shared, blob, error)
+                    present_or_dropped(shared, blob, *from, error)
                 }
                 Err(error) => Err(failed("copy to", &path)(error)),
             }
@@ -540,10 +536,12 @@ fn bring_blob(shared: &Shared, state: &mut Progress, blob: &BlobRef) -> Result<b
     }
 }
 
-/// What a missing source means: done before a crash, dropped later in the journal, or lost.
+/// What a missing source means: done before a crash, dropped later in the journal, rotten and put aside, or lost. `from` is
+/// whose octets it should get, if not its own.
 fn present_or_dropped(
     shared: &Shared,
     blob: &BlobRef,
+    from: u64,
     error: io::Error,
 ) -> Result<bool, FilesError> {
     let path = &shared.layout.blob(blob.number, &blob.hash);
@@ -555,11 +553,23 @@ fn present_or_dropped(
         .index
         .read(|txn| shared.index.blob(txn, blob.number))?
         .is_some();
-    if wanted {
-        Err(failed("find the octets of", path)(error))
-    } else {
-        Ok(false)
+    if !wanted {
+        return Ok(false);
     }
+    for number in [from, blob.number] {
+        // Also one that was dropped since: nobody counts that one any more.
+        let aside = shared.layout.quarantined(number, &blob.hash);
+        if shared.broken.has(number)
+            || shared
+                .disk
+                .exists(&aside)
+                .map_err(failed("look for", &aside))?
+        {
+            mend::mark_missing(shared, blob.number, &blob.hash)?;
+            return Ok(false);
+        }
+    }
+    Err(failed("find the octets of", path)(error))
 }
 
 fn link(shared: &Shared, blob: &BlobRef, message: &Path) -> Result<(), FilesError> {
@@ -598,11 +608,11 @@ fn link_once(
                     disk.link(original, path).map_err(failed("link", path))?;
                     Ok(true)
                 }
-                (Err(error), _) => present_or_dropped(shared, blob, error),
+                (Err(error), _) => present_or_dropped(shared, blob, blob.number, error),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            present_or_dropped(shared, blob, error)
+            present_or_dropped(shared, blob, blob.number, error)
         }
         Err(error) => Err(failed("link", path)(error)),
     }

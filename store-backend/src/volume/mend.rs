@@ -245,7 +245,11 @@ fn copy_checked(shared: &Shared, from: u64, to: u64, hash: &Hash) -> Result<bool
     let is_right = match copied {
         Ok(found) => found == *hash,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(failed("copy to", new)(error)),
+        Err(error) => {
+            // On a full disk others need its room.
+            let _ = remove(disk, new);
+            return Err(failed("copy to", new)(error));
+        }
     };
     if !is_right {
         remove(disk, new)?;

@@ -689,6 +689,11 @@ fn open_source(shared: &Shared, number: u64, row: &BlobRow) -> Result<Source, Re
                 if let Some(row) = shared.index.read(|txn| shared.index.blob(txn, from))? {
                     return open_source(shared, from, &row);
                 }
+                // Dropped since; its file stays until the copy is made.
+                let source = shared.layout.blob(from, &row.hash);
+                if let Ok(found) = file(&source) {
+                    return opened(found, source);
+                }
             }
         }
     }

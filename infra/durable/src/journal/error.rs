@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Lsn;
+use super::{Lsn, WRITE};
 use crate::disk::is_no_room;
 
 /// Why the journal refused.
@@ -116,6 +116,12 @@ impl JournalError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// Whether it was in a segment that records or zeros could not be written.
+    #[must_use]
+    pub fn is_of_write(&self) -> bool {
+        matches!(self, JournalError::Io { action: WRITE, .. })
     }
 
     /// Whether the disk is full (or the quota used up): worth trying again once there is room.

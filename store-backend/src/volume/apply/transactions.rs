@@ -10,10 +10,11 @@ use super::super::rows::{TransactionRow, transaction_key};
 use super::super::types::{MailboxId, TransactionId};
 use super::Apply;
 
-/// How long a delivery is known again, from its commit. A hold is fed when its home is back, so its last try comes
-/// this much later only when the home was away for two weeks, in which it forgets nothing.
+/// How long a delivery is known again, from its commit. Who lost an answer asks again within minutes of being able to; only
+/// one who was away himself for two weeks would be taken for new.
 const KEPT_MS: i64 = 14 * 24 * 3600 * 1000;
-/// Rows that a new one looks at. With one, half of an account's rows would be past their time; with four, a fifth.
+/// Rows that a new one looks at: a quarter of an account's rows are past their time then. With one their share would grow
+/// without end.
 const LOOKED_AT: usize = 4;
 
 impl Apply<'_, '_> {

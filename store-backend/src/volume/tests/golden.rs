@@ -221,6 +221,8 @@ async fn what_earlier_builds_left_is_opened_and_whole_and_goes_on() {
         let told = unpack(packed, &dir);
         let volume = Volume::open(config(dir.path()), Arc::new(RealDisk)).unwrap();
         assert_eq!(tell(&volume).await, told, "{name}");
+        let known = deliver(&volume, 300, b"Subject: late\r\n\r\nlate\r\n", &[ANN]).await;
+        assert_eq!(known, [Outcome::Duplicate], "{name}");
         let next = volume.mailbox_status(ANN, MailboxId::INBOX).await.unwrap();
         let outcomes = deliver(&volume, 900, b"Subject: new\r\n\r\n", &[ANN]).await;
         assert_eq!(uid(&outcomes[0]), next.unwrap().uidnext, "{name}");

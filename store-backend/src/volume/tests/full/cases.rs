@@ -98,6 +98,36 @@ async fn what_a_refused_batch_has_left_finds_its_body_when_it_is_replayed() {
     assert!(left > 0, "nothing was left to be replayed");
 }
 
+/// The journal still has some of one refused batch when the next one is refused too: whatever of the two a start finds, it finds
+/// the bodies that go with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_batch_that_is_refused_half_written_leaves_a_volume_that_opens() {
+    for seed in 0..32 {
+        let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(seed));
+        let volume = refused_half_written(&disk, dir.path()).await;
+        disk.give_room();
+        let second = Delivery {
+            txn: txn(2),
+            blob: written(&volume, 5).await.unwrap(),
+            ..large(&volume).await
+        };
+        disk.fill_up_after(seed % 8);
+        let outcomes = volume.deliver(second).await;
+        volume.inner.crash();
+        drop(volume);
+        disk.give_room();
+        let volume = open_on(&disk, dir.path()).unwrap();
+        settle_checkpoint(&volume);
+        assert_eq!(volume.status().read_only, None, "{seed}: {outcomes:?}");
+        for account in [ANN, BOB, CAT] {
+            for message in volume.messages(account, MailboxId::INBOX).await.unwrap() {
+                text(&volume, account, message.uid).await;
+            }
+        }
+        volume.close();
+    }
+}
+
 /// Waits for what the files thread does.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
