@@ -219,12 +219,28 @@ impl<'a> Session<'a> {
     }
 
     /// The volume of an account of which this session has found a mailbox. One that has moved away since is not there.
-    fn volume_of(&self, account: AccountId) -> Result<Volume, Failure> {
-        if account == self.state.account {
-            return Ok(self.service.home.volume.clone());
+    fn volume_of(
+        &self,
+        account: AccountId,
+    ) -> impl Future<Output = Result<Volume, Failure>> + Send + use<'a> {
+        let is_own = account == self.state.account;
+        let (home, volumes) = (self.service.home, self.service.volumes);
+        async move {
+            if is_own {
+                return Ok(home.volume.clone());
+            }
+            let live = volumes.live(account).await;
+            Ok(live.ok_or(Failure::VolumeAway)?.volume.clone())
         }
-        let known = self.service.volumes.known(account);
-        Ok(known.ok_or(Failure::VolumeAway)?.volume.clone())
+    }
+
+    /// The same of one that this command has asked for before.
+    fn volume_asked(&self, account: AccountId) -> Option<Volume> {
+        if account == self.state.account {
+            return Some(self.service.home.volume.clone());
+        }
+        let known = self.service.volumes.known(account)?;
+        Some(known.volume.clone())
     }
 
     /// Answers the login and serves the session to its end.
@@ -310,7 +326,7 @@ impl<'a> Session<'a> {
             }
             Step::MessageEnd => {
                 let taken = match upload.as_mut() {
-                    Some(upload) => match self.volume_of(upload.owner()) {
+                    Some(upload) => match self.volume_of(upload.owner()).await {
                         Ok(volume) => upload.end_message(&volume).await,
                         Err(failure) => Err(failure),
                     },
@@ -456,7 +472,7 @@ impl<'a> Session<'a> {
         let selected = self.state.selected.as_ref();
         let place = selected.map_or(self.state.account, |selected| selected.place.account);
         // What cannot be told now is told, or refused, when it is read.
-        if let Ok(volume) = self.volume_of(place) {
+        if let Ok(volume) = self.volume_of(place).await {
             let _ = volume.settled(place).await;
         }
     }

@@ -238,7 +238,15 @@ impl Volumes {
         }
     }
 
-    /// The volume of an account that was looked for before; so is every account that others are shown mailboxes of.
+    /// The open volume that an account lives on, whatever the directory says.
+    pub(crate) async fn live(&self, account: AccountId) -> Option<Arc<Mounted>> {
+        match self.known(account) {
+            Some(known) => Some(known),
+            None => self.look(account).await.ok(),
+        }
+    }
+
+    /// The volume of an account that was looked for before.
     pub(crate) fn known(&self, account: AccountId) -> Option<Arc<Mounted>> {
         if let [only] = &self.slots[..] {
             return only.mounted.get().cloned();

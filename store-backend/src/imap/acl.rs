@@ -41,7 +41,7 @@ const OBSOLETE: [(char, [Rights; 2]); 2] = [
 pub(super) async fn get(session: &mut Session<'_>, name: &MailboxName) -> Result<Reply, Failure> {
     let found = demand(session, name).await?;
     found.place.need(Rights::ADMINISTER)?;
-    let volume = session.volume_of(found.place.account)?;
+    let volume = session.volume_of(found.place.account).await?;
     let acl = volume.acl(found.place.account, found.place.mailbox).await?;
     let owner = match found.place.account == session.state.account {
         true => session.state.login_name.to_string(),
@@ -105,7 +105,7 @@ async fn change_entry(
     if identifier.starts_with('-') || identifier.eq_ignore_ascii_case("anyone") {
         return Ok(refused("rights are for single users, and never negative"));
     }
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let identifier = identifier.to_ascii_lowercase();
     let acl = volume.acl(place.account, place.mailbox).await?;
     let known = acl.entries.iter().find(|entry| entry.name == identifier);
@@ -183,7 +183,7 @@ pub(super) async fn list(
     let owner = match place.account == session.state.account {
         true => session.state.login_name.to_string(),
         false => {
-            let volume = session.volume_of(place.account)?;
+            let volume = session.volume_of(place.account).await?;
             volume.acl(place.account, place.mailbox).await?.owner
         }
     };

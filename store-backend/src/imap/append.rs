@@ -88,7 +88,7 @@ async fn begin(session: &mut Session<'_>, frame: &Frame) -> Result<Upload, Resul
     let Some(place) = find_target(session, &name).await.map_err(Err)? else {
         return Err(Ok(no_target()));
     };
-    let volume = session.volume_of(place.account).map_err(Err)?;
+    let volume = session.volume_of(place.account).await.map_err(Err)?;
     if replaced.is_some() && place.account != session.selected().map_err(Err)?.place.account {
         // One record cannot change two accounts.
         return Err(Ok(Reply::no("CANNOT", "the mailbox is of another account")));
@@ -167,7 +167,7 @@ impl Upload {
         if self.messages.len() + 1 >= APPEND_MESSAGES_MAX {
             return Err(Ok(limit::refused(session, APPEND_MESSAGES_MAX, None)));
         }
-        let volume = session.volume_of(self.place.account).map_err(Err)?;
+        let volume = session.volume_of(self.place.account).await.map_err(Err)?;
         let body = AppendBody::Put {
             hash: blob.hash(),
             octets: blob.size(),
@@ -253,7 +253,7 @@ pub(super) async fn on_end(
         account, mailbox, ..
     } = place;
     let by = place.writer(session.state.account);
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let added = match replaced {
         None => {
             messages.push(last);

@@ -50,8 +50,8 @@ pub(super) async fn carry(
     if uids.len() > APPEND_MESSAGES_MAX {
         return Err(Refusal::Full.into());
     }
-    let source = session.volume_of(from.account)?;
-    let target = session.volume_of(to.account)?;
+    let source = session.volume_of(from.account).await?;
+    let target = session.volume_of(to.account).await?;
     let (mut bodies, mut held) = (Vec::new(), Vec::new());
     for uid in uids {
         // The right to read it may go with any message: they may be large.

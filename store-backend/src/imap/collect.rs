@@ -41,7 +41,7 @@ pub(super) async fn collect<T: Collected>(
     let Place {
         account, mailbox, ..
     } = session.selected()?.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
     let uids: Vec<u32> = uids.uids().collect();
     let mut values = Vec::new();

@@ -54,7 +54,7 @@ pub(super) async fn run(
             Err(failure) => Err(failure),
         };
     }
-    let volume = session.volume_of(source.account)?;
+    let volume = session.volume_of(source.account).await?;
     let copied = volume.copy_messages(
         source.account,
         source.writer(session.state.account),
@@ -100,7 +100,7 @@ pub(super) async fn has_missing(session: &mut Session<'_>, uids: &[u32]) -> Resu
     let Place {
         account, mailbox, ..
     } = session.selected()?.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
     let batch = rows(&reader, uids.to_vec()).await?;
     let batch = batch.ok_or(Failure::MailboxGone)?;

@@ -36,7 +36,7 @@ pub(super) async fn run(
             Some(one) => stored.0 |= to_store(*one).0,
         }
     }
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let made = volume.create_mailbox(account, by, &at, stored).await?;
     session.own().names.push(own_name(name));
     let is_renamed = session.own().sent_name.is_some();

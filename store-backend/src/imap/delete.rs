@@ -13,7 +13,7 @@ pub(super) async fn run(session: &mut Session<'_>, name: &MailboxName) -> Result
     session.writable()?;
     let Found { place, info } = demand(session, name).await?;
     place.need(Rights::DELETE_MAILBOX)?;
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     // The one that was found: meanwhile the name may have come to mean another one.
     let found = Named {
         name: &info.name,

@@ -47,7 +47,7 @@ async fn last_deleted(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let snapshot = volume.snapshot(account, mailbox).await?;
     let messages = snapshot.map_or(Vec::new(), |now| now.messages);
     let deleted = messages
@@ -68,7 +68,7 @@ pub(super) async fn remove_deleted(
     place.need(Rights::EXPUNGE)?;
     let by = place.writer(session.state.account);
     let among = wanted.ranges();
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let mut modseq = None;
     loop {
         // Another session may take the flag away meanwhile: the volume says which there are.

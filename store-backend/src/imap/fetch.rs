@@ -98,7 +98,7 @@ async fn fetch(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
     let mut producer = Box::new(Producer::new(reader, wanted));
     let slice_max = match sets_seen {
@@ -225,7 +225,8 @@ async fn set_seen(
     let by = place.writer(session.state.account);
     let change = FlagChange::Add(Flags::SEEN.into());
     let stored = session
-        .volume_of(place.account)?
+        .volume_of(place.account)
+        .await?
         .store_flags(place.account, by, place.mailbox, unseen, change, None)
         .await;
     match stored {
@@ -253,7 +254,7 @@ async fn tell_vanished(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let Some(changes) = volume.changes_since(account, mailbox, since).await? else {
         return Err(Failure::MailboxGone);
     };

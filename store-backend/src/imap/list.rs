@@ -284,7 +284,7 @@ async fn tell(
             if place.account != session.state.account {
                 // As STATUS itself would tell it.
                 let account = session.state.account;
-                let volume = session.volume_of(place.account)?;
+                let volume = session.volume_of(place.account).await?;
                 let still = volume.shared_still(account, place.account, place.mailbox);
                 match still.await?.filter(|still| still.rights.has(Rights::READ)) {
                     Some(still) => found = place::found(still),

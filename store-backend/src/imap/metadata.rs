@@ -57,7 +57,7 @@ pub(super) async fn get(session: &mut Session<'_>, request: GetMetadata) -> Resu
         tell(session, name, &mut asked, &settings);
     }
     let (account, mailbox, is_own) = target(session, place);
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let mut after = String::new();
     loop {
         let mut page = volume.annotations(account, mailbox, &after).await?;
@@ -171,7 +171,7 @@ pub(super) async fn set(session: &mut Session<'_>, request: SetMetadata) -> Resu
         Some(place) => place.writer(session.state.account),
         None => session.state.epoch.into(),
     };
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let of = (account, mailbox.map_or(0, |mailbox| mailbox.0));
     let own = changes.iter().map(|(entry, _)| (of, entry.clone()));
     session.own().entries.extend(own);

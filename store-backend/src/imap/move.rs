@@ -48,7 +48,7 @@ async fn move_within(
     uids: &[u32],
     target: Place,
 ) -> Result<Reply, Failure> {
-    let volume = session.volume_of(source.account)?;
+    let volume = session.volume_of(source.account).await?;
     let by = source.writer(session.state.account);
     let mut modseq = 0;
     for slice in uids.chunks(SLICE) {
@@ -89,7 +89,7 @@ async fn carry_away(
     uids: &[u32],
     target: Place,
 ) -> Result<Reply, Failure> {
-    let volume = session.volume_of(source.account)?;
+    let volume = session.volume_of(source.account).await?;
     let mut modseq = 0;
     for slice in uids.chunks(APPEND_MESSAGES_MAX) {
         let carried = carry(session, source, slice, target, to_take_away()).await?;

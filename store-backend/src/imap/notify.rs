@@ -85,7 +85,7 @@ async fn current(
     mailbox: MailboxId,
 ) -> Result<Option<(String, MailboxInfo)>, Failure> {
     let own = session.state.account;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     if account == own {
         let now = volume.mailbox_status(own, mailbox).await?;
         return Ok(now.map(|now| (now.name.clone(), now)));

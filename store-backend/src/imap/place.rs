@@ -175,7 +175,7 @@ pub(super) async fn open(
         return Ok((own(session, now.mailbox.clone()).place, now));
     }
     let Found { place, info } = demand(session, name).await?;
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let now = volume.opened(place.account, &info.name).await?;
     // Renamed meanwhile, it would be another one.
     let now = now.filter(|now| now.mailbox.mailbox == place.mailbox);
@@ -238,6 +238,7 @@ pub(super) async fn check_open(session: &mut Session<'_>) -> Result<(), Failure>
     }
     let volume = session
         .volume_of(place.account)
+        .await
         .map_err(|_| Failure::OwnerAway)?;
     let still = volume.shared_still(account, place.account, place.mailbox);
     let still = still.await?.ok_or(Failure::MailboxGone)?;

@@ -32,7 +32,7 @@ pub(super) async fn run(
     if owner != at.account {
         return Ok(Reply::no("CANNOT", "a mailbox stays with its owner"));
     }
-    let volume = session.volume_of(at.account)?;
+    let volume = session.volume_of(at.account).await?;
     // The one that was found: meanwhile the name may have come to mean another one.
     let from = Named {
         name: &from,
@@ -55,7 +55,7 @@ pub(super) async fn run(
 /// them: the messages are there already.
 async fn annotate(session: &mut Session<'_>, made: &Vacant) -> Result<(), Failure> {
     let account = made.account;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let Some(mailbox) = volume.mailbox(account, &made.name).await? else {
         return Ok(());
     };

@@ -154,7 +154,7 @@ pub(super) async fn find(
     let Place {
         account, mailbox, ..
     } = selected.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
     let mut progress = Progress::new();

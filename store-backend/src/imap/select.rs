@@ -117,7 +117,7 @@ async fn resync(
         // What it knows is of a mailbox that is not there any more.
         return Ok(());
     }
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let changes = volume.changes_since(place.account, place.mailbox, known.modseq);
     let Some(changes) = changes.await? else {
         return Ok(());

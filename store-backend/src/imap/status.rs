@@ -71,7 +71,7 @@ async fn recent_count(session: &mut Session<'_>, found: &Found) -> Result<u64, F
     let Place {
         account, mailbox, ..
     } = found.place;
-    let volume = session.volume_of(account)?;
+    let volume = session.volume_of(account).await?;
     let Some(first) = volume.first_recent(account, mailbox) else {
         return Ok(0);
     };
@@ -86,7 +86,7 @@ async fn deleted_octets(session: &mut Session<'_>, found: &Found) -> Result<u64,
         return Ok(0);
     }
     let Found { place, .. } = found;
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let snapshot = volume.snapshot(place.account, place.mailbox);
     let messages = snapshot.await?.map_or(Vec::new(), |now| now.messages);
     let deleted = messages

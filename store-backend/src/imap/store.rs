@@ -29,7 +29,7 @@ pub(super) async fn run(session: &mut Session<'_>, request: Store) -> Result<Rep
         StoreAction::Remove => FlagChange::Remove(named),
     };
     let change = within(change, place.rights)?;
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let uids: Vec<u32> = uids.uids().collect();
     let mut unchanged = View::default();
     let mut has_missing = false;

@@ -43,7 +43,7 @@ pub(super) fn may_tell(command: &Command) -> MayTell {
 
 /// Brings the client's view up to date with the mailbox.
 pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result<(), Failure> {
-    session.note_rung();
+    session.note_rung().await;
     let hears = session.state.hears();
     if !hears.messages && !session.acts {
         // NOTIFY without SELECTED: it stays to be told until it is asked for again.
@@ -65,7 +65,7 @@ pub(super) async fn tell(session: &mut Session<'_>, may_expunge: bool) -> Result
         return Ok(());
     }
     let (place, since, known_below) = (selected.place, selected.modseq, selected.uid_next);
-    let volume = session.volume_of(place.account)?;
+    let volume = session.volume_of(place.account).await?;
     let changes = volume
         .changes_since(place.account, place.mailbox, since)
         .await;
@@ -172,7 +172,7 @@ pub(super) fn first_recent(
     if session.state.enabled.imap4rev2 {
         return None;
     }
-    let volume = session.volume_of(account).ok()?;
+    let volume = session.volume_asked(account)?;
     match looks_only {
         true => volume.first_recent(account, mailbox),
         false => volume.take_recent(account, mailbox, uid_next),

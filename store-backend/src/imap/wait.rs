@@ -34,7 +34,7 @@ impl Session<'_> {
             }
         };
         let is_listening = is_between && (self.state.idle.is_some() || self.state.hears_always());
-        self.watch_owners();
+        self.watch_owners().await;
         let Self {
             user,
             watch,
@@ -114,8 +114,8 @@ impl Session<'_> {
     }
 
     /// Takes note of all that has rung: what the session's own commands did has, before they were answered.
-    pub(super) fn note_rung(&mut self) {
-        self.watch_owners();
+    pub(super) async fn note_rung(&mut self) {
+        self.watch_owners().await;
         let mut rung = Vec::new();
         rung.extend(
             self.watch
@@ -131,7 +131,7 @@ impl Session<'_> {
     }
 
     /// Watches the accounts whose mailboxes are open or watched, when they are not the session's own.
-    fn watch_owners(&mut self) {
+    async fn watch_owners(&mut self) {
         let open = self.state.selected.as_ref().map(|open| open.place.account);
         let open = open.filter(|owner| *owner != self.state.account);
         let mut owners = match &self.state.notify {
@@ -140,12 +140,10 @@ impl Session<'_> {
         };
         owners.extend(open);
         self.owner_watches.retain(|owner, _| owners.contains(owner));
+        owners.retain(|owner| !self.owner_watches.contains_key(owner));
         for owner in owners {
-            if self.owner_watches.contains_key(&owner) {
-                continue;
-            }
-            // Whoever has moved away rings no more: that shows when it is read.
-            if let Ok(volume) = self.volume_of(owner) {
+            // Whoever has moved away rings no more: that shows when it is read. In a box, for few sessions come here.
+            if let Ok(volume) = Box::pin(self.volume_of(owner)).await {
                 self.owner_watches.insert(owner, volume.watch(owner));
             }
         }

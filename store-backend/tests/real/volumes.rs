@@ -16,7 +16,7 @@ use store_api::MoveId;
 use store_api::away::{self, Away};
 use store_api::backup::{BackupClient, Begin, Missing};
 use store_api::deliver::Outcome;
-use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient};
+use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient, Undo};
 use store_backend::{Limits, VolumeFolder};
 use testkit::fault_disk::{FaultDisk, Operation};
 
@@ -464,6 +464,40 @@ async fn mailboxes_are_shared_between_volumes_as_on_one() {
     assert!(refused.starts_with("NO [UNAVAILABLE]"), "{refused}");
     bob.ok("LIST \"\" \"*\"").await;
     backend.kill();
+}
+
+#[tokio::test]
+async fn mailboxes_are_shared_on_one_of_several_volumes() {
+    let site = site().await;
+    let mut backend = started(&site, "b1").await;
+    lmtp(&backend, &["bob", "cid"], &["250", "250"]).await;
+    let mut bob = Imap::inbox(&backend, "bob").await;
+    bob.ok("SETACL INBOX cid@example.test lrs").await;
+    drop(bob);
+    assert_eq!(backend.terminate().await, Some(0));
+    backend.restart().await;
+    // Nobody has looked for Bob yet.
+    let shared = "\"Other Users/bob@example.test/INBOX\"";
+    let mut cid = Imap::inbox(&backend, "cid").await;
+    let listed = cid.ok("LIST \"\" \"*\" RETURN (STATUS (MESSAGES))").await;
+    let listed = listed.text();
+    assert!(
+        listed.contains(&format!("STATUS {shared} (MESSAGES 1)")),
+        "{listed}"
+    );
+    cid.ok(&format!("SELECT {shared}")).await;
+    cid.ok("FETCH 1 BODY.PEEK[]").await;
+    // After any step of a move he is looked for again.
+    let drive = TransferClient::new(site.link(Role::Migrator, &backend));
+    let move_id = MoveId::from_octets([7; 16]);
+    let account = AccountId(2);
+    drive.thaw(&Undo { account, move_id }).await.unwrap();
+    cid.ok("STORE 1 +FLAGS (\\Seen)").await;
+    lmtp(&backend, &["bob"], &["250"]).await;
+    let told = cid.ok("NOOP").await.text();
+    assert!(told.contains("* 2 EXISTS"), "{told}");
+    drop(cid);
+    assert_eq!(backend.terminate().await, Some(0));
 }
 
 #[tokio::test]

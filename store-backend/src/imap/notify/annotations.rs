@@ -24,7 +24,7 @@ pub(super) async fn read(
         server.into_iter().chain(mailboxes).collect();
     let mut found = BTreeSet::new();
     for (account, mailbox) in watched {
-        let volume = session.volume_of(account)?;
+        let volume = session.volume_of(account).await?;
         let mut after = String::new();
         loop {
             let mut page = volume.annotations(account, mailbox, &after).await?;
