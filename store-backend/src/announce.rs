@@ -10,7 +10,7 @@ use std::time::Duration;
 use daemon::log::causes;
 use directory_api::VolumeName;
 use directory_api::client::DirectoryError;
-use directory_api::wire::{AnnounceRequest, Incarnation, VolumePosition};
+use directory_api::wire::{AnnounceRequest, Incarnation, Volume as Listed, VolumePosition};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -111,7 +111,9 @@ async fn announce(
         return Ok(());
     };
     let was_used = opening.as_ref().is_some_and(|opened| opened.position > 0);
-    if was_used && !is_known(backend, volume).await? {
+    let is_known = |listed: Option<Listed>| listed.is_some_and(|one| one.incarnation.is_some());
+    // One that was used and is not known was adopted while it was away, or the directory is a new one.
+    if was_used && !is_known(listed(backend, volume).await?) {
         // Adopted before it was started, perhaps: then it has to skip ahead.
         ours.mark_restored(0).await?;
     }
@@ -195,18 +197,14 @@ enum AnnounceError {
     Adopt(#[from] AdoptError),
 }
 
-/// Whether the directory has a life of the volume. One that was used and is not known was adopted while it was away, or
-/// the directory is a new one.
-pub(crate) async fn is_known(
+/// What the directory has of the volume. Without a life it was there, and is adopted.
+pub(crate) async fn listed(
     backend: &Backend,
     volume: &VolumeName,
-) -> Result<bool, DirectoryError> {
+) -> Result<Option<Listed>, DirectoryError> {
     match backend.directory.backend(&backend.name).await {
-        Ok(known) => Ok(known
-            .volumes
-            .iter()
-            .any(|known| known.name == *volume && known.incarnation.is_some())),
-        Err(DirectoryError::Unknown) => Ok(false),
+        Ok(known) => Ok(known.volumes.into_iter().find(|one| one.name == *volume)),
+        Err(DirectoryError::Unknown) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -8,6 +8,7 @@
 //! A back-end with one volume does not start when that cannot be opened; one with several starts as soon as one is open and
 //! the others have had their time, and does not start when none can be opened.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,14 @@ pub enum MountError {
         name: VolumeName,
         /// Where it should be.
         path: PathBuf,
+    },
+    /// Nobody can say whether one is there.
+    #[error("look for a volume in {path}")]
+    Look {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The process is stopping.
     #[error("process is stopping")]
@@ -178,7 +187,7 @@ impl Task {
 
     async fn mount(&self) -> Result<(Arc<Mounted>, VolumeStatus), MountError> {
         let config = &self.opening.config;
-        if !self.opening.anew && !Volume::is_begun(&config.path) {
+        if !self.opening.anew && !self.is_begun().await? {
             self.check_new().await?;
         }
         let (disk, opened) = (Arc::clone(&self.disk), config.clone());
@@ -191,14 +200,25 @@ impl Task {
         Ok((self.backend.volumes.mount(&config.name, volume), status))
     }
 
+    /// A disk that answers late keeps no thread that others need.
+    async fn is_begun(&self) -> Result<bool, MountError> {
+        let path = self.opening.config.path.clone();
+        let looked = spawn_blocking(move || {
+            let begun = Volume::is_begun(&path);
+            begun.map_err(|source| MountError::Look { path, source })
+        });
+        looked.await.map_err(|_| MountError::Stopped)?
+    }
+
     /// Where no volume was begun, one may be begun only if the directory says that there was none: the disk may not be
     /// mounted, and an empty volume in its place would be served as empty mailboxes (P6).
     async fn check_new(&self) -> Result<(), MountError> {
         let config = &self.opening.config;
         loop {
-            match announce::is_known(&self.backend, &config.name).await {
-                Ok(false) => return Ok(()),
-                Ok(true) => {
+            match announce::listed(&self.backend, &config.name).await {
+                Ok(None) => return Ok(()),
+                // Also one that was adopted while its disk was away: that says what the next life is, not that it is empty.
+                Ok(Some(_)) => {
                     return Err(MountError::NotThere {
                         name: config.name.clone(),
                         path: config.path.clone(),

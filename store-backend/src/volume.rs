@@ -212,9 +212,13 @@ impl std::fmt::Debug for Volume {
 
 impl Volume {
     /// Whether a volume was begun in this folder, readable or not: [`Volume::open`] makes none there.
-    #[must_use]
-    pub fn is_begun(path: &Path) -> bool {
-        path.join(layout::FORMAT_FILE).exists()
+    ///
+    /// Blocking.
+    ///
+    /// # Errors
+    /// The folder cannot be looked at: that is no sign of an empty one.
+    pub fn is_begun(path: &Path) -> std::io::Result<bool> {
+        path.join(layout::FORMAT_FILE).try_exists()
     }
 
     /// Opens the volume, made when its folder is absent or empty, and brings the index up to the journal's end.

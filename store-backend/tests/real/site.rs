@@ -371,6 +371,8 @@ struct Known {
     backends: HashMap<BackendName, Announced>,
     /// What was announced; a later position replaces an earlier one, never the other way round.
     positions: HashMap<BackendName, Vec<VolumePosition>>,
+    /// Volumes of which no life is known any more.
+    adopted: HashMap<BackendName, Vec<VolumePosition>>,
 }
 
 impl Directory {
@@ -434,7 +436,8 @@ impl Directory {
 
     /// Adopts every volume: the next announcement is taken as it is.
     pub(crate) fn adopt(&self) {
-        self.state.lock().unwrap().positions.clear();
+        let mut state = self.state.lock().unwrap();
+        state.adopted = std::mem::take(&mut state.positions);
     }
 
     pub(crate) fn grant(&self, account: u64, backend: &str, epoch: u64, service: Service) -> Grant {
@@ -605,6 +608,15 @@ async fn backend(
             position: known.position,
         })
         .collect();
+    for adopted in known.adopted.get(&name).into_iter().flatten() {
+        if shown.volumes.iter().all(|one| one.name != adopted.name) {
+            shown.volumes.push(AnnouncedVolume {
+                name: adopted.name.clone(),
+                incarnation: None,
+                position: 0,
+            });
+        }
+    }
     Ok(Json(shown))
 }
 

@@ -257,6 +257,27 @@ async fn a_volume_that_is_missing_at_the_start_is_away_until_it_is_mounted_and_t
     assert_eq!(backend.terminate().await, Some(0));
 }
 
+#[tokio::test]
+async fn a_volume_that_is_adopted_while_its_disk_is_away_is_not_begun_anew() {
+    let site = site().await;
+    let mut backend = started(&site, "b1").await;
+    lmtp(&backend, &["bob"], &["250"]).await;
+    assert_eq!(backend.terminate().await, Some(0));
+    let (d2, unmounted) = (folder(&site, "b1", "d2"), folder(&site, "b1", "unmounted"));
+    std::fs::rename(&d2, &unmounted).unwrap();
+    std::fs::create_dir(&d2).unwrap();
+    site.directory.adopt();
+    backend.start();
+    backend.fails("volume d2 is not open: ").await;
+    is_away(&backend, "bob").await;
+    assert_eq!(std::fs::read_dir(&d2).unwrap().count(), 0);
+    std::fs::remove_dir(&d2).unwrap();
+    std::fs::rename(&unmounted, &d2).unwrap();
+    backend.ready().await;
+    assert_eq!(uids(&backend, "bob").await, "* SEARCH 1");
+    assert_eq!(backend.terminate().await, Some(0));
+}
+
 /// Who lives on the open volume is served without a directory; who may live elsewhere is not.
 async fn lmtp_of_link(link: &Link, txn: u8) {
     let outcomes = by_link(link, txn, &[1, 2, 3]).await;
