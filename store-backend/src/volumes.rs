@@ -34,8 +34,16 @@ pub(crate) struct Volumes {
     backend: BackendName,
     directory: DirectoryClient,
     slots: Vec<Slot>,
-    /// Where accounts live that were looked for: of those with a row here, so no more than there are.
-    known: Mutex<HashMap<AccountId, usize>>,
+    known: Mutex<Known>,
+}
+
+/// Where accounts live that were looked for.
+#[derive(Default)]
+struct Known {
+    /// Of those with a row here, so no more than there are.
+    at: HashMap<AccountId, usize>,
+    /// How often one was forgotten: what was looked for before may be of the past.
+    forgotten: u64,
 }
 
 /// One volume of the settings.
@@ -145,7 +153,10 @@ impl Volumes {
             debug_assert!(taken.is_ok(), "a volume is opened once");
         }
         // A row of the past may have been taken for the account while this one was missing.
-        self.lock().clear();
+        let mut known = self.lock();
+        known.at.clear();
+        known.forgotten += 1;
+        drop(known);
         mounted
     }
 
@@ -251,24 +262,30 @@ impl Volumes {
         if let [only] = &self.slots[..] {
             return only.mounted.get().cloned();
         }
-        let at = self.lock().get(&account).copied();
+        let at = self.lock().at.get(&account).copied();
         at.and_then(|at| self.slots[at].mounted.get().cloned())
     }
 
     /// An account has come or gone: it is looked for again.
     pub(crate) fn forget(&self, account: AccountId) {
-        self.lock().remove(&account);
+        let mut known = self.lock();
+        known.at.remove(&account);
+        known.forgotten += 1;
     }
 
     /// The open volume on which it is at its last epoch; else the one that knows best where it went.
     async fn look(&self, account: AccountId) -> Result<Arc<Mounted>, Option<Arc<Mounted>>> {
+        let forgotten = self.lock().forgotten;
         let (mut live, mut past) = (None, None);
+        let mut is_sure = true;
         for (at, slot) in self.slots.iter().enumerate() {
             let Some(mounted) = slot.mounted.get() else {
                 continue;
             };
             // One that cannot be read is as one that is not open.
-            let Ok(Some(row)) = mounted.volume.account(account).await else {
+            let row = mounted.volume.account(account).await;
+            is_sure &= row.is_ok();
+            let Ok(Some(row)) = row else {
                 continue;
             };
             let best = match row.state {
@@ -282,14 +299,18 @@ impl Volumes {
         let mounted = |at: usize| self.slots[at].mounted.get().cloned();
         match live {
             Some((at, _)) => {
-                self.lock().insert(account, at);
+                let mut known = self.lock();
+                if is_sure && known.forgotten == forgotten {
+                    known.at.insert(account, at);
+                }
+                drop(known);
                 mounted(at).ok_or(None)
             }
             None => Err(past.and_then(|(at, _)| mounted(at))),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, usize>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -188,7 +188,7 @@ pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failur
     let (home, volumes) = (session.service.home, session.service.volumes);
     let listing = home.volume.listing(account).await?;
     let (mut names, shared) = own_names(session, listing);
-    let shared = volumes.add_shared(home, account, shared).await;
+    let shared = volumes.add_shared(home, account, shared).await?;
     for shared in shared {
         add(&mut names, place::name_of(&shared), place::found(shared));
     }

@@ -213,12 +213,13 @@ async fn tell_all(session: &mut Session<'_>) -> Result<(), Failure> {
     let has_shared = groups.is_some_and(Registration::has_shared);
     let names = names(session, has_shared).await?;
     let account = session.state.account;
+    let is_whole = session.service.volumes.is_whole();
     let Some(registration) = &mut session.state.notify else {
         return Ok(());
     };
     let own = session.own.as_ref().map(|own| own.names.clone());
     let own = own.unwrap_or_default();
-    let changes = registration.follow(account, &names, &own);
+    let changes = registration.follow(account, &names, &own, is_whole);
     if registration.is_too_large() {
         overflow(session);
         return Ok(());

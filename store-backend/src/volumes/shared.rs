@@ -1,7 +1,8 @@
 //! Mailboxes that are shared between accounts of different volumes (RFC 4314).
 //!
 //! Each volume keeps the lists of rights of its own owners, and knows for each account what they let it see. Of a volume that
-//! is not open nobody knows what it shares: a name that is not found then is no name that is not there (P6).
+//! is not open nobody knows what it shares, and an old copy knows it of the past: a name that is not found then is no name
+//! that is not there (P6). What a volume says of an owner counts only while he lives there.
 
 use std::collections::BTreeMap;
 
@@ -21,25 +22,32 @@ pub(crate) enum Named {
 }
 
 impl Volumes {
-    /// The mailboxes that owners on other volumes than this let an account see. It is added to what the account's own
-    /// volume has; of two owners of one name the later account bears it now. What cannot be asked is left out.
+    /// The mailboxes that owners on all open volumes let an account see; `shared` is what its own volume has. Of two owners
+    /// of one name the later account bears it now. Whether one is away, [`Volumes::is_whole`] says.
+    ///
+    /// # Errors
+    /// A volume cannot be read.
     pub(crate) async fn add_shared(
         &self,
         own: &Mounted,
         account: AccountId,
-        mut shared: Vec<Shared>,
-    ) -> Vec<Shared> {
+        shared: Vec<Shared>,
+    ) -> Result<Vec<Shared>, ReadError> {
         if self.slots.len() == 1 {
-            return shared;
+            return Ok(shared);
         }
-        for (at, slot) in self.slots.iter().enumerate() {
-            let Some(other) = slot.mounted.get().filter(|other| other.name != own.name) else {
-                continue;
+        let mut here = Some(shared);
+        let mut shared = Vec::new();
+        for mounted in self.mounted() {
+            let found = match here.take_if(|_| mounted.name == own.name) {
+                Some(here) => here,
+                None => mounted.volume.shared_with(account, None).await?,
             };
-            let Ok(found) = other.volume.shared_with(account, None).await else {
-                continue;
-            };
-            shared.extend(found.into_iter().map(|one| self.seen(at, other, one)));
+            for one in found {
+                if self.is_home(mounted, one.owner).await {
+                    shared.push(seen(own, mounted, one));
+                }
+            }
         }
         let mut bearers: BTreeMap<String, AccountId> = BTreeMap::new();
         for one in &shared {
@@ -47,7 +55,7 @@ impl Volumes {
             *bearer = one.owner.max(*bearer);
         }
         shared.retain(|one| bearers.get(&one.owner_name) == Some(&one.owner));
-        shared
+        Ok(shared)
     }
 
     /// A mailbox of another account by the name it has at its owner's, on whichever volume.
@@ -61,25 +69,22 @@ impl Volumes {
         owner: &str,
         name: &str,
     ) -> Result<Named, ReadError> {
-        let here = own.volume.shared_named(account, owner, name).await?;
-        if self.slots.len() == 1 {
-            return Ok(here.map_or(Named::Absent, |one| Named::Found(Box::new(one))));
-        }
-        let mut best = here;
+        let mut best: Option<Shared> = None;
         let mut is_one_away = false;
-        for (at, slot) in self.slots.iter().enumerate() {
-            let Some(other) = slot.mounted.get() else {
+        for slot in &self.slots {
+            let Some(mounted) = slot.mounted.get() else {
                 is_one_away = true;
                 continue;
             };
-            if other.name == own.name {
-                continue;
-            }
-            match other.volume.shared_named(account, owner, name).await {
-                Ok(Some(one)) if best.as_ref().is_none_or(|best| best.owner < one.owner) => {
-                    best = Some(self.seen(at, other, one));
+            match mounted.volume.shared_named(account, owner, name).await {
+                Ok(Some(one)) if self.is_home(mounted, one.owner).await => {
+                    if best.as_ref().is_none_or(|best| best.owner < one.owner) {
+                        best = Some(seen(own, mounted, one));
+                    }
                 }
-                Ok(_) => {}
+                // What an old copy does not have may only not be there yet.
+                Ok(_) => is_one_away |= !mounted.may_write(),
+                Err(error) if mounted.name == own.name => return Err(error),
                 Err(_) => is_one_away = true,
             }
         }
@@ -90,20 +95,33 @@ impl Volumes {
         })
     }
 
+    /// Whether all volumes are there, none of them an old copy: then what is not found is gone.
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut slots = self.slots.iter().map(|slot| slot.mounted.get());
+        slots.all(|slot| slot.is_some_and(|mounted| mounted.may_write()))
+    }
+
+    /// Whether an owner lives on this volume. Of one who also has a row on another, perhaps an old copy that was adopted, the
+    /// rights that he has given since, and taken away, stand where his epoch is the last (P4, P8).
+    async fn is_home(&self, mounted: &Mounted, owner: AccountId) -> bool {
+        let live = self.live(owner).await;
+        live.is_some_and(|live| live.name == mounted.name)
+    }
+
     /// What others share with an account has changed: its sessions, which watch it on its own volume, look again.
     pub(crate) fn ring(&self, account: AccountId) {
         if self.slots.len() > 1 {
             self.mounted().for_each(|one| one.volume.ring(account));
         }
     }
+}
 
-    /// From now on the owner's volume is known. Whose volume takes no writes is away for users of other volumes: what their
-    /// own sessions may write was decided by their own volume.
-    fn seen(&self, at: usize, other: &Mounted, one: Shared) -> Shared {
-        self.lock().insert(one.owner, at);
-        Shared {
-            is_away: one.is_away || !other.may_write(),
-            ..one
-        }
+/// Whose volume takes no writes is away for users of other volumes: what their own sessions may write was decided by their
+/// own volume.
+fn seen(own: &Mounted, mounted: &Mounted, one: Shared) -> Shared {
+    let is_away = mounted.name != own.name && !mounted.may_write();
+    Shared {
+        is_away: one.is_away || is_away,
+        ..one
     }
 }

@@ -330,6 +330,12 @@ async fn an_old_copy_of_one_volume_and_a_foreign_marker_stop_that_volume_alone()
     // What it has is read; who is not in it is not there yet, which is not empty.
     assert_eq!(uids(&backend, "bob").await, "* SEARCH 1");
     is_away(&backend, "cid").await;
+    // Nor has it everything that its owners share.
+    let mut ann = Imap::inbox(&backend, "ann").await;
+    let select = b"SELECT \"Other Users/bob@example.test/INBOX\"";
+    let refused = ann.command(select).await.tagged;
+    assert!(refused.starts_with("NO [UNAVAILABLE]"), "{refused}");
+    drop(ann);
     assert_eq!(backend.terminate().await, Some(0));
     std::fs::copy(d2.join("FORMAT"), d1.join("FORMAT")).unwrap();
     backend.start();
@@ -518,6 +524,51 @@ async fn mailboxes_are_shared_on_one_of_several_volumes() {
     let told = cid.ok("NOOP").await.text();
     assert!(told.contains("* 2 EXISTS"), "{told}");
     drop(cid);
+    assert_eq!(backend.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_an_old_copy_says_of_an_owner_who_lives_elsewhere_now_does_not_count() {
+    let site = site().await;
+    let mut backend = started(&site, "b1").await;
+    lmtp(&backend, &["ann", "bob", "cid"], &["250"; 3]).await;
+    let mut bob = Imap::inbox(&backend, "bob").await;
+    for who in ["ann", "cid"] {
+        let set = format!("SETACL INBOX {who}@example.test lrs");
+        bob.ok(&set).await;
+    }
+    drop(bob);
+    assert_eq!(backend.terminate().await, Some(0));
+    // Bob comes to the other volume while his old one is missing, and shares nothing there.
+    let (d2, aside) = (folder(&site, "b1", "d2"), folder(&site, "b1", "aside"));
+    std::fs::rename(&d2, &aside).unwrap();
+    site.directory.home_on(2, "b1", "d1", 3);
+    backend.start();
+    backend.fails("volume d2 is not open: ").await;
+    is_announced(&backend, "d1").await;
+    lmtp(&backend, &["bob", "bob"], &["250", "250"]).await;
+    assert_eq!(backend.terminate().await, Some(0));
+    std::fs::rename(&aside, &d2).unwrap();
+    backend.restart().await;
+    let shared = "\"Other Users/bob@example.test/INBOX\"";
+    for local in ["ann", "cid"] {
+        let mut imap = Imap::inbox(&backend, local).await;
+        let listed = imap.ok("LIST \"\" \"*\"").await.text();
+        assert!(!listed.contains("bob@example.test"), "{listed}");
+        let select = format!("SELECT {shared}");
+        let refused = imap.command(select.as_bytes()).await.tagged;
+        assert!(refused.starts_with("NO [NONEXISTENT]"), "{refused}");
+    }
+    let mut bob = Imap::inbox(&backend, "bob").await;
+    bob.ok("SETACL INBOX cid@example.test lrs").await;
+    let mut cid = Imap::inbox(&backend, "cid").await;
+    let selected = cid.ok(&format!("SELECT {shared}")).await.text();
+    assert!(selected.contains("EXISTS"), "{selected}");
+    assert_eq!(
+        cid.ok("SEARCH ALL").await.text(),
+        bob.ok("SEARCH ALL").await.text()
+    );
+    drop((bob, cid));
     assert_eq!(backend.terminate().await, Some(0));
 }
 

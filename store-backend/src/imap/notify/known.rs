@@ -113,7 +113,7 @@ impl Registration {
             next: own.map(|(_, one)| one.mailbox.0 + 1).max().unwrap_or(0),
             ..Self::default()
         };
-        registration.follow(account, names, &[]);
+        registration.follow(account, names, &[], true);
         registration
     }
 
@@ -279,8 +279,14 @@ impl Registration {
     }
 
     /// Takes in which mailboxes and subscriptions there are; what of that has changed.
-    /// What is the session's own doing is taken as it is.
-    pub(super) fn follow(&mut self, account: AccountId, names: &Names, own: &[String]) -> Changes {
+    /// What is the session's own doing is taken as it is. Unless all volumes are there, `is_whole`, nothing of others is gone.
+    pub(super) fn follow(
+        &mut self,
+        account: AccountId,
+        names: &Names,
+        own: &[String],
+        is_whole: bool,
+    ) -> Changes {
         let mut changes = Changes::default();
         let mut before: BTreeMap<Of, Known> = std::mem::take(&mut self.known)
             .into_iter()
@@ -320,6 +326,12 @@ impl Registration {
                 };
                 self.known.push(known);
             }
+        }
+        if !is_whole {
+            let away = before.extract_if(.., |(owner, _), _| *owner != account);
+            let away: Vec<Known> = away.map(|(_, known)| known).collect();
+            self.others.extend(away.iter().map(|known| known.of.0));
+            self.known.extend(away);
         }
         self.known.sort_unstable_by_key(|known| known.of);
         self.next = next;
