@@ -52,8 +52,9 @@ impl Spread {
         accounts: impl IntoIterator<Item = AccountId>,
     ) -> Self {
         let mut parts: Vec<Part<BlobWriter>> = Vec::new();
+        let mut is_silent = false;
         for account in accounts {
-            let to = volumes.of(account).await.ok();
+            let to = volumes.of_one_of_many(account, &mut is_silent).await.ok();
             let name = to.as_ref().map(|to| &to.name);
             let part = parts
                 .iter_mut()

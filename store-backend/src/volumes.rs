@@ -186,6 +186,16 @@ impl Volumes {
 
     /// The volume that an account lives on, or lived on before it went elsewhere.
     pub(crate) async fn of(&self, account: AccountId) -> Result<Arc<Mounted>, Away> {
+        self.of_one_of_many(account, &mut false).await
+    }
+
+    /// The same for one of many that are asked for together: once the directory gives no answer it is asked no more, or
+    /// each of them would wait for it.
+    pub(crate) async fn of_one_of_many(
+        &self,
+        account: AccountId,
+        is_silent: &mut bool,
+    ) -> Result<Arc<Mounted>, Away> {
         if let [only] = &self.slots[..] {
             return only.mounted.get().cloned().ok_or(Away);
         }
@@ -196,6 +206,9 @@ impl Volumes {
             Ok(live) => return Ok(live),
             Err(past) => past,
         };
+        if *is_silent {
+            return Err(Away);
+        }
         match self.directory.home(account).await {
             Ok(now) if now.home.backend == self.backend => {
                 let slot = self.slots.iter().find(|slot| slot.name == now.home.volume);
@@ -208,6 +221,7 @@ impl Volumes {
             Ok(_) | Err(DirectoryError::Unknown) => past.ok_or(Away),
             Err(error) => {
                 warn!(%account, %error, "the directory does not say on which volume an account lives");
+                *is_silent = matches!(error, DirectoryError::Away(_));
                 Err(Away)
             }
         }
