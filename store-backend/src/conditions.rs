@@ -104,7 +104,11 @@ impl Conditions {
                 failing.push(why.as_str());
             }
         }
-        let waits = of.values().any(|known| known.waits);
+        // One that is being recovered has asked for nothing, whereas with none open the directory may be what is waited for.
+        let is_open = |known: &Known| known.condition != Condition::Opening;
+        let is_one_open = of.values().any(is_open);
+        let mut asking = of.values().filter(|known| is_open(known) || !is_one_open);
+        let waits = asking.any(|known| known.waits);
         match waits {
             true => self.health.set_waiting(&self.directory),
             false => self.health.arrived(&self.directory),
@@ -114,5 +118,29 @@ impl Conditions {
             true if waits || is_opening => self.health.clear_failing(),
             true => self.health.set_ready(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_is_recovered_does_not_wait_for_a_directory_that_answers() {
+        let health = Health::new("test");
+        let names = ["d1", "d2"].map(|name| VolumeName::new(name).unwrap());
+        let conditions = Conditions::new(health.clone(), "here", names.clone());
+        let waits = || format!("{health:?}").contains("directory at here");
+        assert!(waits());
+        conditions.opened(&names[0]);
+        assert!(waits());
+        conditions.set(&names[0], Condition::Open);
+        assert!(!waits() && !health.is_ready());
+        conditions.opened(&names[1]);
+        assert!(waits());
+        conditions.set(&names[1], Condition::Open);
+        assert!(health.is_ready());
+        conditions.waits(&names[0]);
+        assert!(waits());
     }
 }

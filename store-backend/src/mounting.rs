@@ -20,7 +20,7 @@ use durable::Disk;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::conditions::{Condition, Conditions};
@@ -156,6 +156,10 @@ impl Task {
     async fn run(self) {
         let mut pause = RETRY_FIRST;
         let mut said = String::new();
+        // Of the only one nobody has said so.
+        if self.opening.anew && !self.is_only && matches!(self.is_begun().await, Ok(true)) {
+            warn!(volume = %self.opening.config.name, "`anew = true` is set, and the volume is there: take it out, or it is begun empty when its disk is missing");
+        }
         loop {
             let name = &self.opening.config.name;
             metrics::volume_open(&self.backend.name, name, false);
