@@ -16,7 +16,7 @@ use store_api::MoveId;
 use store_api::away::{self, Away};
 use store_api::backup::{BackupClient, Begin, Missing};
 use store_api::deliver::Outcome;
-use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient, Undo};
+use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient, TransferError, Undo};
 use store_backend::{Limits, VolumeFolder};
 use testkit::fault_disk::{FaultDisk, Operation};
 
@@ -342,6 +342,16 @@ async fn an_old_copy_of_one_volume_and_a_foreign_marker_stop_that_volume_alone()
     backend.fails("volume d1 is not open: ").await;
     is_away(&backend, "ann").await;
     assert_eq!(uids(&backend, "bob").await, "* SEARCH 1");
+    // By which a restore passes it over.
+    let nothing = Missing {
+        account: AccountId(1),
+        hashes: Vec::new(),
+    };
+    let refused = operator.missing(&nothing).await;
+    assert!(
+        matches!(&refused, Err(TransferError::Refused(why)) if why.code == "unavailable"),
+        "{refused:?}"
+    );
     backend.kill();
 }
 

@@ -139,13 +139,20 @@ pub(crate) async fn restore_volume(
         let more = if none > SHOWN_MAX { ", …" } else { "" };
         print_line(format_args!("not in the backup: accounts {shown}{more}"));
     }
-    let whole = failed == 0 && none == 0 && left_out == 0;
+    let is_one_away = volumes.values().any(|one| *one == Standing::Away);
+    let whole = failed == 0 && none == 0 && left_out == 0 && !is_one_away;
     for (volume, standing) in &volumes {
         match standing {
             Standing::Restored => {}
             Standing::TakesMail => {
                 print_line(format_args!(
                     "volume {volume} takes mail, and was passed over"
+                ));
+                continue;
+            }
+            Standing::Away => {
+                print_line(format_args!(
+                    "volume {volume} is not available now, and was passed over"
                 ));
                 continue;
             }
@@ -170,6 +177,8 @@ enum Standing {
     Unasked,
     /// It is in use.
     TakesMail,
+    /// It does not answer: its disk is missing, perhaps. That is no reason to leave the others.
+    Away,
     /// Accounts come whole.
     Restored,
 }
@@ -185,6 +194,7 @@ async fn standing(client: &BackupClient, home: &AccountHome) -> Result<Standing,
         Err(TransferError::Refused(problem)) if problem.code == "takes_mail" => {
             Ok(Standing::TakesMail)
         }
+        Err(TransferError::Refused(problem)) if problem.code == "unavailable" => Ok(Standing::Away),
         Err(error) => Err(error.into()),
     }
 }
