@@ -258,14 +258,20 @@ pub(crate) fn verify(folder: &Folder) -> Result<bool, BackupError> {
                     continue;
                 }
                 let blob = folder.blob(&message.hash);
-                match hash_of(&blob)? {
-                    Some(hash) if hash == message.hash => size += message.octets,
-                    Some(_) => {
+                match hash_of(&blob) {
+                    Ok(Some(hash)) if hash == message.hash => size += message.octets,
+                    Ok(Some(_)) => {
                         problems += 1;
                         progress.say(&format!("{} has another hash", blob.display()));
                         put_aside(folder, &blob)?;
                     }
-                    None => {
+                    Err(error @ BackupError::Damaged { .. }) => {
+                        problems += 1;
+                        progress.say(&error.to_string());
+                        put_aside(folder, &blob)?;
+                    }
+                    Err(error) => return Err(error),
+                    Ok(None) => {
                         missing += 1;
                         progress.say(&format!("{} is missing", blob.display()));
                         if folder.is_writable() {
@@ -313,9 +319,7 @@ pub(super) fn hash_of(path: &Path) -> Result<Option<Hash>, BackupError> {
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; PIECE_OCTETS];
     loop {
-        let count = file
-            .read(&mut piece)
-            .map_err(BackupError::io("read", path))?;
+        let count = file.read(&mut piece).map_err(BackupError::unread(path))?;
         if count == 0 {
             return Ok(Some(*hasher.finalize().as_bytes()));
         }
@@ -393,3 +397,18 @@ pub(crate) fn prune(folder: &Folder, keep: usize) -> Result<(), BackupError> {
 
 const PIECE_OCTETS: usize = 64 << 10;
 const FAILURES_SHOWN_MAX: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_whose_octets_cannot_be_read_is_damaged() {
+        // A folder is opened, and gives no octets.
+        let found = hash_of(&std::env::temp_dir());
+        assert!(
+            matches!(found, Err(BackupError::Damaged { .. })),
+            "{found:?}"
+        );
+    }
+}

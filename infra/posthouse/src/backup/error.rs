@@ -112,6 +112,17 @@ impl BackupError {
         }
     }
 
+    /// Of a file whose octets the disk does not give: it is as good as damaged, and no reason to leave all others.
+    pub(super) fn unread(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                Self::io("read", &path)(source)
+            }
+            _ => Self::damaged(&path, "it cannot be read"),
+        }
+    }
+
     pub(super) fn damaged(path: &Path, what: &'static str) -> Self {
         Self::Damaged {
             path: path.to_owned(),

@@ -278,7 +278,7 @@ fn is_begun(path: &Path) -> bool {
 
 /// Without the last line, if it is cut.
 fn whole_lines(path: &Path) -> Result<Vec<u8>, BackupError> {
-    let mut text = fs::read(path).map_err(BackupError::io("read", path))?;
+    let mut text = fs::read(path).map_err(BackupError::unread(path))?;
     let whole = text.iter().rposition(|octet| *octet == b'\n');
     text.truncate(whole.map_or(0, |at| at + 1));
     Ok(text)
