@@ -2,7 +2,8 @@
 //!
 //! A recipient whose volume is away is refused before the body is sent. Were it refused after that, with recipients of other
 //! volumes in one transaction, the sender would send all of it again until the volume is back, and the others get it each time.
-//! The answer may be some seconds old, and no answer is that none is away: the delivery finds out.
+//! The answer may be some seconds old. While a back-end does not answer, what it said last holds for half a minute; after that
+//! none is taken to be away, and the delivery finds out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +29,15 @@ pub struct Away {
 /// What back-ends have answered in the last seconds.
 #[derive(Debug, Default)]
 pub struct AwayVolumes {
-    known: Mutex<HashMap<BackendName, (Instant, Away)>>,
+    known: Mutex<HashMap<BackendName, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    away: Away,
+    answered: Instant,
+    /// When it was asked last, answered or not.
+    asked: Instant,
 }
 
 impl AwayVolumes {
@@ -39,12 +48,10 @@ impl AwayVolumes {
             Some(away) => away,
             None => {
                 let asked = link.json(Method::GET, PATH, &(), ASK_WITHIN).await;
-                let away = asked.unwrap_or_else(|error| {
+                let answer = asked.inspect_err(|error| {
                     debug!(backend = %home.backend, %error, "back-end does not tell which volumes are away");
-                    Away::default()
                 });
-                self.keep(&home.backend, &away, Instant::now());
-                away
+                self.keep(&home.backend, answer.ok(), Instant::now())
             }
         };
         away.volumes.contains(&home.volume)
@@ -52,18 +59,36 @@ impl AwayVolumes {
 
     fn kept(&self, backend: &BackendName, now: Instant) -> Option<Away> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, away) = known.get(backend)?;
-        (now.saturating_duration_since(*at) < KEEP).then(|| away.clone())
+        let known = known.get(backend)?;
+        (now.saturating_duration_since(known.asked) < KEEP).then(|| known.away.clone())
     }
 
-    fn keep(&self, backend: &BackendName, away: &Away, now: Instant) {
+    /// Keeps an answer; without one, what holds in its place.
+    fn keep(&self, backend: &BackendName, answer: Option<Away>, now: Instant) -> Away {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(backend.clone(), (now, away.clone()));
+        let before = known
+            .remove(backend)
+            .filter(|before| now.saturating_duration_since(before.answered) < HOLD);
+        let (away, answered) = match (answer, before) {
+            (Some(away), _) => (away, now),
+            (None, Some(before)) => (before.away, before.answered),
+            (None, None) => (Away::default(), now),
+        };
+        let asked = now;
+        let kept = Known {
+            away: away.clone(),
+            answered,
+            asked,
+        };
+        known.insert(backend.clone(), kept);
+        away
     }
 }
 
 /// A disk that fails does so within a moment, and one that is mounted again is not waited for long.
 const KEEP: Duration = Duration::from_secs(2);
+/// A busy back-end answers again before that, and to one that is gone nothing is delivered.
+const HOLD: Duration = Duration::from_secs(30);
 /// The answer is at hand there.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
@@ -79,9 +104,26 @@ mod tests {
         };
         let (known, now) = (AwayVolumes::default(), Instant::now());
         let (b1, b2) = ("b1".parse().unwrap(), "b2".parse().unwrap());
-        known.keep(&b1, &away, now);
+        known.keep(&b1, Some(away.clone()), now);
         assert_eq!(known.kept(&b1, now + KEEP / 2), Some(away));
         assert_eq!(known.kept(&b1, now + KEEP), None);
         assert_eq!(known.kept(&b2, now), None);
+    }
+
+    #[test]
+    fn what_was_said_last_holds_for_a_while_when_nothing_is_answered() {
+        let away = Away {
+            volumes: vec!["d2".parse().unwrap()],
+        };
+        let (known, now) = (AwayVolumes::default(), Instant::now());
+        let b1 = "b1".parse().unwrap();
+        known.keep(&b1, Some(away.clone()), now);
+        let late = now + HOLD - KEEP;
+        assert_eq!(known.keep(&b1, None, late), away);
+        assert_eq!(known.kept(&b1, late + KEEP / 2), Some(away.clone()));
+        assert_eq!(known.keep(&b1, None, now + HOLD), Away::default());
+        known.keep(&b1, Some(away), now + HOLD);
+        let none = Some(Away::default());
+        assert_eq!(known.keep(&b1, none, now + HOLD), Away::default());
     }
 }

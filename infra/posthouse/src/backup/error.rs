@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::log::causes;
 use directory_api::{AccountId, BackendName, DirectoryError, LoginName, VolumeName};
+use rustix::io::Errno;
 use store_api::backends::BackendAway;
 use store_api::transfer::TransferError;
 
@@ -112,14 +113,18 @@ impl BackupError {
         }
     }
 
-    /// Of a file whose octets the disk does not give: it is as good as damaged, and no reason to leave all others.
+    /// Of a file whose octets the disk has lost: it is as good as damaged, and no reason to leave all others. Anything else may
+    /// pass, and the same command goes on then.
     pub(super) fn unread(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                Self::io("read", &path)(source)
+        move |source| {
+            let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+            match errno {
+                Some(Errno::IO | Errno::UCLEAN | Errno::ISDIR) => {
+                    Self::damaged(&path, "it cannot be read")
+                }
+                _ => Self::io("read", &path)(source),
             }
-            _ => Self::damaged(&path, "it cannot be read"),
         }
     }
 
@@ -135,6 +140,27 @@ impl BackupError {
         match self {
             Self::Transfer(TransferError::Refused(problem)) => Some(&problem.code),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_disk_has_lost_is_damage() {
+        let unread = |errno: Errno| {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            BackupError::unread(Path::new("body"))(error)
+        };
+        for errno in [Errno::IO, Errno::UCLEAN, Errno::ISDIR] {
+            let found = unread(errno);
+            assert!(matches!(found, BackupError::Damaged { .. }), "{found:?}");
+        }
+        for errno in [Errno::STALE, Errno::TIMEDOUT, Errno::INTR, Errno::MFILE] {
+            let found = unread(errno);
+            assert!(matches!(found, BackupError::Io { .. }), "{found:?}");
         }
     }
 }
