@@ -5,10 +5,11 @@
 //! away. So a look at the open volumes answers for every account that was ever used, and the directory for all others:
 //!
 //! ```text
-//! of(account) ─▶ a row on an open volume that is not of a past home ─▶ that one
+//! of(account) ─▶ a row on an open volume that is not of a past home, and all volumes have answered ─▶ that one
 //!             └▶ none ─▶ the directory ─▶ here, on an open volume ─▶ that one
 //!                                      ├▶ elsewhere, with a row of the past here ─▶ that one: it knows where to
-//!                                      └▶ on a volume that is not open, or no answer ─▶ Away
+//!                                      ├▶ on a volume that is not open ─▶ Away
+//!                                      └▶ no answer ─▶ that row, if there is one; else Away
 //! ```
 //! `Away` is a temporary answer for whoever asks (P6): an account whose volume is not open is never looked for, and so never
 //! made anew, on another one. A back-end with one volume looks nowhere.
@@ -43,6 +44,19 @@ struct Known {
     /// Of those with a row here, so no more than there are.
     at: HashMap<AccountId, usize>,
     /// How often one was forgotten: what was looked for before may be of the past.
+    forgotten: u64,
+}
+
+/// What the open volumes have of an account.
+struct Looked {
+    /// Where it is at its last epoch.
+    live: Option<usize>,
+    /// The one that knows best where it went.
+    past: Option<usize>,
+    /// All volumes were asked and have answered. Otherwise the live row may be one of the past, of an old copy: the account may
+    /// live on the volume that is missing (P4, P8).
+    is_sure: bool,
+    /// As [`Known::forgotten`] was before.
     forgotten: u64,
 }
 
@@ -202,27 +216,35 @@ impl Volumes {
         if let Some(known) = self.known(account) {
             return Ok(known);
         }
-        let past = match self.look(account).await {
-            Ok(live) => return Ok(live),
-            Err(past) => past,
-        };
-        if *is_silent {
-            return Err(Away);
+        let looked = self.look(account).await;
+        let live = self.at(looked.live);
+        if looked.is_sure || *is_silent {
+            if let Some(live) = live {
+                return Ok(live);
+            }
+            if *is_silent {
+                return Err(Away);
+            }
         }
         match self.directory.home(account).await {
             Ok(now) if now.home.backend == self.backend => {
-                let slot = self.slots.iter().find(|slot| slot.name == now.home.volume);
-                if slot.is_none() {
+                let mut slots = self.slots.iter();
+                let at = slots.position(|slot| slot.name == now.home.volume);
+                if at.is_none() {
                     error!(%account, volume = %now.home.volume, "the directory has an account on a volume that the settings do not name");
                 }
-                slot.and_then(|slot| slot.mounted.get().cloned())
-                    .ok_or(Away)
+                if at == looked.live {
+                    self.remember(account, &looked);
+                }
+                self.at(at).ok_or(Away)
             }
-            Ok(_) | Err(DirectoryError::Unknown) => past.ok_or(Away),
+            Ok(_) | Err(DirectoryError::Unknown) => {
+                live.or_else(|| self.at(looked.past)).ok_or(Away)
+            }
             Err(error) => {
                 warn!(%account, %error, "the directory does not say on which volume an account lives");
                 *is_silent = matches!(error, DirectoryError::Away(_));
-                Err(Away)
+                live.ok_or(Away)
             }
         }
     }
@@ -233,10 +255,10 @@ impl Volumes {
         if found.is_ok() || self.is_one_away() {
             return found;
         }
-        match self.look(account).await {
-            Ok(found) | Err(Some(found)) => Ok(found),
-            Err(None) => self.mounted().next().cloned().ok_or(Away),
-        }
+        let looked = self.look(account).await;
+        let found = self.at(looked.live.or(looked.past));
+        let any = || self.mounted().next().cloned();
+        found.or_else(any).ok_or(Away)
     }
 
     /// The volume that an account shall come to.
@@ -248,9 +270,9 @@ impl Volumes {
         if let [only] = &self.slots[..] {
             return Ok(only.mounted.get().cloned().ok_or(Away)?);
         }
-        let here = self.look(account).await;
+        let here = self.at(self.look(account).await.live);
         let Some(named) = named else {
-            return here.map_err(|_| {
+            return here.ok_or_else(|| {
                 refusal::malformed("this back-end has several volumes, and none is named")
             });
         };
@@ -258,17 +280,26 @@ impl Volumes {
         let slot = slot.ok_or_else(|| Problem::not_found("this back-end has no such volume"))?;
         match here {
             // From one volume to another of the same back-end nothing is moved.
-            Ok(here) if here.name != *named => Err(refusal::account(Refusal::WrongState)),
+            Some(here) if here.name != *named => Err(refusal::account(Refusal::WrongState)),
             _ => Ok(slot.mounted.get().cloned().ok_or(Away)?),
         }
     }
 
-    /// The open volume that an account lives on, whatever the directory says.
+    /// The open volume that an account lives on: where all can be asked, whatever the directory says, and else as it says.
     pub(crate) async fn live(&self, account: AccountId) -> Option<Arc<Mounted>> {
-        match self.known(account) {
-            Some(known) => Some(known),
-            None => self.look(account).await.ok(),
+        if let Some(known) = self.known(account) {
+            return Some(known);
         }
+        let looked = self.look(account).await;
+        let live = self.at(looked.live)?;
+        if !looked.is_sure {
+            let now = self.directory.home(account).await.ok()?.home;
+            if now.backend != self.backend || now.volume != live.name {
+                return None;
+            }
+            self.remember(account, &looked);
+        }
+        Some(live)
     }
 
     /// The volume of an account that was looked for before.
@@ -287,11 +318,11 @@ impl Volumes {
         known.forgotten += 1;
     }
 
-    /// The open volume on which it is at its last epoch; else the one that knows best where it went.
-    async fn look(&self, account: AccountId) -> Result<Arc<Mounted>, Option<Arc<Mounted>>> {
+    /// Asks all open volumes.
+    async fn look(&self, account: AccountId) -> Looked {
         let forgotten = self.lock().forgotten;
         let (mut live, mut past) = (None, None);
-        let mut is_sure = true;
+        let mut is_sure = !self.is_one_away();
         for (at, slot) in self.slots.iter().enumerate() {
             let Some(mounted) = slot.mounted.get() else {
                 continue;
@@ -310,18 +341,30 @@ impl Volumes {
                 *best = Some((at, row.epoch));
             }
         }
-        let mounted = |at: usize| self.slots[at].mounted.get().cloned();
-        match live {
-            Some((at, _)) => {
-                let mut known = self.lock();
-                if is_sure && known.forgotten == forgotten {
-                    known.at.insert(account, at);
-                }
-                drop(known);
-                mounted(at).ok_or(None)
-            }
-            None => Err(past.and_then(|(at, _)| mounted(at))),
+        let looked = Looked {
+            live: live.map(|(at, _)| at),
+            past: past.map(|(at, _)| at),
+            is_sure,
+            forgotten,
+        };
+        if is_sure {
+            self.remember(account, &looked);
         }
+        looked
+    }
+
+    /// Keeps where the account lives, unless it was forgotten meanwhile.
+    fn remember(&self, account: AccountId, looked: &Looked) {
+        let mut known = self.lock();
+        if let Some(at) = looked.live
+            && known.forgotten == looked.forgotten
+        {
+            known.at.insert(account, at);
+        }
+    }
+
+    fn at(&self, at: Option<usize>) -> Option<Arc<Mounted>> {
+        self.slots.get(at?)?.mounted.get().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -580,6 +580,20 @@ async fn what_an_old_copy_says_of_an_owner_who_lives_elsewhere_now_does_not_coun
     );
     drop((bob, cid));
     assert_eq!(backend.terminate().await, Some(0));
+    // With his volume missing the row of his old one is not taken for him.
+    std::fs::rename(folder(&site, "b1", "d1"), &aside).unwrap();
+    backend.start();
+    backend.fails("volume d1 is not open: ").await;
+    is_announced(&backend, "d2").await;
+    lmtp(&backend, &["bob", "cid"], &["451", "250"]).await;
+    let mut cid = Imap::inbox(&backend, "cid").await;
+    let listed = cid.ok("LIST \"\" \"*\"").await.text();
+    assert!(!listed.contains("bob@example.test"), "{listed}");
+    let select = format!("SELECT {shared}");
+    let refused = cid.command(select.as_bytes()).await.tagged;
+    assert!(refused.starts_with("NO [UNAVAILABLE]"), "{refused}");
+    drop(cid);
+    assert_eq!(backend.terminate().await, Some(0));
 }
 
 #[tokio::test]
