@@ -9,7 +9,7 @@
 //! When the directory takes that incarnation, every mailbox goes on far above what it has given out ([`Volume::adopt`]), `FORMAT`
 //! gets the incarnation, and the file goes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use super::Volume;
 use super::error::{OpenError, ReadError};
 use super::intake::Command;
 use super::layout::Layout;
-use super::marker::{random, write_marker};
+use super::marker::{random, replace, write_marker};
 use super::read::blocking;
 use super::rows::{mailbox_key, mailbox_of};
 use super::types::{MailboxId, Refusal};
@@ -292,13 +292,7 @@ fn write(disk: &dyn Disk, layout: &Layout, restored: &Restored) -> io::Result<()
         "{RESTORED} 1\nincarnation {}\nlost {}\n",
         restored.incarnation, restored.lost_records
     );
-    let (new, path) = (layout.file(RESTORED_NEW), layout.file(RESTORED_FILE));
-    let file = disk.open(&new, OpenMode::Create)?;
-    file.set_len(0)?;
-    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
-    file.sync_all()?;
-    disk.rename(&new, &path)?;
-    disk.sync_dir(&layout.root)
+    replace(disk, layout, (RESTORED_NEW, RESTORED_FILE), &text)
 }
 
 const RESTORED_FILE: &str = "RESTORED";

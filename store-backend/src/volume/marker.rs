@@ -112,16 +112,26 @@ pub(super) fn write_marker(
     if kept != incarnation {
         text += &format!("kept {kept}\n");
     }
-    let (new, path) = (layout.file(MARKER_NEW), layout.file(FORMAT_FILE));
-    let write = || -> io::Result<()> {
-        let file = disk.open(&new, OpenMode::Create)?;
-        file.set_len(0)?;
-        file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
-        file.sync_all()?;
-        disk.rename(&new, &path)?;
-        disk.sync_dir(&layout.root)
-    };
-    write().map_err(OpenError::io("write", &path))
+    let path = layout.file(FORMAT_FILE);
+    let written = replace(disk, layout, (MARKER_NEW, FORMAT_FILE), &text);
+    written.map_err(OpenError::io("write", &path))
+}
+
+/// Writes a file of the volume's folder under its first name, then gives it its second one. Durable on return, and never half
+/// written.
+pub(super) fn replace(
+    disk: &dyn Disk,
+    layout: &Layout,
+    (new, name): (&str, &str),
+    text: &str,
+) -> io::Result<()> {
+    let new = layout.file(new);
+    let file = disk.open(&new, OpenMode::Create)?;
+    file.set_len(0)?;
+    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+    file.sync_all()?;
+    disk.rename(&new, &layout.file(name))?;
+    disk.sync_dir(&layout.root)
 }
 
 /// Octets that nobody can guess.
