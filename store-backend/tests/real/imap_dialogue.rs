@@ -140,7 +140,10 @@ impl Play<'_> {
                         _ => dialogue.send(octets.as_bytes()).await,
                     }
                 }
-                (b'S', "@end") => assert_eq!(dialogue.line().await, "", "{place}"),
+                (b'S', "@end") => {
+                    assert_eq!(dialogue.line().await, "", "{place}");
+                    self.sessions.remove(&session);
+                }
                 (b'S', wanted) => {
                     let line = dialogue.line().await;
                     assert!(
@@ -155,10 +158,7 @@ impl Play<'_> {
             // Nothing was said that the dialogue does not have.
             dialogue.say("end NOOP").await;
             let line = dialogue.line().await;
-            assert!(
-                line.is_empty() || line.starts_with("end "),
-                "{place}, at its end: {line:?}"
-            );
+            assert!(line.starts_with("end "), "{place}, at its end: {line:?}");
         }
     }
 
