@@ -9,23 +9,29 @@
 //! kept/<20 digits>.log    named by the first record in it; a few MiB each
 //!
 //! header (64)                           record (40, then the payload without its body)
-//!  0  magic "PHKEPT01"                   0  payload octets        u32
-//!  8  version, 1              u32        4  kind                  u8, three zeros
+//!  0  magic "PHKEPT01"                   0  octets behind this    u32
+//!  8  version, 2              u32        4  kind                  u8, three zeros
 //! 12  0                       u32        8  lsn                   u64
 //! 16  first record            u64       16  place in the journal: segment, offset, length  3 × u32
-//! 24  incarnation, text       32        28  0                     u32
-//! 56  check of the 56 octets  8         32  check of incarnation, header to here, payload  8
+//! 24  incarnation, text       32        28  octets of the payload, which then is packed as zlib does; else 0  u32
+//! 56  check of the 56 octets  8         32  check of incarnation, header to here, the octets behind           8
 //! ```
+//!
+//! Each record is packed by itself, so that the log ends anywhere: the trace lines of many recipients are mostly the same.
+//! In version 1 none is packed; nothing is added to such a file.
 //!
 //! A check is the beginning of the BLAKE3. Numbers are little-endian. The incarnation is the volume's, so that a file of
 //! another volume is not taken for one of this.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use durable::{Disk, DiskFile, Lsn, OpenMode, Place, create_dir_durable};
+use flate2::read::ZlibDecoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::record::Record;
 
@@ -40,6 +46,9 @@ pub(super) struct KeptLog {
     buffer: Vec<u8>,
     /// The first record in the buffer.
     buffered: Lsn,
+    packer: Compress,
+    /// Memory for one record, packed.
+    packed: Vec<u8>,
 }
 
 struct Open {
@@ -52,12 +61,12 @@ pub(super) struct KeptRecord<'a> {
     pub(super) lsn: Lsn,
     pub(super) kind: u8,
     pub(super) place: Place,
-    pub(super) payload: &'a [u8],
+    pub(super) payload: Cow<'a, [u8]>,
 }
 
 impl KeptRecord<'_> {
     pub(super) fn decode(&self) -> Result<Record, super::codec::Malformed> {
-        Record::decode_kept(self.kind, Bytes::copy_from_slice(self.payload))
+        Record::decode_kept(self.kind, Bytes::copy_from_slice(&self.payload))
     }
 }
 
@@ -79,6 +88,8 @@ impl KeptLog {
             file: None,
             buffer: Vec::new(),
             buffered: done.next(),
+            packer: Compress::new(Compression::fast(), true),
+            packed: Vec::new(),
         };
         let files = files(disk, &log.folder)?;
         for (first, path) in files.iter().rev() {
@@ -87,17 +98,19 @@ impl KeptLog {
                 continue;
             }
             let (mut end, mut last) = (HEADER_OCTETS as u64, Lsn(first.0 - 1));
-            let is_ours = read_file(disk, path, &incarnation, *first, |record, ends| {
+            let version = read_file(disk, path, &incarnation, *first, |record, ends| {
                 if record.lsn <= done {
                     (end, last) = (ends, record.lsn);
                 }
                 Ok::<_, io::Error>(())
             })?;
             // Otherwise there is a hole: a new file begins behind it, and a copy of the index makes good for it.
-            if is_ours.is_some() && last == done {
+            if version.is_some() && last == done {
                 let file = disk.open(path, OpenMode::Write)?;
                 file.set_len(end)?;
-                log.file = Some(Open { file, len: end });
+                if version == Some(VERSION) {
+                    log.file = Some(Open { file, len: end });
+                }
             } else if *first == done.next() {
                 disk.remove_file(path)?;
             }
@@ -112,19 +125,38 @@ impl KeptLog {
             // Never, unless some could not be written.
             self.begin_anew(lsn);
         }
+        let count =
+            |octets: &[u8]| u32::try_from(octets.len()).expect("a record is below 2^32 octets");
         let mut header = [0; RECORD_OCTETS];
-        let octets = u32::try_from(payload.len()).expect("a record is below 2^32 octets");
-        header[..4].copy_from_slice(&octets.to_le_bytes());
+        let kept = if self.pack(payload) {
+            header[28..32].copy_from_slice(&count(payload).to_le_bytes());
+            &self.packed
+        } else {
+            payload
+        };
+        header[..4].copy_from_slice(&count(kept).to_le_bytes());
         header[4] = kind;
         header[8..16].copy_from_slice(&lsn.0.to_le_bytes());
         header[16..20].copy_from_slice(&place.segment.to_le_bytes());
         header[20..24].copy_from_slice(&place.offset.to_le_bytes());
         header[24..28].copy_from_slice(&place.len.to_le_bytes());
-        let check = check(&[&self.incarnation, &header[..32], payload]);
+        let check = check(&[&self.incarnation, &header[..32], kept]);
         header[32..].copy_from_slice(&check);
         self.buffer.extend_from_slice(&header);
-        self.buffer.extend_from_slice(payload);
+        self.buffer.extend_from_slice(kept);
         self.next = lsn.next();
+    }
+
+    /// Whether a payload is shorter packed, which it then is.
+    fn pack(&mut self, payload: &[u8]) -> bool {
+        self.packed.clear();
+        self.packed.reserve(payload.len());
+        self.packer.reset();
+        // It writes no more than there is room for, and says whether that was all.
+        let done = self
+            .packer
+            .compress_vec(payload, &mut self.packed, FlushCompress::Finish);
+        matches!(done, Ok(Status::StreamEnd)) && self.packed.len() < payload.len()
     }
 
     /// Whether so much was added that it should be written before the next checkpoint.
@@ -163,7 +195,7 @@ impl KeptLog {
                 let path = path_of(&self.folder, self.buffered);
                 let file = disk.open(&path, OpenMode::Create)?;
                 file.set_len(0)?;
-                let header = header(self.buffered, &self.incarnation);
+                let header = header(VERSION, self.buffered, &self.incarnation);
                 file.write_all_at(&[IoSlice::new(&header)], 0)?;
                 let len = HEADER_OCTETS as u64;
                 self.file.insert(Open { file, len })
@@ -251,14 +283,15 @@ pub(super) fn files(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<(Lsn, Path
     Ok(found)
 }
 
-/// Hands over the whole records of a file in order, each with where it ends. `None`: its header is not one of this volume.
+/// Hands over the whole records of a file in order, each with where it ends; answers its version. `None`: its header is not
+/// one of this volume.
 fn read_file<E: From<io::Error>>(
     disk: &dyn Disk,
     path: &Path,
     incarnation: &[u8; 32],
     first: Lsn,
     mut each: impl FnMut(&KeptRecord<'_>, u64) -> Result<(), E>,
-) -> Result<Option<()>, E> {
+) -> Result<Option<u32>, E> {
     let file = disk.open(path, OpenMode::Read)?;
     let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
     // Few MiB: the file ends when it is longer than some, and one checkpoint's records at most follow.
@@ -267,20 +300,21 @@ fn read_file<E: From<io::Error>>(
     let Some((head, mut rest)) = bytes.split_at_checked(HEADER_OCTETS) else {
         return Ok(None);
     };
-    if head != header(first, incarnation) {
+    let is_known = |version: &u32| head == header(*version, first, incarnation);
+    let Some(version) = (1..=VERSION).find(is_known) else {
         return Ok(None);
-    }
+    };
     let (mut ends, mut expected) = (HEADER_OCTETS as u64, first);
     while let Some((record, behind)) = take_record(rest, incarnation) {
         if record.lsn != expected {
             break;
         }
         expected = expected.next();
-        ends += (RECORD_OCTETS + record.payload.len()) as u64;
+        ends += (rest.len() - behind.len()) as u64;
         each(&record, ends)?;
         rest = behind;
     }
-    Ok(Some(()))
+    Ok(Some(version))
 }
 
 fn take_record<'a>(bytes: &'a [u8], incarnation: &[u8; 32]) -> Option<(KeptRecord<'a>, &'a [u8])> {
@@ -289,10 +323,19 @@ fn take_record<'a>(bytes: &'a [u8], incarnation: &[u8; 32]) -> Option<(KeptRecor
         let octets = header[at..at + 4].try_into();
         u32::from_le_bytes(octets.expect("four octets"))
     };
-    let (payload, behind) = rest.split_at_checked(u32_at(0) as usize)?;
-    if header[32..] != check(&[incarnation, &header[..32], payload]) {
+    let (kept, behind) = rest.split_at_checked(u32_at(0) as usize)?;
+    if header[32..] != check(&[incarnation, &header[..32], kept]) {
         return None;
     }
+    let payload = match u32_at(28) as usize {
+        0 => Cow::Borrowed(kept),
+        octets => {
+            let mut payload = vec![0; octets];
+            let read = ZlibDecoder::new(kept).read_exact(&mut payload);
+            read.ok()?;
+            Cow::Owned(payload)
+        }
+    };
     let lsn = header[8..16].try_into().expect("eight octets");
     let record = KeptRecord {
         lsn: Lsn(u64::from_le_bytes(lsn)),
@@ -307,10 +350,10 @@ fn take_record<'a>(bytes: &'a [u8], incarnation: &[u8; 32]) -> Option<(KeptRecor
     Some((record, behind))
 }
 
-fn header(first: Lsn, incarnation: &[u8; 32]) -> [u8; HEADER_OCTETS] {
+fn header(version: u32, first: Lsn, incarnation: &[u8; 32]) -> [u8; HEADER_OCTETS] {
     let mut header = [0; HEADER_OCTETS];
     header[..8].copy_from_slice(b"PHKEPT01");
-    header[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[16..24].copy_from_slice(&first.0.to_le_bytes());
     header[24..56].copy_from_slice(incarnation);
     let check = check(&[&header[..56]]);
@@ -341,6 +384,7 @@ fn path_of(folder: &Path, first: Lsn) -> PathBuf {
     folder.join(format!("{:020}.log", first.0))
 }
 
+const VERSION: u32 = 2;
 const HEADER_OCTETS: usize = 64;
 const RECORD_OCTETS: usize = 40;
 /// What may wait for a checkpoint in memory.

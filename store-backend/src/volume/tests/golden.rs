@@ -248,3 +248,15 @@ async fn what_earlier_builds_left_is_opened_and_whole_and_goes_on() {
         volume.close();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_earlier_builds_kept_beside_the_index_makes_it_anew() {
+    for (name, packed) in VOLUMES {
+        let dir = TempDir::new().unwrap();
+        let told = unpack(packed, &dir);
+        std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        let volume = Volume::open(config(dir.path()), Arc::new(RealDisk)).unwrap();
+        assert_eq!(tell(&volume).await, told, "{name}");
+        volume.close();
+    }
+}
