@@ -13,7 +13,7 @@ use directory_api::{BackendName, VolumeName};
 use mail_proto::pop3::Policy;
 use serde::{Deserialize, Serialize};
 
-use crate::volume::SCRUB_BYTES_PER_S;
+use crate::volume::{INDEX_COMPACT_ABOVE_BYTES, SCRUB_BYTES_PER_S};
 
 daemon::settings! {
     /// One store back-end.
@@ -103,6 +103,9 @@ daemon::settings! {
         /// Hours between two copies of the index, from which it is made anew if it is lost. One takes as much room as the index
         /// without what it keeps of each message's structure; so long as there is none, what is written since takes room beside it.
         pub index_copy_h: u64 = 24,
+        /// The index is made small, while it is in use, when more than half of its file is free and the file has more octets than
+        /// this; 0 for never. Once a day at most, and only where the disk has room for the smaller one beside it.
+        pub index_compact_above_bytes: u64 = INDEX_COMPACT_ABOVE_BYTES,
     }
 }
 

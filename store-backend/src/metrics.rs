@@ -101,6 +101,14 @@ pub(crate) fn describe() {
         INDEX_COPIED,
         "When the last verified copy of the index was made, in seconds since 1970."
     );
+    describe_counter!(
+        INDEX_COMPACTIONS,
+        "How often the index was made small because most of its file was free."
+    );
+    describe_counter!(
+        INDEX_GIVEN_BACK,
+        "Octets by which that made the index's file smaller."
+    );
 }
 
 /// One delivery to one account.
@@ -208,6 +216,14 @@ pub(crate) fn index_copied(backend: &BackendName, volume: &VolumeName, made_ms: 
         .set(made_ms as f64 / 1000.0);
 }
 
+/// The index was made small.
+pub(crate) fn index_compacted(backend: &BackendName, volume: &VolumeName, given_back: u64) {
+    for (name, count) in [(INDEX_COMPACTIONS, 1), (INDEX_GIVEN_BACK, given_back)] {
+        counter!(name, "backend" => backend.to_string(), "volume" => volume.to_string())
+            .increment(count);
+    }
+}
+
 /// The scrub has read a blob.
 pub(crate) fn scrubbed(backend: &BackendName, volume: &VolumeName, octets: u64) {
     counter!(SCRUBBED, "backend" => backend.to_string(), "volume" => volume.to_string())
@@ -300,6 +316,8 @@ const READER_LAG: &str = "posthouse_store_index_oldest_reader_lag_commits";
 const INDEX_FREE: &str = "posthouse_store_index_free_bytes";
 const ACCOUNTS: &str = "posthouse_store_volume_accounts";
 const QUARANTINED: &str = "posthouse_store_quarantined_blobs";
+const INDEX_COMPACTIONS: &str = "posthouse_store_index_compactions_total";
+const INDEX_GIVEN_BACK: &str = "posthouse_store_index_compacted_bytes_total";
 const INDEX_COPIED: &str = "posthouse_store_index_copy_timestamp_seconds";
 const SCRUBBED: &str = "posthouse_store_scrub_read_bytes_total";
 const SCRUB_FOUND: &str = "posthouse_store_scrub_findings_total";

@@ -136,6 +136,10 @@ pub struct VolumeConfig {
     pub space_interval: Duration,
     /// How often a copy of the index is made, which together with the kept log outlives it. Zero: never.
     pub index_copy_interval: Duration,
+    /// The index is made small when more than half of its file is free and the file is larger than this. Zero: never.
+    pub index_compact_above_bytes: u64,
+    /// How long after that it may be made small again.
+    pub index_compact_interval: Duration,
     /// How many octets a second the scrub reads of blobs, small ones counted as 64 KiB. Zero: there is no scrub.
     pub scrub_bytes_per_s: u64,
 }
@@ -165,10 +169,16 @@ impl VolumeConfig {
             space_interval: Duration::from_secs(1),
             // The log since the copy is read in some minutes then, whatever a day brings.
             index_copy_interval: Duration::from_secs(24 * 3600),
+            index_compact_above_bytes: INDEX_COMPACT_ABOVE_BYTES,
+            // Most of what is given back is used again: mail goes and mail comes.
+            index_compact_interval: Duration::from_secs(24 * 3600),
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
         }
     }
 }
+
+/// Of less than that nobody misses the half.
+pub const INDEX_COMPACT_ABOVE_BYTES: u64 = 256 << 20;
 
 /// A disk that turns gives a tenth of its time for it, and 4 TB of large messages take some twelve days.
 pub const SCRUB_BYTES_PER_S: u64 = 4 << 20;

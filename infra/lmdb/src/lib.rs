@@ -11,8 +11,8 @@
 //! - Every commit is synced. `MDB_NOSYNC` and `MDB_WRITEMAP` can corrupt after a power cut and are not offered. Who has
 //!   what an environment says elsewhere too may let a power cut undo the last commit ([`Options::may_lose_last`]).
 //!
-//! A transaction is only taken through [`with_read`] and [`with_write`], on a thread that may block: a read
-//! transaction held across an `await` pins every page freed since, and the compiler does not stop it.
+//! A transaction is only taken through [`with_read`] and [`with_write`], or in closures like theirs, on a thread that may
+//! block: a read transaction held across an `await` pins every page freed since, and the compiler does not stop it.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("the index reserves large maps and needs a 64-bit address space");

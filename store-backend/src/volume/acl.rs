@@ -11,12 +11,11 @@
 use std::collections::BTreeMap;
 
 use directory_api::{AccountId, Epoch};
-use lmdb::heed::RoTxn;
 
 use super::Volume;
 use super::codec::{Malformed, Put, Take};
 use super::error::{IndexError, ReadError};
-use super::index::Index;
+use super::index::{Index, RoTxn};
 use super::intake::Command;
 use super::rows::{State, decode_share, share_of};
 use super::sequencer::canonical;

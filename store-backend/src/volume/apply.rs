@@ -10,12 +10,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use directory_api::{AccountId, Epoch};
 use durable::{Lsn, Place};
-use lmdb::heed::{RoTxn, RwTxn};
 use zerocopy::IntoBytes;
 
 use super::acl::Acl;
 use super::error::IndexError;
-use super::index::{Index, Meta};
+use super::index::{Index, Meta, RoTxn, RwTxn};
 use super::item::{Content, MessageItem};
 use super::record::{
     Append, BlobRef, Body, Deliver, DropBlobs, Expunge, Grace, Import, PutBlob, Record, SetAccount,

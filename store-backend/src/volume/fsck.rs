@@ -717,6 +717,7 @@ fn config_of(disk: &dyn Disk, layout: &Layout) -> Result<(VolumeConfig, String),
     let config = VolumeConfig {
         scrub_bytes_per_s: 0,
         index_copy_interval: Duration::ZERO,
+        index_compact_above_bytes: 0,
         ..VolumeConfig::new(
             &layout.root,
             BackendName::new(found.backend).map_err(bad)?,

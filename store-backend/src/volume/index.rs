@@ -19,17 +19,19 @@
 //! | `shares` | account that may, owner, mailbox | the owner's name |
 //! | `annotations` | account, mailbox (0: the account itself), entry | the value |
 
+mod compact;
+mod environment;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use directory_api::AccountId;
 use durable::Lsn;
-use lmdb::heed::types::Bytes;
-use lmdb::heed::{self, Database, RoTxn, RwTxn};
-use lmdb::{Env, Options, Usage};
+use lmdb::Usage;
+use lmdb::heed;
 use zerocopy::little_endian::U16;
 
 use super::error::{IndexError, OpenError};
@@ -40,12 +42,19 @@ use super::rows::{
 #[cfg(test)]
 use super::tests::IndexTape;
 use super::types::{Hash, MailboxId, TransactionId};
-
-pub(super) type Table = Database<'static, Bytes, Bytes>;
+#[cfg(test)]
+pub(super) use compact::Compaction;
+use compact::Watched;
+pub(super) use compact::{CompactError, Compacted, remove_left_over};
+use environment::Environment;
+pub(super) use environment::{RoTxn, RwTxn, Table};
 
 #[derive(Clone)]
 pub(super) struct Index {
-    env: Env,
+    /// What the index is in now. Whoever reads stays in what it was when he began.
+    environment: Arc<RwLock<Arc<Environment>>>,
+    /// Held by the one who writes; with what was written and a compaction does not have yet, while there is one.
+    writer: Arc<Mutex<Option<Watched>>>,
     /// Keeps what each commit left, where a test asks for it.
     #[cfg(test)]
     tape: Option<Arc<IndexTape>>,
@@ -77,25 +86,7 @@ impl Index {
         let tape = IndexTape::of(path);
         #[cfg(test)]
         let commit = tape.as_ref().map(|tape| tape.commit());
-        let env = lmdb::open(
-            path,
-            Options {
-                map_size_bytes,
-                // The journal has every record until a checkpoint, which syncs the index.
-                may_lose_last: true,
-                ..Options::default()
-            },
-        )?;
-        let tables: [Table; TABLES.len()] = lmdb::create_databases(&env, |opener, txn| {
-            let mut tables = Vec::with_capacity(TABLES.len());
-            for name in TABLES {
-                tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
-            }
-            let Ok(tables) = <[_; TABLES.len()]>::try_from(tables) else {
-                unreachable!("one table was made for each name")
-            };
-            Ok::<_, OpenError>(tables)
-        })?;
+        let environment = Environment::open(path, map_size_bytes)?;
         #[cfg(test)]
         drop(commit);
         let [
@@ -115,9 +106,10 @@ impl Index {
             shares,
             kept,
             kept_until,
-        ] = tables;
+        ] = Table::all();
         Ok(Self {
-            env,
+            environment: Arc::new(RwLock::new(Arc::new(environment))),
+            writer: Arc::default(),
             #[cfg(test)]
             tape,
             #[cfg(test)]
@@ -144,7 +136,18 @@ impl Index {
 
     /// Closes it when its last clone is gone, and waits for that: its files may be moved then.
     pub(super) fn close(self) {
-        self.env.prepare_for_closing().wait();
+        let closed = self.environment().env.clone().prepare_for_closing();
+        drop(self);
+        closed.wait();
+    }
+
+    fn environment(&self) -> Arc<Environment> {
+        let environment = self.environment.read();
+        Arc::clone(&environment.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, Option<Watched>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names and tables, for a dump.
@@ -175,7 +178,9 @@ impl Index {
         read: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         let _reader = self.readers.enter();
-        lmdb::with_read(&self.env, |txn| read(txn))
+        let environment = self.environment();
+        let txn = environment.read()?;
+        read(&txn)
     }
 
     /// The reads under way. What they see is pinned: pages given back since the oldest began cannot be used again.
@@ -187,28 +192,41 @@ impl Index {
         &self,
         write: impl FnOnce(&mut RwTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        // First: nobody writes to an environment that is left.
+        let mut watched = self.lock_writer();
         #[cfg(test)]
         let _commit = self.tape.as_ref().map(|tape| tape.commit());
         #[cfg(test)]
-        match self.errno.load(Ordering::Relaxed) {
-            0 => {}
-            errno => return Err(heed::Error::Io(std::io::Error::from_raw_os_error(errno)).into()),
+        self.refuse_if_told()?;
+        let environment = self.environment();
+        let mut txn = environment.write(watched.is_some())?;
+        let result = write(&mut txn)?;
+        let changes = txn.commit()?;
+        if let Some(watched) = &mut *watched {
+            watched.add(changes);
         }
-        let written = lmdb::with_write(&self.env, write);
         self.readers.commits.fetch_add(1, Ordering::Relaxed);
-        written
+        Ok(result)
+    }
+
+    #[cfg(test)]
+    fn refuse_if_told(&self) -> Result<(), heed::Error> {
+        match self.errno.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            errno => Err(std::io::Error::from_raw_os_error(errno).into()),
+        }
     }
 
     /// Makes all that was written durable: before the journal lets go what the index alone has then.
     pub(super) fn sync(&self) -> Result<(), heed::Error> {
         #[cfg(test)]
         let _sync = self.tape.as_ref().map(|tape| tape.sync());
-        lmdb::sync(&self.env)
+        lmdb::sync(&self.environment().env)
     }
 
     /// How much of the map is in use.
     pub(super) fn usage(&self) -> Result<Usage, heed::Error> {
-        lmdb::usage(&self.env, self.tables().map(|(_, table)| table))
+        self.environment().usage()
     }
 
     /// A number of the table `meta`; 0 when it was never set.

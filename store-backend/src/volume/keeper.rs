@@ -1,6 +1,7 @@
-//! The keeper: a thread that looks after what is kept. It examines what readers have found wrong, and makes the copies of
-//! the index, and scrubs.
+//! The keeper: a thread that looks after what is kept. It examines what readers have found wrong, makes the copies of the
+//! index, makes the index small again, and scrubs.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -11,10 +12,11 @@ use durable::{Disk, Lsn, OpenMode};
 use super::commit::now_ms;
 use super::copy::{self, CopyError};
 use super::error::IndexError;
+use super::index::{CompactError, Compacted};
 use super::kept_log;
 use super::layout::KEPT_DIR;
 use super::mend::{self, Mend};
-use super::recovery::Shared;
+use super::recovery::{Failed, Shared};
 use super::rows::BlobRow;
 use super::scrub::{self, Scrub};
 use super::space::Level;
@@ -24,6 +26,7 @@ use crate::metrics;
 /// Runs until the volume is closed.
 pub(super) fn run(shared: &Shared) {
     let mut copies = Copies::new(shared);
+    let mut compactions = Compactions::new(shared);
     let mut scrub = Scrub::new(shared);
     let mut pause = scrub::IDLE_INTERVAL;
     while let Some(suspects) = shared.suspects.take(pause) {
@@ -34,6 +37,7 @@ pub(super) fn run(shared: &Shared) {
             }
         }
         copies.make_if_due(shared);
+        compactions.make_if_due(shared);
         pause = scrub.go_on(shared);
     }
     // After a crash it is not known whether the disk still answers.
@@ -147,18 +151,23 @@ pub(super) fn make_copy(shared: &Shared) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// Mail comes first: a copy takes no octet from below the mark, so none is begun that would.
 fn check_room(shared: &Shared, copy: u64) -> Result<(), CopyError> {
+    let short = shortage(shared, copy);
+    short.map_or(Ok(()), |(free, needed)| {
+        Err(CopyError::NoRoom { free, needed })
+    })
+}
+
+/// Mail comes first: a copy takes no octet from below the mark, so none is begun that would. Octets that are free, and
+/// needed.
+fn shortage(shared: &Shared, copy: u64) -> Option<(u64, u64)> {
     if shared.space.level() == Level::Roomy && copy == 0 {
-        return Ok(());
+        return None;
     }
     let space = shared.space.status();
     let free = space.disk.map_or(u64::MAX, |disk| disk.free_bytes);
     let needed = space.mark_bytes.saturating_add(copy);
-    match space.refuses || free < needed {
-        true => Err(CopyError::NoRoom { free, needed }),
-        false => Ok(()),
-    }
+    (space.refuses || free < needed).then_some((free, needed))
 }
 
 /// About what the next one takes: as much as the last one, or the index.
@@ -168,6 +177,96 @@ fn copy_octets(shared: &Shared, folder: &Path) -> u64 {
         let index = shared.space.status().index;
         index.file_bytes.saturating_sub(index.free_bytes)
     })
+}
+
+/// When it is looked at next whether the index is to be made small.
+struct Compactions {
+    due: Instant,
+    /// Why it was not, as it was told last.
+    told: String,
+}
+
+impl Compactions {
+    fn new(shared: &Shared) -> Self {
+        // Not in the rush of a start, nor again and again where one ends the process.
+        let first = FIRST_COPY_AFTER.min(shared.config.index_compact_interval);
+        Self {
+            due: Instant::now() + first,
+            told: String::new(),
+        }
+    }
+
+    fn make_if_due(&mut self, shared: &Shared) {
+        let above = shared.config.index_compact_above_bytes;
+        if above == 0 || Instant::now() < self.due || shared.read_only().is_some() {
+            return;
+        }
+        let index = shared.space.status().index;
+        if index.file_bytes <= above || index.free_bytes <= index.file_bytes / 2 {
+            return;
+        }
+        let interval = shared.config.index_compact_interval;
+        let again = match compact(shared) {
+            Ok(_) => {
+                self.told.clear();
+                interval
+            }
+            Err(CompactError::Stopped) => return,
+            Err(error) => {
+                let (volume, why) = (&shared.config.name, super::commit::chain(&error));
+                let is_told = match error {
+                    // The numbers are others each time.
+                    CompactError::NoRoom { .. } => self.told.starts_with("no room"),
+                    _ => self.told == why,
+                };
+                if !is_told {
+                    tracing::warn!(%volume, error = why, "the index cannot be made small; it stays as it is, and is tried again each hour");
+                }
+                self.told = why;
+                COMPACT_RETRY_INTERVAL.min(interval)
+            }
+        };
+        self.due = Instant::now() + again;
+    }
+}
+
+/// Makes the index small, while it is in use.
+pub(super) fn compact(shared: &Shared) -> Result<Compacted, CompactError> {
+    let began = Instant::now();
+    let check_room = |octets| {
+        let short = shortage(shared, octets);
+        short.map_or(Ok(()), |(free, needed)| {
+            Err(CompactError::NoRoom { free, needed })
+        })
+    };
+    let slice_began = Cell::new(Instant::now());
+    let go_on = || {
+        // Half of the time is that of deliveries and reads.
+        let is_open = shared.space.pause(slice_began.get().elapsed());
+        slice_began.set(Instant::now());
+        match is_open && !shared.suspects.is_closed() {
+            true => check_room(0),
+            false => Err(CompactError::Stopped),
+        }
+    };
+    let usage = shared.index.usage()?;
+    check_room(usage.file_bytes.saturating_sub(usage.free_bytes))?;
+    let map_size_bytes = shared.config.index_map_size_bytes;
+    let done = shared.index.compact(&shared.layout, map_size_bytes, &go_on);
+    if let Err(error @ CompactError::Unsynced { .. }) = &done {
+        shared.fail(Failed::Index, error);
+    }
+    let done = done?;
+    let (before, after) = (done.before_bytes, done.after_bytes);
+    let (volume, rows) = (&shared.config.name, done.row_count);
+    let (took, pause) = (began.elapsed(), done.pause);
+    tracing::info!(
+        %volume, before, after, rows, ms = took.as_millis(), pause_ms = pause.as_secs_f64() * 1000.0,
+        "the index is made small"
+    );
+    let given_back = before.saturating_sub(after);
+    metrics::index_compacted(&shared.config.backend, volume, given_back);
+    Ok(done)
 }
 
 /// Reads a blob that a reader could not use. One that is not right is put aside.
@@ -236,4 +335,6 @@ pub(super) fn is_settled(shared: &Shared, number: u64, row: &BlobRow) -> Result<
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// Of a volume that has none: the kept log alone makes its index anew until then.
 const FIRST_COPY_AFTER: Duration = Duration::from_secs(600);
+/// When the index could not be made small. It is no matter of minutes.
+const COMPACT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 const READ_BYTES: usize = 256 << 10;

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use directory_api::AccountId;
 use durable::{DiskFile, JournalError, OpenMode};
-use lmdb::heed::RoTxn;
 use zerocopy::little_endian::U16;
 
 pub use batch::{Batch, Content, MailboxReader, Want};
@@ -23,7 +22,7 @@ use super::acl::{Shared as SharedMailbox, shared_by};
 use super::apply::prologue;
 use super::broken::Suspects;
 use super::error::{IndexError, ReadError};
-use super::index::Index;
+use super::index::{Index, RoTxn};
 use super::record::Body;
 use super::recovery::Shared;
 use super::rows::{

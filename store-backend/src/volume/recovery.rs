@@ -27,7 +27,7 @@ use super::error::{IndexError, OpenError};
 use super::file_system::refuse_untrusted;
 use super::files::{self, FilesItem};
 use super::held::HeldBodies;
-use super::index::{Index, Meta};
+use super::index::{Index, Meta, remove_left_over};
 use super::intake::{Command, Intake, Reply};
 use super::keeper;
 use super::kept_log::KeptLog;
@@ -319,6 +319,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         let folder = layout.file(folder);
         create_dir_durable(&*disk, &folder).map_err(OpenError::io("create", &folder))?;
     }
+    remove_left_over(&layout)?;
     let mut index = open_index(&config, &layout, is_new)?;
     let (mut applied, mut checkpoint) = reach(&index)?;
     let journal_dir = layout.file(JOURNAL_DIR);

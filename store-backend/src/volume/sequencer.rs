@@ -24,13 +24,12 @@ use std::sync::Arc;
 
 use directory_api::{AccountId, Epoch};
 use durable::Lsn;
-use lmdb::heed::RoTxn;
 
 use super::blob::FinishedBlob;
 use super::broken::Broken;
 use super::error::IndexError;
 use super::held::HeldBodies;
-use super::index::{Index, Meta};
+use super::index::{Index, Meta, RoTxn};
 use super::intake::{Command, Reply};
 use super::life::Life;
 use super::record::{BlobRef, Body, DropBlobs, Record};

@@ -6,6 +6,7 @@ mod annotations;
 mod batch;
 mod broken;
 mod cards;
+mod compact;
 mod deliver;
 mod failure;
 mod fsck;
@@ -52,6 +53,7 @@ fn config(path: &Path) -> VolumeConfig {
         free_min_bytes: 0,
         free_min_percent: 0,
         space_interval: Duration::from_millis(10),
+        index_compact_above_bytes: 0,
         scrub_bytes_per_s: 0,
         ..VolumeConfig::new(
             path,

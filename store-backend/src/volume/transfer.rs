@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch};
-use lmdb::heed::RoTxn;
 
 use super::Volume;
 use super::apply::prologue;
 use super::blob::FinishedBlob;
 use super::error::{IndexError, ReadError};
 use super::held::Held;
-use super::index::{Index, Table};
+use super::index::{Index, RoTxn, Table};
 use super::intake::Command;
 use super::item::{Content, MessageItem, SetHash};
 use super::read::blocking;

@@ -6,11 +6,10 @@ use std::ops::Bound;
 
 use directory_api::AccountId;
 use durable::Lsn;
-use lmdb::heed::RoTxn;
 use zerocopy::IntoBytes;
 
 use super::super::error::IndexError;
-use super::super::index::{Index, Meta};
+use super::super::index::{Index, Meta, RoTxn};
 use super::super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, mailbox_key, mailbox_of, unlinked_key,
 };

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use directory_api::AccountId;
-use lmdb::heed::RoTxn;
 
 use super::super::Volume;
 use super::super::apply::NewCard;
 use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
-use super::super::index::Index;
+use super::super::index::{Index, RoTxn};
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow};
 use super::super::types::{MailboxId, Snapshot};

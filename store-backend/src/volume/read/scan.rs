@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 
 use lmdb::heed::types::Bytes;
-use lmdb::heed::{self, RoRange, RoTxn};
+use lmdb::heed::{self, RoRange};
 use zerocopy::little_endian::U16;
 
 use super::super::error::{IndexError, ReadError};
-use super::super::index::{Index, Table};
+use super::super::index::{Index, RoTxn, Table};
 use super::super::rows::{MessageRow, message_key, message_of};
 use super::super::types::Summary;
 use super::{MailboxReader, summary};

@@ -136,6 +136,13 @@ fn power_off(disk: &FaultDisk, index: &IndexTape, cut: Cut, from: &Path, to: &Pa
     disk
 }
 
+/// No cut leaves an index that the journal does not reach back to: it would have been put aside.
+fn assert_is_new_enough(root: &Path) {
+    let aside = std::fs::read_dir(root.join("quarantine"));
+    let aside: Vec<_> = aside.into_iter().flatten().collect();
+    assert!(aside.is_empty(), "{aside:?}");
+}
+
 /// Opens what a cut left, and goes on; again after a cut at the end of that, and after `within` cuts of the recovery.
 /// Answers how many disks were opened.
 async fn examine(story: &Story, disk: &FaultDisk, cut: Cut, root: &Path, within: u64) -> usize {
@@ -145,6 +152,7 @@ async fn examine(story: &Story, disk: &FaultDisk, cut: Cut, root: &Path, within:
     let disk = power_off(disk, &story.index, cut, &story.root, root);
     let index = IndexTape::of(&index_folder).unwrap();
     let volume = open_on(&disk.disk(), root);
+    assert_is_new_enough(root);
     let opened = disk.recorded();
     let mut uidvalidities = life.uidvalidities.clone();
     let seen = look(&volume, &mut uidvalidities).await;
@@ -171,6 +179,7 @@ async fn examine(story: &Story, disk: &FaultDisk, cut: Cut, root: &Path, within:
         tape.play(&disk, 0, cut.point);
         let disk = power_off(&disk, &index, cut, root, root);
         let volume = open_on(&disk.disk(), root);
+        assert_is_new_enough(root);
         if number == 0 {
             let seen = look(&volume, &mut uidvalidities).await;
             let difference = world.difference(&seen);

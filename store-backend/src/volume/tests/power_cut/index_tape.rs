@@ -5,6 +5,9 @@
 //! that names them without a sync. So a cut leaves the last commit or the one before it, whole; after a sync of the
 //! environment the last one. A new environment's name may be lost until the first checkpoint has synced the file system.
 //! What the disk does within one commit is not tried here.
+//!
+//! A compaction gives the index's name to another file. A cut before the folder is synced may take the name back, whatever
+//! was synced in the file since.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,12 +29,16 @@ pub(in crate::volume) struct IndexTape {
     states: Mutex<Vec<State>>,
     /// Syncs of the whole environment: the point, and the state that is durable since.
     syncs: Mutex<Vec<(usize, usize)>>,
+    /// Syncs of the folder, after another file was given the name: the point, and the first state of that file.
+    names: Mutex<Vec<(usize, usize)>>,
 }
 
 struct State {
     begun: usize,
     ended: usize,
     image: Image,
+    /// It is another file than before.
+    is_renamed: bool,
 }
 
 /// The indexes that are being recorded, by folder.
@@ -42,6 +49,7 @@ pub(in crate::volume) struct Commit<'t> {
     tape: &'t IndexTape,
     states: MutexGuard<'t, Vec<State>>,
     begun: usize,
+    is_renamed: bool,
 }
 
 /// A sync of the environment under way.
@@ -72,8 +80,10 @@ impl IndexTape {
                 begun,
                 ended,
                 image,
+                is_renamed: false,
             }]),
             syncs: Mutex::default(),
+            names: Mutex::default(),
         });
         let mut tapes = TAPES.lock().unwrap();
         tapes.insert(folder.to_owned(), Arc::clone(&tape));
@@ -93,7 +103,23 @@ impl IndexTape {
             tape: self,
             begun: self.disk.recorded(),
             states,
+            is_renamed: false,
         }
+    }
+
+    /// To be held for as long as another file, which is whole on the disk, is given the name.
+    pub(in crate::volume) fn rename(&self) -> Commit<'_> {
+        let mut commit = self.commit();
+        commit.is_renamed = true;
+        commit
+    }
+
+    /// The folder was synced after that.
+    pub(in crate::volume) fn named(&self) {
+        let point = self.disk.recorded();
+        let state = self.states.lock().unwrap().len() - 1;
+        self.names.lock().unwrap().push((point, state));
+        self.syncs.lock().unwrap().push((point, state));
     }
 
     /// To be held for as long as the environment is synced.
@@ -115,6 +141,17 @@ impl IndexTape {
         let begun = states.iter().skip(floor);
         let begun = begun.filter(|state| state.begun <= point);
         let mut images: Vec<Image> = begun.map(|state| state.image.clone()).collect();
+        let mut renamed = states.iter();
+        let renamed = renamed.rposition(|state| state.is_renamed && state.begun <= point);
+        let names = self.names.lock().unwrap();
+        let is_named = |state| {
+            names
+                .iter()
+                .any(|(at, named)| *at <= point && *named >= state)
+        };
+        if let Some(state) = renamed.filter(|state| !is_named(*state)) {
+            images.insert(0, states[state - 1].image.clone());
+        }
         if synced.is_none() && states[0].image.is_none() && floor > 0 {
             images.insert(0, None);
         }
@@ -139,6 +176,7 @@ impl Drop for Commit<'_> {
             begun: self.begun,
             ended,
             image,
+            is_renamed: self.is_renamed,
         });
     }
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use durable::Disk;
 
 use super::super::super::error::IndexError;
-use super::super::super::keeper::make_copy;
+use super::super::super::keeper::{compact, make_copy};
 use super::super::model::random::Random;
 use super::super::model::{Work, all};
 use super::super::*;
@@ -70,7 +70,15 @@ impl Life {
                     break;
                 }
             }
-            for ((op, steps), (begun, answered, records)) in ops.into_iter().zip(all(work).await) {
+            let compaction = (random.below(8) == 0).then(|| {
+                let volume = volume.clone();
+                tokio::task::spawn_blocking(move || compact(volume.inner.shared()).unwrap())
+            });
+            let done = all(work).await;
+            if let Some(compaction) = compaction {
+                compaction.await.unwrap();
+            }
+            for ((op, steps), (begun, answered, records)) in ops.into_iter().zip(done) {
                 let mut command = Command {
                     op,
                     begun,

@@ -1,0 +1,373 @@
+//! Makes the index small again while it is read and written: LMDB uses pages again that were given back, but gives none
+//! to the disk.
+//!
+//! ```text
+//! begin         an empty environment in index.new/N; from now on each write is also noted
+//! copy          all rows, slice by slice, behind one another; with each slice what was noted of the rows copied before
+//! catch up      what was noted, until it is little
+//! put in place  nobody writes: the rest, compare, sync; rename data.mdb over index/data.mdb; sync index/; change over
+//! ```
+//!
+//! Each slice is of another instant. That is no matter: a row that changed after it was copied has been noted and is
+//! written again, and one that is yet to be copied will be found as it is then. So no snapshot is held, which would keep
+//! the old file growing, and what is noted stays small, however long the copy takes.
+//!
+//! A power cut or a kill leaves the old file under the name or the new one, both whole and with the same rows; what was
+//! being made is removed at the next start. Until the name has changed nothing has happened, whatever fails. Who reads
+//! the old environment goes on in it: its file has no name then, and its room comes back when the last one is done.
+//!
+//! LMDB's rules: a process opens a folder once, by the name it had then (heed keeps a list), so that each environment is
+//! made under a name of its own; and a table of readers belongs to one environment, so that `lock.mdb` goes the way of
+//! its `data.mdb`. What is open is not touched by renaming it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use lmdb::heed;
+
+use super::super::error::{IndexError, OpenError};
+use super::super::layout::{INDEX_DIR, Layout};
+use super::super::rebuild::NEW_DIR;
+use super::Index;
+use super::environment::{Change, Environment, RoTxn, RwTxn, Table};
+
+/// What a compaction has done.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::volume) struct Compacted {
+    /// Octets of the file that was left …
+    pub(in crate::volume) before_bytes: u64,
+    /// … and of the one that took its place.
+    pub(in crate::volume) after_bytes: u64,
+    pub(in crate::volume) row_count: u64,
+    /// For so long nobody could write to the index.
+    pub(in crate::volume) pause: Duration,
+}
+
+/// Why the index stayed as it was; or, in one case, may have.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::volume) enum CompactError {
+    #[error("{action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("no room for a smaller one beside it: {free} octets are free, {needed} are needed")]
+    NoRoom { free: u64, needed: u64 },
+    #[error("the index is written faster than it can be copied")]
+    Busy,
+    #[error("the volume is closed")]
+    Stopped,
+    /// The new one is in use; which of the two a power cut would leave is not known.
+    #[error("sync {path}")]
+    Unsynced { path: PathBuf, source: io::Error },
+}
+
+impl From<heed::Error> for CompactError {
+    fn from(error: heed::Error) -> Self {
+        Self::Index(error.into())
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CompactError {
+    let path = path.to_owned();
+    move |source| CompactError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+impl Index {
+    /// Makes a smaller index and changes over to it. `go_on` is asked before each slice. Blocking, for as long as it takes
+    /// to copy all rows.
+    ///
+    /// # Errors
+    /// Why there is none; but for [`CompactError::Unsynced`] the index is what it was.
+    pub(in crate::volume) fn compact(
+        &self,
+        layout: &Layout,
+        map_size_bytes: usize,
+        go_on: &dyn Fn() -> Result<(), CompactError>,
+    ) -> Result<Compacted, CompactError> {
+        let mut compaction = Compaction::begin(self, layout, map_size_bytes)?;
+        let mut run = || {
+            compaction.copy(go_on)?;
+            compaction.catch_up()?;
+            compaction.put_in_place()
+        };
+        let done = run();
+        compaction.end();
+        done
+    }
+}
+
+/// A smaller index that is being made.
+pub(in crate::volume) struct Compaction<'i> {
+    index: &'i Index,
+    /// Where the index is.
+    path: PathBuf,
+    /// Where the new one is made.
+    folder: PathBuf,
+    new: Arc<Environment>,
+    row_count: u64,
+    is_synced: bool,
+}
+
+impl<'i> Compaction<'i> {
+    pub(in crate::volume) fn begin(
+        index: &'i Index,
+        layout: &Layout,
+        map_size_bytes: usize,
+    ) -> Result<Self, CompactError> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = layout.file(NEW_DIR).join(number.to_string());
+        // What an earlier process has left there would be opened as it is.
+        remove_dir(&folder).map_err(failed("remove", &folder))?;
+        let opened = Environment::open(&folder, map_size_bytes);
+        if opened.is_err() {
+            let _ = remove_dir(&folder);
+        }
+        let new = Arc::new(opened?);
+        *index.lock_writer() = Some(Watched::default());
+        Ok(Self {
+            index,
+            path: layout.file(INDEX_DIR),
+            folder,
+            new,
+            row_count: 0,
+            is_synced: false,
+        })
+    }
+
+    /// Copies every row there is.
+    pub(in crate::volume) fn copy(
+        &mut self,
+        go_on: &dyn Fn() -> Result<(), CompactError>,
+    ) -> Result<(), CompactError> {
+        for table in Table::all() {
+            let mut last: Option<Vec<u8>> = None;
+            loop {
+                go_on()?;
+                // In this order: what is noted after it and stands in the slice is written twice, and else not at all.
+                let changes = self.take_changes()?;
+                let slice = self.index.read(|txn| slice(table, txn, last.as_deref()));
+                let (mut rows, is_end) = slice?;
+                let is_copied = |change: &&Change| {
+                    let in_table = last.as_ref().is_some_and(|last| *change.key <= **last);
+                    change.table < table || (change.table == table && in_table)
+                };
+                self.write(|txn| {
+                    let mut changes = changes.iter().filter(is_copied);
+                    changes.try_for_each(|change| txn.apply(change))?;
+                    let mut rows = rows.iter();
+                    rows.try_for_each(|(key, value)| table.append(txn, key, value))
+                })?;
+                self.row_count += rows.len() as u64;
+                if is_end {
+                    // What comes behind it from now on is noted: to wait for an end that moves would be to wait for ever.
+                    break;
+                }
+                last = rows.pop().map(|(key, _)| key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the new one so near that the rest is a moment's work.
+    pub(in crate::volume) fn catch_up(&mut self) -> Result<(), CompactError> {
+        for _ in 0..ROUNDS_MAX {
+            let changes = self.take_changes()?;
+            self.write(|txn| changes.iter().try_for_each(|change| txn.apply(change)))?;
+            if changes.len() <= FEW_CHANGES {
+                break;
+            }
+        }
+        self.sync()
+    }
+
+    /// Changes over. Nobody writes meanwhile.
+    pub(in crate::volume) fn put_in_place(&mut self) -> Result<Compacted, CompactError> {
+        let (index, new) = (self.index, Arc::clone(&self.new));
+        let mut writer = index.lock_writer();
+        let began = Instant::now();
+        let changes = writer.as_mut().ok_or(CompactError::Busy)?.take()?;
+        self.write(|txn| changes.iter().try_for_each(|change| txn.apply(change)))?;
+        let before = index.environment();
+        compare(&before, &new)?;
+        self.sync()?;
+        debug_assert!(
+            self.is_synced,
+            "what gets the name is whole after a power cut"
+        );
+        let data = self.folder.join(DATA_FILE);
+        #[cfg(test)]
+        let renaming = index.tape.as_ref().map(|tape| tape.rename());
+        let renamed = fs::rename(&data, self.path.join(DATA_FILE));
+        #[cfg(test)]
+        drop(renaming);
+        let renamed = match renamed {
+            Err(source) if matches!(data.try_exists(), Ok(true)) => {
+                return Err(failed("rename to", &self.path)(source));
+            }
+            other => other,
+        };
+        // Before anybody writes to it: once a checkpoint relies on that, the old one is too old to come back.
+        let named = renamed.and_then(|()| self.sync_name());
+        {
+            let current = index.environment.write();
+            *current.unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        }
+        *writer = None;
+        drop(writer);
+        let pause = began.elapsed();
+        // At the next start it is made anew.
+        let _ = fs::rename(self.folder.join(LOCK_FILE), self.path.join(LOCK_FILE));
+        named.map_err(|source| CompactError::Unsynced {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(Compacted {
+            before_bytes: before.usage()?.file_bytes,
+            after_bytes: new.usage()?.file_bytes,
+            row_count: self.row_count,
+            pause,
+        })
+    }
+
+    fn sync_name(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()?;
+        #[cfg(test)]
+        if let Some(tape) = &self.index.tape {
+            tape.named();
+        }
+        Ok(())
+    }
+
+    /// Clears away what is not in use.
+    fn end(self) {
+        *self.index.lock_writer() = None;
+        drop(self.new);
+        let _ = remove_dir(&self.folder);
+        if let Some(folder) = self.folder.parent() {
+            // Unless another one is made there.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
+    fn take_changes(&self) -> Result<Vec<Change>, CompactError> {
+        let mut writer = self.index.lock_writer();
+        writer.as_mut().ok_or(CompactError::Busy)?.take()
+    }
+
+    /// Writes to the new one.
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut RwTxn<'_>) -> heed::Result<()>,
+    ) -> Result<(), CompactError> {
+        #[cfg(test)]
+        self.index.refuse_if_told()?;
+        self.is_synced = false;
+        let mut txn = self.new.write(false)?;
+        write(&mut txn)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), CompactError> {
+        lmdb::sync(&self.new.env)?;
+        self.is_synced = true;
+        Ok(())
+    }
+}
+
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Some rows of a table behind a key, and whether they are the last ones.
+fn slice(table: Table, txn: &RoTxn<'_>, last: Option<&[u8]>) -> Result<(Rows, bool), heed::Error> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let (mut rows, mut octets) = (Vec::new(), 0);
+    let range = (last.map_or(Unbounded, Excluded), Unbounded);
+    for row in table.range(txn, &range)? {
+        let (key, value) = row?;
+        octets += key.len() + value.len();
+        rows.push((key.to_vec(), value.to_vec()));
+        if octets >= SLICE_OCTETS {
+            return Ok((rows, false));
+        }
+    }
+    Ok((rows, true))
+}
+
+/// Both have as many rows, table by table.
+fn compare(old: &Environment, new: &Environment) -> Result<(), CompactError> {
+    let (old, new) = (old.read()?, new.read()?);
+    for table in Table::all() {
+        if table.len(&old)? != table.len(&new)? {
+            return Err(IndexError::Contradiction("a row").into());
+        }
+    }
+    Ok(())
+}
+
+/// What was written since the compaction has last asked.
+#[derive(Default)]
+pub(super) struct Watched {
+    changes: Vec<Change>,
+    octets: usize,
+    has_overflown: bool,
+}
+
+impl Watched {
+    pub(super) fn add(&mut self, changes: Vec<Change>) {
+        self.octets += changes.iter().map(Change::octets).sum::<usize>();
+        self.has_overflown |= self.octets > WATCHED_MAX_OCTETS;
+        match self.has_overflown {
+            true => self.changes = Vec::new(),
+            false => self.changes.extend(changes),
+        }
+    }
+
+    fn take(&mut self) -> Result<Vec<Change>, CompactError> {
+        if self.has_overflown {
+            return Err(CompactError::Busy);
+        }
+        self.octets = 0;
+        Ok(std::mem::take(&mut self.changes))
+    }
+}
+
+/// Removes what a compaction, or one who made the index anew, has left when he was killed.
+pub(in crate::volume) fn remove_left_over(layout: &Layout) -> Result<(), OpenError> {
+    let folder = layout.file(NEW_DIR);
+    remove_dir(&folder).map_err(OpenError::io("remove", &folder))
+}
+
+fn remove_dir(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A process opens no two environments under one name, whatever became of the first.
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+const DATA_FILE: &str = "data.mdb";
+const LOCK_FILE: &str = "lock.mdb";
+/// Rows of one transaction: a disk that is asked to sync them keeps others waiting for some ten milliseconds.
+const SLICE_OCTETS: usize = 1 << 20;
+/// So many are written within the pause: some milliseconds.
+const FEW_CHANGES: usize = 1000;
+/// Each round has less to do than the one before it, unless the disk is so busy that the pause is no matter.
+const ROUNDS_MAX: usize = 10;
+/// A disk that does not keep up has the compaction given up rather than memory used up.
+const WATCHED_MAX_OCTETS: usize = 64 << 20;
