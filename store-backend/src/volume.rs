@@ -23,6 +23,7 @@ mod apply;
 mod backup;
 mod blob;
 mod broken;
+mod bundle;
 mod check;
 mod codec;
 mod commit;

@@ -5,6 +5,7 @@ mod kept;
 mod mailboxes;
 mod transactions;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -13,16 +14,18 @@ use durable::{Lsn, Place};
 use zerocopy::IntoBytes;
 
 use super::acl::Acl;
+use super::bundle;
 use super::error::IndexError;
 use super::index::{Index, Meta, RoTxn, RwTxn};
 use super::item::{Content, MessageItem};
 use super::record::{
-    Append, BlobRef, Body, Deliver, DropBlobs, Expunge, Grace, Import, PutBlob, Record, SetAccount,
-    StoreFlags,
+    Append, BlobRef, Body, Deliver, DeliverTo, DropBlobs, Expunge, Grace, Import, PutBlob, Record,
+    SetAccount, StoreFlags,
 };
 use super::rows::{
-    AccountRow, BlobRow, MailboxRow, MessageRow, decode_ranges, encode_ranges, expunged_key,
-    expunged_of, mailbox_key, mailbox_of, message_key, message_of, ranges_of, unlinked_key,
+    AccountRow, BlobRow, MailboxRow, MessageRow, bundle_key, decode_ranges, encode_ranges,
+    expunged_key, expunged_of, mailbox_key, mailbox_of, message_key, message_of, ranges_of,
+    unlinked_key,
 };
 use super::types::{Flags, MailboxId};
 use crate::card::Card;
@@ -134,7 +137,8 @@ impl Apply<'_, '_> {
             self.new_blob(&record.blob, 0)?;
         }
         self.change_links(record.blob.number, 0, record.recipients.len() as u64, 0)?;
-        for to in &record.recipients {
+        self.put_bundles(&record.recipients)?;
+        for (recipient, to) in (0..).zip(&record.recipients) {
             let mut account = if to.inbox_uidvalidity == 0 {
                 self.account_row(to.account)?
             } else {
@@ -155,7 +159,13 @@ impl Apply<'_, '_> {
                 octets: record.blob.octets,
                 prologue: to.prologue.clone(),
             };
-            let row = self.put_message(to.account, &item, record.blob.number)?;
+            let key = message_key(to.account, to.mailbox, to.uid);
+            let row = item.row(record.blob.number);
+            let (row, own) = match bundle::takes(&to.prologue) {
+                true => (row.bundled(self.lsn, recipient), &[][..]),
+                false => (row, &to.prologue[..]),
+            };
+            self.write_message(&key, row, &[], own)?;
             let at = (to.mailbox, to.uid);
             self.put_transaction(to.account, &record.txn, at, record.at_ms)?;
             self.forget_transactions(to.account, &record.txn, record.at_ms)?;
@@ -166,6 +176,44 @@ impl Apply<'_, '_> {
             self.index.put_account(self.txn, to.account, &account)?;
             self.index
                 .put_mailbox(self.txn, to.account, to.mailbox, &mailbox)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the prologues of a delivery together. They are the table's last rows, for LSNs grow: pages are filled to the end.
+    fn put_bundles(&mut self, recipients: &[DeliverTo]) -> Result<(), IndexError> {
+        let mut bundles: BTreeMap<u32, Vec<bundle::Member<'_>>> = BTreeMap::new();
+        for (recipient, to) in (0..).zip(recipients) {
+            if bundle::takes(&to.prologue) {
+                let (bundle, number) = bundle::place(recipient);
+                let member = (number, Cow::Borrowed(&to.prologue[..]));
+                bundles.entry(bundle).or_default().push(member);
+            }
+        }
+        for (bundle, members) in bundles {
+            let (key, row) = (bundle_key(self.lsn.0, bundle), bundle::encode(&members));
+            self.index.bundles.append(self.txn, &key, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the prologue of a message that goes.
+    fn remove_prologue(&mut self, key: &[u8], row: &MessageRow) -> Result<(), IndexError> {
+        let Some((key, number)) = row.bundle_place() else {
+            self.index.prologues.delete(self.txn, key)?;
+            return Ok(());
+        };
+        let table = self.index.bundles;
+        let found = table.get(self.txn, &key)?;
+        let found = found.ok_or(IndexError::Contradiction("a bundle"))?;
+        let mut members = bundle::members(found)?;
+        members.retain(|(member, _)| *member != number);
+        let left = (!members.is_empty()).then(|| bundle::encode(&members));
+        match left {
+            Some(left) => table.put(self.txn, &key, &left)?,
+            None => {
+                table.delete(self.txn, &key)?;
+            }
         }
         Ok(())
     }
@@ -197,7 +245,7 @@ impl Apply<'_, '_> {
             self.keep(id, (mailbox_id, &mailbox), *uid, (&row, &keywords), grace)?;
             let key = message_key(id, mailbox_id, *uid);
             self.index.messages.delete(self.txn, &key)?;
-            self.index.prologues.delete(self.txn, &key)?;
+            self.remove_prologue(&key, &row)?;
             if row.flags().contains(Flags::DELETED) {
                 self.index.deleted.delete(self.txn, &key)?;
             }
@@ -441,11 +489,16 @@ impl Apply<'_, '_> {
     /// Removes every row whose key begins with an account, or with an account and a mailbox; the account's own excepted.
     fn remove_below(&mut self, prefix: &[u8], keep_until_ms: i64) -> Result<(), IndexError> {
         let mut lost: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut bundled = Vec::new();
         self.index
             .each_message::<IndexError>(self.txn, prefix, |_, _, row, _| {
                 *lost.entry(row.blob.get()).or_default() += 1;
+                bundled.extend(row.bundle_place().map(|_| *row));
                 Ok(())
             })?;
+        for row in bundled {
+            self.remove_prologue(&[], &row)?;
+        }
         let mut shared = Vec::new();
         for row in self.index.mailboxes.prefix_iter(self.txn, prefix)? {
             let (key, value) = row?;
@@ -711,15 +764,9 @@ pub(super) fn prologue(
     uid: u32,
     row: &MessageRow,
 ) -> Result<Bytes, IndexError> {
-    if row.prologue_octets.get() == 0 {
-        return Ok(Bytes::new());
-    }
-    let found = index
-        .prologues
-        .get(txn, &message_key(account, mailbox, uid))?;
-    Ok(Bytes::copy_from_slice(
-        found.ok_or(IndexError::Contradiction("a prologue"))?,
-    ))
+    let found = index.prologue(txn, &message_key(account, mailbox, uid), row)?;
+    let found = found.ok_or(IndexError::Contradiction("a prologue"))?;
+    Ok(Bytes::from(found.into_owned()))
 }
 
 const ACCOUNT_KEY_BYTES: usize = 12;

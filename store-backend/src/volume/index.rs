@@ -5,7 +5,8 @@
 //! | `meta` | name | a number: `applied`, `checkpoint`, `blob_next`, `accounts` |
 //! | `mailboxes` | account, mailbox (0: the account itself) | [`AccountRow`], [`MailboxRow`] |
 //! | `messages` | account, mailbox, uid | [`MessageRow`] |
-//! | `prologues` | account, mailbox, uid | the prologue |
+//! | `prologues` | account, mailbox, uid | the prologue, unless it is in a bundle |
+//! | `bundles` | the record's LSN, number | prologues of its recipients ([`bundle`](super::bundle)) |
 //! | `transactions` | account, transaction | [`TransactionRow`] |
 //! | `blobs` | number | [`BlobRow`] |
 //! | `hashes` | hash | number of the blob that takes new links |
@@ -22,6 +23,7 @@
 mod compact;
 mod environment;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +36,7 @@ use lmdb::Usage;
 use lmdb::heed;
 use zerocopy::little_endian::U16;
 
+use super::bundle;
 use super::error::{IndexError, OpenError};
 use super::rows::{
     AccountRow, BlobRow, KeptRow, MailboxRow, MessageRow, TransactionRow, annotation_of,
@@ -66,6 +69,7 @@ pub(super) struct Index {
     pub(super) mailboxes: Table,
     pub(super) messages: Table,
     pub(super) prologues: Table,
+    pub(super) bundles: Table,
     pub(super) transactions: Table,
     pub(super) blobs: Table,
     pub(super) hashes: Table,
@@ -94,6 +98,7 @@ impl Index {
             mailboxes,
             messages,
             prologues,
+            bundles,
             transactions,
             blobs,
             hashes,
@@ -119,6 +124,7 @@ impl Index {
             mailboxes,
             messages,
             prologues,
+            bundles,
             transactions,
             blobs,
             hashes,
@@ -157,6 +163,7 @@ impl Index {
             self.mailboxes,
             self.messages,
             self.prologues,
+            self.bundles,
             self.transactions,
             self.blobs,
             self.hashes,
@@ -329,6 +336,25 @@ impl Index {
         };
         let keywords = keywords.iter().map(|number| number.get()).collect();
         Ok(Some((row, keywords)))
+    }
+
+    /// The prologue of the message that has this key and row; `None`: it should be there.
+    pub(super) fn prologue<'t>(
+        &self,
+        txn: &'t RoTxn<'_>,
+        key: &[u8],
+        row: &MessageRow,
+    ) -> Result<Option<Cow<'t, [u8]>>, IndexError> {
+        if row.prologue_octets.get() == 0 {
+            return Ok(Some(Cow::Borrowed(&[])));
+        }
+        let Some((key, number)) = row.bundle_place() else {
+            return Ok(self.prologues.get(txn, key)?.map(Cow::Borrowed));
+        };
+        match self.bundles.get(txn, &key)? {
+            Some(found) => Ok(bundle::member(found, number)?),
+            None => Ok(None),
+        }
     }
 
     /// An expunged message that can be brought back.
@@ -534,11 +560,12 @@ impl Meta {
     }
 }
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "meta",
     "mailboxes",
     "messages",
     "prologues",
+    "bundles",
     "transactions",
     "blobs",
     "hashes",

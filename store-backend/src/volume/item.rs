@@ -162,7 +162,8 @@ impl MessageItem {
             save_date_ms: self.save_date_ms.into(),
             thread: self.thread.into(),
             header_octets: 0.into(),
-            reserved_later: [0; 12],
+            bundle: 0.into(),
+            bundle_recipient: 0.into(),
         }
     }
 }

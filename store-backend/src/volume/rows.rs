@@ -13,6 +13,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::acl::Acl;
+use super::bundle;
 use super::codec::{Malformed, Take};
 use super::types::{
     AccountInfo, AccountState, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, SpecialUse,
@@ -55,6 +56,14 @@ pub(super) fn message_of(key: &[u8]) -> Option<(MailboxId, u32)> {
         MailboxId(u32::from_be_bytes(mailbox.try_into().ok()?)),
         u32::from_be_bytes(uid.try_into().ok()?),
     ))
+}
+
+/// Key of the table `bundles`.
+pub(super) fn bundle_key(lsn: u64, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&lsn.to_be_bytes());
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
 }
 
 /// Key of the table `transactions`.
@@ -539,7 +548,10 @@ pub(super) struct MessageRow {
     pub(super) thread: U64,
     /// Octets of the blob's header, 0 not known; then room for part offsets.
     pub(super) header_octets: U32,
-    pub(super) reserved_later: [u8; 12],
+    /// The record whose bundle has its prologue (version 2); 0: the prologue has a row of its own.
+    pub(super) bundle: U64,
+    /// Which of that record's recipients it was delivered to.
+    pub(super) bundle_recipient: U32,
 }
 
 impl MessageRow {
@@ -550,7 +562,8 @@ impl MessageRow {
         };
         let (row, rest) = Self::read_from_prefix(bytes).map_err(|_| bad)?;
         let keywords = <[U16]>::ref_from_bytes(rest).map_err(|_| bad)?;
-        if row.version == 1 && keywords.len() == row.keyword_count.get() as usize {
+        let is_known = row.version == if row.bundle.get() == 0 { 1 } else { 2 };
+        if is_known && keywords.len() == row.keyword_count.get() as usize {
             Ok((row, keywords))
         } else {
             Err(bad)
@@ -567,6 +580,33 @@ impl MessageRow {
             out.extend_from_slice(&keyword.to_le_bytes());
         }
         out
+    }
+
+    /// With its prologue in a bundle: that of this record, as this recipient's. Builds that know no bundles refuse the row.
+    pub(super) fn bundled(self, lsn: Lsn, recipient: u32) -> Self {
+        Self {
+            version: 2,
+            bundle: lsn.0.into(),
+            bundle_recipient: recipient.into(),
+            ..self
+        }
+    }
+
+    /// With its prologue elsewhere than in a bundle.
+    pub(super) fn unbundled(self) -> Self {
+        Self {
+            version: 1,
+            bundle: 0.into(),
+            bundle_recipient: 0.into(),
+            ..self
+        }
+    }
+
+    /// The key of its bundle, and its number in that.
+    pub(super) fn bundle_place(&self) -> Option<([u8; 12], u8)> {
+        let (bundle, number) = bundle::place(self.bundle_recipient.get());
+        let lsn = Some(self.bundle.get()).filter(|lsn| *lsn > 0)?;
+        Some((bundle_key(lsn, bundle), number))
     }
 
     pub(super) fn flags(&self) -> Flags {

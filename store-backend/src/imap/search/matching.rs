@@ -236,7 +236,7 @@ fn from_index(
     let Some((fields, is_whole)) = sight.card()?.and_then(Card::fields_in) else {
         return Ok(None);
     };
-    facts.header = Some(([prologue, fields], is_whole));
+    facts.header = Some(([&prologue, fields], is_whole));
     Ok(facts.decide(&keys.root, scratch))
 }
 

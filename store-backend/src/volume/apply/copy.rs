@@ -37,7 +37,7 @@ impl Apply<'_, '_> {
                 modseq: modseq.into(),
                 blob: message.blob.into(),
                 save_date_ms: record.saved_ms.into(),
-                ..from
+                ..from.unbundled()
             };
             self.change_links(message.blob, 0, 1, 0)?;
             let key = message_key(id, target, message.flags.uid);

@@ -8,6 +8,7 @@ use directory_api::AccountId;
 use durable::Lsn;
 use zerocopy::IntoBytes;
 
+use super::super::bundle;
 use super::super::error::IndexError;
 use super::super::index::{Index, Meta, RoTxn};
 use super::super::rows::{
@@ -136,6 +137,7 @@ pub(super) fn check(index: &Index, progress: &mut dyn FnMut(&str)) -> Result<See
             links: HashMap::new(),
             deleted: 0,
             prologues: 0,
+            bundled: 0,
         };
         check.mailboxes(progress)?;
         check.blobs()?;
@@ -150,7 +152,10 @@ struct Check<'c> {
     /// Messages of each blob.
     links: HashMap<u64, u64>,
     deleted: u64,
+    /// With rows of their own.
     prologues: u64,
+    /// In bundles.
+    bundled: u64,
 }
 
 impl Check<'_> {
@@ -201,7 +206,12 @@ impl Check<'_> {
         if self.seen.message_count != index.messages.len(txn)? {
             self.wrong("there are messages without a mailbox".to_owned());
         }
-        if self.prologues != index.prologues.len(txn)? {
+        let mut bundled = 0;
+        for row in index.bundles.iter(txn)? {
+            let (_, bytes) = row?;
+            bundled += bundle::members(bytes)?.len() as u64;
+        }
+        if (self.prologues, self.bundled) != (index.prologues.len(txn)?, bundled) {
             self.wrong("there are trace lines without a message".to_owned());
         }
         if self.deleted != index.deleted.len(txn)? {
@@ -273,8 +283,11 @@ impl Check<'_> {
             {
                 self.wrong(format!("{}: a keyword without a name", here()));
             }
-            let prologue = index.prologues.get(txn, key)?.map_or(0, <[u8]>::len);
-            self.prologues += u64::from(prologue > 0);
+            let prologue = index.prologue(txn, key, &message)?;
+            let prologue = prologue.map_or(0, |prologue| prologue.len());
+            let is_bundled = message.bundle_place().is_some();
+            self.prologues += u64::from(prologue > 0 && !is_bundled);
+            self.bundled += u64::from(prologue > 0 && is_bundled);
             if prologue != message.prologue_octets.get() as usize {
                 self.wrong(format!("{}: other trace lines than its row says", here()));
             }

@@ -382,7 +382,8 @@ impl Finder<'_, '_> {
                         save_date_ms: date_ms.into(),
                         thread: 0.into(),
                         header_octets: 0.into(),
-                        reserved_later: [0; 12],
+                        bundle: 0.into(),
+                        bundle_recipient: 0.into(),
                     };
                     index.messages.put(txn, &key, &message.encode(&[]))?;
                     to.uidnext = to.uidnext.max(uid.saturating_add(1));

@@ -30,6 +30,7 @@ impl Environment {
                 map_size_bytes,
                 // The journal has every record until a checkpoint, which syncs the index.
                 may_lose_last: true,
+                databases_max: u32::try_from(TABLES.len()).expect("they are few"),
                 ..Options::default()
             },
         )?;
@@ -210,10 +211,18 @@ impl Table {
         Ok(())
     }
 
-    /// Puts a row behind all others, which fills the pages.
-    pub(super) fn append(self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> heed::Result<()> {
+    /// Puts a row behind all others, which fills the pages. It is an error if it does not come behind them.
+    pub(in crate::volume) fn append(
+        self,
+        txn: &mut RwTxn<'_>,
+        key: &[u8],
+        value: &[u8],
+    ) -> heed::Result<()> {
         let flags = PutFlags::APPEND;
-        self.of(txn).put_with_flags(txn.inner(), flags, key, value)
+        self.of(txn)
+            .put_with_flags(txn.inner(), flags, key, value)?;
+        self.note(txn, key, Some(value));
+        Ok(())
     }
 
     /// Whether there was one.

@@ -1,6 +1,7 @@
 //! Many messages of one mailbox, read on a thread that may block: FETCH and SEARCH hop there once for
 //! hundreds of them. Every call here blocks.
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::super::index::{Index, RoTxn};
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow};
 use super::super::types::{MailboxId, Snapshot};
-use super::scan::Follow;
+use super::scan::{Follow, Prologues};
 use super::{BlobReader, Source, Taking};
 use crate::card::Card;
 
@@ -124,24 +125,23 @@ impl MailboxReader {
             };
             let mut taken = Taking::new(uids.len());
             let mut extras = Extras::new(want, uids.len());
-            let mut prologues = Follow::new(&index.prologues, txn);
+            let mut prologues = Prologues::new(index, txn);
             let mut cards = Follow::new(&index.cards, txn);
             let done_count = self.walk(index, txn, uids, |key, uid, row, keywords| {
                 taken.add(uid, row, keywords);
                 if want == Want::ROWS {
                     return Ok(ControlFlow::Continue(()));
                 }
-                let mut prologue: &[u8] = &[];
-                if want.prologue && row.prologue_octets.get() > 0 {
-                    let found = prologues.get(key, uid.into())?;
-                    prologue = found.ok_or(IndexError::Contradiction("a prologue"))?;
-                }
+                let prologue = match want.prologue {
+                    true => prologues.get(key, uid, row)?,
+                    false => Cow::Borrowed(&[][..]),
+                };
                 let number = row.blob.get();
                 let card = match want.card {
                     true => cards.get(&number.to_be_bytes(), number)?,
                     false => None,
                 };
-                extras.add(index, txn, uid, row, prologue, card)?;
+                extras.add(index, txn, uid, row, &prologue, card)?;
                 Ok(match extras.octets.len() > EXTRAS_MAX_OCTETS {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),

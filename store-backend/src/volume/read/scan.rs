@@ -1,5 +1,6 @@
 //! Messages of one mailbox looked at where the index has them: nothing is copied, and nothing is kept.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 
@@ -26,25 +27,21 @@ pub(crate) struct Sight<'s, 't> {
     /// THREADID (RFC 8474); 0 not known.
     pub(crate) thread: u64,
     key: &'t [u8],
-    has_prologue: bool,
-    blob: u64,
-    prologues: &'s mut Follow<'t>,
+    row: &'s MessageRow,
+    prologues: &'s mut Prologues<'t>,
     cards: &'s mut Follow<'t>,
 }
 
 impl<'t> Sight<'_, 't> {
     /// The trace lines of its delivery.
-    pub(crate) fn prologue(&mut self) -> Result<&'t [u8], ReadError> {
-        if !self.has_prologue {
-            return Ok(b"");
-        }
-        let found = self.prologues.get(self.key, self.summary.uid.into())?;
-        found.ok_or_else(|| IndexError::Contradiction("a prologue").into())
+    pub(crate) fn prologue(&mut self) -> Result<Cow<'t, [u8]>, ReadError> {
+        Ok(self.prologues.get(self.key, self.summary.uid, self.row)?)
     }
 
     /// The octets of its card; `None` if there is none.
     pub(crate) fn card(&mut self) -> Result<Option<&'t [u8]>, ReadError> {
-        Ok(self.cards.get(&self.blob.to_be_bytes(), self.blob)?)
+        let blob = self.row.blob.get();
+        Ok(self.cards.get(&blob.to_be_bytes(), blob)?)
     }
 }
 
@@ -61,7 +58,7 @@ impl MailboxReader {
             let Some(mailbox) = index.mailbox(txn, self.account, self.mailbox)? else {
                 return Ok(None);
             };
-            let mut prologues = Follow::new(&index.prologues, txn);
+            let mut prologues = Prologues::new(index, txn);
             let mut cards = Follow::new(&index.cards, txn);
             let done_count = self.walk(index, txn, uids, |key, uid, row, keywords| {
                 each(&mut Sight {
@@ -71,8 +68,7 @@ impl MailboxReader {
                     identity: row.identity,
                     thread: row.thread.get(),
                     key,
-                    has_prologue: row.prologue_octets.get() > 0,
-                    blob: row.blob.get(),
+                    row,
                     prologues: &mut prologues,
                     cards: &mut cards,
                 })
@@ -123,6 +119,35 @@ impl MailboxReader {
             done_count += wanted.count();
         }
         Ok(done_count)
+    }
+}
+
+/// The prologues of one mailbox's messages, of growing UIDs.
+pub(super) struct Prologues<'t> {
+    index: &'t Index,
+    txn: &'t RoTxn<'t>,
+    /// Those with rows of their own.
+    own: Follow<'t>,
+}
+
+impl<'t> Prologues<'t> {
+    pub(super) fn new(index: &'t Index, txn: &'t RoTxn<'t>) -> Self {
+        let own = Follow::new(&index.prologues, txn);
+        Self { index, txn, own }
+    }
+
+    pub(super) fn get(
+        &mut self,
+        key: &[u8],
+        uid: u32,
+        row: &MessageRow,
+    ) -> Result<Cow<'t, [u8]>, IndexError> {
+        let found = if row.bundle_place().is_some() || row.prologue_octets.get() == 0 {
+            self.index.prologue(self.txn, key, row)?
+        } else {
+            self.own.get(key, uid.into())?.map(Cow::Borrowed)
+        };
+        found.ok_or(IndexError::Contradiction("a prologue"))
     }
 }
 

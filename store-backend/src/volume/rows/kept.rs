@@ -50,7 +50,7 @@ impl KeptRow {
             message: MessageRow {
                 prologue_octets: count(self.prologue.len()),
                 keyword_count: count(self.keywords.len()),
-                ..self.message
+                ..self.message.unbundled()
             },
         };
         let mut out = [fixed.as_bytes(), self.name.as_bytes(), &self.prologue].concat();
@@ -147,7 +147,8 @@ mod tests {
                 save_date_ms: 8.into(),
                 thread: 0.into(),
                 header_octets: 0.into(),
-                reserved_later: [0; 12],
+                bundle: 0.into(),
+                bundle_recipient: 0.into(),
             },
             name: "Ärger".into(),
             prologue: b"ab".to_vec(),

@@ -201,7 +201,7 @@ async fn an_index_that_contradicts_itself_is_made_anew() {
     let dump = volume.dump_index().await.unwrap();
     let index = &volume.inner.shared().index;
     index
-        .write(|txn| index.prologues.clear(txn).map_err(IndexError::from))
+        .write(|txn| index.bundles.clear(txn).map_err(IndexError::from))
         .unwrap();
     volume.close();
     drop(volume);

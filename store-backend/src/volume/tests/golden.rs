@@ -19,7 +19,11 @@ use serde_json::{Value, json};
 use super::recovery::busy;
 use super::*;
 
-const VOLUMES: [(&str, &[u8]); 1] = [("volume-1", include_bytes!("golden/volume-1"))];
+const VOLUMES: [(&str, &[u8]); 2] = [
+    ("volume-1", include_bytes!("golden/volume-1")),
+    // Prologues in bundles, records of the kept log packed.
+    ("volume-2", include_bytes!("golden/volume-2")),
+];
 
 fn config(path: &Path) -> VolumeConfig {
     VolumeConfig {
@@ -36,6 +40,10 @@ async fn make(dir: &TempDir) -> String {
     settle_checkpoint(&volume);
     deliver(&volume, 300, b"Subject: late\r\n\r\nlate\r\n", &[ANN]).await;
     deliver(&volume, 301, &vec![b'y'; 150_000], &[ANN]).await;
+    // A long record before the checkpoint and one behind it.
+    deliver_with_lines(&volume, 302).await;
+    settle_checkpoint(&volume);
+    deliver_with_lines(&volume, 303).await;
     let (inbox, add) = (MailboxId::INBOX, |flags| FlagChange::Add(flags));
     let work = volume.create_mailbox(ANN, E1, "Arbeit/Über", SpecialUse::default());
     let work = work.await.unwrap();
@@ -93,6 +101,20 @@ async fn make(dir: &TempDir) -> String {
     let told = tell(&volume).await;
     volume.inner.crash();
     told
+}
+
+/// To three, with trace lines that are mostly the same.
+async fn deliver_with_lines(volume: &Volume, number: u64) {
+    let lines = |account: AccountId| {
+        let by = "by mx.example.test with ESMTPS id 0123456789abcdef".repeat(8);
+        format!("Delivered-To: {account}\r\nReceived: {by}\r\n\tfor {account}\r\n")
+    };
+    let one = |account| Recipient {
+        prologue: lines(account).into_bytes(),
+        ..to(account)
+    };
+    let recipients = [ANN, BOB, AccountId(8)].map(one).to_vec();
+    deliver_to(volume, number, b"Subject: three\r\n\r\n", recipients).await;
 }
 
 /// What the volume has, in words that do not change with the code.
