@@ -154,11 +154,13 @@ async fn announce(
                 )
             }
         };
-        conditions.set(volume, Condition::Failing(why));
         let is_same_life = known.incarnation == position.incarnation;
         let lost = known.position.saturating_sub(position.position);
         let lost = if is_same_life { lost } else { 0 };
-        ours.mark_restored(lost).await?;
+        // It is on disk before anybody is told to adopt the volume.
+        let marked = ours.mark_restored(lost).await;
+        conditions.set(volume, Condition::Failing(why));
+        marked?;
         return Ok(());
     }
     if was_used && known.is_none() {
