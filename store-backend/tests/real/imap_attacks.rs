@@ -444,7 +444,10 @@ async fn clients_that_ask_for_much_and_never_read_hold_a_buffer_each_and_are_cut
         held >> 10
     );
     // Whole messages would be 120 MB.
-    assert!(held < 40 << 20, "{held} octets are held: two mebibytes each");
+    assert!(
+        held < 40 << 20,
+        "{held} octets are held: two mebibytes each"
+    );
     assert_bob_is_well(&backend).await;
 }
 
