@@ -23,6 +23,25 @@ use super::space::Level;
 use super::types::Hash;
 use crate::metrics;
 
+/// Why something was not done, as it was told last.
+#[derive(Default)]
+struct Told(String);
+
+impl Told {
+    /// Whether it was another reason the last time.
+    fn is_news(&mut self, why: &str) -> bool {
+        // Its numbers are others each time.
+        let why = if why.starts_with(NO_ROOM) {
+            NO_ROOM
+        } else {
+            why
+        };
+        let is_news = self.0 != why;
+        why.clone_into(&mut self.0);
+        is_news
+    }
+}
+
 /// Runs until the volume is closed.
 pub(super) fn run(shared: &Shared) {
     let mut copies = Copies::new(shared);
@@ -49,8 +68,7 @@ pub(super) fn run(shared: &Shared) {
 /// When the next copy of the index is due.
 struct Copies {
     due: Option<Instant>,
-    /// Why there is none, as it was told last.
-    told: String,
+    told: Told,
 }
 
 impl Copies {
@@ -59,7 +77,7 @@ impl Copies {
         if interval.is_zero() {
             return Self {
                 due: None,
-                told: String::new(),
+                told: Told::default(),
             };
         }
         let (disk, folder) = (&*shared.disk, shared.layout.file(KEPT_DIR));
@@ -75,14 +93,14 @@ impl Copies {
             let left = head.map_or(first, |_| interval.saturating_sub(age));
             return Self {
                 due: Some(Instant::now() + left),
-                told: String::new(),
+                told: Told::default(),
             };
         }
         // What was kept does not reach as far as the journal may begin one day: nothing would make the index anew.
         shared.kept_hole.store(true, Ordering::Relaxed);
         Self {
             due: Some(Instant::now()),
-            told: String::new(),
+            told: Told::default(),
         }
     }
 
@@ -98,21 +116,15 @@ impl Copies {
         }
         let again = match make_copy(shared) {
             Ok(()) => {
-                self.told.clear();
+                self.told = Told::default();
                 shared.config.index_copy_interval
             }
             Err(CopyError::Stopped) => return,
             Err(error) => {
                 let (volume, why) = (&shared.config.name, super::commit::chain(&error));
-                let is_told = match error {
-                    // The numbers are others each minute.
-                    CopyError::NoRoom { .. } => self.told.starts_with("no room"),
-                    _ => self.told == why,
-                };
-                if !is_told {
+                if self.told.is_news(&why) {
                     tracing::error!(%volume, error = why, "the index cannot be copied; it is tried again each minute");
                 }
-                self.told = why;
                 RETRY_INTERVAL.min(shared.config.index_copy_interval)
             }
         };
@@ -182,8 +194,7 @@ fn copy_octets(shared: &Shared, folder: &Path) -> u64 {
 /// When it is looked at next whether the index is to be made small.
 struct Compactions {
     due: Instant,
-    /// Why it was not, as it was told last.
-    told: String,
+    told: Told,
 }
 
 impl Compactions {
@@ -192,7 +203,7 @@ impl Compactions {
         let first = FIRST_COPY_AFTER.min(shared.config.index_compact_interval);
         Self {
             due: Instant::now() + first,
-            told: String::new(),
+            told: Told::default(),
         }
     }
 
@@ -208,21 +219,15 @@ impl Compactions {
         let interval = shared.config.index_compact_interval;
         let again = match compact(shared) {
             Ok(_) => {
-                self.told.clear();
+                self.told = Told::default();
                 interval
             }
             Err(CompactError::Stopped) => return,
             Err(error) => {
                 let (volume, why) = (&shared.config.name, super::commit::chain(&error));
-                let is_told = match error {
-                    // The numbers are others each time.
-                    CompactError::NoRoom { .. } => self.told.starts_with("no room"),
-                    _ => self.told == why,
-                };
-                if !is_told {
+                if self.told.is_news(&why) {
                     tracing::warn!(%volume, error = why, "the index cannot be made small; it stays as it is, and is tried again each hour");
                 }
-                self.told = why;
                 COMPACT_RETRY_INTERVAL.min(interval)
             }
         };
@@ -338,3 +343,5 @@ const FIRST_COPY_AFTER: Duration = Duration::from_secs(600);
 /// When the index could not be made small. It is no matter of minutes.
 const COMPACT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 const READ_BYTES: usize = 256 << 10;
+/// So begins what is said for want of room.
+const NO_ROOM: &str = "no room";

@@ -50,12 +50,6 @@ pub(in crate::volume) struct Compacted {
 /// Why the index stayed as it was; or, in one case, may have.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::volume) enum CompactError {
-    #[error("{action} {path}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
     #[error(transparent)]
     Index(#[from] IndexError),
     #[error(transparent)]
@@ -74,15 +68,6 @@ pub(in crate::volume) enum CompactError {
 impl From<heed::Error> for CompactError {
     fn from(error: heed::Error) -> Self {
         Self::Index(error.into())
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CompactError {
-    let path = path.to_owned();
-    move |source| CompactError::Io {
-        action,
-        path,
-        source,
     }
 }
 
@@ -131,7 +116,7 @@ impl<'i> Compaction<'i> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = layout.file(NEW_DIR).join(number.to_string());
         // What an earlier process has left there would be opened as it is.
-        remove_dir(&folder).map_err(failed("remove", &folder))?;
+        remove_dir(&folder).map_err(OpenError::io("remove", &folder))?;
         let opened = Environment::open(&folder, map_size_bytes);
         if opened.is_err() {
             let _ = remove_dir(&folder);
@@ -216,7 +201,7 @@ impl<'i> Compaction<'i> {
         drop(renaming);
         let renamed = match renamed {
             Err(source) if matches!(data.try_exists(), Ok(true)) => {
-                return Err(failed("rename to", &self.path)(source));
+                return Err(OpenError::io("rename to", &self.path)(source).into());
             }
             other => other,
         };
