@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::backend::Backend;
 use crate::conditions::{Condition, Conditions};
-use crate::volume::{OpenError, Volume, VolumeConfig, VolumeStatus};
+use crate::volume::{OpenError, ReadError, Volume, VolumeConfig, VolumeStatus};
 use crate::volumes::Mounted;
 use crate::{announce, metrics};
 
@@ -264,9 +264,12 @@ impl Task {
 /// Keeps a volume's figures fresh, and whether it takes mail, whether or not the directory can be reached.
 async fn watch(backend: Arc<Backend>, mounted: Arc<Mounted>) {
     loop {
-        let asked = mounted.volume.clone();
         // Reads the index.
-        if let Ok(status) = spawn_blocking(move || asked.status()).await {
+        let asked = |volume: Volume| async move {
+            let status = spawn_blocking(move || volume.status());
+            status.await.map_err(|_| ReadError::Stopped)
+        };
+        if let Ok(status) = mounted.ask(asked).await {
             mounted.looked_at(&status);
             metrics::volume(&backend.name, &mounted.name, &status);
         }

@@ -59,7 +59,7 @@ mod sequencer;
 mod settled;
 mod space;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transfer;
 mod types;
 mod watch;

@@ -14,12 +14,15 @@
 //! `Away` is a temporary answer for whoever asks (P6): an account whose volume is not open is never looked for, and so never
 //! made anew, on another one. A back-end with one volume looks nowhere.
 
+mod asking;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use shared::Named;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use daemon::link::Problem;
@@ -77,6 +80,8 @@ pub(crate) struct Mounted {
     announced: AtomicBool,
     /// Whether it refused writes, or what takes room, when it was last looked at.
     refuses: AtomicBool,
+    /// The questions to it that have waited too long and have no answer yet; see [`Mounted::ask`].
+    late: AtomicUsize,
 }
 
 /// The account's volume is not open, or nobody can say which it is.
@@ -122,7 +127,7 @@ impl Mounted {
     }
 
     fn takes_mail(&self) -> bool {
-        self.may_write() && !self.refuses.load(Ordering::Relaxed)
+        self.may_write() && !self.refuses.load(Ordering::Relaxed) && !self.is_silent()
     }
 
     /// The same as a refusal.
@@ -161,6 +166,7 @@ impl Volumes {
             restored: AtomicBool::new(true),
             announced: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            late: AtomicUsize::new(0),
         });
         if let Some(slot) = self.slots.iter().find(|slot| slot.name == *name) {
             let taken = slot.mounted.set(Arc::clone(&mounted));
@@ -328,7 +334,9 @@ impl Volumes {
                 continue;
             };
             // One that cannot be read is as one that is not open.
-            let row = mounted.volume.account(account).await;
+            let row = mounted
+                .ask(|volume| async move { volume.account(account).await })
+                .await;
             is_sure &= row.is_ok();
             let Ok(Some(row)) = row else {
                 continue;

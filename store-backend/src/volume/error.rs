@@ -168,6 +168,9 @@ pub enum ReadError {
     /// What was answered for the account is not in the index yet, which waits for room.
     #[error("read the account: the index waits for room on the disk")]
     Behind,
+    /// Its disk gives no answer, not even an error.
+    #[error("read the volume: its disk does not answer")]
+    Silent,
     /// The thread that read was stopped.
     #[error("read the volume: the process is stopping")]
     Stopped,

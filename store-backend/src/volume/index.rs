@@ -64,6 +64,9 @@ pub(super) struct Index {
     /// What the system answers to writes, if a test wants them to fail; or 0.
     #[cfg(test)]
     pub(super) errno: Arc<std::sync::atomic::AtomicI32>,
+    /// Whether reads hang, if a test wants them to.
+    #[cfg(test)]
+    pub(super) hanging: Arc<super::tests::Hanging>,
     readers: Arc<Readers>,
     pub(super) meta: Table,
     pub(super) mailboxes: Table,
@@ -119,6 +122,8 @@ impl Index {
             tape,
             #[cfg(test)]
             errno: Arc::default(),
+            #[cfg(test)]
+            hanging: Arc::default(),
             readers: Arc::default(),
             meta,
             mailboxes,
@@ -184,6 +189,8 @@ impl Index {
         &self,
         read: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        #[cfg(test)]
+        self.hanging.wait();
         let _reader = self.readers.enter();
         let environment = self.environment();
         let txn = environment.read()?;

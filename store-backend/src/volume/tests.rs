@@ -13,6 +13,7 @@ mod failure;
 mod fsck;
 mod full;
 mod golden;
+mod hanging;
 mod kept;
 mod life;
 mod mailbox;
@@ -38,6 +39,7 @@ use tempfile::TempDir;
 use super::layout::Layout;
 use super::sequencer::{Rules, Sequencer};
 use super::*;
+pub(crate) use hanging::Hanging;
 pub(super) use power_cut::IndexTape;
 
 const ANN: AccountId = AccountId(7);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use directory_api::AccountId;
 
 use super::{Mounted, Volumes};
-use crate::volume::{ReadError, Shared};
+use crate::volume::{ReadError, Shared, Volume};
 
 /// What was found of one name.
 pub(crate) enum Named {
@@ -41,7 +41,11 @@ impl Volumes {
         for mounted in self.mounted() {
             let found = match here.take_if(|_| mounted.name == own.name) {
                 Some(here) => here,
-                None => mounted.volume.shared_with(account, None).await?,
+                None => {
+                    let asked =
+                        |volume: Volume| async move { volume.shared_with(account, None).await };
+                    mounted.ask(asked).await?
+                }
             };
             for one in found {
                 if self.is_home(mounted, one.owner).await {
@@ -76,7 +80,10 @@ impl Volumes {
                 is_one_away = true;
                 continue;
             };
-            match mounted.volume.shared_named(account, owner, name).await {
+            let (owner, name) = (owner.to_owned(), name.to_owned());
+            let asked =
+                |volume: Volume| async move { volume.shared_named(account, &owner, &name).await };
+            match mounted.ask(asked).await {
                 Ok(Some(one)) if self.is_home(mounted, one.owner).await => {
                     if best.as_ref().is_none_or(|best| best.owner < one.owner) {
                         best = Some(seen(own, mounted, one));

@@ -1,0 +1,121 @@
+//! Volumes of which one gives no answer, or errors.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use daemon::identity::{Authority, Identity, IdentityFiles, Role};
+use directory_api::Epoch;
+use directory_api::client::ClientOptions;
+use durable::RealDisk;
+use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::volume::tests::Hanging;
+use crate::volume::{AclChange, MailboxId, Rights, VolumeConfig};
+
+const ANN: AccountId = AccountId(1);
+const BOB: AccountId = AccountId(2);
+const CID: AccountId = AccountId(3);
+const E1: Epoch = Epoch::FIRST;
+/// Longer than anything takes that does not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ann lives on `d1`; Bob on `d2` and Cid on `d3` let her see their mail.
+struct Site {
+    volumes: Volumes,
+    _folder: TempDir,
+}
+
+async fn site() -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["d1", "d2", "d3"].map(|name| VolumeName::new(name).unwrap());
+    let backend = BackendName::new("b1").unwrap();
+    let directory = directory(folder.path());
+    let volumes = Volumes::new(backend.clone(), directory, names.clone());
+    for name in names {
+        let path = folder.path().join(name.as_str());
+        let config = VolumeConfig::new(path, backend.clone(), name.clone());
+        let volume = Volume::open(config, Arc::new(RealDisk)).unwrap();
+        volumes.mount(&name, volume).set_restored(false);
+    }
+    for (at, account) in [ANN, BOB, CID].into_iter().enumerate() {
+        let mounted = volumes.at(Some(at)).unwrap();
+        let volume = &mounted.volume;
+        volume.ensure_account(account, E1).await.unwrap();
+        if account != ANN {
+            let owner = format!("{account}@example.test");
+            let (owner, all) = (Some(&owner[..]), AclChange::Replace(Rights::ALL));
+            let inbox = MailboxId::INBOX;
+            let shared = volume.set_acl(account, E1, inbox, owner, ANN, "ann@example.test", all);
+            shared.await.unwrap();
+        }
+        assert_eq!(volumes.of(account).await.unwrap().name, mounted.name);
+    }
+    Site {
+        volumes,
+        _folder: folder,
+    }
+}
+
+/// One that is away.
+fn directory(folder: &Path) -> DirectoryClient {
+    daemon::tier::install_crypto();
+    let at = |end: &str| folder.join(end);
+    let files = IdentityFiles {
+        ca: at("ca"),
+        certificate: at("pem"),
+        key: at("key"),
+    };
+    let authority = Authority::create(folder).unwrap();
+    authority.issue(Role::StoreBackend, "b1", &files).unwrap();
+    let identity = Identity::load(&files).unwrap();
+    let address = testkit::address::unused_address().to_string();
+    DirectoryClient::new(&address, &identity, &ClientOptions::default())
+}
+
+impl Site {
+    fn mounted(&self, at: usize) -> Arc<Mounted> {
+        self.volumes.at(Some(at)).unwrap()
+    }
+
+    /// How a mailbox of Bob's is for Ann.
+    async fn of_bob(&self) -> Named {
+        let owner = format!("{BOB}@example.test");
+        let own = self.mounted(0);
+        let named = self.volumes.shared_named(&own, ANN, &owner, "INBOX");
+        named.await.unwrap()
+    }
+
+    /// Where Ann lives, looked for anew.
+    async fn of_ann(&self) -> Result<Arc<Mounted>, Away> {
+        self.volumes.forget(ANN);
+        let found = timeout(PATIENCE, self.volumes.of(ANN)).await;
+        found.expect("users of the other volumes do not wait")
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_hangs_is_asked_once_until_it_answers() {
+    let site = site().await;
+    assert!(matches!(site.of_bob().await, Named::Found(_)));
+    let hung = Hanging::begin(&site.mounted(1).volume);
+    for _ in 0..3 {
+        assert_eq!(site.of_ann().await.unwrap().name.as_str(), "d1");
+        assert!(matches!(site.of_bob().await, Named::Away));
+    }
+    assert!(site.volumes.away().eq([site.mounted(1).name.clone()]));
+    // One question is Ann's; the volume's own threads may wait too, but not more than there are.
+    assert_eq!(site.mounted(1).late.load(Ordering::Relaxed), 1);
+    assert!(hung.count() > 0);
+    drop(hung);
+    let answers = async {
+        while site.mounted(1).is_silent() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, answers).await.unwrap();
+    assert!(matches!(site.of_bob().await, Named::Found(_)));
+    assert_eq!(site.volumes.away().count(), 0);
+}
