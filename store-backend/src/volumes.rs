@@ -293,19 +293,32 @@ impl Volumes {
 
     /// The open volume that an account lives on: where all can be asked, whatever the directory says, and else as it says.
     pub(crate) async fn live(&self, account: AccountId) -> Option<Arc<Mounted>> {
+        self.live_or_away(account).await.ok().flatten()
+    }
+
+    /// The same; away if nobody can say.
+    async fn live_or_away(&self, account: AccountId) -> Result<Option<Arc<Mounted>>, Away> {
         if let Some(known) = self.known(account) {
-            return Some(known);
+            return Ok(Some(known));
         }
         let looked = self.look(account).await;
-        let live = self.at(looked.live)?;
-        if !looked.is_sure {
-            let now = self.directory.home(account).await.ok()?.home;
+        let live = self.at(looked.live);
+        if let (Some(live), false) = (&live, looked.is_sure) {
+            let now = match self.directory.home(account).await {
+                Ok(now) => now.home,
+                Err(DirectoryError::Unknown) => return Ok(None),
+                Err(_) => return Err(Away),
+            };
             if now.backend != self.backend || now.volume != live.name {
-                return None;
+                return Ok(None);
             }
             self.remember(account, &looked);
         }
-        Some(live)
+        match live {
+            // Its row was there when it was asked what it shares, and it could not be read since.
+            None if !looked.is_sure => Err(Away),
+            live => Ok(live),
+        }
     }
 
     /// The volume of an account that was looked for before.

@@ -184,15 +184,20 @@ pub(super) async fn names(session: &mut Session<'_>) -> Result<Names, Failure> {
 
 /// These, and the names of the mailboxes that others share with the user.
 pub(super) async fn all_names(session: &mut Session<'_>) -> Result<Names, Failure> {
+    Ok(all_there_are(session).await?.0)
+}
+
+/// The same, and whether those of others that are not among them are gone, rather than away.
+pub(super) async fn all_there_are(session: &mut Session<'_>) -> Result<(Names, bool), Failure> {
     let account = session.state.account;
     let (home, volumes) = (session.service.home, session.service.volumes);
     let listing = home.volume.listing(account).await?;
     let (mut names, shared) = own_names(session, listing);
-    let shared = volumes.add_shared(home, account, shared).await?;
+    let (shared, is_whole) = volumes.add_shared(home, account, shared).await;
     for shared in shared {
         add(&mut names, place::name_of(&shared), place::found(shared));
     }
-    Ok(names)
+    Ok((names, is_whole))
 }
 
 /// The user's own names of a listing, and what is left of it.

@@ -211,9 +211,12 @@ fn tell_status(
 async fn tell_all(session: &mut Session<'_>) -> Result<(), Failure> {
     let groups = session.state.notify.as_ref().map(|one| one.groups());
     let has_shared = groups.is_some_and(Registration::has_shared);
-    let names = names(session, has_shared).await?;
+    let (names, is_whole) = match has_shared {
+        true => list::all_there_are(session).await?,
+        // None of others is watched.
+        false => (list::names(session).await?, true),
+    };
     let account = session.state.account;
-    let is_whole = session.service.volumes.is_whole();
     let Some(registration) = &mut session.state.notify else {
         return Ok(());
     };

@@ -190,7 +190,7 @@ impl Index {
         read: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         #[cfg(test)]
-        self.hanging.wait();
+        self.hanging.wait()?;
         let _reader = self.readers.enter();
         let environment = self.environment();
         let txn = environment.read()?;

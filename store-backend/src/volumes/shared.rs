@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use directory_api::AccountId;
 
-use super::{Mounted, Volumes};
+use super::{Away, Mounted, Volumes};
 use crate::volume::{ReadError, Shared, Volume};
 
 /// What was found of one name.
@@ -23,19 +23,19 @@ pub(crate) enum Named {
 
 impl Volumes {
     /// The mailboxes that owners on all open volumes let an account see; `shared` is what its own volume has. Of two owners
-    /// of one name the later account bears it now. Whether one is away, [`Volumes::is_whole`] says.
-    ///
-    /// # Errors
-    /// A volume cannot be read.
+    /// of one name the later account bears it now. With it, whether that is all: every volume was there and was read, none of
+    /// them an old copy, and of each owner it is known where he lives. Only then what is not among them is gone.
     pub(crate) async fn add_shared(
         &self,
         own: &Mounted,
         account: AccountId,
         shared: Vec<Shared>,
-    ) -> Result<Vec<Shared>, ReadError> {
+    ) -> (Vec<Shared>, bool) {
         if self.slots.len() == 1 {
-            return Ok(shared);
+            return (shared, self.is_whole());
         }
+        // Before: of one that is opened or adopted while others are asked, nothing may have been asked yet.
+        let mut is_whole = self.is_whole();
         let mut here = Some(shared);
         let mut shared = Vec::new();
         for mounted in self.mounted() {
@@ -44,12 +44,20 @@ impl Volumes {
                 None => {
                     let asked =
                         |volume: Volume| async move { volume.shared_with(account, None).await };
-                    mounted.ask(asked).await?
+                    let Ok(found) = mounted.ask(asked).await else {
+                        is_whole = false;
+                        continue;
+                    };
+                    found
                 }
             };
             for one in found {
-                if self.is_home(mounted, one.owner).await {
-                    shared.push(seen(own, mounted, one));
+                match self.live_or_away(one.owner).await {
+                    Ok(Some(live)) if live.name == mounted.name => {
+                        shared.push(seen(own, mounted, one));
+                    }
+                    Ok(_) => {}
+                    Err(Away) => is_whole = false,
                 }
             }
         }
@@ -59,7 +67,8 @@ impl Volumes {
             *bearer = one.owner.max(*bearer);
         }
         shared.retain(|one| bearers.get(&one.owner_name) == Some(&one.owner));
-        Ok(shared)
+        // And after: one may have been found to be an old copy.
+        (shared, is_whole && self.is_whole())
     }
 
     /// A mailbox of another account by the name it has at its owner's, on whichever volume.
@@ -103,7 +112,7 @@ impl Volumes {
     }
 
     /// Whether all volumes are there, none of them an old copy: then what is not found is gone.
-    pub(crate) fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         let mut slots = self.slots.iter().map(|slot| slot.mounted.get());
         slots.all(|slot| slot.is_some_and(|mounted| mounted.may_write()))
     }

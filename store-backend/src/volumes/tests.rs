@@ -22,27 +22,27 @@ const E1: Epoch = Epoch::FIRST;
 /// Longer than anything takes that does not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ann lives on `d1`; Bob on `d2` and Cid on `d3` let her see their mail.
+/// Ann lives on `d3`; Cid on `d1` and Bob on `d2` let her see their mail.
 struct Site {
     volumes: Volumes,
-    _folder: TempDir,
+    backend: BackendName,
+    folder: TempDir,
 }
 
-async fn site() -> Site {
+/// `with_d1`, or the first is not mounted yet.
+async fn site(with_d1: bool) -> Site {
     let folder = tempfile::tempdir().unwrap();
     let names = ["d1", "d2", "d3"].map(|name| VolumeName::new(name).unwrap());
     let backend = BackendName::new("b1").unwrap();
     let directory = directory(folder.path());
     let volumes = Volumes::new(backend.clone(), directory, names.clone());
-    for name in names {
-        let path = folder.path().join(name.as_str());
-        let config = VolumeConfig::new(path, backend.clone(), name.clone());
-        let volume = Volume::open(config, Arc::new(RealDisk)).unwrap();
-        volumes.mount(&name, volume).set_restored(false);
-    }
-    for (at, account) in [ANN, BOB, CID].into_iter().enumerate() {
-        let mounted = volumes.at(Some(at)).unwrap();
-        let volume = &mounted.volume;
+    let site = Site {
+        volumes,
+        backend,
+        folder,
+    };
+    for (name, account) in names.into_iter().zip([CID, BOB, ANN]) {
+        let volume = site.opened(&name);
         volume.ensure_account(account, E1).await.unwrap();
         if account != ANN {
             let owner = format!("{account}@example.test");
@@ -51,12 +51,14 @@ async fn site() -> Site {
             let shared = volume.set_acl(account, E1, inbox, owner, ANN, "ann@example.test", all);
             shared.await.unwrap();
         }
-        assert_eq!(volumes.of(account).await.unwrap().name, mounted.name);
+        if name.as_str() != "d1" || with_d1 {
+            site.volumes.mount(&name, volume).set_restored(false);
+        }
     }
-    Site {
-        volumes,
-        _folder: folder,
+    for account in [CID, BOB, ANN].into_iter().filter(|_| with_d1) {
+        site.volumes.of(account).await.unwrap();
     }
+    site
 }
 
 /// One that is away.
@@ -80,10 +82,23 @@ impl Site {
         self.volumes.at(Some(at)).unwrap()
     }
 
+    fn opened(&self, name: &VolumeName) -> Volume {
+        let path = self.folder.path().join(name.as_str());
+        let config = VolumeConfig::new(path, self.backend.clone(), name.clone());
+        Volume::open(config, Arc::new(RealDisk)).unwrap()
+    }
+
+    /// Who shares mailboxes with Ann, and whether that is all.
+    async fn shared(&self) -> (Vec<AccountId>, bool) {
+        let own = self.mounted(2);
+        let (shared, is_whole) = self.volumes.add_shared(&own, ANN, Vec::new()).await;
+        (shared.iter().map(|one| one.owner).collect(), is_whole)
+    }
+
     /// How a mailbox of Bob's is for Ann.
     async fn of_bob(&self) -> Named {
         let owner = format!("{BOB}@example.test");
-        let own = self.mounted(0);
+        let own = self.mounted(2);
         let named = self.volumes.shared_named(&own, ANN, &owner, "INBOX");
         named.await.unwrap()
     }
@@ -98,12 +113,13 @@ impl Site {
 
 #[tokio::test]
 async fn a_volume_that_hangs_is_asked_once_until_it_answers() {
-    let site = site().await;
+    let site = site(true).await;
     assert!(matches!(site.of_bob().await, Named::Found(_)));
     let hung = Hanging::begin(&site.mounted(1).volume);
     for _ in 0..3 {
-        assert_eq!(site.of_ann().await.unwrap().name.as_str(), "d1");
+        assert_eq!(site.of_ann().await.unwrap().name.as_str(), "d3");
         assert!(matches!(site.of_bob().await, Named::Away));
+        assert_eq!(site.shared().await, (vec![CID], false));
     }
     assert!(site.volumes.away().eq([site.mounted(1).name.clone()]));
     // One question is Ann's; the volume's own threads may wait too, but not more than there are.
@@ -118,4 +134,29 @@ async fn a_volume_that_hangs_is_asked_once_until_it_answers() {
     timeout(PATIENCE, answers).await.unwrap();
     assert!(matches!(site.of_bob().await, Named::Found(_)));
     assert_eq!(site.volumes.away().count(), 0);
+}
+
+#[tokio::test]
+async fn what_a_volume_shares_that_cannot_be_read_is_left_out_and_not_gone() {
+    let site = site(true).await;
+    assert_eq!(site.shared().await, (vec![CID, BOB], true));
+    let failing = Hanging::fail(&site.mounted(1).volume);
+    assert_eq!(site.shared().await, (vec![CID], false));
+    drop(failing);
+    assert_eq!(site.shared().await, (vec![CID, BOB], true));
+}
+
+#[tokio::test]
+async fn what_is_on_a_volume_that_opens_while_others_are_asked_is_not_gone() {
+    let site = site(false).await;
+    let name = VolumeName::new("d1").unwrap();
+    let volume = site.opened(&name);
+    let hung = Hanging::begin(&site.mounted(1).volume);
+    let mut shared = Box::pin(site.shared());
+    // It has passed the first volume and waits for the second.
+    assert!(timeout(Duration::ZERO, &mut shared).await.is_err());
+    site.volumes.mount(&name, volume).set_restored(false);
+    drop(hung);
+    assert_eq!(shared.await, (vec![BOB], false));
+    assert_eq!(site.shared().await, (vec![CID, BOB], true));
 }

@@ -1,16 +1,20 @@
-//! A disk that gives no answer to whoever reads the index.
+//! A disk that gives no answer, or an error, to whoever reads the index.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use lmdb::heed;
+
 use super::Volume;
 
-/// Whether reads hang, and how many do.
+/// Whether reads hang, and how many do, or fail.
 #[derive(Default)]
 pub(crate) struct Hanging {
     hangs: AtomicBool,
+    fails: AtomicBool,
     count: AtomicUsize,
 }
 
@@ -25,13 +29,24 @@ impl Hanging {
         Hung(hanging)
     }
 
+    /// The same is told that it cannot be read.
+    pub(crate) fn fail(volume: &Volume) -> Hung {
+        let hanging = Arc::clone(&volume.inner.shared().index.hanging);
+        hanging.fails.store(true, Ordering::SeqCst);
+        Hung(hanging)
+    }
+
     /// As long as it hangs.
-    pub(in super::super) fn wait(&self) {
+    pub(in super::super) fn wait(&self) -> Result<(), heed::Error> {
         self.count.fetch_add(1, Ordering::SeqCst);
         while self.hangs.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(1));
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(EIO).into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -45,5 +60,9 @@ impl Hung {
 impl Drop for Hung {
     fn drop(&mut self) {
         self.0.hangs.store(false, Ordering::SeqCst);
+        self.0.fails.store(false, Ordering::SeqCst);
     }
 }
+
+/// On every system we run on.
+const EIO: i32 = 5;
