@@ -223,6 +223,10 @@ pub(crate) fn describe_metrics() {
         "posthouse_directory_login_seconds",
         "Time from a login's arrival to its decision, waiting for a turn to hash included."
     );
+    metrics::describe_gauge!(
+        crate::survey::UNUSABLE,
+        "Stored credentials that cannot be checked, for their scheme is unknown or they are beyond its limits; counted daily."
+    );
     metrics::describe_counter!(
         "posthouse_directory_lookups_total",
         "Addresses looked up, by verdict."

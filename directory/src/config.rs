@@ -18,7 +18,8 @@ daemon::settings! {
         /// How long a verified password is remembered as a keyed hash, so that clients which poll
         /// do not cost a full check each time. 0 turns it off.
         pub verified_passwords_kept_s: u64 = 300,
-        /// Passwords checked at once, each on a thread of its own with 19 MiB. 0: one for each core.
+        /// Passwords checked at once, each on a thread of its own with 19 MiB, or for an imported
+        /// {ARGON2ID} what that says, at most 256 MiB. 0: one for each core.
         pub password_threads: usize = 0,
         /// How and what to log.
         pub log: daemon::log::LogSettings = daemon::log::LogSettings::default(),

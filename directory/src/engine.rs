@@ -83,6 +83,13 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         name: LoginName,
     ) -> impl Future<Output = Answer<Option<LoginRecord>>> + Send;
+    /// The credentials of the accounts behind one, by number, at most so many accounts; none: there
+    /// are no more.
+    fn credentials(
+        &self,
+        after: AccountId,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<(AccountId, Vec<StoredCredential>)>>> + Send;
 
     fn domains(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Domain>>> + Send;
     fn domain(&self, name: DomainName) -> impl Future<Output = Answer<Domain>> + Send;

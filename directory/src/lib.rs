@@ -11,6 +11,7 @@ mod folder;
 mod login;
 mod password;
 mod server;
+mod survey;
 
 pub use config::Config;
 pub use folder::FolderError;

@@ -1,35 +1,39 @@
 //! Checks passwords, at a bounded rate, and remembers for minutes which were right.
 //!
-//! An unknown user and a wrong password take the same (P8): either costs exactly one Argon2id,
-//! whatever scheme the account has. A right password of a fast scheme, or one that was right a
-//! moment ago, costs microseconds; only who knows it can see that.
+//! An unknown user and a wrong password take the same (P8). Either costs exactly one Argon2id as
+//! long as there are only new passwords and schemes that take microseconds; where others were
+//! imported, a refusal's time says nothing either: [`pace`]. A right password of a fast scheme, or
+//! one that was right a moment ago, costs microseconds; only who knows it can see that.
+
+mod form;
+mod pace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::PasswordHasher;
 use aws_lc_rs::hmac;
-use data_encoding::BASE64;
-use directory_api::wire::{Credential, Secret, salted_sha256};
+use directory_api::wire::{Credential, Secret, limit};
 use moka::future::Cache;
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::StoredCredential;
+use form::Form;
+use pace::Pace;
+
+pub(crate) use form::FormError;
+pub(crate) use pace::Cost;
 
 /// Logins that may wait for their turn: at 50 hashes a second and core, ten seconds' worth on two.
 const WAITING_MAX: usize = 1_000;
-/// The longest wait for a turn; a client that waits longer has given up.
-const WAIT_MAX: Duration = Duration::from_secs(8);
+/// The longest wait for a turn; a client that waits longer has given up. Of the 10 s that another
+/// tier waits it leaves enough for the slowest check.
+const WAIT_MAX: Duration = Duration::from_secs(6);
 /// Verified passwords remembered: every user of a large site who polls. About 100 octets each.
 const VERIFIED_MAX: u64 = 500_000;
-
-const ARGON2ID: &str = "{ARGON2ID}";
-const SSHA256: &str = "{SSHA256}";
 
 /// Too many passwords wait to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +45,8 @@ pub(crate) struct Throttled;
 pub(crate) enum HashError {
     #[error("too many passwords wait to be hashed")]
     Throttled,
-    #[error("the stored form is of no scheme this directory checks: {{ARGON2ID}} or {{SSHA256}}")]
-    Scheme,
+    #[error(transparent)]
+    Form(#[from] FormError),
     #[error("the password is empty")]
     Empty,
     #[error("the password could not be hashed")]
@@ -58,11 +62,12 @@ pub(crate) struct Passwords {
     verified: Option<Cache<[u8; 32], ()>>,
     key: hmac::Key,
     /// What is hashed for users that do not exist.
-    decoy: Arc<StoredCredential>,
+    decoy: Arc<Form>,
+    pace: Pace,
 }
 
 impl Passwords {
-    /// `threads` of 0 is one for each core; `kept` of 0 remembers nothing.
+    /// `threads` of 0 is one for each core; `kept` of 0 remembers nothing. Blocking.
     pub(crate) fn new(threads: usize, kept: Duration) -> Result<Self, HashError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut key = [0; 32];
@@ -78,45 +83,58 @@ impl Passwords {
                     .build()
             }),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            decoy: Arc::new(decoy),
+            decoy: Arc::new(Form::parse(decoy.secret.reveal())?),
+            pace: Pace::measured(),
         })
     }
 
     /// Whether the password matches one of the credentials; none is a user that does not exist.
+    /// One that is beyond the limits of its scheme, by whatever way it came to be stored, is passed over.
     pub(crate) async fn verify(
         &self,
         credentials: Vec<StoredCredential>,
         password: &Secret,
     ) -> Result<bool, Throttled> {
-        for credential in &credentials {
-            let right = match &self.verified {
-                Some(verified) => verified.contains_key(&self.tag(credential, password)),
-                None => false,
-            };
-            if right || matches_fast(credential, password) {
+        if let Some(verified) = &self.verified {
+            let known = |stored| verified.contains_key(&self.tag(stored, password));
+            if credentials.iter().any(known) {
                 return Ok(true);
             }
         }
+        let forms: Vec<(StoredCredential, Form)> = credentials
+            .into_iter()
+            .filter_map(|stored| {
+                let form = Form::parse(stored.secret.reveal()).ok()?;
+                Some((stored, form))
+            })
+            .collect();
+        self.pace.met(Cost::of(forms.iter().map(|(_, form)| form)));
+        let (fast, slow): (Vec<_>, Vec<_>) = forms
+            .into_iter()
+            .partition(|(_, form)| form.work().is_none());
+        if fast.iter().any(|(_, form)| form.matches(password.reveal())) {
+            return Ok(true);
+        }
         let decoy = Arc::clone(&self.decoy);
         let password_moved = password.clone();
-        let matched = self
+        let (matched, began) = self
             .in_turn(move || {
-                let mut slow = credentials
-                    .into_iter()
-                    .filter(|stored| scheme(stored) == ARGON2ID);
-                let Some(first) = slow.next() else {
-                    matches_slow(&decoy, &password_moved);
-                    return None;
-                };
-                std::iter::once(first)
-                    .chain(slow)
-                    .find(|credential| matches_slow(credential, &password_moved))
+                if slow.is_empty() {
+                    std::hint::black_box(decoy.matches(password_moved.reveal()));
+                }
+                slow.into_iter()
+                    .find(|(_, form)| form.matches(password_moved.reveal()))
             })
             .await?;
-        if let (Some(verified), Some(credential)) = (&self.verified, &matched) {
-            verified.insert(self.tag(credential, password), ()).await;
+        let Some((stored, _)) = matched else {
+            let octets = password.reveal().len().min(limit::PASSWORD_MAX_OCTETS);
+            sleep_until(began + self.pace.answer_after(began.elapsed(), octets)).await;
+            return Ok(false);
+        };
+        if let Some(verified) = &self.verified {
+            verified.insert(self.tag(&stored, password), ()).await;
         }
-        Ok(matched.is_some())
+        Ok(true)
     }
 
     /// Gives the form in which a credential is stored.
@@ -126,43 +144,74 @@ impl Passwords {
     ) -> Result<StoredCredential, HashError> {
         match credential {
             Credential::Password(password) if password.reveal().is_empty() => Err(HashError::Empty),
-            Credential::Password(password) => self
-                .in_turn(move || hash(password.reveal()))
-                .await
-                .map_err(|Throttled| HashError::Throttled)?,
+            Credential::Password(password) => {
+                self.in_turn(move || hash(password.reveal()))
+                    .await
+                    .map_err(|Throttled| HashError::Throttled)?
+                    .0
+            }
             Credential::Hashed(secret) => {
-                let stored = StoredCredential { secret };
-                let readable = match scheme(&stored) {
-                    ARGON2ID => PasswordHash::new(text(&stored)).is_ok(),
-                    SSHA256 => ssha256(&stored).is_some(),
-                    _ => false,
-                };
-                if readable {
-                    Ok(stored)
-                } else {
-                    Err(HashError::Scheme)
-                }
+                let form = Form::parse(secret.reveal())?;
+                self.pace.met(Cost::of(std::iter::once(&form)));
+                Ok(match form {
+                    // Clear text is for the way here and not for the disk. Hashed slowly, a
+                    // batch of ten thousand would take minutes; the next login does that.
+                    Form::Plain(password) => StoredCredential {
+                        secret: Secret::new(form::salted_sha512(
+                            &password,
+                            &daemon::random::token128(),
+                        )),
+                    },
+                    _ => StoredCredential { secret },
+                })
             }
         }
     }
 
-    /// Runs hashing on a thread of its own when there is a turn.
+    /// What the credentials of one account cost in time when a password is wrong, and why some
+    /// cannot be checked at all.
+    pub(crate) fn examine(&self, credentials: &[StoredCredential]) -> (Cost, Option<FormError>) {
+        let mut refused = None;
+        let forms: Vec<Form> = credentials
+            .iter()
+            .filter_map(|stored| {
+                Form::parse(stored.secret.reveal())
+                    .map_err(|error| refused = Some(error))
+                    .ok()
+            })
+            .collect();
+        (Cost::of(forms.iter()), refused)
+    }
+
+    /// A look through all credentials begins.
+    pub(crate) fn look_begins(&self, first: bool) {
+        self.pace.look_begins(first);
+    }
+
+    /// It has ended, and this is what the slowest account costs.
+    pub(crate) fn look_ended(&self, slowest: Cost) {
+        self.pace.look_ended(slowest);
+    }
+
+    /// Runs hashing on a thread of its own when there is a turn, and says when that began.
     async fn in_turn<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Throttled> {
+    ) -> Result<(R, Instant), Throttled> {
         let waiting = Waiting::enter(&self.waiting)?;
         let turn = timeout(WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await;
         drop(waiting);
         let Ok(Ok(turn)) = turn else {
             return Err(Throttled);
         };
+        let began = Instant::now();
         tokio::task::spawn_blocking(move || {
             let result = work();
             drop(turn);
             result
         })
         .await
+        .map(|result| (result, began))
         .map_err(|_| Throttled)
     }
 
@@ -198,46 +247,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn scheme(stored: &StoredCredential) -> &str {
-    let secret = stored.secret.reveal();
-    secret.find('}').map_or("", |end| &secret[..=end])
-}
-
-fn text(stored: &StoredCredential) -> &str {
-    &stored.secret.reveal()[scheme(stored).len()..]
-}
-
-fn ssha256(stored: &StoredCredential) -> Option<([u8; 32], Vec<u8>)> {
-    let octets = BASE64.decode(text(stored).as_bytes()).ok()?;
-    let (hash, salt) = octets.split_first_chunk()?;
-    Some((*hash, salt.to_vec()))
-}
-
-fn matches_fast(stored: &StoredCredential, password: &Secret) -> bool {
-    if scheme(stored) != SSHA256 {
-        return false;
-    }
-    ssha256(stored).is_some_and(|(hash, salt)| {
-        salted_sha256(password.reveal().as_bytes(), &salt)
-            .ct_eq(&hash)
-            .into()
-    })
-}
-
-fn matches_slow(stored: &StoredCredential, password: &Secret) -> bool {
-    PasswordHash::new(text(stored)).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.reveal().as_bytes(), &hash)
-            .is_ok()
-    })
-}
-
 fn hash(password: &str) -> Result<StoredCredential, HashError> {
     let hash = Argon2::default()
         .hash_password(password.as_bytes())
         .map_err(|_| HashError::Failed)?;
     Ok(StoredCredential {
-        secret: Secret::new(format!("{ARGON2ID}{hash}")),
+        secret: Secret::new(format!("{{ARGON2ID}}{hash}")),
     })
 }
 
@@ -320,19 +335,102 @@ mod tests {
         }
     }
 
+    /// One stored form of each slow scheme; "secret" is the password, but of the first "password".
+    const SLOW: [&str; 5] = [
+        "{ARGON2ID}$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+        "{BLF-CRYPT}$2y$06$Xss15/ED03fWfCHGv67Ncer9MHl3o5s/6wV5TAfPGPRqmGQa5ewni",
+        "{SHA512-CRYPT}$6$rounds=20000$RC0hUR/Cb8zRzeXI$MXQZVLuApVJ7LsvTWFiiZUrWz0PAOnkcnwNFhiQNCs7HlJL95PxfbKfLLelAxsjPKDOs3iHlJXytNS6dJgCOC/",
+        "{SHA256-CRYPT}$5$rounds=1000$0hODDq7PYe1FCmOm$wbORQKJBkyYHA3tKwjp.aA2Hm.BUHzrTcbUB6fpRs2B",
+        "{PBKDF2}$1$7VXIRia/utOPtMcA$10000$4d3f6a39b581431f5649c2e06a11d81d42ae1024",
+    ];
+    /// And of the fast ones.
+    const FAST: [&str; 4] = [
+        "{SMD5}KQWpYMF9mCeXPU/iScyHtjFoSzU=",
+        "{SSHA}iQrL+xd/s2lVWm1ZUufKoAbHRkjX2kzd",
+        "{SSHA256}hi4gWHjm5z9yOSyWBH2RWOqf7vzbWsmXdjwRlNEMSxiNT+gU",
+        "{SSHA512}sjVyoKuPw7Mb/UFcTuA8ScJHsIRoBpZ8nYHRVaaA5y7oFhjggU2qbl5WwkF4jMcSCeBuDGRHr2C4U3LyOCa1QqLRf0k=",
+    ];
+
+    fn stored(text: &str) -> StoredCredential {
+        StoredCredential {
+            secret: secret(text),
+        }
+    }
+
     #[tokio::test]
-    async fn a_stored_form_of_an_unknown_scheme_is_refused() {
+    async fn any_of_several_credentials_lets_the_user_in() {
+        let passwords = passwords();
+        let mut several: Vec<_> = FAST.iter().chain(&SLOW).map(|text| stored(text)).collect();
+        let own = Credential::Password(secret("new"));
+        several.push(passwords.store(own).await.unwrap());
+        let verify = async |password| passwords.verify(several.clone(), &secret(password)).await;
+        assert!(verify("secret").await.unwrap());
+        assert!(verify("new").await.unwrap());
+        assert!(verify("password").await.unwrap());
+        assert!(!verify("wrong").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_clear_password_is_stored_as_a_hash() {
+        let passwords = passwords();
+        for text in ["{PLAIN}secret", "{cleartext.b64}c2VjcmV0"] {
+            let kept = passwords
+                .store(Credential::Hashed(secret(text)))
+                .await
+                .unwrap();
+            assert!(kept.secret.reveal().starts_with("{SSHA512}"), "{text}");
+            assert!(
+                passwords
+                    .verify(vec![kept], &secret("secret"))
+                    .await
+                    .unwrap()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_beyond_the_limits_is_refused_at_once() {
+        let passwords = passwords();
         for text in [
-            "plain",
-            "{MD5}x",
-            "{ARGON2ID}x",
-            "{SSHA256}AAAA",
-            "{SSHA256}!",
-            "}{",
-            "",
+            "{SHA512-CRYPT}$6$rounds=999999999$RC0hUR/Cb8zRzeXI$MXQZVLuApVJ7LsvTWFiiZUrWz0PAOnkcnwNFhiQNCs7HlJL95PxfbKfLLelAxsjPKDOs3iHlJXytNS6dJgCOC/",
+            "{BLF-CRYPT}$2y$31$Xss15/ED03fWfCHGv67Ncer9MHl3o5s/6wV5TAfPGPRqmGQa5ewni",
+            "{PBKDF2}$1$7VXIRia/utOPtMcA$4294967295$4d3f6a39b581431f5649c2e06a11d81d42ae1024",
+            "{ARGON2ID}$argon2id$v=19$m=4194304,t=4000000,p=1$QJyqtf9ovT/Bl0Zw96PTgA$4pwjTU8N8y7pAjiEGb7I1HkhisObT8fmuvwMqdkB4c4",
         ] {
-            let refused = passwords().store(Credential::Hashed(secret(text))).await;
-            assert_eq!(refused.unwrap_err(), HashError::Scheme, "{text:?}");
+            let password = secret("secret");
+            let verified = passwords.verify(vec![stored(text)], &password);
+            let in_time = timeout(Duration::from_secs(60), verified).await;
+            assert!(!in_time.unwrap().unwrap(), "{text}");
+            let refused = passwords.store(Credential::Hashed(secret(text))).await;
+            assert!(
+                matches!(refused, Err(HashError::Form(FormError::OutOfLimits { .. }))),
+                "{text}"
+            );
+        }
+    }
+
+    /// The time of a refusal says nothing: neither whether there is such a user, nor which scheme he has.
+    #[tokio::test]
+    async fn once_a_slow_scheme_is_known_all_refusals_are_answered_at_the_same_time() {
+        let passwords = passwords();
+        let imported = Credential::Hashed(secret(SLOW[0]));
+        passwords.store(imported).await.unwrap();
+        let unit = passwords.pace.answer_after(Duration::ZERO, 5);
+        assert!(unit > Duration::from_millis(1), "{unit:?}");
+        let own = Credential::Password(secret("new"));
+        let own = passwords.store(own).await.unwrap();
+        let mut accounts = vec![vec![], vec![own]];
+        accounts.extend(FAST.iter().chain(&SLOW).map(|text| vec![stored(text)]));
+        for credentials in accounts {
+            let start = Instant::now();
+            let right = passwords
+                .verify(credentials.clone(), &secret("wrong"))
+                .await;
+            assert!(!right.unwrap());
+            let took = start.elapsed();
+            // On a busy machine it may be the next multiple, but nothing between: a timer's
+            // granularity and a late wake-up are what is left.
+            assert!(took >= unit, "{credentials:?}: {took:?} of {unit:?}");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::Config;
 use crate::api::{App, describe_metrics, router};
 use crate::folder::{Folder, FolderError};
 use crate::password::Passwords;
+use crate::survey::survey;
 
 /// Why the directory could not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,21 +77,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     // in this process.
     let ours = shutdown.child();
     let observability = ours.spawn(serve_observability(observed, health.clone(), ours.clone()));
-    let app = App {
+    passwords.look_begins(true);
+    let app = Arc::new(App {
         engine: engine.clone(),
         passwords,
         signer,
         shutdown: ours.clone(),
-    };
+    });
+    let (surveyed, ended) = (Arc::clone(&app), ours.clone());
+    ours.spawn(async move {
+        tokio::select! {
+            () = ended.requested() => {}
+            () = survey(&surveyed.engine, &surveyed.passwords) => {}
+        }
+    });
     info!(listen = %config.listen, data = %config.data.display(), "directory serves");
     health.set_ready();
-    serve(
-        listener,
-        Arc::new(identity),
-        router(Arc::new(app)),
-        ours.clone(),
-    )
-    .await;
+    serve(listener, Arc::new(identity), router(app), ours.clone()).await;
     ours.begin();
     let _ = observability.await;
     ours.drained(DRAIN_MAX).await;

@@ -1,10 +1,10 @@
 //! What every engine must do, whatever database it is.
 #![allow(clippy::unwrap_used)]
 
-use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
+use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb, StoredCredential};
 use directory_api::wire::{
     Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, Incarnation,
-    ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
+    ListQuery, MoveId, MoveRecord, MoveState, Place, Secret, Target, Verdict, VolumePosition,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
@@ -43,6 +43,7 @@ claims! {
     lists_come_in_pages_and_filtered,
     a_login_name_finds_everything_that_decides_a_login,
     limits_are_told_with_the_home_and_grow_newer_with_each_change,
+    credentials_come_page_by_page_in_the_order_of_accounts,
 }
 
 fn address(text: &str) -> Address {
@@ -795,4 +796,27 @@ async fn a_login_name_finds_everything_that_decides_a_login<E: Engine>(engine: E
     engine.create_account(draft(&longest), 1).await.unwrap();
     assert!(record(&longest).await.is_some());
     assert!(record(&longest[1..]).await.is_none());
+}
+
+fn credential(text: &str) -> StoredCredential {
+    StoredCredential {
+        secret: Secret::new(text.to_owned()),
+    }
+}
+
+async fn credentials_come_page_by_page_in_the_order_of_accounts<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    for (name, text) in [("ann", Some("{A}1")), ("bob", None), ("cid", Some("{C}3"))] {
+        let draft = AccountDraft {
+            credential: text.map(credential),
+            ..draft(name)
+        };
+        engine.create_account(draft, 1).await.unwrap();
+    }
+    let page = async |after, limit| engine.credentials(AccountId(after), limit).await.unwrap();
+    let (one, three) = (vec![credential("{A}1")], vec![credential("{C}3")]);
+    let first = [(AccountId(1), one), (AccountId(2), vec![])];
+    assert_eq!(page(0, 2).await, first);
+    assert_eq!(page(2, 2).await, [(AccountId(3), three)]);
+    assert_eq!(page(3, 2).await, []);
 }

@@ -497,6 +497,53 @@ async fn a_request_that_makes_no_sense_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_imported_hash_lets_its_owner_in_and_one_beyond_the_limits_is_refused_by_name() {
+    let site = Site::start().await;
+    site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let account = |name: &str, stored: &str| {
+        let credential = Credential::Hashed(secret(stored));
+        AccountNew::new(name.parse().unwrap(), Some(credential))
+    };
+    let batch = AccountBatch {
+        accounts: vec![
+            account(
+                "bob",
+                "{BLF-CRYPT}$2y$06$Xss15/ED03fWfCHGv67Ncer9MHl3o5s/6wV5TAfPGPRqmGQa5ewni",
+            ),
+            account("cid", "{plain}secret"),
+            // The empty password's own.
+            account("eve", "{SMD5.HEX}ceb20772e0c9d240c75eb26b0e37abee73616c74"),
+        ],
+    };
+    operator.create_accounts(&batch).await.unwrap();
+    for name in ["bob", "cid"] {
+        assert!(proxy.login(&login(name, "secret")).await.is_ok(), "{name}");
+        for wrong in ["Secret", "", "secret\0"] {
+            let refused = proxy.login(&login(name, wrong)).await.unwrap_err();
+            assert_eq!(refused.code(), code::BAD_CREDENTIALS, "{name} {wrong:?}");
+        }
+    }
+    let refused = proxy.login(&login("eve", "")).await.unwrap_err();
+    assert_eq!(refused.code(), code::BAD_CREDENTIALS);
+
+    let over = "{PBKDF2}$1$salt$2000001$0c60c80f961f0e71f3a9b524af6012062fe037a6";
+    let batch = AccountBatch {
+        accounts: vec![account("dan", "{PLAIN}secret"), account("fay", over)],
+    };
+    let Err(DirectoryError::Refused(problem)) = operator.create_accounts(&batch).await else {
+        panic!("it was taken");
+    };
+    assert_eq!(problem.code, code::BAD_REQUEST);
+    for part in ["fay", "iterations", "2000001", "2000000"] {
+        assert!(problem.message.contains(part), "{}", problem.message);
+    }
+    let dan = operator.account_of(&"dan".parse().unwrap()).await;
+    assert!(matches!(dan, Err(DirectoryError::Unknown)), "{dan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_cannot_start_says_why() {
     let mut site = Site::start().await;
     let busy = directory::run(site.config(), Shutdown::new())

@@ -192,7 +192,12 @@ pub(super) async fn create_accounts<E: Engine>(
     }
     let mut drafts = Vec::with_capacity(batch.accounts.len());
     for account in batch.accounts {
-        drafts.push(draft(&app, account).await?);
+        let whose = account.login_name.clone();
+        let draft = draft(&app, account).await.map_err(|mut problem| {
+            problem.message = format!("account {whose}: {}", problem.message);
+            problem
+        })?;
+        drafts.push(draft);
     }
     let reply = app
         .engine

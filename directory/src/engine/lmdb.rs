@@ -40,7 +40,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{AccountDraft, AccountEdit, Answer, Engine, EngineError, LoginRecord};
+use super::{
+    AccountDraft, AccountEdit, Answer, Engine, EngineError, LoginRecord, StoredCredential,
+};
 
 /// Changes kept for clients that were away. At 100 changes a second it is half an hour; a client
 /// that was away for longer drops its cache.
@@ -340,6 +342,15 @@ impl Engine for Lmdb {
 
     async fn login_record(&self, name: LoginName) -> Answer<Option<LoginRecord>> {
         self.read(move |tables, txn| tables.login_record(txn, &name))
+            .await
+    }
+
+    async fn credentials(
+        &self,
+        after: AccountId,
+        limit: usize,
+    ) -> Answer<Vec<(AccountId, Vec<StoredCredential>)>> {
+        self.read(move |tables, txn| tables.credentials(txn, after, limit))
             .await
     }
 

@@ -113,6 +113,12 @@ pub(super) struct HomeOnly {
     pub(super) quota: Quota,
 }
 
+/// The part of an account's row that says how its owner proves who they are.
+#[derive(Deserialize)]
+pub(super) struct CredentialsOnly {
+    pub(super) credentials: Vec<StoredCredential>,
+}
+
 /// The row of a back-end.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BackendRow {

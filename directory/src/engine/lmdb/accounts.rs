@@ -1,6 +1,7 @@
 //! Accounts, their names, and the choice of a home for a new one.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use directory_api::wire::{
     Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
@@ -11,8 +12,8 @@ use directory_api::{
 
 use super::addresses::address_key;
 use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
-use crate::engine::record::{AccountRow, BackendRow};
-use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
+use crate::engine::record::{AccountRow, BackendRow, CredentialsOnly};
+use crate::engine::{AccountDraft, AccountEdit, LoginRecord, StoredCredential};
 
 fn login_key(name: &LoginName) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(
@@ -55,6 +56,23 @@ impl Tables {
                 .map(|backend| (backend.address, backend.state)),
             held_by_move: moving.is_some_and(|moving| moving.state.holds_logins()),
         }))
+    }
+
+    pub(super) fn credentials(
+        &self,
+        txn: &Reader<'_>,
+        after: AccountId,
+        limit: usize,
+    ) -> Answer<Vec<(AccountId, Vec<StoredCredential>)>> {
+        let after = account_key(after);
+        let behind = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        let mut found = Vec::new();
+        for row in self.accounts.range(txn, &behind)?.take(limit) {
+            let (key, row) = row?;
+            let row: CredentialsOnly = decode(row)?;
+            found.push((AccountId(number(key)), row.credentials));
+        }
+        Ok(found)
     }
 
     pub(super) fn account(&self, txn: &Reader<'_>, id: AccountId) -> Answer<Account> {

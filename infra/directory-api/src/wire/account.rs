@@ -16,8 +16,8 @@ use crate::types::{
 pub enum Credential {
     /// A password in clear; the directory keeps only its Argon2id hash.
     Password(Secret),
-    /// A stored form with its scheme in front, as other servers export it: `{ARGON2ID}…` or
-    /// `{SSHA256}` with base64 of SHA-256(password, salt) and salt.
+    /// A stored form with its scheme in front, as other servers export it, for example
+    /// `{SHA512-CRYPT}$6$…`. Schemes and their limits: `directory/src/password/form.rs`.
     Hashed(Secret),
 }
 
