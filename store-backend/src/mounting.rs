@@ -6,7 +6,8 @@
 //!    └──────────────────────────────┘
 //! ```
 //! A back-end with one volume does not start when that cannot be opened; one with several starts as soon as one is open and
-//! the others have had their time, and does not start when none can be opened.
+//! the others have had their time, and does not start when none can be opened. One that only wants room on its disk is waited
+//! for: to end the process and be started again would say the same many times and make no room.
 
 use std::io;
 use std::path::PathBuf;
@@ -64,6 +65,12 @@ pub enum MountError {
     Stopped,
 }
 
+impl MountError {
+    fn is_no_room(&self) -> bool {
+        matches!(self, Self::Open(error) if error.is_no_room())
+    }
+}
+
 /// Opens them. Answers when mail can be served, while some of them may still be tried, or when the process shall stop.
 ///
 /// # Errors
@@ -89,10 +96,14 @@ pub(crate) async fn open_all(
         backend.shutdown.spawn(task.run());
     }
     drop(told);
-    let mut results: Vec<Option<bool>> = vec![None; count];
+    let mut states = vec![State::Tried; count];
     let mut deadline = None;
     let mut first_error = None;
-    while results.contains(&None) {
+    let goes_on = |states: &[State]| {
+        let waits = states.contains(&State::WantsRoom) && !states.contains(&State::Open);
+        states.contains(&State::Tried) || waits
+    };
+    while goes_on(&states) {
         let next = async {
             match deadline {
                 // Those that are slow do not keep out the others.
@@ -106,21 +117,33 @@ pub(crate) async fn open_all(
         };
         match next {
             Some((at, Ok(()))) => {
-                results[at] = Some(true);
+                states[at] = State::Open;
                 let soon = Instant::now() + TOGETHER_WITHIN;
                 deadline.get_or_insert(soon);
             }
             Some((at, Err(error))) => {
-                results[at] = Some(false);
+                states[at] = match error.is_no_room() {
+                    true => State::WantsRoom,
+                    false => State::Failed,
+                };
                 first_error.get_or_insert(error);
             }
             None => break,
         }
     }
-    match (results.contains(&Some(true)), first_error) {
+    match (states.contains(&State::Open), first_error) {
         (false, Some(error)) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// How the first attempt at a volume has gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Tried,
+    Open,
+    WantsRoom,
+    Failed,
 }
 
 /// Closes all that are open at the same time, and tells the directory where they end.
@@ -167,19 +190,32 @@ impl Task {
                 Ok((mounted, status)) => return self.serve(mounted, status).await,
                 Err(why) => why,
             };
+            let wants_room = why.is_no_room();
             let text = causes(&why).to_string();
+            // Its octets are others each time.
+            let key = match wants_room {
+                true => "no room".to_owned(),
+                false => text.clone(),
+            };
             // The others wait for no more than the first word of this one.
             let _ = self.told.send((self.at, Err(why)));
-            if self.is_only {
+            if self.is_only && !wants_room {
                 return;
             }
-            if text != said {
-                error!(volume = %name, cause = text, "volume cannot be opened: its accounts are told to come again, all others are served");
+            if key != said {
+                match self.is_only {
+                    true => {
+                        error!(volume = %name, cause = text, "volume cannot be opened: nobody is served")
+                    }
+                    false => {
+                        error!(volume = %name, cause = text, "volume cannot be opened: its accounts are told to come again, all others are served")
+                    }
+                }
                 self.conditions.set(
                     name,
                     Condition::Failing(format!("volume {name} is not open: {text}")),
                 );
-                said = text;
+                said = key;
             }
             tokio::select! {
                 () = sleep(pause) => {}

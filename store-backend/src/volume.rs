@@ -53,6 +53,7 @@ mod rebuild;
 mod recent;
 mod record;
 mod recovery;
+mod replay;
 mod rows;
 mod scrub;
 mod sequencer;

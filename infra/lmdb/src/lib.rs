@@ -106,6 +106,21 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether it may go well once the disk has room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let answer = match self {
+            OpenError::Folder { source, .. } | OpenError::Readers { source, .. } => source,
+            OpenError::Lmdb {
+                source: heed::Error::Io(source),
+                ..
+            } => source,
+            _ => return false,
+        };
+        matches!(answer.kind(), StorageFull | QuotaExceeded)
+    }
+
     /// Whether the files themselves are the cause, so that no later try can succeed.
     #[must_use]
     pub fn is_damage(&self) -> bool {

@@ -18,6 +18,7 @@ use super::intake::{Reply, Request, Taken, Waiter};
 use super::layout::INDEX_DIR;
 use super::record::{Encoded, Record};
 use super::recovery::{Failed, Shared};
+use super::replay::Replay;
 use super::sequencer::{Batch, Decided, Sequencer};
 use super::space::{Level, Shortage};
 use super::types::Refusal;
@@ -336,8 +337,17 @@ impl Committer {
     }
 }
 
-/// The apply thread. Runs until its queue is closed and empty.
-pub(super) fn apply(shared: &Shared) {
+/// The apply thread: first what the start found no room for. Runs until its queue is closed and empty.
+pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
+    if let Some(replay) = replay {
+        if !replay.catch_up(shared) {
+            // Who waits for an account that is behind was told so.
+            shared.apply_queue.abort();
+            shared.files_queue.close();
+            return;
+        }
+        shared.replayed.store(true, Ordering::Release);
+    }
     while let Some(mut items) = shared.apply_queue.take(IDLE_INTERVAL) {
         if items.is_empty() {
             continue;

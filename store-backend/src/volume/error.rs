@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use durable::{JournalError, is_no_room};
+use durable::{Disk, JournalError, is_no_room};
 use lmdb::heed;
 
 use super::codec::Malformed;
@@ -79,6 +79,20 @@ pub enum OpenError {
     /// The index is damaged, or a record does not fit it.
     #[error("bring the index up to date")]
     Replay(#[from] IndexError),
+    /// The disk is full, and without room it cannot be opened. It can as soon as there is some.
+    #[error(
+        "open the volume {path}: its disk is full: {free} octets are free, {missing} are missing until it takes mail; delete something or enlarge the disk, it is tried again until there is room"
+    )]
+    NoRoom {
+        /// The folder.
+        path: PathBuf,
+        /// Octets that are free.
+        free: u64,
+        /// Octets that are missing to the mark below which no mail is taken.
+        missing: u64,
+        /// What found no room.
+        source: Box<Self>,
+    },
     /// The index is gone or too old, and the records to rebuild it are released.
     #[error(
         "open the volume {path}: the index ends at record {applied}, but the journal begins at {oldest}, and copy and kept log in `kept/` do not reach as far; restore index/ or kept/ from a backup, or see `posthouse fsck`"
@@ -116,6 +130,21 @@ impl OpenError {
     }
 }
 
+impl OpenError {
+    /// Whether it may go well once there is room.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Io { source, .. } => is_no_room(source),
+            Self::Journal(error) => error.is_disk_full(),
+            Self::Index(error) => error.is_no_room(),
+            Self::Replay(error) => error.is_no_room(),
+            _ => false,
+        }
+    }
+}
+
 impl From<heed::Error> for OpenError {
     fn from(error: heed::Error) -> Self {
         Self::Replay(error.into())
@@ -134,6 +163,28 @@ pub enum IndexError {
     /// A record relies on a row that is not there.
     #[error("record does not fit the index: {0} is missing")]
     Contradiction(&'static str),
+}
+
+impl IndexError {
+    /// Whether the map or the disk was full.
+    fn is_no_room(&self) -> bool {
+        match self {
+            Self::Lmdb(heed::Error::Mdb(heed::MdbError::MapFull)) => true,
+            Self::Lmdb(heed::Error::Io(error)) => is_no_room(error),
+            _ => false,
+        }
+    }
+
+    /// The same on a disk that can be asked: LMDB says "input/output error" when a part was written.
+    pub(super) fn is_no_room_on(&self, disk: &dyn Disk, root: &Path) -> bool {
+        let is_partly_written =
+            matches!(self, Self::Lmdb(heed::Error::Io(error)) if error.raw_os_error() == Some(EIO));
+        let is_full = || {
+            let room = disk.room(root);
+            room.is_ok_and(|room| room.free_bytes < FULL_BELOW_BYTES)
+        };
+        self.is_no_room() || is_partly_written && is_full()
+    }
 }
 
 /// Why something could not be read.
@@ -226,3 +277,8 @@ pub enum WriteError {
     #[error("write the body: the process is stopping")]
     Stopped,
 }
+
+/// `errno` of an input or output error, on every system we run on.
+const EIO: i32 = 5;
+/// Less than this is no room for what LMDB writes at once.
+const FULL_BELOW_BYTES: u64 = 1 << 20;

@@ -43,7 +43,7 @@ use super::rows::{
     decode_annotation, decode_subscription, mailbox_key, message_key, message_of, transaction_key,
 };
 #[cfg(test)]
-use super::tests::IndexTape;
+use super::tests::{IndexTape, Refusing};
 use super::types::{Hash, MailboxId, TransactionId};
 #[cfg(test)]
 pub(super) use compact::Compaction;
@@ -61,9 +61,9 @@ pub(super) struct Index {
     /// Keeps what each commit left, where a test asks for it.
     #[cfg(test)]
     tape: Option<Arc<IndexTape>>,
-    /// What the system answers to writes, if a test wants them to fail; or 0.
+    /// What the system answers to writes, if a test wants them to fail.
     #[cfg(test)]
-    pub(super) errno: Arc<std::sync::atomic::AtomicI32>,
+    refusing: Arc<Refusing>,
     /// Whether reads hang, if a test wants them to.
     #[cfg(test)]
     pub(super) hanging: Arc<super::tests::Hanging>,
@@ -121,7 +121,7 @@ impl Index {
             #[cfg(test)]
             tape,
             #[cfg(test)]
-            errno: Arc::default(),
+            refusing: Refusing::of(path),
             #[cfg(test)]
             hanging: Arc::default(),
             readers: Arc::default(),
@@ -211,7 +211,7 @@ impl Index {
         #[cfg(test)]
         let _commit = self.tape.as_ref().map(|tape| tape.commit());
         #[cfg(test)]
-        self.refuse_if_told()?;
+        self.refusing.pass()?;
         let environment = self.environment();
         let mut txn = environment.write(watched.is_some())?;
         let result = write(&mut txn)?;
@@ -221,14 +221,6 @@ impl Index {
         }
         self.readers.commits.fetch_add(1, Ordering::Relaxed);
         Ok(result)
-    }
-
-    #[cfg(test)]
-    fn refuse_if_told(&self) -> Result<(), heed::Error> {
-        match self.errno.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            errno => Err(std::io::Error::from_raw_os_error(errno).into()),
-        }
     }
 
     /// Makes all that was written durable: before the journal lets go what the index alone has then.

@@ -44,6 +44,12 @@ impl Told {
 
 /// Runs until the volume is closed.
 pub(super) fn run(shared: &Shared) {
+    // Until then the index may name files that are gone.
+    while !shared.replayed.load(Ordering::Acquire) {
+        if shared.suspects.take(shared.config.space_interval).is_none() {
+            return;
+        }
+    }
     let mut copies = Copies::new(shared);
     let mut compactions = Compactions::new(shared);
     let mut scrub = Scrub::new(shared);

@@ -87,6 +87,11 @@ pub(super) fn build(
     Ok(built)
 }
 
+/// Removes what was built of one that cannot be finished. What stays, the next attempt removes.
+pub(super) fn forget(layout: &Layout) {
+    let _ = remove_dir(&layout.file(NEW_DIR));
+}
+
 /// Gives what was built the index's name; the old one, unless it is empty, is put aside.
 pub(super) fn put_in_place(layout: &Layout, is_empty: bool) -> Result<(), OpenError> {
     let (new, path) = (layout.file(NEW_DIR), layout.file(INDEX_DIR));

@@ -417,6 +417,41 @@ impl Record {
         }
     }
 
+    /// Those of whom it changes something that they or others read.
+    pub(super) fn accounts(&self) -> Vec<AccountId> {
+        match self {
+            Self::Deliver(record) => record.recipients.iter().map(|to| to.account).collect(),
+            Self::Expunge(Expunge { account, .. })
+            | Self::Flags(StoreFlags { account, .. })
+            | Self::Mailbox(CreateMailboxes { account, .. })
+            | Self::Account(SetAccount { account, .. })
+            | Self::Import(Import { account, .. })
+            | Self::Append(Append { account, .. })
+            | Self::Copy(CopyMessages { account, .. })
+            | Self::Undelete(CopyMessages { account, .. })
+            | Self::Delete(DeleteMailbox { account, .. })
+            | Self::Rename(RenameMailboxes { account, .. })
+            | Self::Subscribe(Subscribe { account, .. })
+            | Self::SpecialUse(SetSpecialUse { account, .. })
+            | Self::Annotate(Annotate { account, .. })
+            | Self::Acl(SetAcl { account, .. }) => vec![*account],
+            // Nobody has these bodies, or not any more; nor is what was expunged read by its number.
+            Self::Blob(_) | Self::Drop(_) | Self::Purge(_) => Vec::new(),
+        }
+    }
+
+    /// Of which account it may change what others see of it.
+    pub(super) fn sharer(&self) -> Option<AccountId> {
+        match self {
+            Self::Acl(SetAcl { account, .. })
+            | Self::Delete(DeleteMailbox { account, .. })
+            | Self::Rename(RenameMailboxes { account, .. })
+            | Self::Account(SetAccount { account, .. })
+            | Self::Import(Import { account, .. }) => Some(*account),
+            _ => None,
+        }
+    }
+
     /// Whether it can take the last link of a blob away.
     pub(super) fn may_unlink(&self) -> bool {
         matches!(self, Self::Expunge(_) | Self::Delete(_))

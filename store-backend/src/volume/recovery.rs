@@ -1,28 +1,23 @@
 //! Opening a volume: whose it is, what its journal says that index and files do not have yet, and its threads.
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::iter;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bytes::Bytes;
 use directory_api::AccountId;
 use durable::{
     Disk, DiskFile, Journal, JournalOptions, JournalReader, Lsn, OpenMode, Recovery,
-    create_dir_durable, is_no_room,
+    create_dir_durable,
 };
-use lmdb::heed;
 
-use super::apply::{Placed, apply_run};
 use super::broken::{Broken, Suspects};
-use super::commit::{ApplyItem, Committer, apply, chain, hand_to_files};
+use super::commit::{ApplyItem, Committer, apply, chain};
 use super::error::{IndexError, OpenError};
 use super::file_system::refuse_untrusted;
 use super::files::{self, FilesItem};
@@ -41,10 +36,10 @@ use super::mend::Mends;
 use super::pipe::Pipe;
 use super::rebuild::{self, NEW_DIR};
 use super::recent::Recent;
-use super::record::Record;
+use super::replay::Replay;
 use super::sequencer::{Rules, Sequencer};
 use super::settled::Settled;
-use super::space::{self, Space, SpaceStatus};
+use super::space::{self, Marks, Space, SpaceStatus};
 use super::watch::Watchers;
 use super::{VolumeConfig, VolumeStatus};
 use crate::metrics;
@@ -125,6 +120,8 @@ pub(super) struct Shared {
     pub(super) wants_checkpoint: AtomicBool,
     pub(super) unlinked_hint: AtomicBool,
     pub(super) space: Space,
+    /// Index and files thread were given all that the journal had when the volume was opened.
+    pub(super) replayed: AtomicBool,
     /// The kept log could not be written: only a new copy of the index makes it whole.
     pub(super) kept_hole: AtomicBool,
     read_only: OnceLock<String>,
@@ -171,20 +168,9 @@ impl Shared {
         }
     }
 
-    /// Whether the index may be written once there is room. LMDB says "input/output error" when a part was written.
+    /// Whether the index may be written once there is room.
     pub(super) fn has_no_room(&self, error: &IndexError) -> bool {
-        let IndexError::Lmdb(error) = error else {
-            return false;
-        };
-        match error {
-            heed::Error::Mdb(heed::MdbError::MapFull) => true,
-            heed::Error::Io(error) if is_no_room(error) => true,
-            heed::Error::Io(error) if error.raw_os_error() == Some(EIO) => {
-                let room = self.disk.room(&self.layout.root);
-                room.is_ok_and(|room| room.free_bytes < FULL_BELOW_BYTES)
-            }
-            _ => false,
-        }
+        error.is_no_room_on(&*self.disk, &self.layout.root)
     }
 
     /// A name that nobody else has.
@@ -301,6 +287,28 @@ impl Drop for Guard {
 }
 
 pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
+    let (path, marks, asked) = (config.path.clone(), Marks::of(&config), Arc::clone(&disk));
+    open_with_room(config, disk).map_err(|error| {
+        let is_full = match &error {
+            OpenError::Replay(error) => error.is_no_room_on(&*asked, &path),
+            error => error.is_no_room(),
+        };
+        if !is_full {
+            return error;
+        }
+        let (free, missing) = asked
+            .room(&path)
+            .map_or((0, 0), |room| (room.free_bytes, marks.missing_bytes(&room)));
+        OpenError::NoRoom {
+            path,
+            free,
+            missing,
+            source: Box::new(error),
+        }
+    })
+}
+
+fn open_with_room(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
     let layout = Layout {
         root: config.path.clone(),
     };
@@ -402,6 +410,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         wants_checkpoint: AtomicBool::new(false),
         unlinked_hint: AtomicBool::new(true),
         space: Space::default(),
+        replayed: AtomicBool::new(false),
         kept_hole: AtomicBool::new(false),
         read_only: OnceLock::new(),
         failed: OnceLock::new(),
@@ -417,7 +426,7 @@ pub(super) fn open(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inne
         shared: Arc::clone(&shared),
         threads: Mutex::default(),
     });
-    if let Err(error) = start(&inner, journal, &recovery, done, applied) {
+    if let Err(error) = start(&inner, journal, recovery, done) {
         // The lock goes with the threads: whoever tries again must not find it held.
         shared.abort();
         inner.join();
@@ -460,7 +469,9 @@ fn rebuild_index(
     tracing::warn!(%volume, "the index is gone or too old; making it anew from its copy and the kept log");
     let is_empty = reach(&old)?.0 == Lsn(0);
     old.close();
-    let rebuilt = rebuild::build(config, layout, disk, incarnation, journal_first)?;
+    let rebuilt = rebuild::build(config, layout, disk, incarnation, journal_first)
+        // Half of one only takes the room that the next attempt may find.
+        .inspect_err(|_| rebuild::forget(layout))?;
     if let Some(rebuilt) = rebuilt {
         rebuild::put_in_place(layout, is_empty)?;
         tracing::warn!(
@@ -472,13 +483,7 @@ fn rebuild_index(
 }
 
 /// Brings the views up to the journal and starts the threads.
-fn start(
-    inner: &Inner,
-    journal: Journal,
-    recovery: &Recovery,
-    done: Lsn,
-    applied: Lsn,
-) -> Result<(), OpenError> {
+fn start(inner: &Inner, journal: Journal, recovery: Recovery, done: Lsn) -> Result<(), OpenError> {
     let shared = &inner.shared;
     let spawn = |name: &str, work: Box<dyn FnOnce(&Shared) + Send>| {
         let guard = Guard(Arc::clone(shared));
@@ -501,8 +506,12 @@ fn start(
         "files",
         Box::new(move |shared: &Shared| files::run(shared, kept)),
     )?;
-    replay(shared, recovery, done, applied)?;
     shared.look_for_room();
+    let last = Lsn(recovery.next_lsn().0 - 1);
+    let replay = Replay::new(shared, recovery, done)?;
+    let replay = replay.run(shared)?.then_some(replay);
+    shared.replayed.store(replay.is_none(), Ordering::Release);
+    let refused_at = replay.is_some().then_some(last);
     spawn("room", Box::new(space::run))?;
     let rules = Rules {
         links_max: shared.config.links_max,
@@ -520,7 +529,8 @@ fn start(
         Arc::clone(&shared.life),
         random()?,
     )?;
-    spawn("apply", Box::new(apply))?;
+    let applying = Arc::clone(shared);
+    spawn("apply", Box::new(move |_| apply(&applying, replay)))?;
     spawn("keeper", Box::new(keeper::run))?;
     let committer = Committer {
         shared: Arc::clone(shared),
@@ -528,118 +538,12 @@ fn start(
         sequencer,
         released: Lsn(0),
         unlinked_checked: Instant::now(),
-        refused_at: None,
+        refused_at,
         segment: 0,
         short_in: None,
         refused_bodies: Vec::new(),
     };
     spawn("commit", Box::new(move |_| committer.run()))
-}
-
-/// Applies what the index lacks, and hands over to the files thread what the file tree may lack.
-fn replay(
-    shared: &Arc<Shared>,
-    recovery: &Recovery,
-    done: Lsn,
-    applied: Lsn,
-) -> Result<(), OpenError> {
-    if let Some(cut) = recovery.cut() {
-        let (path, offset) = (cut.path.display(), cut.offset);
-        tracing::info!(%path, offset, "journal: cut a batch that was never acknowledged");
-    }
-    let began = Instant::now();
-    // The index first and to the end: it then knows which files later records have removed.
-    let mut run = Run {
-        shared,
-        placed: Vec::new(),
-        bytes: 0,
-    };
-    recovery.replay(applied.next(), |record| run.push(record, Run::apply))?;
-    run.apply()?;
-    let mut spilled = HashSet::new();
-    recovery.replay(done.next(), |record| {
-        run.push(record, Run::hand_over)?;
-        spilled.extend(
-            run.placed
-                .last()
-                .and_then(|placed| placed.record.spilled())
-                .map(|t| shared.layout.incoming(t)),
-        );
-        Ok::<_, OpenError>(())
-    })?;
-    run.hand_over()?;
-    remove_orphans(shared, &spilled)?;
-    let records = recovery.next_lsn().0.saturating_sub(done.next().0);
-    if records > 0 {
-        tracing::info!(volume = %shared.config.name, records, seconds = began.elapsed().as_secs_f64(), "journal replayed");
-    }
-    Ok(())
-}
-
-/// Some records of a replay.
-struct Run<'s> {
-    shared: &'s Shared,
-    placed: Vec<Arc<Placed>>,
-    bytes: usize,
-}
-
-impl Run<'_> {
-    /// Adds a record, after doing the ones before it if they are enough.
-    fn push(
-        &mut self,
-        record: durable::Record<'_>,
-        work: fn(&mut Self) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
-        if self.placed.len() >= REPLAY_RUN_COUNT || self.bytes >= REPLAY_RUN_BYTES {
-            work(self)?;
-        }
-        let payload = Bytes::copy_from_slice(record.payload);
-        self.bytes += payload.len();
-        let decoded = Record::decode(record.kind, payload).map_err(IndexError::from)?;
-        self.placed.push(Arc::new(Placed {
-            lsn: record.lsn,
-            place: record.place,
-            record: decoded,
-        }));
-        Ok(())
-    }
-
-    fn apply(&mut self) -> Result<(), OpenError> {
-        if !self.placed.is_empty() {
-            let run = self.placed.iter().map(AsRef::as_ref);
-            let last = apply_run(&self.shared.index, run, iter::empty())?;
-            self.shared.applied.store(last.0, Ordering::Release);
-        }
-        (self.placed, self.bytes) = (Vec::new(), 0);
-        Ok(())
-    }
-
-    fn hand_over(&mut self) -> Result<(), OpenError> {
-        self.placed
-            .drain(..)
-            .for_each(|placed| hand_to_files(self.shared, &placed));
-        self.bytes = 0;
-        Ok(())
-    }
-}
-
-/// Bodies whose record was never written.
-fn remove_orphans(shared: &Shared, wanted: &HashSet<PathBuf>) -> Result<(), OpenError> {
-    let incoming = shared.layout.file(INCOMING_DIR);
-    for name in shared
-        .disk
-        .read_dir(&incoming)
-        .map_err(OpenError::io("list", &incoming))?
-    {
-        let path = incoming.join(name);
-        if !wanted.contains(&path) {
-            shared
-                .disk
-                .remove_file(&path)
-                .map_err(OpenError::io("remove", &path))?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether the folder is to become a volume; refuses one that belongs to somebody else.
@@ -716,10 +620,6 @@ fn has_segment(disk: &dyn Disk, journal_dir: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// `errno` of an input or output error, on every system we run on.
-const EIO: i32 = 5;
-/// Less than this is no room for what LMDB writes at once.
-const FULL_BELOW_BYTES: u64 = 1 << 20;
 const NOT_OURS: [io::ErrorKind; 3] = [
     io::ErrorKind::PermissionDenied,
     io::ErrorKind::ReadOnlyFilesystem,
@@ -727,5 +627,3 @@ const NOT_OURS: [io::ErrorKind; 3] = [
 ];
 /// What each of the two queues between threads may hold in memory.
 const QUEUE_MAX_BYTES: usize = 32 << 20;
-const REPLAY_RUN_COUNT: usize = 512;
-const REPLAY_RUN_BYTES: usize = 8 << 20;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use durable::DiskRoom;
 use lmdb::Usage;
 
+use super::VolumeConfig;
 use super::index::ReadersStatus;
 use super::recovery::Shared;
 
@@ -186,6 +187,23 @@ impl Shared {
         }
     }
 
+    /// The index found no room for what the journal has of before the start.
+    pub(super) fn opened_behind(&self, records: u64, what: &str) {
+        self.space.note(Shortage::Index, true);
+        let (backend, volume, path) = (
+            &self.config.backend,
+            &self.config.name,
+            self.config.path.display(),
+        );
+        let room = self.space.lock().disk;
+        let free = room.map_or(0, |room| room.free_bytes);
+        let missing = room.map_or(0, |room| Marks::of(&self.config).missing_bytes(&room));
+        tracing::error!(
+            %backend, %volume, %path, reason = Shortage::Index.word(), records, free, missing, what,
+            "no room to replay the journal: every change is refused and the accounts that it is about are told to come again, all others read; it is tried again until there is room; delete something or enlarge the disk"
+        );
+    }
+
     /// It was written after all.
     pub(super) fn found_room(&self, shortage: Shortage) {
         if self.space.note(shortage, false) {
@@ -200,11 +218,7 @@ impl Shared {
         let (backend, volume, path) = (&config.backend, &config.name, config.path.display());
         match self.disk.room(&config.path) {
             Ok(disk) => {
-                let mark = mark_bytes(
-                    disk.size_bytes,
-                    config.free_min_bytes,
-                    config.free_min_percent,
-                );
+                let mark = Marks::of(config).bytes(disk.size_bytes);
                 {
                     let mut state = self.space.lock();
                     (state.disk, state.mark_bytes, state.unseen) = (Some(disk), mark, false);
@@ -271,9 +285,33 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// The larger of the two, and never more than there is.
-fn mark_bytes(size: u64, min_bytes: u64, min_percent: u8) -> u64 {
-    percent_of(size, min_percent).max(min_bytes)
+/// How much has to be free.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    min_bytes: u64,
+    min_percent: u8,
+}
+
+impl Marks {
+    pub(super) fn of(config: &VolumeConfig) -> Self {
+        Self {
+            min_bytes: config.free_min_bytes,
+            min_percent: config.free_min_percent,
+        }
+    }
+
+    /// Of a disk of this size: the larger of the two.
+    fn bytes(self, size: u64) -> u64 {
+        percent_of(size, self.min_percent).max(self.min_bytes)
+    }
+
+    /// What has to become free until everything is taken; 0 where not octets are short but inodes or the index's map.
+    pub(super) fn missing_bytes(self, disk: &DiskRoom) -> u64 {
+        let mark = self.bytes(disk.size_bytes);
+        // It is left an eighth above the mark.
+        let wanted = mark.saturating_add(mark / 8);
+        wanted.saturating_sub(disk.free_bytes)
+    }
 }
 
 fn percent_of(whole: u64, percent: u8) -> u64 {
@@ -289,10 +327,17 @@ mod tests {
 
     #[test]
     fn the_mark_is_the_larger_of_octets_and_share() {
-        assert_eq!(mark_bytes(1000, 10, 2), 20);
-        assert_eq!(mark_bytes(1000, 30, 2), 30);
-        assert_eq!(mark_bytes(u64::MAX, 0, 100), u64::MAX);
-        assert_eq!(mark_bytes(1000, 0, 0), 0);
+        let mark = |size, min_bytes, min_percent| {
+            let marks = Marks {
+                min_bytes,
+                min_percent,
+            };
+            marks.bytes(size)
+        };
+        assert_eq!(mark(1000, 10, 2), 20);
+        assert_eq!(mark(1000, 30, 2), 30);
+        assert_eq!(mark(u64::MAX, 0, 100), u64::MAX);
+        assert_eq!(mark(1000, 0, 0), 0);
     }
 
     #[test]

@@ -26,6 +26,8 @@ mod power_cut;
 mod quota;
 mod rebuild;
 mod recovery;
+mod refusing;
+mod replay;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ use super::sequencer::{Rules, Sequencer};
 use super::*;
 pub(crate) use hanging::Hanging;
 pub(super) use power_cut::IndexTape;
+pub(super) use refusing::Refusing;
 
 const ANN: AccountId = AccountId(7);
 const BOB: AccountId = AccountId(1_000_000);

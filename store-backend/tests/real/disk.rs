@@ -197,6 +197,30 @@ async fn a_disk_that_fills_up_and_then_fails_is_told_to_all_who_write_and_nobody
     shutdown.begin();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_back_end_whose_only_volume_finds_no_room_to_open_waits_for_some_and_starts() {
+    let site = site().await;
+    let (disk, shutdown) = (FaultDisk::new(1), Shutdown::new());
+    disk.fill_up_after(0);
+    let given = async {
+        let began = Instant::now();
+        while disk.refused() == 0 {
+            assert!(began.elapsed() < PATIENCE, "nothing was tried");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        disk.give_room();
+    };
+    let limits = Limits {
+        disk_free_min_bytes: 0,
+        disk_free_min_percent: 0,
+        ..Limits::default()
+    };
+    let on = Arc::new(disk.clone());
+    let (backend, ()) = tokio::join!(site.backend_on("b1", limits, on, &shutdown), given);
+    assert!(by_lmtp(&backend).await.starts_with("250 "));
+    shutdown.begin();
+}
+
 #[tokio::test]
 async fn a_volume_on_a_file_system_that_is_not_known_is_refused_with_a_list_of_those_that_are() {
     let site = site().await;
@@ -345,7 +369,19 @@ async fn a_real_ext4_that_is_full_is_written_again_when_it_has_room_and_lost_not
         fill(&backend, &mut next, &mut kept, 20).await;
         println!("round {round}: {} of {next} kept", kept.len());
         check(&backend, &kept).await;
-        std::fs::remove_file(&filler).unwrap();
+        let give_room = || std::fs::remove_file(&filler).unwrap();
+        if round == 2 {
+            // A start on the full disk, whatever it finds room for.
+            backend.kill();
+            let soon = async {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                give_room();
+            };
+            tokio::join!(backend.restart(), soon);
+            check(&backend, &kept).await;
+        } else {
+            give_room();
+        }
         let began = Instant::now();
         loop {
             next += 1;

@@ -259,7 +259,7 @@ impl<'i> Compaction<'i> {
         write: impl FnOnce(&mut RwTxn<'_>) -> heed::Result<()>,
     ) -> Result<(), CompactError> {
         #[cfg(test)]
-        self.index.refuse_if_told()?;
+        self.index.refusing.pass()?;
         self.is_synced = false;
         let mut txn = self.new.write(false)?;
         write(&mut txn)?;

@@ -256,7 +256,7 @@ async fn a_compaction_that_cannot_be_finished_leaves_all_as_it_was() {
     settle_checkpoint(&volume);
     let shared = volume.inner.shared();
     let (dump, octets) = (volume.dump_index().await.unwrap(), file_octets(dir.path()));
-    let errno = Arc::clone(&shared.index.errno);
+    let refusing = Refusing::of_volume(dir.path());
     let (map, small) = (shared.config.index_map_size_bytes, 256 << 10);
     // The disk is full at the n-th slice or write; the map is; somebody stops it.
     let mut met = 0;
@@ -264,11 +264,11 @@ async fn a_compaction_that_cannot_be_finished_leaves_all_as_it_was() {
         let slices = AtomicU64::new(0);
         let full = || {
             let slice = slices.fetch_add(1, Ordering::Relaxed);
-            errno.store(if slice == skip { ENOSPC } else { 0 }, Ordering::Relaxed);
+            refusing.begin(if slice == skip { ENOSPC } else { 0 }, 0);
             Ok(())
         };
         let done = shared.index.compact(&shared.layout, map, &full);
-        errno.store(0, Ordering::Relaxed);
+        refusing.end();
         if done.is_ok() {
             break;
         }

@@ -444,9 +444,9 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
     let carl = AccountId(99);
     assert_eq!(uid(&deliver(&story.volume, 900, BODY, &[carl]).await[0]), 1);
     settle(&story.volume);
-    let errno = Arc::clone(&story.volume.inner.shared().index.errno);
+    let refusing = Refusing::of_volume(dir.path());
     for round in 0..3 {
-        errno.store(ENOSPC, Ordering::Relaxed);
+        refusing.begin(ENOSPC, 0);
         // Taken, and answered: it is in the journal.
         let taken = deliver(&story.volume, 1000 + round, BODY, &[BOB]).await;
         assert!(matches!(taken[0], Outcome::Committed { .. }), "{taken:?}");
@@ -471,7 +471,7 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
         assert_eq!(text(&story.volume, carl, 1).await, expected(carl, BODY));
         let behind = story.volume.snapshot(BOB, MailboxId::INBOX).await;
         assert!(matches!(behind, Err(ReadError::Behind)), "{behind:?}");
-        errno.store(0, Ordering::Relaxed);
+        refusing.end();
         let until = Instant::now() + Duration::from_secs(10);
         while story.volume.status().space.refuses {
             assert!(Instant::now() < until, "{:?}", story.volume.status());
@@ -482,7 +482,7 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
         assert_eq!(found.unwrap().unwrap().mailbox.uidnext, wanted);
     }
     // Closed while it waits, it goes on where it was.
-    errno.store(ENOSPC, Ordering::Relaxed);
+    refusing.begin(ENOSPC, 0);
     assert!(matches!(
         deliver(&story.volume, 3000, BODY, &[carl]).await[0],
         Outcome::Committed { .. }
@@ -490,11 +490,11 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
     story.volume.close();
     assert_eq!(story.volume.status().read_only, None);
     drop(story.volume);
+    refusing.end();
     let volume = open_on(&disk, dir.path()).unwrap();
     assert_eq!(text(&volume, carl, 2).await, expected(carl, BODY));
     // What is no want of room is for good.
-    let errno = Arc::clone(&volume.inner.shared().index.errno);
-    errno.store(EIO, Ordering::Relaxed);
+    refusing.begin(EIO, 0);
     deliver(&volume, 4000, BODY, &[carl]).await;
     let until = Instant::now() + Duration::from_secs(10);
     while volume.status().read_only.is_none() {
