@@ -148,6 +148,7 @@ fn allow(
         login_name: account.login_name,
         home: account.home,
         backend_address,
+        quota: record.quota,
         grant,
     })
 }

@@ -71,7 +71,7 @@ impl Front {
         let task = tokio::spawn(async move {
             let stream = UserStream::plain(socket);
             let config = options.dialogue(&stream, client);
-            let open = move |login: directory_api::wire::LoginReply, _| {
+            let open = move |login: Arc<directory_api::wire::LoginReply>, _| {
                 let call = calls.fetch_add(1, Ordering::Relaxed);
                 async move {
                     match script.get(call) {

@@ -16,8 +16,8 @@ use directory_api::wire::{
     ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict, code,
 };
 use directory_api::{
-    AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryError, Epoch,
-    LoginError, Service,
+    AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryClient,
+    DirectoryError, Epoch, KeptLogins, LoginError, Service,
 };
 use site::{Site, address, announcement, backend, login, secret};
 use testkit::address::unused_address;
@@ -280,6 +280,141 @@ async fn a_change_reaches_the_caches_of_clients_that_follow() {
         client.backend(&backend("b1")).await.unwrap().state == BackendState::Draining
     })
     .await;
+    shutdown.begin();
+    assert!(shutdown.drained(Duration::from_secs(5)).await);
+}
+
+/// A back-end's client that keeps logins for an hour: only the feed can make these go.
+fn keeping(site: &Site) -> DirectoryClient {
+    let options = ClientOptions {
+        logins: Some(KeptLogins {
+            home: backend("b1"),
+            time: Duration::from_secs(3_600),
+        }),
+        ..ClientOptions::default()
+    };
+    site.client_with(Role::StoreBackend, "b1", &options)
+}
+
+/// Whether a login was answered without the directory: its grant is one that was there before.
+async fn is_kept(client: &DirectoryClient, request: &LoginRequest) -> bool {
+    let first = client.login_or_kept(request, false).await.unwrap();
+    let second = client.login_or_kept(request, false).await.unwrap();
+    first.grant == second.grant
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_at_home_is_kept_until_the_feed_tells_of_a_change() {
+    let site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let client = keeping(&site);
+    let right = login("ann@x.test", "right");
+    assert!(!is_kept(&client, &right).await, "nobody tells of changes");
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let kept = async |request: &LoginRequest| {
+        let request = request.clone();
+        eventually(async || is_kept(&client, &request).await).await;
+    };
+    kept(&right).await;
+    // Neither another password, service nor connection has anything of it.
+    for wrong in ["wrong", "", "right "] {
+        let refused = client
+            .login_or_kept(&login("ann@x.test", wrong), false)
+            .await;
+        assert!(matches!(refused, Err(LoginError::BadCredentials)));
+    }
+    let asked = client.login_or_kept(&right, false).await.unwrap();
+    for other in [
+        LoginRequest {
+            service: Service::Imap,
+            ..right.clone()
+        },
+        LoginRequest {
+            secured: false,
+            ..right.clone()
+        },
+    ] {
+        let reply = client.login_or_kept(&other, false).await.unwrap();
+        assert_ne!(reply.grant, asked.grant);
+    }
+    let again = client.login_or_kept(&right, true).await.unwrap();
+    assert_ne!(again.grant, asked.grant, "who looks again is told anew");
+
+    let change = async |change: AccountChange| {
+        operator.change_account(ann, &change).await.unwrap();
+    };
+    let refused_as = async |request: &LoginRequest, code: &str| {
+        eventually(async || {
+            let answer = client.login_or_kept(request, false).await;
+            answer.is_err_and(|error| error.code() == code)
+        })
+        .await;
+    };
+    kept(&right).await;
+    change(AccountChange {
+        credential: Some(Credential::Password(secret("new"))),
+        ..Default::default()
+    })
+    .await;
+    refused_as(&right, code::BAD_CREDENTIALS).await;
+    let right = login("ann@x.test", "new");
+    kept(&right).await;
+    change(AccountChange {
+        status: Some(AccountStatus::Suspended),
+        ..Default::default()
+    })
+    .await;
+    refused_as(&right, code::SUSPENDED).await;
+    change(AccountChange {
+        status: Some(AccountStatus::Active),
+        ..Default::default()
+    })
+    .await;
+    kept(&right).await;
+    let down = BackendPut {
+        state: Some(BackendState::Down),
+        ..BackendPut::default()
+    };
+    operator.put_backend(&backend("b1"), &down).await.unwrap();
+    refused_as(&right, code::HOME_DOWN).await;
+    let up = BackendPut {
+        state: Some(BackendState::Active),
+        ..BackendPut::default()
+    };
+    operator.put_backend(&backend("b1"), &up).await.unwrap();
+    kept(&right).await;
+    // Who lives elsewhere needs a fresh grant each time.
+    operator.compare_and_set(ann, &to_b2(1)).await.unwrap();
+    eventually(async || {
+        let reply = client.login_or_kept(&right, false).await.unwrap();
+        reply.home.backend == backend("b2")
+    })
+    .await;
+    assert!(!is_kept(&client, &right).await);
+    shutdown.begin();
+    assert!(shutdown.drained(Duration::from_secs(5)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_login_is_of_no_use_while_the_directory_tells_of_no_changes() {
+    let mut site = Site::start().await;
+    site.settle().await;
+    let client = keeping(&site);
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let right = login("ann@x.test", "right");
+    eventually(async || is_kept(&client, &right).await).await;
+    site.down().await;
+    eventually(async || {
+        let answer = client.login_or_kept(&right, false).await;
+        answer.is_err_and(|error| matches!(error, LoginError::Away(_)))
+    })
+    .await;
+    site.up().await;
+    eventually(async || client.login_or_kept(&right, false).await.is_ok()).await;
+    eventually(async || is_kept(&client, &right).await).await;
     shutdown.begin();
     assert!(shutdown.drained(Duration::from_secs(5)).await);
 }

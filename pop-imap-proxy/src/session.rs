@@ -1,6 +1,7 @@
 //! One user: login here, session at home, octets in between.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use daemon::random;
 use daemon::shutdown::Shutdown;
@@ -74,11 +75,11 @@ async fn begin(
     shutdown: &Shutdown,
 ) -> Result<LoggedIn<Session>, Ended> {
     let dialogue = door.dialogue(options.dialogue(&stream, client));
-    let open = async |login: LoginReply, facts: LoginFacts| {
+    let open = async |login: Arc<LoginReply>, facts: LoginFacts| {
         let home = &login.home.backend;
         let link = shared.backends.link_at(home, &login.backend_address);
         let first = SessionOpen {
-            grant: login.grant,
+            grant: login.grant.clone(),
             service: facts.service,
             client: facts.client.to_string(),
             tls: facts.tls.map(tls_text),

@@ -155,6 +155,10 @@ daemon::settings! {
         pub lmtp_idle_s: u64 = 300,
         /// Seconds a user has for logging in.
         pub login_s: u64 = 60,
+        /// Seconds for which a user's name and password that were right are not asked of the directory again, so that a mail program
+        /// which polls costs little; 0 to 3600, 0 to ask each time. Only for accounts of this back-end, at the listeners of its own, and
+        /// while the directory tells of its changes: a new password, a suspension or a move counts at once. Nothing readable is kept.
+        pub login_kept_s: u64 = 60,
         /// Seconds without a command after which a POP3 session ends. RFC 1939 demands 600 at least.
         pub pop3_idle_s: u64 = 600,
         /// Seconds that must lie between two POP3 logins of one account, told to clients as LOGIN-DELAY (RFC 2449); 0 for no such rule.
@@ -348,6 +352,7 @@ impl Limits {
                 ),
                 Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
                 Problem::outside("limits.login_s", &self.login_s, 1..=3600),
+                Problem::outside("limits.login_kept_s", &self.login_kept_s, 0..=3600),
                 Problem::outside("limits.pop3_idle_s", &self.pop3_idle_s, 1..=86_400),
                 Problem::outside(
                     "limits.pop3_login_delay_s",

@@ -10,7 +10,7 @@ use daemon::identity::{Identity, IdentityError};
 use daemon::link;
 use daemon::listener::{BindError, bind};
 use daemon::shutdown::Shutdown;
-use directory_api::client::{ClientOptions, DirectoryClient};
+use directory_api::client::{ClientOptions, DirectoryClient, KeptLogins};
 use directory_api::grant::GrantVerifier;
 use directory_api::{BackendName, NameError, VolumeName};
 use durable::{Disk, RealDisk};
@@ -129,7 +129,14 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
     let openings = openings(&config, &name)?;
     let names = || openings.iter().map(|one| one.config.name.clone());
     let conditions = Arc::new(Conditions::new(health, &config.directory, names()));
-    let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
+    let options = ClientOptions {
+        logins: Some(KeptLogins {
+            home: name.clone(),
+            time: Duration::from_secs(config.limits.login_kept_s),
+        }),
+        ..ClientOptions::default()
+    };
+    let directory = DirectoryClient::new(&config.directory, &identity, &options);
     directory.follow(&shutdown);
     let backend = Arc::new(Backend {
         volumes: Volumes::new(name.clone(), directory.clone(), names()),

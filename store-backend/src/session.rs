@@ -1,7 +1,7 @@
 //! One user's session: `POST /v1/session` from the proxy, or a login at a listener of our own.
 //!
-//! Both come here with a grant and both are served by the same engine. The grant is verified by
-//! this back-end itself (P8), then the session is entered among the open ones, then the volume is
+//! Both are served by the same engine. The proxy's comes with a grant, which is verified by this
+//! back-end itself (P8); for one of its own it has asked the directory itself. Then the session is entered among the open ones, then the volume is
 //! asked whether the account may be opened at the grant's epoch (P4); the order matters to a
 //! freeze, see [`crate::sessions`].
 
@@ -16,7 +16,8 @@ use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{LinkBody, Problem, require};
 use directory_api::grant::{Grant, GrantError};
-use directory_api::{AccountId, Epoch, LoginName, Service};
+use directory_api::wire::LoginReply;
+use directory_api::{AccountId, Epoch, LoginName, Quota, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
 use store_api::session::SessionOpen;
@@ -92,7 +93,24 @@ pub(crate) struct Opened {
     start: Start,
 }
 
-/// Whose session it is. What else the grant says is of no use once it was verified.
+/// How somebody came here.
+pub(crate) struct Arrival {
+    pub(crate) service: Service,
+    pub(crate) client: String,
+    pub(crate) tls: Option<String>,
+    pub(crate) tag: Option<String>,
+    pub(crate) trace_id: String,
+}
+
+/// Whose mail is to be opened, as the directory has said.
+struct Owner {
+    account: AccountId,
+    epoch: Epoch,
+    login_name: LoginName,
+    quota: Quota,
+}
+
+/// Whose session it is. What else was said of the owner is of no use once the session is open.
 struct Facts {
     service: Service,
     account: AccountId,
@@ -123,7 +141,7 @@ pub(crate) async fn serve(
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
     let mut decoder = Decoder::default();
     let open: SessionOpen = first_frame(&mut body, &mut decoder).await?;
-    let opened = backend.open_session(open).await.map_err(Problem::from)?;
+    let opened = backend.open_granted(open).await.map_err(Problem::from)?;
     let (sender, answer) = LinkBody::channel(WINDOW_PIECES);
     let user = User::framed(body, decoder, sender, backend.config.limits.stall());
     let serving = Arc::clone(&backend).run_session(opened, user);
@@ -132,34 +150,67 @@ pub(crate) async fn serve(
 }
 
 impl Backend {
-    /// Decides whether the session may begin. Nothing is said to the user here.
-    pub(crate) async fn open_session(
+    /// Decides whether a session may begin that a proxy or a sibling asks for. Nothing is said to the user here.
+    async fn open_granted(&self, open: SessionOpen) -> Result<Box<Opened>, SessionRefusal> {
+        let owner = self.verify(&open.grant, open.service).await;
+        let arrival = Arrival {
+            service: open.service,
+            client: open.client,
+            tls: open.tls,
+            tag: open.tag,
+            trace_id: open.trace_id,
+        };
+        self.open(owner, arrival).await
+    }
+
+    /// Decides whether a session may begin for a user of our own listeners, of whom the directory has told us itself.
+    pub(crate) async fn open_own(
         &self,
-        open: SessionOpen,
+        login: &LoginReply,
+        arrival: Arrival,
     ) -> Result<Box<Opened>, SessionRefusal> {
-        let opened = self.admit(&open).await;
-        match opened {
-            Ok((grant, home, registration, start)) => Ok(Box::new(Opened {
+        let owner = Owner {
+            account: login.account,
+            epoch: login.home.epoch,
+            login_name: login.login_name.clone(),
+            quota: login.quota,
+        };
+        self.open(Ok(owner), arrival).await
+    }
+
+    async fn open(
+        &self,
+        owner: Result<Owner, SessionRefusal>,
+        arrival: Arrival,
+    ) -> Result<Box<Opened>, SessionRefusal> {
+        let admitted: Result<_, SessionRefusal> = async {
+            let owner = owner?;
+            let (home, registration, start) = self.admit(&owner, &arrival).await?;
+            Ok((owner, home, registration, start))
+        }
+        .await;
+        match admitted {
+            Ok((owner, home, registration, start)) => Ok(Box::new(Opened {
                 facts: Facts {
-                    service: grant.service,
-                    account: grant.account,
-                    epoch: grant.epoch,
-                    has_quota: grant.quota.is_limited(),
-                    login_name: grant.login_name,
-                    client: open.client,
-                    tls: open.tls,
-                    trace_id: open.trace_id,
+                    service: arrival.service,
+                    account: owner.account,
+                    epoch: owner.epoch,
+                    has_quota: owner.quota.is_limited(),
+                    login_name: owner.login_name,
+                    client: arrival.client,
+                    tls: arrival.tls,
+                    trace_id: arrival.trace_id,
                 },
                 home,
                 registration,
                 start,
             })),
             Err(refusal) => {
-                metrics::session_refused(open.service, refusal.code());
+                metrics::session_refused(arrival.service, refusal.code());
                 warn!(
-                    trace_id = open.trace_id,
-                    service = open.service.as_str(),
-                    client = open.client,
+                    trace_id = arrival.trace_id,
+                    service = arrival.service.as_str(),
+                    client = arrival.client,
                     why = refusal.code(),
                     "session refused"
                 );
@@ -170,56 +221,69 @@ impl Backend {
 
     async fn admit(
         &self,
-        open: &SessionOpen,
-    ) -> Result<(Grant, Arc<Mounted>, Registration, Start), SessionRefusal> {
-        let grant = self.verify(&open.grant).await?;
-        if grant.service != open.service {
-            return Err(SessionRefusal::Service);
-        }
-        let home = self.volumes.of(grant.account).await?;
+        owner: &Owner,
+        arrival: &Arrival,
+    ) -> Result<(Arc<Mounted>, Registration, Start), SessionRefusal> {
+        let home = self.volumes.of(owner.account).await?;
         // What a restored volume does not have may only not be there yet: a mail program that is shown an empty account
         // throws its own copies away (P6).
-        if !home.may_write() && home.volume.account(grant.account).await?.is_none() {
+        if !home.may_write() && home.volume.account(owner.account).await?.is_none() {
             return Err(SessionRefusal::Account(Refusal::ReadOnly));
         }
-        let registration = self.sessions.register(grant.account);
-        let start = match grant.service {
+        let registration = self.sessions.register(owner.account);
+        let start = match arrival.service {
             Service::Pop3 => {
                 if let Some(delay_s) = self.config.limits.pop3_policy().login_delay_s {
                     let delay = Duration::from_secs(delay_s);
                     let entered = self
                         .login_delays
-                        .enter(grant.account, delay, Instant::now());
+                        .enter(owner.account, delay, Instant::now());
                     entered.map_err(|wait_s| SessionRefusal::LoginDelay { wait_s })?;
                 }
-                let pop3 = self.pop3(&home, grant.account, grant.epoch);
-                let opened = pop3.snapshot(grant.quota).await;
+                let pop3 = self.pop3(&home, owner.account, owner.epoch);
+                let opened = pop3.snapshot(owner.quota).await;
                 if opened.is_err() {
                     // A login that is refused in a move, or sent on to the account's new home, does not count.
-                    self.login_delays.leave(grant.account);
+                    self.login_delays.leave(owner.account);
                 }
                 Start::Pop3(opened?)
             }
             Service::Imap => {
-                let tag = open.tag.clone().ok_or(SessionRefusal::Service)?;
+                let tag = arrival.tag.clone().ok_or(SessionRefusal::Service)?;
                 home.volume
-                    .open_account(grant.account, grant.epoch, grant.quota)
+                    .open_account(owner.account, owner.epoch, owner.quota)
                     .await?;
                 Start::Imap { tag }
             }
         };
-        Ok((grant, home, registration, start))
+        Ok((home, registration, start))
     }
 
     /// A key that is not known may be newer than the last announcement: the directory is asked once.
-    async fn verify(&self, grant: &str) -> Result<Grant, SessionRefusal> {
+    async fn verify(&self, grant: &str, wanted: Service) -> Result<Owner, SessionRefusal> {
         let verdict = match self.grants.verify(grant, now_ms(), &self.name) {
             Err(GrantError::UnknownKey) if self.renew_keys().await => {
                 self.grants.verify(grant, now_ms(), &self.name)
             }
             verdict => verdict,
         };
-        verdict.map_err(SessionRefusal::Grant)
+        let Grant {
+            account,
+            epoch,
+            service,
+            login_name,
+            quota,
+            ..
+        } = verdict.map_err(SessionRefusal::Grant)?;
+        if service != wanted {
+            return Err(SessionRefusal::Service);
+        }
+        Ok(Owner {
+            account,
+            epoch,
+            login_name,
+            quota,
+        })
     }
 
     fn pop3<'a>(&'a self, home: &'a Mounted, account: AccountId, epoch: Epoch) -> Pop3<'a> {

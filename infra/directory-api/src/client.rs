@@ -11,6 +11,7 @@
 mod cached;
 mod error;
 mod feed;
+mod logins;
 mod verbs;
 
 use std::fmt;
@@ -30,6 +31,8 @@ use crate::wire::{
 };
 use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
+pub use logins::KeptLogins;
+use logins::Logins;
 
 /// How a client keeps answers.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub struct ClientOptions {
     pub stale_max: Duration,
     /// How many answers are kept.
     pub entries_max: u64,
+    /// Which logins are kept; none but at a back-end.
+    pub logins: Option<KeptLogins>,
 }
 
 impl Default for ClientOptions {
@@ -53,6 +58,7 @@ impl Default for ClientOptions {
             stale_max: Duration::from_secs(2 * 3600),
             // About 60 MB when full of ordinary addresses.
             entries_max: 200_000,
+            logins: None,
         }
     }
 }
@@ -74,9 +80,11 @@ struct Inner {
     seen: Seen,
     lookups: Cached<Address, LookupResult>,
     backends: Cached<BackendName, Backend>,
+    logins: Logins,
 }
 
 const STALE_ANSWERS: &str = "posthouse_directory_client_stale_answers_total";
+const KEPT_LOGINS: &str = "posthouse_directory_client_kept_logins_total";
 
 /// Deadline of everything but a login: reading a page takes the server a millisecond.
 const CALL_DEADLINE: Duration = Duration::from_secs(2);
@@ -97,12 +105,19 @@ impl DirectoryClient {
             STALE_ANSWERS,
             "Answers served from the cache past their time because the directory was away."
         );
+        if options.logins.is_some() {
+            metrics::describe_counter!(
+                KEPT_LOGINS,
+                "Logins that were answered here, without the directory."
+            );
+        }
         let seen = Seen::default();
         Self {
             inner: Arc::new(Inner {
                 link: Link::new(target, identity, LinkOptions::default()),
                 lookups: Cached::new(options, &seen),
                 backends: Cached::new(options, &seen),
+                logins: Logins::new(options.logins.as_ref(), &seen),
                 seen,
             }),
         }

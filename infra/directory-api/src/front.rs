@@ -13,7 +13,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use daemon::log::causes;
@@ -92,7 +92,7 @@ pub struct LoggedIn<T> {
     /// What `open` made.
     pub session: T,
     /// What the directory said.
-    pub login: LoginReply,
+    pub login: Arc<LoginReply>,
     /// The connection.
     pub facts: LoginFacts,
     /// What the user sent behind the login command: the session's first input.
@@ -137,7 +137,7 @@ const READ_OCTETS: usize = 1024;
 
 /// Leads the dialogue until the user is in or gone.
 ///
-/// `open` is called with a fresh grant for each look and must not answer the user.
+/// `open` is called with the directory's answer, at each look a new one, and must not answer the user.
 ///
 /// # Errors
 /// [`Ended`]: the connection is closed, and the user was told why where the protocol has words for it.
@@ -152,7 +152,7 @@ pub async fn log_in<D, T, F, Fut>(
 ) -> Result<LoggedIn<T>, Ended>
 where
     D: LoginDialogue,
-    F: Fn(LoginReply, LoginFacts) -> Fut,
+    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     let deadline = Instant::now() + options.login_timeout;
@@ -264,9 +264,9 @@ async fn try_login<T, F, Fut>(
     directory: &DirectoryClient,
     options: &FrontOptions,
     open: &F,
-) -> Result<(LoginReply, T), Refusal>
+) -> Result<(Arc<LoginReply>, T), Refusal>
 where
-    F: Fn(LoginReply, LoginFacts) -> Fut,
+    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     // What is no UTF-8 can be nobody's password: the directory only stores text.
@@ -280,8 +280,9 @@ where
         secured: facts.tls.is_some(),
         backend: options.backend.clone(),
     };
-    for _ in 0..LOOKS_MAX {
-        let login = directory.login(&request).await.map_err(|error| {
+    for look in 0..LOOKS_MAX {
+        let answer = directory.login_or_kept(&request, look > 0).await;
+        let login = answer.map_err(|error| {
             report(credentials, facts, error.code());
             if let LoginError::Away(_) = &error {
                 warn!(
@@ -291,7 +292,7 @@ where
             }
             refusal(&error)
         })?;
-        match open(login.clone(), facts.clone()).await {
+        match open(Arc::clone(&login), facts.clone()).await {
             Ok(session) => {
                 report(credentials, facts, "ok");
                 return Ok((login, session));

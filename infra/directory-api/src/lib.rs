@@ -12,7 +12,7 @@ pub mod operator;
 pub mod types;
 pub mod wire;
 
-pub use client::{ClientOptions, DirectoryClient, DirectoryError, LoginError};
+pub use client::{ClientOptions, DirectoryClient, DirectoryError, KeptLogins, LoginError};
 pub use types::{
     AccountId, AccountStatus, Address, AddressError, BackendName, BackendState, ChangeNumber,
     DomainName, Epoch, Home, LoginName, NameError, Quota, Service, VolumeName,

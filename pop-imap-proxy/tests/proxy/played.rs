@@ -262,6 +262,7 @@ async fn login(
             epoch: grant.epoch,
         },
         backend_address: address.to_string(),
+        quota: grant.quota,
         grant: directory.signer.sign(&grant),
     }))
 }

@@ -534,6 +534,7 @@ async fn login(
         login_name,
         home,
         backend_address,
+        quota: grant.quota,
         grant: directory.signer.sign(&grant),
     }))
 }

@@ -8,7 +8,7 @@ use http::Method;
 use tracing::{debug, warn};
 
 use super::{DirectoryClient, DirectoryError};
-use crate::types::ChangeNumber;
+use crate::types::{AccountId, ChangeNumber};
 use crate::wire::{Change, ChangeKind, ChangesReply, Verdict, code, path};
 
 /// How long one poll waits at the server.
@@ -32,12 +32,16 @@ impl DirectoryClient {
 
     async fn follow_for_ever(&self) {
         let mut known = false;
+        // After a failure it is soon told whether changes arrive again, not when the next of them does.
+        let mut wait = Duration::ZERO;
         loop {
             let polled = if known {
-                self.poll().await
+                self.poll(wait).await
             } else {
                 self.start_following().await
             };
+            self.inner.logins.set_followed(polled.is_ok());
+            wait = if polled.is_ok() { WAIT } else { Duration::ZERO };
             match polled {
                 Ok(()) => known = true,
                 Err(DirectoryError::Refused(problem)) if problem.code == code::CHANGES_GONE => {
@@ -61,10 +65,10 @@ impl DirectoryClient {
         Ok(())
     }
 
-    async fn poll(&self) -> Result<(), DirectoryError> {
+    async fn poll(&self, wait: Duration) -> Result<(), DirectoryError> {
         let after = self.inner.seen.number();
         let reply = self
-            .changes(after, crate::wire::limit::CHANGES_MAX, WAIT)
+            .changes(after, crate::wire::limit::CHANGES_MAX, wait)
             .await?;
         if reply.last < after {
             warn!(had = %after, has = %reply.last, "the directory went back in time, dropping all kept answers");
@@ -99,12 +103,15 @@ impl DirectoryClient {
     fn drop_everything(&self) {
         self.inner.lookups.drop_all();
         self.inner.backends.drop_all();
+        self.inner.logins.drop_all();
     }
 
     async fn apply(&self, changes: &[Change]) {
         let mut addresses = HashSet::new();
         let mut domains = HashSet::new();
         let mut accounts = HashSet::new();
+        let mut users = HashSet::new();
+        let number = |change: &Change| change.key.parse::<u64>().ok();
         for change in changes {
             match change.kind {
                 ChangeKind::Address => {
@@ -115,17 +122,24 @@ impl DirectoryClient {
                 }
                 // A lookup says both.
                 ChangeKind::Home | ChangeKind::Quota => {
-                    if let Ok(number) = change.key.parse::<u64>() {
-                        accounts.insert(number);
-                    }
+                    accounts.extend(number(change));
+                    users.extend(number(change));
                 }
                 ChangeKind::Backend => {
                     if let Ok(name) = change.key.parse() {
                         self.inner.backends.drop_key(&name).await;
                     }
+                    // It may have been put out of service.
+                    self.inner.logins.drop_all();
                 }
-                ChangeKind::Account | ChangeKind::Move | ChangeKind::Key | ChangeKind::Other => {}
+                // The password is of the account; while it moves nobody is let in.
+                ChangeKind::Account | ChangeKind::Move => users.extend(number(change)),
+                ChangeKind::Key | ChangeKind::Other => {}
             }
+        }
+        if !users.is_empty() {
+            let touched = |account: AccountId| users.contains(&account.0);
+            self.inner.logins.drop_where(touched).await;
         }
         if addresses.is_empty() && domains.is_empty() && accounts.is_empty() {
             return;

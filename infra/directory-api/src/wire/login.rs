@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use daemon::config::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{AccountId, BackendName, Home, LoginName, Service};
+use crate::types::{AccountId, BackendName, Home, LoginName, Quota, Service};
 
 /// Asks whether this user may open this service, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct LoginReply {
     pub home: Home,
     /// Where that back-end listens for session streams: `host:port`.
     pub backend_address: String,
+    /// What the account may keep, as in the grant: for a back-end that asked for a user of its own.
+    #[serde(default, skip_serializing_if = "Quota::is_none")]
+    pub quota: Quota,
     /// The signed grant in its text form; see [`crate::grant`].
     pub grant: String,
 }

@@ -1,0 +1,158 @@
+//! Logins that were right a moment ago, so that a mail program which comes again does not cost the
+//! directory a question each time.
+//!
+//! For the listeners of a back-end alone, and for accounts that live there: what it opens with them
+//! is its own. A proxy keeps none, it needs a fresh grant each time (P8). A login is kept for a short
+//! time and only while the changes are followed: a changed password, a suspended account, a home
+//! that moves are dropped as the feed tells them, and when it does not, the directory is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use moka::future::Cache;
+
+use super::cached::Seen;
+use super::{DirectoryClient, LoginError};
+use crate::types::{AccountId, BackendName, ChangeNumber};
+use crate::wire::{LoginReply, LoginRequest};
+
+/// Which logins are kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct KeptLogins {
+    /// Where their accounts live.
+    pub home: BackendName,
+    /// For how long each; zero keeps none.
+    pub time: Duration,
+}
+
+/// What stands for a user, a password and a service: nothing of them is kept in the clear. The key
+/// lives as long as the process.
+type Tag = [u8; 32];
+
+/// The logins that are kept.
+pub(super) struct Logins {
+    key: hmac::Key,
+    kept: Option<(BackendName, Cache<Tag, Arc<LoginReply>>)>,
+    followed: AtomicBool,
+    seen: Seen,
+}
+
+/// Logins kept at once: 60 s of 1,600 new ones a second, 50 MB when full.
+const LOGINS_MAX: u64 = 100_000;
+
+impl Logins {
+    pub(super) fn new(which: Option<&KeptLogins>, seen: &Seen) -> Self {
+        let mut key = [0; 32];
+        daemon::random::fill(&mut key);
+        let kept = which.filter(|which| !which.time.is_zero()).map(|which| {
+            let cache = Cache::builder()
+                .max_capacity(LOGINS_MAX)
+                .time_to_live(which.time)
+                .build();
+            (which.home.clone(), cache)
+        });
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            kept,
+            followed: AtomicBool::new(false),
+            seen: seen.clone(),
+        }
+    }
+
+    /// Whether the feed tells of every change now.
+    pub(super) fn set_followed(&self, is_followed: bool) {
+        self.followed.store(is_followed, Ordering::SeqCst);
+    }
+
+    async fn get(&self, tag: &Tag) -> Option<Arc<LoginReply>> {
+        let (_, cache) = self.kept.as_ref()?;
+        match self.followed.load(Ordering::SeqCst) {
+            true => cache.get(tag).await,
+            false => None,
+        }
+    }
+
+    /// Keeps an answer that was asked for when `before` was the newest change known.
+    async fn keep(&self, tag: Tag, reply: &LoginReply, before: ChangeNumber) {
+        let Some((home, cache)) = &self.kept else {
+            return;
+        };
+        if reply.home.backend != *home {
+            return;
+        }
+        cache.insert(tag, Arc::new(reply.clone())).await;
+        // The feed raises the number before it drops: a change that came while this answer was on its
+        // way is seen here, and one that comes from now on finds the answer.
+        if self.seen.number() != before {
+            cache.invalidate(&tag).await;
+        }
+    }
+
+    async fn drop_one(&self, tag: &Tag) {
+        if let Some((_, cache)) = &self.kept {
+            cache.invalidate(tag).await;
+        }
+    }
+
+    pub(super) async fn drop_where(&self, touched: impl Fn(AccountId) -> bool) {
+        let Some((_, cache)) = &self.kept else {
+            return;
+        };
+        let tags: Vec<Tag> = cache
+            .iter()
+            .filter(|(_, reply)| touched(reply.account))
+            .map(|(tag, _)| *tag)
+            .collect();
+        for tag in &tags {
+            cache.invalidate(tag).await;
+        }
+    }
+
+    pub(super) fn drop_all(&self) {
+        if let Some((_, cache)) = &self.kept {
+            cache.invalidate_all();
+        }
+    }
+
+    fn tag(&self, request: &LoginRequest) -> Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&[request.service as u8, u8::from(request.secured)]);
+        context.update(&(request.user.len() as u64).to_be_bytes());
+        context.update(request.user.as_bytes());
+        context.update(request.password.reveal().as_bytes());
+        let tag = context.sign();
+        tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 octets")
+    }
+}
+
+impl DirectoryClient {
+    /// As [`DirectoryClient::login`], but a login of an account that lives at the home named in the
+    /// client's options may be answered from those kept (its grant has been used or is past its
+    /// time then), unless it `looks_again` because the answer turned out to be old.
+    ///
+    /// # Errors
+    /// [`LoginError`]: each variant is another answer to the user. None is kept.
+    pub async fn login_or_kept(
+        &self,
+        request: &LoginRequest,
+        looks_again: bool,
+    ) -> Result<Arc<LoginReply>, LoginError> {
+        let logins = &self.inner.logins;
+        if logins.kept.is_none() {
+            return self.login(request).await.map(Arc::new);
+        }
+        let tag = logins.tag(request);
+        if looks_again {
+            logins.drop_one(&tag).await;
+        } else if let Some(kept) = logins.get(&tag).await {
+            metrics::counter!(super::KEPT_LOGINS).increment(1);
+            return Ok(kept);
+        }
+        let before = self.inner.seen.number();
+        let reply = self.login(request).await?;
+        logins.keep(tag, &reply, before).await;
+        Ok(Arc::new(reply))
+    }
+}
