@@ -44,6 +44,22 @@ impl Output {
     }
 }
 
+/// Appends a number in decimal. A formatter takes several times as long, and answers are made of numbers.
+pub fn number(out: &mut Vec<u8>, number: u64) {
+    let mut text = [0; 20];
+    let count = number.checked_ilog10().unwrap_or(0) as usize + 1;
+    digits(&mut text[..count], number);
+    out.extend_from_slice(&text[..count]);
+}
+
+/// Fills `out` with the last digits of a number.
+pub(crate) fn digits(out: &mut [u8], mut number: u64) {
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
 const FULL: usize = 4096;
 /// Capacity an idle connection may keep.
 const KEPT_MAX: usize = 512;

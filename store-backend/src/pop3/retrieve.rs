@@ -11,7 +11,8 @@ use crate::user::{Cut, User, WRITE_MAX_OCTETS};
 use crate::volume::{MailboxId, MessageBytes, ReadError};
 
 /// Messages read before they are asked for. Most clients take one after the other, and the way to a thread that may block
-/// and back costs as much as a small message: the second in a row has the next ones read along with it.
+/// and back costs as much as a small message: the next ones are read along with the first, and with each that is next in
+/// its turn.
 #[derive(Default)]
 pub(super) struct Ahead {
     /// The place after the last one asked for.
@@ -21,14 +22,15 @@ pub(super) struct Ahead {
 }
 
 /// The most of them, and what they may hold: a client that stops in the middle keeps this for nothing.
-const AHEAD_MAX_COUNT: usize = 8;
-const AHEAD_MAX_OCTETS: u64 = 32 << 10;
+const AHEAD_MAX_COUNT: usize = 16;
+const AHEAD_MAX_OCTETS: u64 = 64 << 10;
 
 impl Ahead {
     /// The wanted message if it was read before; else the UIDs to read now, its own first.
     fn take(&mut self, maildrop: &Maildrop, wanted: &Retrieve) -> Result<MessageBytes, Vec<u32>> {
         let next_index = wanted.index + 1;
-        let in_order = self.next_index.replace(next_index) == Some(wanted.index);
+        let last = self.next_index.replace(next_index);
+        let in_order = last.is_none_or(|next_index| next_index == wanted.index);
         while let Some((uid, message)) = self.messages.pop_front() {
             if uid == wanted.uid {
                 return Ok(message);
@@ -104,7 +106,9 @@ impl Pop3<'_> {
         registration: &mut Registration,
         wanted: Retrieve,
     ) -> Result<(), Cut> {
-        let mut out = Vec::new();
+        // Some octets more for dots that are doubled.
+        let octets = usize::try_from(wanted.size).map_or(WRITE_MAX_OCTETS, |size| size + 64);
+        let mut out = Vec::with_capacity(octets.min(WRITE_MAX_OCTETS));
         let mut satisfied = encoder.encode(&message.prologue, &mut out);
         while !satisfied {
             match message.blob.next().await {

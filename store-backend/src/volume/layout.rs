@@ -54,24 +54,37 @@ impl Layout {
     }
 
     pub(super) fn blob(&self, number: u64, hash: &Hash) -> PathBuf {
+        // Made for every message that is read: in one piece of memory.
         let [a, b, c, d] = pairs(number);
-        let name = format!("{d}-{}", data_encoding::HEXLOWER.encode(hash));
-        self.root.join(BLOBS_DIR).join(a).join(b).join(c).join(name)
+        let (a, b, c, d) = (text(&a), text(&b), text(&c), text(&d));
+        let mut hex = [0; 64];
+        data_encoding::HEXLOWER.encode_mut(hash, &mut hex);
+        let parts = [BLOBS_DIR, "/", a, "/", b, "/", c, "/", d, "-", text(&hex)];
+        let octets = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + 1 + octets);
+        path.push(&self.root);
+        path.push("");
+        parts
+            .iter()
+            .for_each(|part| path.as_mut_os_string().push(part));
+        path
     }
 
     /// Where a broken blob's file is put aside.
     pub(super) fn quarantined(&self, number: u64, hash: &Hash) -> PathBuf {
         let name = format!(
             "{}-{}",
-            pairs(number).concat(),
+            pairs(number).each_ref().map(|pair| text(pair)).concat(),
             data_encoding::HEXLOWER.encode(hash)
         );
         self.root.join(QUARANTINE_DIR).join(name)
     }
 
     pub(super) fn account(&self, account: AccountId) -> PathBuf {
-        let [a, b, c, d] = pairs(account.0);
-        self.root.join(MAIL_DIR).join(a).join(b).join(c).join(d)
+        let pairs = pairs(account.0);
+        let mut path = self.root.join(MAIL_DIR);
+        path.extend(pairs.each_ref().map(|pair| text(pair)));
+        path
     }
 
     pub(super) fn mailbox(&self, account: AccountId, mailbox: MailboxId) -> PathBuf {
@@ -84,7 +97,7 @@ impl Layout {
 }
 
 /// Eight digits in four pairs, the most significant first.
-fn pairs(number: u64) -> [String; 4] {
+fn pairs(number: u64) -> [[u8; 2]; 4] {
     debug_assert!(
         number < NUMBER_LIMIT,
         "numbers are checked when they are given"
@@ -102,9 +115,13 @@ pub(super) fn number_of(digits: &str) -> Option<u64> {
     }
 }
 
-fn pair(number: u64) -> String {
-    let digit = |bits: u64| char::from(DIGITS[(bits & 31) as usize]);
-    [digit(number >> 5), digit(number)].iter().collect()
+fn pair(number: u64) -> [u8; 2] {
+    let digit = |bits: u64| DIGITS[(bits & 31) as usize];
+    [digit(number >> 5), digit(number)]
+}
+
+fn text(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).expect("digits are ASCII")
 }
 
 /// Where `number` lies in a folder that starts small and never holds more than 1024 entries.
@@ -117,9 +134,14 @@ pub(super) fn grown(number: u32) -> PathBuf {
     let mut path = PathBuf::new();
     match number {
         0..0x200 => {}
-        0x200..0x8_0000 => path.extend(["b", &pair(chunk)]),
-        0x8_0000..0x2000_0000 => path.extend(["c", &pair(chunk >> 10), &pair(chunk)]),
-        _ => path.extend(["d", &pair(chunk >> 20), &pair(chunk >> 10), &pair(chunk)]),
+        0x200..0x8_0000 => path.extend(["b", text(&pair(chunk))]),
+        0x8_0000..0x2000_0000 => path.extend(["c", text(&pair(chunk >> 10)), text(&pair(chunk))]),
+        _ => path.extend([
+            "d",
+            text(&pair(chunk >> 20)),
+            text(&pair(chunk >> 10)),
+            text(&pair(chunk)),
+        ]),
     }
     path.push(number.to_string());
     path

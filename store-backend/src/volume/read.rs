@@ -296,11 +296,8 @@ impl Volume {
         mailbox: MailboxId,
         uid: u32,
     ) -> Result<Option<MessageBytes>, ReadError> {
-        self.settled(account).await?;
-        blocking(self.inner.shared(), move |shared| {
-            open_message(shared, account, mailbox, uid)
-        })
-        .await
+        let read = self.read_messages(account, mailbox, vec![uid]).await?;
+        read.into_iter().next().unwrap_or(Err(ReadError::Stopped))
     }
 
     /// As [`Volume::read_message`] for several in one visit to a thread that may block, in their order.
@@ -315,8 +312,7 @@ impl Volume {
     ) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
         self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
-            let open = |uid| open_message(shared, account, mailbox, uid);
-            Ok(uids.into_iter().map(open).collect())
+            Ok(open_messages(shared, account, mailbox, &uids))
         })
         .await
     }
@@ -432,51 +428,53 @@ fn expunged_since(
     Ok(joined)
 }
 
-/// One message to read. Blocking.
-fn open_message(
-    shared: &Arc<Shared>,
+/// Messages to read, all found in one look into the index. Blocking.
+fn open_messages(
+    shared: &Shared,
     account: AccountId,
     mailbox: MailboxId,
-    uid: u32,
-) -> Result<Option<MessageBytes>, ReadError> {
-    let find = || {
-        shared.index.read(|txn| -> Result<_, IndexError> {
-            let Some((row, _)) = shared.index.message(txn, account, mailbox, uid)? else {
-                return Ok(None);
-            };
-            let blob = shared
-                .index
-                .blob(txn, row.blob.get())?
-                .ok_or(IndexError::Contradiction("a blob"))?;
-            Ok(Some((
-                row.info(uid),
-                prologue(&shared.index, txn, account, mailbox, uid, &row)?,
-                row.blob.get(),
-                blob,
-            )))
-        })
-    };
-    let mut failure = None;
-    // Between the look into the index and the opening it may be expunged, and its blob removed.
-    for _ in 0..2 {
-        let Some((info, prologue, number, row)) = find()? else {
+    uids: &[u32],
+) -> Vec<Result<Option<MessageBytes>, ReadError>> {
+    let index = &shared.index;
+    let find = |txn: &RoTxn<'_>, uid| -> Result<_, IndexError> {
+        let Some((row, _)) = index.message(txn, account, mailbox, uid)? else {
             return Ok(None);
         };
-        match BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read) {
-            Ok(blob) => {
-                return Ok(Some(MessageBytes {
-                    info,
-                    prologue,
-                    blob,
-                }));
+        let number = row.blob.get();
+        let blob = index.blob(txn, number)?;
+        let blob = blob.ok_or(IndexError::Contradiction("a blob"))?;
+        let prologue = prologue(index, txn, account, mailbox, uid, &row)?;
+        Ok(Some((row.info(uid), prologue, number, blob)))
+    };
+    let open = |(info, prologue, number, row)| {
+        let blob = BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read)?;
+        Ok(Some(MessageBytes {
+            info,
+            prologue,
+            blob,
+        }))
+    };
+    let found = index.read(|txn| -> Result<Vec<_>, IndexError> {
+        Ok(uids.iter().map(|uid| find(txn, *uid)).collect())
+    });
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => vec![Err(error)],
+    };
+    let opened = uids.iter().zip(found).map(|(uid, found)| {
+        let Some(found) = found? else {
+            return Ok(None);
+        };
+        open(found).or_else(|first: ReadError| {
+            // It may have been expunged since, and its blob removed. By this second look one that cannot be read may be in
+            // quarantine: what is told is the first failure.
+            match index.read(|txn| find(txn, *uid))? {
+                None => Ok(None),
+                Some(found) => open(found).map_err(|_| first),
             }
-            // The first one: by the second look the blob may be in quarantine already.
-            Err(error) => {
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    Err(failure.unwrap_or(ReadError::Stopped))
+        })
+    });
+    opened.collect()
 }
 
 /// Runs on a thread that may block.

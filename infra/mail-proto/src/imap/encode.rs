@@ -15,7 +15,9 @@ pub use code::Code;
 pub use fetch::FetchWriter;
 pub use mailbox::{ListResponse, Namespace, StatusValue};
 pub use search::{Numbers, SearchResult, ThreadEntry};
-pub use string::{astring, literal_head, nstring, nstring8, number, string};
+pub use string::{astring, literal_head, nstring, nstring8, string};
+
+pub use crate::output::number;
 
 use super::command::Flag;
 use super::mailbox::{MailboxName, NameForm};

@@ -1,7 +1,8 @@
 //! BODY and BODYSTRUCTURE. RFC 9051 §7.5.2.
 
-use super::string::{Dialect, number};
+use super::string::Dialect;
 use super::structure::{Kind, Pairs, Part, Structure};
+use crate::output::number;
 
 /// Which of the two FETCH items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Writer<'_> {
             self.space();
             self.part(&message);
             self.space();
-            number(part.lines(), self.out);
+            number(self.out, part.lines());
         }
         self.leaf_extension(part);
     }
@@ -83,7 +84,7 @@ impl Writer<'_> {
         self.basic(part);
         if part.media_type().0.eq_ignore_ascii_case(b"text") {
             self.space();
-            number(part.lines(), self.out);
+            number(self.out, part.lines());
         }
         self.leaf_extension(part);
     }
@@ -104,7 +105,7 @@ impl Writer<'_> {
         self.string(part.encoding());
         self.space();
         let body = part.body();
-        number(body.end - body.start, self.out);
+        number(self.out, body.end - body.start);
     }
 
     fn leaf_extension(&mut self, part: &Part<'_>) {

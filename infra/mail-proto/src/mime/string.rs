@@ -1,5 +1,7 @@
 //! Writes IMAP strings that no value can break out of.
 
+use crate::output::number;
+
 /// Which strings a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -20,7 +22,7 @@ impl Dialect {
             value.is_ascii() || (self == Self::Utf8 && std::str::from_utf8(value).is_ok());
         if !(plain && readable) {
             out.push(b'{');
-            number(value.len() as u64, out);
+            number(out, value.len() as u64);
             out.extend_from_slice(b"}\r\n");
             out.extend(value.iter().map(|octet| without_nul(*octet)));
             return;
@@ -42,11 +44,6 @@ impl Dialect {
             None => out.extend_from_slice(b"NIL"),
         }
     }
-}
-
-/// Appends a number.
-pub(super) fn number(value: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(value.to_string().as_bytes());
 }
 
 fn without_nul(octet: u8) -> u8 {

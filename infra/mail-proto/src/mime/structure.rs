@@ -385,7 +385,8 @@ impl Structure {
 /// Checks every part, so that readers need not.
 fn check(mut rest: &[u8], blob_size: u64) -> Option<()> {
     // The ends of the parts that are open: in the octets left, in the blob.
-    let mut open: Vec<(usize, u64, Kind)> = vec![(0, blob_size, Kind::Message)];
+    let mut open: Vec<(usize, u64, Kind)> = Vec::with_capacity(8);
+    open.push((0, blob_size, Kind::Message));
     let mut start = 0;
     let mut count = 0;
     while !rest.is_empty() {

@@ -1,5 +1,7 @@
 //! The maildrop as one session sees it: a snapshot. RFC 1939 §3.
 
+use data_encoding::HEXLOWER;
+
 use super::policy::Expiry;
 
 /// One message of the snapshot.
@@ -149,8 +151,11 @@ impl Maildrop {
 
     /// The unique id: UIDVALIDITY and UID, so that it holds for ever (P3) and
     /// needs no room of its own.
-    pub fn unique_id(&self, entry: &Entry) -> String {
-        format!("{:08x}{:08x}", self.uidvalidity, entry.uid)
+    pub fn unique_id(&self, entry: &Entry) -> [u8; 16] {
+        let numbers = [self.uidvalidity.to_be_bytes(), entry.uid.to_be_bytes()];
+        let mut id = [0; 16];
+        HEXLOWER.encode_mut(numbers.as_flattened(), &mut id);
+        id
     }
 }
 
@@ -196,7 +201,7 @@ mod tests {
         let maildrop = Maildrop::new(0x1234, Vec::new());
         assert_eq!(
             maildrop.unique_id(&Entry::new(255, 1, 0, false)),
-            "00001234000000ff"
+            *b"00001234000000ff"
         );
     }
 }

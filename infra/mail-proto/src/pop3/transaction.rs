@@ -8,7 +8,7 @@ use super::retrieve::MessageEncoder;
 use super::{LINE_MAX, shut_line};
 use crate::input::{Frame, Input};
 use crate::login::{CloseReason, Shut};
-use crate::output::Output;
+use crate::output::{Output, number};
 
 /// What the shell does next.
 #[derive(Debug)]
@@ -249,8 +249,8 @@ impl Transaction {
             }
             Command::List(Some(number)) | Command::Uidl(Some(number)) => {
                 if let Some(index) = self.index(number) {
-                    let line = self.list_line(matches!(command, Command::Uidl(_)), index);
-                    self.out.line(&format!("+OK {line}"));
+                    self.out.octets_mut().extend_from_slice(b"+OK ");
+                    self.list(matches!(command, Command::Uidl(_)), index);
                 }
             }
             Command::Retr(number) => self.on_retrieve(number, None),
@@ -312,8 +312,7 @@ impl Transaction {
                 return;
             }
             if !entry.deleted {
-                let line = self.list_line(ids, index);
-                self.out.line(&line);
+                self.list(ids, index);
             }
             index += 1;
         }
@@ -321,12 +320,17 @@ impl Transaction {
         self.state = State::AwaitCommand;
     }
 
-    fn list_line(&self, ids: bool, index: usize) -> String {
+    /// Writes the line of one message. A formatter would take longer than all else of a session that looks for new mail.
+    fn list(&mut self, ids: bool, index: usize) {
         let entry = &self.maildrop.entries()[index];
+        let out = self.out.octets_mut();
+        number(out, index as u64 + 1);
+        out.push(b' ');
         match ids {
-            true => format!("{} {}", index + 1, self.maildrop.unique_id(entry)),
-            false => format!("{} {}", index + 1, entry.size),
+            true => out.extend_from_slice(&self.maildrop.unique_id(entry)),
+            false => number(out, entry.size),
         }
+        out.extend_from_slice(b"\r\n");
     }
 
     fn mistake(&mut self, line: &str) {

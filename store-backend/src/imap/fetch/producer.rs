@@ -94,6 +94,13 @@ impl Needs {
         needs
     }
 
+    /// About as many octets as the response to a message takes.
+    fn octets(self, message: &Summary) -> u64 {
+        let blob = if self.blob { message.size_octets } else { 0 };
+        let card = if self.card { USUAL_CARD_OCTETS } else { 0 };
+        blob.saturating_add(card) + USUAL_ROW_OCTETS
+    }
+
     fn want(self) -> Want {
         Want {
             card: self.card,
@@ -306,6 +313,13 @@ impl Producer {
             }
         }
         self.batch = Some(batch);
+        // Room for all of it at once: growing from nothing copies as much again.
+        let octets = self
+            .loaded
+            .iter()
+            .map(|one| self.needs.octets(&one.summary));
+        let octets = octets.fold(0, u64::saturating_add).min(FILL_OCTETS as u64);
+        self.out.reserve(octets as usize);
         Ok(())
     }
 
@@ -678,6 +692,9 @@ fn moment(ms: i64) -> DateTime {
 
 /// Octets given to the session at once; the last item may go beyond it.
 const FILL_OCTETS: usize = 128 << 10;
+/// ENVELOPE and BODYSTRUCTURE or a header of most messages; and what else is told of one.
+const USUAL_CARD_OCTETS: u64 = 700;
+const USUAL_ROW_OCTETS: u64 = 100;
 /// Messages loaded at once, if all they take is rows.
 const LOAD_MAX: usize = 1000;
 /// What messages that were read to see whether they can be read may take until they are written.

@@ -215,9 +215,13 @@ impl Extras {
             true => 0,
             false => count.min(EXTRAS_COUNT),
         };
+        let octets = match want.card {
+            true => count * USUAL_EXTRAS_OCTETS,
+            false => 0,
+        };
         Self {
             want,
-            octets: Vec::new(),
+            octets: Vec::with_capacity(octets),
             found: Vec::with_capacity(count),
         }
     }
@@ -324,3 +328,5 @@ impl BlobReader {
 const EXTRAS_MAX_OCTETS: usize = 256 << 10;
 /// As many messages as that is, about.
 const EXTRAS_COUNT: usize = 256;
+/// One of the usual size.
+const USUAL_EXTRAS_OCTETS: usize = EXTRAS_MAX_OCTETS / EXTRAS_COUNT;

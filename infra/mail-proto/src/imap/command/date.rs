@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::digits;
+
 /// A day of the Gregorian calendar that exists, in the years 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Date {
@@ -94,21 +96,23 @@ impl DateTime {
     pub fn encode(self, out: &mut Vec<u8>) {
         let local = self.unix_s + i64::from(self.offset_minutes) * 60;
         let date = Date::from_unix_days(local.div_euclid(DAY_S));
-        let second = local.rem_euclid(DAY_S);
-        let sign = if self.offset_minutes < 0 { '-' } else { '+' };
-        let offset = self.offset_minutes.unsigned_abs();
-        let month = MONTHS[usize::from(date.month) - 1];
-        let text = format!(
-            "\"{:2}-{month}-{:04} {:02}:{:02}:{:02} {sign}{:02}{:02}\"",
-            date.day,
-            date.year,
-            second / 3600,
-            second / 60 % 60,
-            second % 60,
-            offset / 60,
-            offset % 60,
-        );
-        out.extend_from_slice(text.as_bytes());
+        let second = local.rem_euclid(DAY_S).unsigned_abs();
+        let sign = if self.offset_minutes < 0 { b'-' } else { b'+' };
+        let offset = u64::from(self.offset_minutes.unsigned_abs());
+        let mut text = *b"\"00-Jan-0000 00:00:00 +0000\"";
+        digits(&mut text[1..3], date.day.into());
+        if text[1] == b'0' {
+            text[1] = b' ';
+        }
+        text[4..7].copy_from_slice(MONTHS[usize::from(date.month) - 1].as_bytes());
+        digits(&mut text[8..12], date.year.into());
+        digits(&mut text[13..15], second / 3600);
+        digits(&mut text[16..18], second / 60 % 60);
+        digits(&mut text[19..21], second % 60);
+        text[22] = sign;
+        digits(&mut text[23..25], offset / 60);
+        digits(&mut text[25..27], offset % 60);
+        out.extend_from_slice(&text);
     }
 }
 

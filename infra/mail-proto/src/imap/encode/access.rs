@@ -3,7 +3,8 @@
 use super::super::command::Rights;
 use super::super::mailbox::MailboxName;
 use super::Encoder;
-use super::string::{astring, nstring, nstring8, number, string};
+use super::string::{astring, nstring, nstring8, string};
+use crate::output::number;
 
 impl Encoder<'_> {
     /// QUOTA: each resource with its usage and limit.

@@ -3,7 +3,8 @@
 use super::super::command::Flag;
 use super::super::mailbox::NameForm;
 use super::super::sequence::SequenceSet;
-use super::string::{flag_list, number, string};
+use super::string::{flag_list, string};
+use crate::output::number;
 
 /// What stands between the brackets of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use super::super::command::{DateTime, Flag, Section, SectionText};
 use super::super::mailbox::NameForm;
-use super::string::{astring, flag_list, literal_head, nstring, number};
+use super::string::{astring, flag_list, literal_head, nstring};
+use crate::output::number;
 
 /// A FETCH response that has begun. It holds no buffer, so that a literal can
 /// be streamed between two of its items, and the shell can await meanwhile.

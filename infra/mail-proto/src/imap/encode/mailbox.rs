@@ -3,7 +3,8 @@
 use super::super::command::StatusItem;
 use super::super::mailbox::{MailboxName, NameForm, encode_text};
 use super::Encoder;
-use super::string::{astring, number, string};
+use super::string::{astring, string};
+use crate::output::number;
 
 /// One mailbox in LIST's answer.
 #[derive(Debug, Clone, Copy)]

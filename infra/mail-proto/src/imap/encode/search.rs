@@ -2,7 +2,8 @@
 
 use super::super::sequence::{Addressing, PartialRange, SequenceSet};
 use super::Encoder;
-use super::string::{number, string};
+use super::string::string;
+use crate::output::number;
 
 /// What ESEARCH tells; only what is there.
 #[derive(Debug, Clone, Copy)]

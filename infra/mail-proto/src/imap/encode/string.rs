@@ -3,21 +3,7 @@
 use super::super::chars::is_astring_char;
 use super::super::command::Flag;
 use super::super::mailbox::NameForm;
-
-/// A number.
-pub fn number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
+use crate::output::number;
 
 /// An atom where that is enough, else a string.
 pub fn astring(out: &mut Vec<u8>, octets: &[u8], form: NameForm) {
