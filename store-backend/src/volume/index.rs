@@ -22,9 +22,11 @@
 
 mod compact;
 mod environment;
+mod notes;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -47,23 +49,26 @@ use super::tests::{IndexTape, Refusing};
 use super::types::{Hash, MailboxId, TransactionId};
 #[cfg(test)]
 pub(super) use compact::Compaction;
-use compact::Watched;
 pub(super) use compact::{CompactError, Compacted, remove_left_over};
 use environment::Environment;
 pub(super) use environment::{RoTxn, RwTxn, Table};
+use notes::Notes;
 
 #[derive(Clone)]
 pub(super) struct Index {
     /// What the index is in now. Whoever reads stays in what it was when he began.
     environment: Arc<RwLock<Arc<Environment>>>,
-    /// Held by the one who writes; with what was written and a compaction does not have yet, while there is one.
-    writer: Arc<Mutex<Option<Watched>>>,
+    /// Held by the one who writes.
+    writer: Arc<Mutex<Writer>>,
     /// Keeps what each commit left, where a test asks for it.
     #[cfg(test)]
     tape: Option<Arc<IndexTape>>,
     /// What the system answers to writes, if a test wants them to fail.
     #[cfg(test)]
     refusing: Arc<Refusing>,
+    /// And to the sync of a smaller one's name; or 0.
+    #[cfg(test)]
+    pub(super) name_errno: Arc<std::sync::atomic::AtomicI32>,
     /// Whether reads hang, if a test wants them to.
     #[cfg(test)]
     pub(super) hanging: Arc<super::tests::Hanging>,
@@ -123,6 +128,8 @@ impl Index {
             #[cfg(test)]
             refusing: Refusing::of(path),
             #[cfg(test)]
+            name_errno: Arc::default(),
+            #[cfg(test)]
             hanging: Arc::default(),
             readers: Arc::default(),
             meta,
@@ -157,7 +164,7 @@ impl Index {
         Arc::clone(&environment.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn lock_writer(&self) -> MutexGuard<'_, Option<Watched>> {
+    fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,17 +214,18 @@ impl Index {
         write: impl FnOnce(&mut RwTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         // First: nobody writes to an environment that is left.
-        let mut watched = self.lock_writer();
+        let mut writer = self.lock_writer();
+        writer.check()?;
         #[cfg(test)]
         let _commit = self.tape.as_ref().map(|tape| tape.commit());
         #[cfg(test)]
         self.refusing.pass()?;
         let environment = self.environment();
-        let mut txn = environment.write(watched.is_some())?;
+        let mut txn = environment.write(writer.notes.as_ref().map(Notes::behind))?;
         let result = write(&mut txn)?;
-        let changes = txn.commit()?;
-        if let Some(watched) = &mut *watched {
-            watched.add(changes);
+        let committed = txn.commit()?;
+        if let (Some(notes), Some(committed)) = (&mut writer.notes, committed) {
+            notes.join(committed);
         }
         self.readers.commits.fetch_add(1, Ordering::Relaxed);
         Ok(result)
@@ -227,7 +235,9 @@ impl Index {
     pub(super) fn sync(&self) -> Result<(), heed::Error> {
         #[cfg(test)]
         let _sync = self.tape.as_ref().map(|tape| tape.sync());
-        lmdb::sync(&self.environment().env)
+        lmdb::sync(&self.environment().env)?;
+        // It may have been one that has no name yet, and comes to have none.
+        self.lock_writer().check()
     }
 
     /// How much of the map is in use.
@@ -474,6 +484,25 @@ impl Index {
     }
 }
 
+/// What the one who writes finds.
+#[derive(Default)]
+struct Writer {
+    /// What was written and a compaction does not have yet, while there is one.
+    notes: Option<Notes>,
+    /// The name is that of another file, and a power cut may take it back: with what was written since, which a checkpoint
+    /// would rely on.
+    is_sealed: bool,
+}
+
+impl Writer {
+    fn check(&self) -> Result<(), heed::Error> {
+        match self.is_sealed {
+            false => Ok(()),
+            true => Err(io::Error::other(SEALED).into()),
+        }
+    }
+}
+
 /// Reads under way, in the order in which they began.
 #[derive(Default)]
 struct Readers {
@@ -559,6 +588,8 @@ impl Meta {
     }
 }
 
+const SEALED: &str =
+    "it was made small, and which of two files a power cut would leave is not known";
 const TABLES: [&str; 17] = [
     "meta",
     "mailboxes",

@@ -228,7 +228,8 @@ impl Compactions {
                 self.told = Told::default();
                 interval
             }
-            Err(CompactError::Stopped) => return,
+            // The volume is closed, or was failed for it.
+            Err(CompactError::Stopped | CompactError::Doubtful { .. }) => return,
             Err(error) => {
                 let (volume, why) = (&shared.config.name, super::commit::chain(&error));
                 if self.told.is_news(&why) {
@@ -241,6 +242,19 @@ impl Compactions {
     }
 }
 
+/// Waits before each slice for as long as the one before it took: half of the time is that of deliveries and reads.
+fn pace(shared: &Shared) -> impl Fn() -> Result<(), CompactError> {
+    let slice_began = Cell::new(Instant::now());
+    move || {
+        let is_open = shared.space.pause(slice_began.get().elapsed());
+        slice_began.set(Instant::now());
+        match is_open && !shared.suspects.is_closed() {
+            true => Ok(()),
+            false => Err(CompactError::Stopped),
+        }
+    }
+}
+
 /// Makes the index small, while it is in use.
 pub(super) fn compact(shared: &Shared) -> Result<Compacted, CompactError> {
     let began = Instant::now();
@@ -250,21 +264,13 @@ pub(super) fn compact(shared: &Shared) -> Result<Compacted, CompactError> {
             Err(CompactError::NoRoom { free, needed })
         })
     };
-    let slice_began = Cell::new(Instant::now());
-    let go_on = || {
-        // Half of the time is that of deliveries and reads.
-        let is_open = shared.space.pause(slice_began.get().elapsed());
-        slice_began.set(Instant::now());
-        match is_open && !shared.suspects.is_closed() {
-            true => check_room(0),
-            false => Err(CompactError::Stopped),
-        }
-    };
+    let pace = pace(shared);
+    let go_on = || pace().and_then(|()| check_room(0));
     let usage = shared.index.usage()?;
     check_room(usage.file_bytes.saturating_sub(usage.free_bytes))?;
     let map_size_bytes = shared.config.index_map_size_bytes;
     let done = shared.index.compact(&shared.layout, map_size_bytes, &go_on);
-    if let Err(error @ CompactError::Unsynced { .. }) = &done {
+    if let Err(error @ CompactError::Doubtful { .. }) = &done {
         shared.fail(Failed::Index, error);
     }
     let done = done?;

@@ -13,8 +13,10 @@
 //! the old file growing, and what is noted stays small, however long the copy takes.
 //!
 //! A power cut or a kill leaves the old file under the name or the new one, both whole and with the same rows; what was
-//! being made is removed at the next start. Until the name has changed nothing has happened, whatever fails. Who reads
-//! the old environment goes on in it: its file has no name then, and its room comes back when the last one is done.
+//! being made is removed at the next start. Until the name has changed nothing has happened, whatever fails. Where it is
+//! not known whether it has, or would after a power cut, nobody writes any more: the journal keeps all that is new until the
+//! next start. Who reads the old environment goes on in it: its file has no name then, and its room comes back when the
+//! last one is done.
 //!
 //! LMDB's rules: a process opens a folder once, by the name it had then (heed keeps a list), so that each environment is
 //! made under a name of its own; and a table of readers belongs to one environment, so that `lock.mdb` goes the way of
@@ -32,8 +34,9 @@ use lmdb::heed;
 use super::super::error::{IndexError, OpenError};
 use super::super::layout::{INDEX_DIR, Layout};
 use super::super::rebuild::NEW_DIR;
-use super::Index;
-use super::environment::{Change, Environment, RoTxn, RwTxn, Table};
+use super::environment::{Environment, RoTxn, RwTxn, Table};
+use super::notes::{Change, Notes};
+use super::{Index, Writer};
 
 /// What a compaction has done.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +59,20 @@ pub(in crate::volume) enum CompactError {
     Open(#[from] OpenError),
     #[error("no room for a smaller one beside it: {free} octets are free, {needed} are needed")]
     NoRoom { free: u64, needed: u64 },
-    #[error("the index is written faster than it can be copied")]
+    #[error("it is being made small already")]
     Busy,
+    #[error("the index is written faster than it can be copied")]
+    Outrun,
     #[error("the volume is closed")]
     Stopped,
-    /// The new one is in use; which of the two a power cut would leave is not known.
-    #[error("sync {path}")]
-    Unsynced { path: PathBuf, source: io::Error },
+    /// Which of the two files has the name, or would have it after a power cut, is not known. Nobody writes to either until
+    /// the next start.
+    #[error("{action} {path}")]
+    Doubtful {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl From<heed::Error> for CompactError {
@@ -76,7 +86,7 @@ impl Index {
     /// to copy all rows.
     ///
     /// # Errors
-    /// Why there is none; but for [`CompactError::Unsynced`] the index is what it was.
+    /// Why there is none; but for [`CompactError::Doubtful`] the index is what it was.
     pub(in crate::volume) fn compact(
         &self,
         layout: &Layout,
@@ -84,24 +94,23 @@ impl Index {
         go_on: &dyn Fn() -> Result<(), CompactError>,
     ) -> Result<Compacted, CompactError> {
         let mut compaction = Compaction::begin(self, layout, map_size_bytes)?;
-        let mut run = || {
-            compaction.copy(go_on)?;
-            compaction.catch_up()?;
-            compaction.put_in_place()
-        };
-        let done = run();
-        compaction.end();
-        done
+        compaction.copy(go_on)?;
+        compaction.catch_up(go_on)?;
+        compaction.put_in_place()
     }
 }
 
-/// A smaller index that is being made.
+/// A smaller index that is being made. Its drop clears away what is not in use.
 pub(in crate::volume) struct Compaction<'i> {
     index: &'i Index,
-    /// Where the index is.
+    /// Where the index is …
     path: PathBuf,
-    /// Where the new one is made.
+    /// … and the same, open: it is synced when nothing may fail any more, for want of a descriptor least of all.
+    name: fs::File,
+    /// Where the new one is made …
     folder: PathBuf,
+    /// … and whether that stays, for the new one may be needed.
+    is_kept: bool,
     new: Arc<Environment>,
     row_count: u64,
     is_synced: bool,
@@ -113,6 +122,28 @@ impl<'i> Compaction<'i> {
         layout: &Layout,
         map_size_bytes: usize,
     ) -> Result<Self, CompactError> {
+        {
+            let mut writer = index.lock_writer();
+            writer.check()?;
+            if writer.notes.is_some() {
+                return Err(CompactError::Busy);
+            }
+            writer.notes = Some(Notes::default());
+        }
+        let begun = Self::begin_alone(index, layout, map_size_bytes);
+        if begun.is_err() {
+            index.lock_writer().notes = None;
+        }
+        begun
+    }
+
+    fn begin_alone(
+        index: &'i Index,
+        layout: &Layout,
+        map_size_bytes: usize,
+    ) -> Result<Self, CompactError> {
+        let path = layout.file(INDEX_DIR);
+        let name = fs::File::open(&path).map_err(OpenError::io("open", &path))?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = layout.file(NEW_DIR).join(number.to_string());
         // What an earlier process has left there would be opened as it is.
@@ -121,13 +152,13 @@ impl<'i> Compaction<'i> {
         if opened.is_err() {
             let _ = remove_dir(&folder);
         }
-        let new = Arc::new(opened?);
-        *index.lock_writer() = Some(Watched::default());
         Ok(Self {
             index,
-            path: layout.file(INDEX_DIR),
+            path,
+            name,
             folder,
-            new,
+            is_kept: false,
+            new: Arc::new(opened?),
             row_count: 0,
             is_synced: false,
         })
@@ -168,13 +199,22 @@ impl<'i> Compaction<'i> {
     }
 
     /// Brings the new one so near that the rest is a moment's work.
-    pub(in crate::volume) fn catch_up(&mut self) -> Result<(), CompactError> {
+    pub(in crate::volume) fn catch_up(
+        &mut self,
+        go_on: &dyn Fn() -> Result<(), CompactError>,
+    ) -> Result<(), CompactError> {
+        let mut left = usize::MAX;
         for _ in 0..ROUNDS_MAX {
+            go_on()?;
             let changes = self.take_changes()?;
             self.write(|txn| changes.iter().try_for_each(|change| txn.apply(change)))?;
-            if changes.len() <= FEW_CHANGES {
+            left = changes.len();
+            if left <= FEW_CHANGES {
                 break;
             }
+        }
+        if left > MANY_CHANGES {
+            return Err(CompactError::Outrun);
         }
         self.sync()
     }
@@ -184,7 +224,7 @@ impl<'i> Compaction<'i> {
         let (index, new) = (self.index, Arc::clone(&self.new));
         let mut writer = index.lock_writer();
         let began = Instant::now();
-        let changes = writer.as_mut().ok_or(CompactError::Busy)?.take()?;
+        let changes = take(&mut writer)?;
         self.write(|txn| changes.iter().try_for_each(|change| txn.apply(change)))?;
         let before = index.environment();
         compare(&before, &new)?;
@@ -193,43 +233,52 @@ impl<'i> Compaction<'i> {
             self.is_synced,
             "what gets the name is whole after a power cut"
         );
-        let data = self.folder.join(DATA_FILE);
-        #[cfg(test)]
-        let renaming = index.tape.as_ref().map(|tape| tape.rename());
-        let renamed = fs::rename(&data, self.path.join(DATA_FILE));
-        #[cfg(test)]
-        drop(renaming);
-        let renamed = match renamed {
-            Err(source) if matches!(data.try_exists(), Ok(true)) => {
-                return Err(OpenError::io("rename to", &self.path)(source).into());
+        let (before_bytes, after_bytes) = (before.usage()?.file_bytes, new.usage()?.file_bytes);
+        // For good, unless all that follows is done: once a checkpoint relies on what is written then, the old one is too
+        // old to come back.
+        writer.is_sealed = true;
+        let renamed = self.rename();
+        if let Err(source) = renamed {
+            match self.folder.join(DATA_FILE).try_exists() {
+                Ok(true) => {
+                    writer.is_sealed = false;
+                    return Err(OpenError::io("rename to", &self.path)(source).into());
+                }
+                // It has the name for all that.
+                Ok(false) => {}
+                Err(_) => self.is_kept = true,
             }
-            other => other,
-        };
-        // Before anybody writes to it: once a checkpoint relies on that, the old one is too old to come back.
-        let named = renamed.and_then(|()| self.sync_name());
+            return Err(self.doubtful("rename to")(source));
+        }
         {
             let current = index.environment.write();
             *current.unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         }
-        *writer = None;
-        drop(writer);
-        let pause = began.elapsed();
-        // At the next start it is made anew.
+        // Where that fails, the next start makes it anew.
         let _ = fs::rename(self.folder.join(LOCK_FILE), self.path.join(LOCK_FILE));
-        named.map_err(|source| CompactError::Unsynced {
-            path: self.path.clone(),
-            source,
-        })?;
+        self.sync_name().map_err(self.doubtful("sync"))?;
+        (writer.is_sealed, writer.notes) = (false, None);
         Ok(Compacted {
-            before_bytes: before.usage()?.file_bytes,
-            after_bytes: new.usage()?.file_bytes,
+            before_bytes,
+            after_bytes,
             row_count: self.row_count,
-            pause,
+            pause: began.elapsed(),
         })
     }
 
+    fn rename(&self) -> io::Result<()> {
+        #[cfg(test)]
+        let _renaming = self.index.tape.as_ref().map(|tape| tape.rename());
+        fs::rename(self.folder.join(DATA_FILE), self.path.join(DATA_FILE))
+    }
+
     fn sync_name(&self) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()?;
+        #[cfg(test)]
+        match self.index.name_errno.load(Ordering::Relaxed) {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+        self.name.sync_all()?;
         #[cfg(test)]
         if let Some(tape) = &self.index.tape {
             tape.named();
@@ -237,20 +286,23 @@ impl<'i> Compaction<'i> {
         Ok(())
     }
 
-    /// Clears away what is not in use.
-    fn end(self) {
-        *self.index.lock_writer() = None;
-        drop(self.new);
-        let _ = remove_dir(&self.folder);
-        if let Some(folder) = self.folder.parent() {
-            // Unless another one is made there.
-            let _ = fs::remove_dir(folder);
+    fn doubtful(&self, action: &'static str) -> impl FnOnce(io::Error) -> CompactError {
+        let path = self.path.clone();
+        move |source| CompactError::Doubtful {
+            action,
+            path,
+            source,
         }
     }
 
+    /// Leaves all as a kill would.
+    #[cfg(test)]
+    pub(in crate::volume) fn abandon(mut self) {
+        self.is_kept = true;
+    }
+
     fn take_changes(&self) -> Result<Vec<Change>, CompactError> {
-        let mut writer = self.index.lock_writer();
-        writer.as_mut().ok_or(CompactError::Busy)?.take()
+        take(&mut self.index.lock_writer())
     }
 
     /// Writes to the new one.
@@ -261,7 +313,7 @@ impl<'i> Compaction<'i> {
         #[cfg(test)]
         self.index.refusing.pass()?;
         self.is_synced = false;
-        let mut txn = self.new.write(false)?;
+        let mut txn = self.new.write(None)?;
         write(&mut txn)?;
         txn.commit()?;
         Ok(())
@@ -272,6 +324,25 @@ impl<'i> Compaction<'i> {
         self.is_synced = true;
         Ok(())
     }
+}
+
+impl Drop for Compaction<'_> {
+    fn drop(&mut self) {
+        self.index.lock_writer().notes = None;
+        if self.is_kept {
+            return;
+        }
+        let _ = remove_dir(&self.folder);
+        if let Some(folder) = self.folder.parent() {
+            // Unless another one is made there.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn take(writer: &mut Writer) -> Result<Vec<Change>, CompactError> {
+    let changes = writer.notes.as_mut().and_then(Notes::take);
+    changes.ok_or(CompactError::Outrun)
 }
 
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -303,33 +374,6 @@ fn compare(old: &Environment, new: &Environment) -> Result<(), CompactError> {
     Ok(())
 }
 
-/// What was written since the compaction has last asked.
-#[derive(Default)]
-pub(super) struct Watched {
-    changes: Vec<Change>,
-    octets: usize,
-    has_overflown: bool,
-}
-
-impl Watched {
-    pub(super) fn add(&mut self, changes: Vec<Change>) {
-        self.octets += changes.iter().map(Change::octets).sum::<usize>();
-        self.has_overflown |= self.octets > WATCHED_MAX_OCTETS;
-        match self.has_overflown {
-            true => self.changes = Vec::new(),
-            false => self.changes.extend(changes),
-        }
-    }
-
-    fn take(&mut self) -> Result<Vec<Change>, CompactError> {
-        if self.has_overflown {
-            return Err(CompactError::Busy);
-        }
-        self.octets = 0;
-        Ok(std::mem::take(&mut self.changes))
-    }
-}
-
 /// Removes what a compaction, or one who made the index anew, has left when he was killed.
 pub(in crate::volume) fn remove_left_over(layout: &Layout) -> Result<(), OpenError> {
     let folder = layout.file(NEW_DIR);
@@ -352,7 +396,7 @@ const LOCK_FILE: &str = "lock.mdb";
 const SLICE_OCTETS: usize = 1 << 20;
 /// So many are written within the pause: some milliseconds.
 const FEW_CHANGES: usize = 1000;
-/// Each round has less to do than the one before it, unless the disk is so busy that the pause is no matter.
+/// Each round has less to do than the one before it, unless as much is written meanwhile.
 const ROUNDS_MAX: usize = 10;
-/// A disk that does not keep up has the compaction given up rather than memory used up.
-const WATCHED_MAX_OCTETS: usize = 64 << 20;
+/// So many would keep the writer waiting for some hundred milliseconds.
+const MANY_CHANGES: usize = 10_000;

@@ -12,6 +12,7 @@ use lmdb::{Env, Options, Usage};
 
 use super::super::error::OpenError;
 use super::TABLES;
+use super::notes::{Change, Notes};
 
 type Databases = [Database<'static, Bytes, Bytes>; TABLES.len()];
 
@@ -54,14 +55,14 @@ impl Environment {
         })
     }
 
-    /// Waits for another writer. `keeps_changes`: they are wanted when it commits.
-    pub(super) fn write(&self, keeps_changes: bool) -> heed::Result<RwTxn<'_>> {
+    /// Waits for another writer. `notes`: where to note what is changed, if that is wanted.
+    pub(super) fn write(&self, notes: Option<Notes>) -> heed::Result<RwTxn<'_>> {
         Ok(RwTxn {
             txn: RoTxn {
                 txn: Txn::Write(self.env.write_txn()?),
                 databases: &self.databases,
             },
-            changes: keeps_changes.then(Vec::new),
+            notes,
         })
     }
 
@@ -94,7 +95,7 @@ impl RoTxn<'_> {
 pub(in crate::volume) struct RwTxn<'e> {
     /// A [`Txn::Write`].
     txn: RoTxn<'e>,
-    changes: Option<Vec<Change>>,
+    notes: Option<Notes>,
 }
 
 impl<'e> Deref for RwTxn<'e> {
@@ -113,13 +114,13 @@ impl<'e> RwTxn<'e> {
         }
     }
 
-    /// Answers what was changed, in order, if that was wanted.
-    pub(super) fn commit(self) -> heed::Result<Vec<Change>> {
+    /// Answers what was noted.
+    pub(super) fn commit(self) -> heed::Result<Option<Notes>> {
         match self.txn.txn {
             Txn::Write(txn) => txn.commit()?,
             Txn::Read(_) => unreachable!("it was made of a writer"),
         }
-        Ok(self.changes.unwrap_or_default())
+        Ok(self.notes)
     }
 
     pub(super) fn apply(&mut self, change: &Change) -> heed::Result<()> {
@@ -127,20 +128,6 @@ impl<'e> RwTxn<'e> {
             Some(value) => change.table.put(self, &change.key, value),
             None => change.table.delete(self, &change.key).map(drop),
         }
-    }
-}
-
-/// A row that was written, or removed.
-pub(super) struct Change {
-    pub(super) table: Table,
-    pub(super) key: Box<[u8]>,
-    value: Option<Box<[u8]>>,
-}
-
-impl Change {
-    /// What it takes in memory.
-    pub(super) fn octets(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.value.as_ref().map_or(0, |value| value.len())
     }
 }
 
@@ -247,12 +234,8 @@ impl Table {
     }
 
     fn note(self, txn: &mut RwTxn<'_>, key: &[u8], value: Option<&[u8]>) {
-        if let Some(changes) = &mut txn.changes {
-            changes.push(Change {
-                table: self,
-                key: key.into(),
-                value: value.map(Into::into),
-            });
+        if let Some(notes) = &mut txn.notes {
+            notes.add(self, key, value);
         }
     }
 }

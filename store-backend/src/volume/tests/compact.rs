@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use testkit::fault_disk::FaultDisk;
 
 use super::super::error::IndexError;
-use super::super::index::{CompactError, Compaction, RoTxn};
+use super::super::index::{CompactError, Compaction, Meta, RoTxn};
 use super::super::keeper::compact;
 use super::*;
 
@@ -227,7 +227,7 @@ async fn a_kill_at_any_step_leaves_one_whole_index() {
         for step in 0..steps {
             match step {
                 0 => compaction.copy(&|| Ok(())).unwrap(),
-                1 => compaction.catch_up().unwrap(),
+                1 => compaction.catch_up(&|| Ok(())).unwrap(),
                 2 => done = Some(compaction.put_in_place().unwrap()),
                 _ => {}
             }
@@ -240,7 +240,7 @@ async fn a_kill_at_any_step_leaves_one_whole_index() {
             assert!(done.after_bytes < before);
         }
         dump = Some(volume.dump_index().await.unwrap());
-        drop(compaction);
+        compaction.abandon();
         volume.inner.crash();
         drop((volume, shared));
     }
@@ -302,6 +302,185 @@ async fn a_compaction_that_cannot_be_finished_leaves_all_as_it_was() {
     ));
     volume.close();
     assert_eq!(volume.status().read_only, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_relies_on_a_name_that_a_power_cut_may_take_back() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    wear_out(&volume, 1..400).await;
+    settle_checkpoint(&volume);
+    let shared = Arc::clone(volume.inner.shared());
+    let (data, old) = (dir.path().join("index/data.mdb"), dir.path().join("old"));
+    std::fs::hard_link(&data, &old).unwrap();
+    let mut compaction = Compaction::begin(&shared.index, &shared.layout, 1 << 30).unwrap();
+    compaction.copy(&|| Ok(())).unwrap();
+    compaction.catch_up(&|| Ok(())).unwrap();
+    shared.index.name_errno.store(EIO, Ordering::Relaxed);
+    let done = compaction.put_in_place();
+    assert!(
+        matches!(done, Err(CompactError::Doubtful { .. })),
+        "{done:?}"
+    );
+    drop(compaction);
+    // Also where the disk answers again. It has the new one.
+    shared.index.name_errno.store(0, Ordering::Relaxed);
+    assert_ne!(inode(&data), inode(&old));
+    let checkpoint = shared.checkpoint();
+    let expected = uid(&deliver_large(&volume, 5000, BOB).await);
+    let until = Instant::now() + Duration::from_secs(60);
+    while volume.status().read_only.is_none() {
+        assert!(Instant::now() < until, "{:?}", volume.status());
+        shared.wants_checkpoint.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(shared.checkpoint(), checkpoint);
+    assert!(shared.index.sync().is_err());
+    let again = compact(&shared);
+    assert!(matches!(again, Err(CompactError::Index(_))), "{again:?}");
+    volume.inner.crash();
+    drop((volume, shared));
+    // The power cut takes it back. What was answered is there.
+    std::fs::rename(&old, &data).unwrap();
+    let volume = open(&dir);
+    let found = volume.read_message(BOB, MailboxId::INBOX, expected).await;
+    assert!(found.unwrap().is_some());
+    wear_out(&volume, 1000..1100).await;
+    settle_checkpoint(&volume);
+    volume.close();
+    assert_eq!(volume.status().read_only, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keeper_fails_a_volume_whose_smaller_index_may_lose_its_name() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    wear_out(&volume, 1..100).await;
+    let shared = volume.inner.shared();
+    shared.index.name_errno.store(EIO, Ordering::Relaxed);
+    let done = compact(shared);
+    assert!(
+        matches!(done, Err(CompactError::Doubtful { .. })),
+        "{done:?}"
+    );
+    assert!(volume.status().read_only.is_some());
+    assert!(volume.dump_index().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_index_stays_where_it_may_be_the_one_that_has_the_name() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    wear_out(&volume, 1..100).await;
+    let dump = volume.dump_index().await.unwrap();
+    let shared = Arc::clone(volume.inner.shared());
+    let mut compaction = Compaction::begin(&shared.index, &shared.layout, 1 << 30).unwrap();
+    compaction.copy(&|| Ok(())).unwrap();
+    compaction.catch_up(&|| Ok(())).unwrap();
+    // A folder that can be neither entered nor looked into.
+    let made = std::fs::read_dir(dir.path().join("index.new")).unwrap();
+    let made = made.map(|one| one.unwrap().path()).next().unwrap();
+    let aside = dir.path().join("aside");
+    std::fs::rename(&made, &aside).unwrap();
+    std::os::unix::fs::symlink(&made, &made).unwrap();
+    let done = compaction.put_in_place();
+    assert!(
+        matches!(done, Err(CompactError::Doubtful { .. })),
+        "{done:?}"
+    );
+    std::fs::remove_file(&made).unwrap();
+    std::fs::rename(&aside, &made).unwrap();
+    drop(compaction);
+    assert!(made.join("data.mdb").exists());
+    let written = shared.index.write(|txn| {
+        let set = shared.index.set_number(txn, Meta::Accounts, 0);
+        set.map(drop)
+    });
+    assert!(written.is_err());
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
+    volume.inner.crash();
+    drop((volume, shared));
+    let volume = open(&dir);
+    assert!(!dir.path().join("index.new").exists());
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_at_a_time_makes_an_index_small_and_only_as_fast_as_it_is_written() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    wear_out(&volume, 1..400).await;
+    settle_checkpoint(&volume);
+    let shared = volume.inner.shared();
+    let (dump, octets) = (volume.dump_index().await.unwrap(), file_octets(dir.path()));
+    let (layout, map) = (&shared.layout, shared.config.index_map_size_bytes);
+    let mut first = Compaction::begin(&shared.index, layout, map).unwrap();
+    first.copy(&|| Ok(())).unwrap();
+    let second = compact(shared);
+    assert!(matches!(second, Err(CompactError::Busy)), "{second:?}");
+    // It took nothing from the first one, which has all of this.
+    let write = |rows: u64| {
+        let table = shared.index.cards;
+        let written: Result<(), IndexError> = shared.index.write(|txn| {
+            for row in 0..rows {
+                table.put(txn, &(row + 1_000_000).to_be_bytes(), b"card")?;
+            }
+            for row in 0..rows {
+                table.delete(txn, &(row + 1_000_000).to_be_bytes())?;
+            }
+            Ok(())
+        });
+        written.unwrap();
+    };
+    write(1000);
+    first.catch_up(&|| Ok(())).unwrap();
+    // As much as it has just written comes again, each time.
+    let rounds = AtomicU64::new(0);
+    let outrun = first.catch_up(&|| {
+        rounds.fetch_add(1, Ordering::Relaxed);
+        write(10_000);
+        Ok(())
+    });
+    assert!(matches!(outrun, Err(CompactError::Outrun)), "{outrun:?}");
+    assert_eq!(rounds.load(Ordering::Relaxed), 10);
+    drop(first);
+    assert!(!dir.path().join("index.new").exists());
+    assert!(file_octets(dir.path()) >= octets);
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
+    // The next one has a better time.
+    compact(shared).unwrap();
+    assert!(file_octets(dir.path()) < octets);
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
+    volume.close();
+    assert_eq!(volume.status().read_only, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_larger_than_what_is_noted_ends_a_compaction_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    wear_out(&volume, 1..100).await;
+    settle_checkpoint(&volume);
+    let shared = volume.inner.shared();
+    let index = &shared.index;
+    let (dump, slices) = (volume.dump_index().await.unwrap(), AtomicU64::new(0));
+    let row = vec![7; 1 << 20];
+    let done = index.compact(&shared.layout, 1 << 30, &|| {
+        if slices.fetch_add(1, Ordering::Relaxed) == 3 {
+            let written: Result<bool, IndexError> = index.write(|txn| {
+                for _ in 0..70 {
+                    index.cards.put(txn, b"a large one", &row)?;
+                }
+                Ok(index.cards.delete(txn, b"a large one")?)
+            });
+            assert!(written.unwrap());
+        }
+        Ok(())
+    });
+    assert!(matches!(done, Err(CompactError::Outrun)), "{done:?}");
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
+    compact(shared).unwrap();
+    assert_eq!(volume.dump_index().await.unwrap(), dump);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,4 +548,5 @@ async fn the_keeper_makes_an_index_small_of_which_most_is_free() {
     assert_eq!(volume.status().read_only, None);
 }
 
+const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
