@@ -103,8 +103,9 @@ daemon::settings! {
         /// Hours between two copies of the index, from which it is made anew if it is lost. One takes as much room as the index
         /// without what it keeps of each message's structure; so long as there is none, what is written since takes room beside it.
         pub index_copy_h: u64 = 24,
-        /// The index is made small, while it is in use, when more than half of its file is free and the file has more octets than
-        /// this; 0 for never. Once a day at most, and only where the disk has room for the smaller one beside it.
+        /// The index is made small, while it is in use, when its file has more octets than this and would have less than half of
+        /// them afterwards; 0 for never. Once a day at most, and only where the disk has room for the smaller one beside it.
+        /// Of a file that is larger, all rows are read once a day to find what they would take.
         pub index_compact_above_bytes: u64 = INDEX_COMPACT_ABOVE_BYTES,
     }
 }

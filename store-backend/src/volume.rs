@@ -138,9 +138,9 @@ pub struct VolumeConfig {
     pub space_interval: Duration,
     /// How often a copy of the index is made, which together with the kept log outlives it. Zero: never.
     pub index_copy_interval: Duration,
-    /// The index is made small when more than half of its file is free and the file is larger than this. Zero: never.
+    /// The index is made small when its file is larger than this and would be half as large afterwards. Zero: never.
     pub index_compact_above_bytes: u64,
-    /// How long after that it may be made small again.
+    /// How long after that it may be made small again, and how often its rows are weighed.
     pub index_compact_interval: Duration,
     /// How many octets a second the scrub reads of blobs, small ones counted as 64 KiB. Zero: there is no scrub.
     pub scrub_bytes_per_s: u64,

@@ -23,6 +23,7 @@
 mod compact;
 mod environment;
 mod notes;
+mod weight;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -200,6 +200,7 @@ fn copy_octets(shared: &Shared, folder: &Path) -> u64 {
 /// When it is looked at next whether the index is to be made small.
 struct Compactions {
     due: Instant,
+    weigh_due: Instant,
     told: Told,
 }
 
@@ -207,24 +208,39 @@ impl Compactions {
     fn new(shared: &Shared) -> Self {
         // Not in the rush of a start, nor again and again where one ends the process.
         let first = FIRST_COPY_AFTER.min(shared.config.index_compact_interval);
+        let due = Instant::now() + first;
         Self {
-            due: Instant::now() + first,
+            due,
+            weigh_due: due,
             told: Told::default(),
         }
     }
 
     fn make_if_due(&mut self, shared: &Shared) {
         let above = shared.config.index_compact_above_bytes;
-        if above == 0 || Instant::now() < self.due || shared.read_only().is_some() {
-            return;
-        }
         let index = shared.space.status().index;
-        if index.file_bytes <= above || index.free_bytes <= index.file_bytes / 2 {
+        let is_off = above == 0 || index.file_bytes <= above || shared.read_only().is_some();
+        if is_off || Instant::now() < self.due {
             return;
         }
         let interval = shared.config.index_compact_interval;
-        let again = match compact(shared) {
-            Ok(_) => {
+        let is_loose = match index.free_bytes > index.file_bytes / 2 {
+            true => Ok(true),
+            false if Instant::now() < self.weigh_due => return,
+            // Nothing says how empty the other pages are but their rows.
+            false => {
+                self.weigh_due = Instant::now() + interval;
+                let octets = shared.index.weigh(&pace(shared));
+                octets.map(|octets| octets < index.file_bytes / 2)
+            }
+        };
+        let done = match is_loose {
+            Ok(true) => compact(shared).map(drop),
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        let again = match done {
+            Ok(()) => {
                 self.told = Told::default();
                 interval
             }
@@ -239,6 +255,7 @@ impl Compactions {
             }
         };
         self.due = Instant::now() + again;
+        self.weigh_due = self.due;
     }
 }
 

@@ -548,5 +548,82 @@ async fn the_keeper_makes_an_index_small_of_which_most_is_free() {
     assert_eq!(volume.status().read_only, None);
 }
 
+/// Rows that came in order and of which two of three went: most of each page is empty, and hardly one is free.
+fn loosen(volume: &Volume) {
+    let index = &volume.inner.shared().index;
+    let rows: Vec<u64> = (0..20_000).map(|row| row + 1_000_000).collect();
+    for rows in rows.chunks(500) {
+        let written: Result<(), IndexError> = index.write(|txn| {
+            let mut rows = rows.iter();
+            Ok(rows.try_for_each(|row| index.cards.put(txn, &row.to_be_bytes(), &[b'c'; 250]))?)
+        });
+        written.unwrap();
+    }
+    for rows in rows.chunks(500) {
+        let written: Result<(), IndexError> = index.write(|txn| {
+            for row in rows.iter().filter(|row| *row % 3 != 0) {
+                index.cards.delete(txn, &row.to_be_bytes())?;
+            }
+            Ok(())
+        });
+        written.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rows_would_take_is_known_before_they_are_copied() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    // Large rows and small ones, in some tables and of the kind that has pages of its own too.
+    wear_out(&volume, 1..100).await;
+    for number in 1000..1200 {
+        deliver_large(&volume, number, BOB).await;
+        deliver_to(&volume, 10_000 + number, BODY, vec![to(BOB)]).await;
+    }
+    loosen(&volume);
+    settle_checkpoint(&volume);
+    let shared = volume.inner.shared();
+    let usage = shared.index.usage().unwrap();
+    let weight = shared.index.weigh(&|| Ok(())).unwrap();
+    assert!(usage.free_bytes < usage.file_bytes / 2, "{usage:?}");
+    let done = compact(shared).unwrap();
+    println!("{usage:?} {weight} {done:?}");
+    assert!(done.after_bytes < usage.file_bytes / 2, "{done:?}");
+    assert!(
+        weight.abs_diff(done.after_bytes) <= done.after_bytes / 20,
+        "{weight} {done:?}"
+    );
+    // It is another one now, of the same rows.
+    assert_eq!(shared.index.weigh(&|| Ok(())).unwrap(), weight);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keeper_makes_an_index_small_whose_pages_are_half_empty() {
+    let dir = TempDir::new().unwrap();
+    let wanted = VolumeConfig {
+        index_compact_above_bytes: 1 << 20,
+        index_compact_interval: Duration::from_millis(100),
+        ..config(dir.path())
+    };
+    // Where none is made, so that it is as it is wanted when one may be.
+    let volume = open(&dir);
+    loosen(&volume);
+    volume.close();
+    drop(volume);
+    let data = dir.path().join("index/data.mdb");
+    let (first, octets) = (inode(&data).0, file_octets(dir.path()));
+    let volume = Volume::open(wanted, Arc::new(RealDisk)).unwrap();
+    let usage = volume.inner.shared().index.usage().unwrap();
+    assert!(usage.free_bytes < usage.file_bytes / 2, "{usage:?}");
+    let until = Instant::now() + Duration::from_secs(60);
+    while inode(&data).0 == first {
+        assert!(Instant::now() < until, "{usage:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(file_octets(dir.path()) < octets / 2);
+    volume.close();
+    assert_eq!(volume.status().read_only, None);
+}
+
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
