@@ -27,6 +27,7 @@ use tracing::info;
 use crate::engine::Engine;
 use crate::login::log_in;
 use crate::password::Passwords;
+use crate::upgrade::{self, Upgrades};
 use extract::{Body, Query};
 use reply::{refused, too_many};
 
@@ -34,6 +35,8 @@ use reply::{refused, too_many};
 pub(crate) struct App<E> {
     pub(crate) engine: E,
     pub(crate) passwords: Passwords,
+    /// None: passwords stay as they were imported.
+    pub(crate) upgrades: Option<Upgrades>,
     pub(crate) signer: GrantSigner,
     pub(crate) shutdown: Shutdown,
 }
@@ -139,7 +142,8 @@ async fn login<E: Engine>(
     Body(request): Body<LoginRequest>,
 ) -> Reply<LoginReply> {
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
-    log_in(&app.engine, &app.passwords, &app.signer, &request)
+    let upgrades = app.upgrades.as_ref();
+    log_in(&app.engine, &app.passwords, upgrades, &app.signer, &request)
         .await
         .map(Json)
         .map_err(reply::login_refused)
@@ -222,6 +226,10 @@ pub(crate) fn describe_metrics() {
     metrics::describe_histogram!(
         "posthouse_directory_login_seconds",
         "Time from a login's arrival to its decision, waiting for a turn to hash included."
+    );
+    metrics::describe_counter!(
+        upgrade::UPGRADES,
+        "Logins with a hash of another server, by its scheme and what became of it (upgraded; changed_meanwhile; later: too many at once, the next login tries again; failed)."
     );
     metrics::describe_gauge!(
         crate::survey::UNUSABLE,

@@ -21,6 +21,10 @@ daemon::settings! {
         /// Passwords checked at once, each on a thread of its own with 19 MiB, or for an imported
         /// {ARGON2ID} what that says, at most 256 MiB. 0: one for each core.
         pub password_threads: usize = 0,
+        /// Whether a password that was imported as another server's hash is kept as Argon2id from
+        /// its owner's next login on. Turn it off where hashes are brought from elsewhere again and
+        /// again, or are read back by something that does not know Argon2id.
+        pub upgrade_passwords: bool = true,
         /// How and what to log.
         pub log: daemon::log::LogSettings = daemon::log::LogSettings::default(),
         /// Who this process is to the other tiers.

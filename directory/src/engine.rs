@@ -4,7 +4,7 @@
 //! numbered change, committed with what it describes; a write that finds everything as wanted is
 //! none. The rules of the model (what must exist, what may not be removed, epochs) are the
 //! engine's, because only it can check them in the transaction; the conformance suite in
-//! `tests/conformance.rs` runs on every engine.
+//! `tests/conformance/` runs on every engine.
 
 mod lmdb;
 mod record;
@@ -139,6 +139,15 @@ pub trait Engine: Send + Sync + 'static {
         edit: AccountEdit,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
+    /// Keeps the same password in another form, if `from` is still one of the account's stored
+    /// forms. `None`: it is not, or the account is gone, and nothing has changed.
+    fn replace_credential(
+        &self,
+        account: AccountId,
+        from: StoredCredential,
+        to: StoredCredential,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Option<ChangeNumber>>> + Send;
     fn delete_account(
         &self,
         account: AccountId,

@@ -12,6 +12,7 @@ mod login;
 mod password;
 mod server;
 mod survey;
+mod upgrade;
 
 pub use config::Config;
 pub use folder::FolderError;

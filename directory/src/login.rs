@@ -10,6 +10,7 @@ use tracing::info;
 
 use crate::engine::{Engine, EngineError, LoginRecord};
 use crate::password::{Passwords, Throttled};
+use crate::upgrade::Upgrades;
 
 /// Why a login is refused. Everything behind `BadCredentials` is told only to who knows the password.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +53,12 @@ impl Refused {
 pub(crate) async fn log_in<E: Engine>(
     engine: &E,
     passwords: &Passwords,
+    upgrades: Option<&Upgrades>,
     signer: &GrantSigner,
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
     let start = Instant::now();
-    let decided = decide(engine, passwords, signer, request).await;
+    let decided = decide(engine, passwords, upgrades, signer, request).await;
     let outcome = decided.as_ref().map_or_else(Refused::code, |_| "ok");
     let service = request.service.as_str();
     metrics::counter!("posthouse_directory_logins_total", "service" => service, "outcome" => outcome)
@@ -78,6 +80,7 @@ pub(crate) async fn log_in<E: Engine>(
 async fn decide<E: Engine>(
     engine: &E,
     passwords: &Passwords,
+    upgrades: Option<&Upgrades>,
     signer: &GrantSigner,
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
@@ -93,14 +96,18 @@ async fn decide<E: Engine>(
         Some(record) if sensible => record.credentials.clone(),
         _ => Vec::new(),
     };
-    let right = passwords
+    let matched = passwords
         .verify(credentials, &request.password)
         .await
         .map_err(|Throttled| Refused::Throttled)?;
-    match record {
-        Some(record) if right => allow(record, signer, request),
-        _ => Err(Refused::BadCredentials),
+    let (Some(record), Some(matched)) = (record, matched) else {
+        return Err(Refused::BadCredentials);
+    };
+    let reply = allow(record, signer, request)?;
+    if let Some(upgrades) = upgrades {
+        upgrades.ask(reply.account, matched, &request.password);
     }
+    Ok(reply)
 }
 
 /// The user is who they say; may they, and where?

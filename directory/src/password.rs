@@ -53,6 +53,24 @@ pub(crate) enum HashError {
     Failed,
 }
 
+/// A credential that a password matched.
+#[derive(Debug)]
+pub(crate) struct Matched {
+    pub(crate) stored: StoredCredential,
+    /// The scheme, when the password is to be kept as Argon2id of today's cost instead.
+    pub(crate) outdated: Option<&'static str>,
+}
+
+impl Matched {
+    fn new(stored: StoredCredential, password: &Secret) -> Self {
+        let outdated = Form::parse(stored.secret.reveal())
+            .ok()
+            .filter(|form| !form.is_current() && form.proves(password.reveal()))
+            .map(|form| form.scheme());
+        Self { stored, outdated }
+    }
+}
+
 /// Checks passwords. One for the whole process.
 pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
@@ -88,17 +106,17 @@ impl Passwords {
         })
     }
 
-    /// Whether the password matches one of the credentials; none is a user that does not exist.
+    /// Which of the credentials the password matches; none of them is a user that does not exist.
     /// One that is beyond the limits of its scheme, by whatever way it came to be stored, is passed over.
     pub(crate) async fn verify(
         &self,
         credentials: Vec<StoredCredential>,
         password: &Secret,
-    ) -> Result<bool, Throttled> {
+    ) -> Result<Option<Matched>, Throttled> {
         if let Some(verified) = &self.verified {
-            let known = |stored| verified.contains_key(&self.tag(stored, password));
-            if credentials.iter().any(known) {
-                return Ok(true);
+            let known = |stored: &&_| verified.contains_key(&self.tag(stored, password));
+            if let Some(stored) = credentials.iter().find(known) {
+                return Ok(Some(Matched::new(stored.clone(), password)));
             }
         }
         let forms: Vec<(StoredCredential, Form)> = credentials
@@ -112,8 +130,9 @@ impl Passwords {
         let (fast, slow): (Vec<_>, Vec<_>) = forms
             .into_iter()
             .partition(|(_, form)| form.work().is_none());
-        if fast.iter().any(|(_, form)| form.matches(password.reveal())) {
-            return Ok(true);
+        let right = |(_, form): &(_, Form)| form.matches(password.reveal());
+        if let Some((stored, _)) = fast.into_iter().find(right) {
+            return Ok(Some(Matched::new(stored, password)));
         }
         let decoy = Arc::clone(&self.decoy);
         let password_moved = password.clone();
@@ -129,12 +148,17 @@ impl Passwords {
         let Some((stored, _)) = matched else {
             let octets = password.reveal().len().min(limit::PASSWORD_MAX_OCTETS);
             sleep_until(began + self.pace.answer_after(began.elapsed(), octets)).await;
-            return Ok(false);
+            return Ok(None);
         };
+        self.remember(&stored, password).await;
+        Ok(Some(Matched::new(stored, password)))
+    }
+
+    /// Keeps in mind that the password matches.
+    pub(crate) async fn remember(&self, stored: &StoredCredential, password: &Secret) {
         if let Some(verified) = &self.verified {
-            verified.insert(self.tag(&stored, password), ()).await;
+            verified.insert(self.tag(stored, password), ()).await;
         }
-        Ok(true)
     }
 
     /// Gives the form in which a credential is stored.
@@ -266,6 +290,24 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
+    impl Passwords {
+        /// Holds every turn until it is dropped.
+        pub(crate) async fn all_turns(&self) -> tokio::sync::OwnedSemaphorePermit {
+            let count = u32::try_from(self.turns.available_permits()).unwrap();
+            let turns = Arc::clone(&self.turns);
+            turns.acquire_many_owned(count).await.unwrap()
+        }
+
+        async fn is_right(
+            &self,
+            credentials: Vec<StoredCredential>,
+            password: &str,
+        ) -> Result<bool, Throttled> {
+            let matched = self.verify(credentials, &secret(password)).await?;
+            Ok(matched.is_some())
+        }
+    }
+
     fn passwords() -> Passwords {
         Passwords::new(2, Duration::from_secs(60)).unwrap()
     }
@@ -281,16 +323,11 @@ mod tests {
             assert!(!stored.secret.reveal().contains("right"));
             for _ in 0..2 {
                 let stored = vec![stored.clone()];
-                assert!(
-                    passwords
-                        .verify(stored.clone(), &secret("right"))
-                        .await
-                        .unwrap()
-                );
-                assert!(!passwords.verify(stored, &secret("wrong")).await.unwrap());
+                assert!(passwords.is_right(stored.clone(), "right").await.unwrap());
+                assert!(!passwords.is_right(stored, "wrong").await.unwrap());
             }
         }
-        assert!(!passwords.verify(vec![], &secret("right")).await.unwrap());
+        assert!(!passwords.is_right(vec![], "right").await.unwrap());
     }
 
     #[tokio::test]
@@ -300,12 +337,12 @@ mod tests {
             .store(Credential::Password(secret("old")))
             .await
             .unwrap();
-        assert!(passwords.verify(vec![old], &secret("old")).await.unwrap());
+        assert!(passwords.is_right(vec![old], "old").await.unwrap());
         let new = passwords
             .store(Credential::Password(secret("new")))
             .await
             .unwrap();
-        assert!(!passwords.verify(vec![new], &secret("old")).await.unwrap());
+        assert!(!passwords.is_right(vec![new], "old").await.unwrap());
     }
 
     #[tokio::test]
@@ -323,7 +360,7 @@ mod tests {
             let start = std::time::Instant::now();
             for _ in 0..5 {
                 let _ = passwords
-                    .verify(credentials.clone(), &secret(password))
+                    .is_right(credentials.clone(), password)
                     .await
                     .unwrap();
             }
@@ -363,7 +400,7 @@ mod tests {
         let mut several: Vec<_> = FAST.iter().chain(&SLOW).map(|text| stored(text)).collect();
         let own = Credential::Password(secret("new"));
         several.push(passwords.store(own).await.unwrap());
-        let verify = async |password| passwords.verify(several.clone(), &secret(password)).await;
+        let verify = async |password| passwords.is_right(several.clone(), password).await;
         assert!(verify("secret").await.unwrap());
         assert!(verify("new").await.unwrap());
         assert!(verify("password").await.unwrap());
@@ -379,12 +416,7 @@ mod tests {
                 .await
                 .unwrap();
             assert!(kept.secret.reveal().starts_with("{SSHA512}"), "{text}");
-            assert!(
-                passwords
-                    .verify(vec![kept], &secret("secret"))
-                    .await
-                    .unwrap()
-            );
+            assert!(passwords.is_right(vec![kept], "secret").await.unwrap());
         }
     }
 
@@ -400,7 +432,7 @@ mod tests {
             let password = secret("secret");
             let verified = passwords.verify(vec![stored(text)], &password);
             let in_time = timeout(Duration::from_secs(60), verified).await;
-            assert!(!in_time.unwrap().unwrap(), "{text}");
+            assert!(in_time.unwrap().unwrap().is_none(), "{text}");
             let refused = passwords.store(Credential::Hashed(secret(text))).await;
             assert!(
                 matches!(refused, Err(HashError::Form(FormError::OutOfLimits { .. }))),
@@ -423,9 +455,7 @@ mod tests {
         accounts.extend(FAST.iter().chain(&SLOW).map(|text| vec![stored(text)]));
         for credentials in accounts {
             let start = Instant::now();
-            let right = passwords
-                .verify(credentials.clone(), &secret("wrong"))
-                .await;
+            let right = passwords.is_right(credentials.clone(), "wrong").await;
             assert!(!right.unwrap());
             let took = start.elapsed();
             // On a busy machine it may be the next multiple, but nothing between: a timer's

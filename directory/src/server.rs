@@ -15,6 +15,7 @@ use crate::api::{App, describe_metrics, router};
 use crate::folder::{Folder, FolderError};
 use crate::password::Passwords;
 use crate::survey::survey;
+use crate::upgrade::Upgrades;
 
 /// Why the directory could not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +79,26 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let ours = shutdown.child();
     let observability = ours.spawn(serve_observability(observed, health.clone(), ours.clone()));
     passwords.look_begins(true);
+    let (upgrades, asked) = Upgrades::new();
     let app = Arc::new(App {
         engine: engine.clone(),
         passwords,
+        upgrades: config.upgrade_passwords.then_some(upgrades),
         signer,
         shutdown: ours.clone(),
     });
-    let (surveyed, ended) = (Arc::clone(&app), ours.clone());
+    let (behind, ended) = (Arc::clone(&app), ours.clone());
     ours.spawn(async move {
         tokio::select! {
             () = ended.requested() => {}
-            () = survey(&surveyed.engine, &surveyed.passwords) => {}
+            () = survey(&behind.engine, &behind.passwords) => {}
+        }
+    });
+    let (behind, ended) = (Arc::clone(&app), ours.clone());
+    ours.spawn(async move {
+        tokio::select! {
+            () = ended.requested() => {}
+            () = asked.perform(&behind.engine, &behind.passwords) => {}
         }
     });
     info!(listen = %config.listen, data = %config.data.display(), "directory serves");

@@ -3,25 +3,33 @@
 
 mod site;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use daemon::identity::Role;
-use directory_api::ChangeNumber;
-use directory_api::wire::ListQuery;
-use site::Site;
+use directory::engine::{Engine, Lmdb};
+use directory_api::wire::{
+    AccountBatch, AccountChange, AccountNew, ChangeKind, Credential, ListQuery, code,
+};
+use directory_api::{AccountId, ChangeNumber, DirectoryClient};
+use site::{Site, login, secret};
 
 struct Process(Child);
 
 impl Process {
     fn start(site: &Site) -> Self {
+        Self::start_with(site, "")
+    }
+
+    fn start_with(site: &Site, setting: &str) -> Self {
         let file = site.dir.path().join("directory.toml");
         let config = site.config();
         let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
         let text = format!(
-            "listen = \"{}\"\nmetrics_listen = \"{}\"\ndata = {}\n[identity]\nca = {}\ncertificate = {}\nkey = {}\n",
+            "listen = \"{}\"\nmetrics_listen = \"{}\"\ndata = {}\n{setting}\n[identity]\nca = {}\ncertificate = {}\nkey = {}\n",
             config.listen,
             config.metrics_listen,
             quoted(&config.data),
@@ -37,6 +45,22 @@ impl Process {
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    fn stop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+async fn comes_up(operator: &DirectoryClient) {
+    let start = Instant::now();
+    while operator.keys().await.is_err() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it does not come up"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -54,14 +78,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let mut process = Process::start(&site);
-        let start = Instant::now();
-        while operator.keys().await.is_err() {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "it does not come up"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        comes_up(&operator).await;
         let writer = {
             let operator = operator.clone();
             tokio::spawn(async move {
@@ -77,8 +94,7 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
             })
         };
         tokio::time::sleep(Duration::from_millis(150 + 70 * round)).await;
-        process.0.kill().unwrap();
-        process.0.wait().unwrap();
+        process.stop();
         let written = writer.await.unwrap();
         assert!(!written.is_empty());
         acknowledged.extend(written);
@@ -108,6 +124,155 @@ async fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         .unwrap()
         .last;
     assert_eq!(last.0, names.len() as u64, "each domain is one change");
+}
+
+/// "secret" as Dovecot keeps it, by every scheme.
+const IMPORTED: [&str; 12] = [
+    "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$QJyqtf9ovT/Bl0Zw96PTgA$4pwjTU8N8y7pAjiEGb7I1HkhisObT8fmuvwMqdkB4c4",
+    "{BLF-CRYPT}$2y$06$Xss15/ED03fWfCHGv67Ncer9MHl3o5s/6wV5TAfPGPRqmGQa5ewni",
+    "{SHA512-CRYPT}$6$rounds=20000$RC0hUR/Cb8zRzeXI$MXQZVLuApVJ7LsvTWFiiZUrWz0PAOnkcnwNFhiQNCs7HlJL95PxfbKfLLelAxsjPKDOs3iHlJXytNS6dJgCOC/",
+    "{SHA256-CRYPT}$5$rounds=1000$0hODDq7PYe1FCmOm$wbORQKJBkyYHA3tKwjp.aA2Hm.BUHzrTcbUB6fpRs2B",
+    "{CRYPT}$5$rounds=1000$0hODDq7PYe1FCmOm$wbORQKJBkyYHA3tKwjp.aA2Hm.BUHzrTcbUB6fpRs2B",
+    "{PBKDF2}$1$7VXIRia/utOPtMcA$10000$4d3f6a39b581431f5649c2e06a11d81d42ae1024",
+    "{SMD5}KQWpYMF9mCeXPU/iScyHtjFoSzU=",
+    "{SSHA}iQrL+xd/s2lVWm1ZUufKoAbHRkjX2kzd",
+    "{SSHA256}hi4gWHjm5z9yOSyWBH2RWOqf7vzbWsmXdjwRlNEMSxiNT+gU",
+    "{SSHA512}sjVyoKuPw7Mb/UFcTuA8ScJHsIRoBpZ8nYHRVaaA5y7oFhjggU2qbl5WwkF4jMcSCeBuDGRHr2C4U3LyOCa1QqLRf0k=",
+    "{PLAIN}secret",
+    "{plain.b64}c2VjcmV0",
+];
+
+async fn import(operator: &DirectoryClient, prefix: &str) -> Vec<String> {
+    let name = |number: usize| format!("{prefix}{number}");
+    let account = |(number, stored): (usize, &&str)| {
+        let credential = Credential::Hashed(secret(stored));
+        AccountNew::new(name(number).parse().unwrap(), Some(credential))
+    };
+    let accounts = IMPORTED.iter().enumerate().map(account).collect();
+    let made = operator.create_accounts(&AccountBatch { accounts }).await;
+    assert_eq!(made.unwrap().created, IMPORTED.len());
+    (0..IMPORTED.len()).map(name).collect()
+}
+
+/// The accounts whose password came to be kept in another form.
+async fn upgraded(operator: &DirectoryClient) -> HashSet<String> {
+    let none = ChangeNumber(0);
+    let reply = operator.changes(none, 1_000, Duration::ZERO).await.unwrap();
+    let hashes = reply.changes.into_iter();
+    hashes
+        .filter(|change| change.kind == ChangeKind::Hash)
+        .map(|change| change.key)
+        .collect()
+}
+
+async fn upgraded_are(operator: &DirectoryClient, count: usize) {
+    let start = Instant::now();
+    while upgraded(operator).await.len() < count {
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "{:?}",
+            upgraded(operator).await
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The stored forms, of a directory that does not run.
+async fn stored(site: &Site) -> Vec<String> {
+    let engine = Lmdb::open(&site.config().data.join("data")).unwrap();
+    let page = engine.credentials(AccountId(0), 1_000).await.unwrap();
+    engine.close();
+    page.into_iter()
+        .flat_map(|(_, credentials)| credentials)
+        .map(|stored| stored.secret.reveal().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_of_every_scheme_are_argon2id_after_a_login_and_across_a_restart() {
+    let site = Site::prepare();
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let mut process = Process::start_with(&site, "upgrade_passwords = false");
+    comes_up(&operator).await;
+    site.settle().await;
+    let names = import(&operator, "user").await;
+    let log_in = async |password: &str, right: bool| {
+        for name in &names {
+            let allowed = proxy.login(&login(name, password)).await.is_ok();
+            assert_eq!(allowed, right, "{name} {password}");
+        }
+    };
+    log_in("secret", true).await;
+    process.stop();
+    let kept = stored(&site).await;
+    assert_eq!(kept[1..11], IMPORTED[..10], "off is off");
+    assert!(kept.iter().all(|stored| !stored.contains("secret")));
+
+    process = Process::start(&site);
+    comes_up(&operator).await;
+    log_in("secret", true).await;
+    upgraded_are(&operator, names.len()).await;
+    process.stop();
+    let kept = stored(&site).await;
+    let current = "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$";
+    assert!(
+        kept.iter().all(|stored| stored.starts_with(current)),
+        "{kept:?}"
+    );
+    let distinct: HashSet<_> = kept.iter().collect();
+    assert_eq!(distinct.len(), names.len() + 1, "each has its own salt");
+
+    process = Process::start(&site);
+    comes_up(&operator).await;
+    let before = operator.changes(ChangeNumber(0), 0, Duration::ZERO).await;
+    log_in("secret", true).await;
+    log_in("Secret", false).await;
+    let after = operator.changes(ChangeNumber(0), 0, Duration::ZERO).await;
+    assert_eq!(after.unwrap().last, before.unwrap().last, "once is enough");
+    process.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_changed_beside_its_upgrade_is_the_one_that_counts() {
+    let site = Site::prepare();
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let mut process = Process::start(&site);
+    comes_up(&operator).await;
+    site.settle().await;
+    let names = import(&operator, "user").await;
+    for name in &names {
+        let id = operator
+            .account_of(&name.parse().unwrap())
+            .await
+            .unwrap()
+            .id;
+        let change = AccountChange {
+            credential: Some(Credential::Password(secret("new"))),
+            ..AccountChange::default()
+        };
+        let old = login(name, "secret");
+        let (allowed, changed) = tokio::join!(proxy.login(&old), async {
+            // The old password may be right or wrong by then; the upgrade comes behind it.
+            operator.change_account(id, &change).await
+        });
+        changed.unwrap();
+        if let Err(refused) = allowed {
+            assert_eq!(refused.code(), code::BAD_CREDENTIALS);
+        }
+    }
+    for round in ["before", "after"] {
+        for name in &names {
+            let new = proxy.login(&login(name, "new")).await;
+            assert!(new.is_ok(), "{name} {round} the restart: {new:?}");
+            let old = proxy.login(&login(name, "secret")).await;
+            assert!(old.is_err(), "{name} {round} the restart");
+        }
+        process.stop();
+        process = Process::start(&site);
+        comes_up(&operator).await;
+    }
 }
 
 #[test]

@@ -12,8 +12,9 @@ use daemon::shutdown::Shutdown;
 use directory::{Config, RunError};
 use directory_api::grant::{GrantError, GrantVerifier};
 use directory_api::wire::{
-    AccountBatch, AccountChange, AccountNew, AddressPut, BackendPut, CompareAndSet, Credential,
-    ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict, code,
+    AccountBatch, AccountChange, AccountNew, AddressPut, BackendPut, ChangeKind, CompareAndSet,
+    Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict,
+    code,
 };
 use directory_api::{
     AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryClient,
@@ -417,6 +418,58 @@ async fn a_kept_login_is_of_no_use_while_the_directory_tells_of_no_changes() {
     eventually(async || is_kept(&client, &right).await).await;
     shutdown.begin();
     assert!(shutdown.drained(Duration::from_secs(5)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_password_drops_no_answer_that_clients_keep() {
+    let mut site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let hour = Duration::from_secs(3_600);
+    let options = ClientOptions {
+        positive_ttl: hour,
+        negative_ttl: hour,
+        ..ClientOptions::default()
+    };
+    let client = site.client_with(Role::MxFrontend, "mx1", &options);
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let imported = AccountChange {
+        credential: Some(Credential::Hashed(secret(
+            "{SSHA256}hi4gWHjm5z9yOSyWBH2RWOqf7vzbWsmXdjwRlNEMSxiNT+gU",
+        ))),
+        ..AccountChange::default()
+    };
+    let changed = operator.change_account(ann, &imported).await.unwrap();
+    let known = address("ann@x.test");
+    // It follows by now: something that was unknown came to be known.
+    let heard_of = async |alias: &Address| {
+        client.lookup(alias).await.unwrap();
+        let put = AddressPut {
+            targets: vec![Target::Account(ann)],
+        };
+        operator.put_address(alias, &put).await.unwrap();
+        eventually(async || client.lookup(alias).await.unwrap() != Verdict::UnknownAddress).await;
+    };
+    heard_of(&address("first@x.test")).await;
+    let answer = client.lookup(&known).await.unwrap();
+
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    proxy.login(&login("ann@x.test", "secret")).await.unwrap();
+    eventually(async || {
+        let news = operator.changes(changed.change, 100, Duration::ZERO).await;
+        let mut news = news.unwrap().changes.into_iter();
+        news.any(|change| change.kind == ChangeKind::Hash && change.key == ann.to_string())
+    })
+    .await;
+    heard_of(&address("second@x.test")).await;
+    site.down().await;
+    assert_eq!(
+        client.lookup(&known).await.unwrap(),
+        answer,
+        "it was dropped"
+    );
+    shutdown.begin();
 }
 
 async fn eventually(mut holds: impl AsyncFnMut() -> bool) {

@@ -433,6 +433,19 @@ impl Engine for Lmdb {
             .await
     }
 
+    async fn replace_credential(
+        &self,
+        account: AccountId,
+        from: StoredCredential,
+        to: StoredCredential,
+        now_ms: i64,
+    ) -> Answer<Option<ChangeNumber>> {
+        self.write(now_ms, move |write| {
+            write.replace_credential(account, &from, to)
+        })
+        .await
+    }
+
     async fn delete_account(&self, account: AccountId, now_ms: i64) -> Answer<Changed<Account>> {
         self.write(now_ms, move |write| write.delete_account(account))
             .await

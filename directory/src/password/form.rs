@@ -210,6 +210,15 @@ impl Form {
         }
     }
 
+    /// Whether a password that matches is known to its last octet. Of one that bcrypt cut it is not:
+    /// it may have been mistyped behind that, and must not become the one that counts.
+    pub(super) fn proves(&self, password: &str) -> bool {
+        match self {
+            Self::Bcrypt { .. } => password.len() < BCRYPT_OCTETS,
+            _ => true,
+        }
+    }
+
     /// Whether it is what a new password becomes.
     pub(super) fn is_current(&self) -> bool {
         let Self::Argon2id { hash, params } = self else {
@@ -268,6 +277,19 @@ impl Form {
             function: Function::Argon2,
             steps: f64::from(Params::DEFAULT_M_COST) * f64::from(Params::DEFAULT_T_COST),
             steps_per_octet: 0.0,
+        }
+    }
+
+    /// Its scheme, as metrics and the log name it.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Self::Argon2id { .. } => ARGON2ID,
+            Self::Bcrypt { .. } => BLF_CRYPT,
+            Self::ShaCrypt { wide: true, .. } => SHA512_CRYPT,
+            Self::ShaCrypt { wide: false, .. } => SHA256_CRYPT,
+            Self::Pbkdf2 { .. } => PBKDF2,
+            Self::Salted { with, .. } => with.scheme(),
+            Self::Plain(_) => PLAIN,
         }
     }
 }
@@ -553,6 +575,8 @@ const ARGON2_WORK_MAX_KIB: u64 = 1024 * 1024;
 const ARGON2_LANES_MAX: u64 = 16;
 /// 1.2 s there; Dovecot's own is 5, PHP's 10 to 12.
 const BCRYPT_COST_MAX: u64 = 14;
+/// What of a password bcrypt takes, the NUL behind it included.
+const BCRYPT_OCTETS: usize = 72;
 /// What crypt(3) does when the text does not say.
 const SHA_CRYPT_ROUNDS_UNSAID: u64 = 5_000;
 /// crypt(3) writes no fewer.

@@ -7,7 +7,8 @@
 //! for us; so the *time* is made equal instead, not the work. As soon as there is one
 //! such credential, every refusal is answered twice the time after its turn began that the slowest
 //! check takes here, and when it took longer, for the machine is busy, at the next multiple: the
-//! time says nothing finer. It waits without a turn, so others are served meanwhile.
+//! time says nothing finer. It waits without a turn, so others are served meanwhile. When
+//! the last of them is upgraded, refusals are quick again from the next look on.
 //!
 //! How slow the slowest is, is known from a look through all credentials at the start and daily
 //! (`survey.rs`), from each that is imported and each that is met at a login. Until the first look

@@ -40,6 +40,7 @@ fn version_1_is_written_as_it_was_agreed() {
         r#""to":{"backend":"b2","volume":"v1"},"state":"frozen","started_ms":1,"updated_ms":2}"#,
     ));
     golden::<Change>(r#"{"number":1,"kind":"home","key":"7","at_ms":3}"#);
+    golden::<Change>(r#"{"number":2,"kind":"hash","key":"7","at_ms":3}"#);
 }
 
 #[test]

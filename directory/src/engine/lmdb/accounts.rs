@@ -284,6 +284,25 @@ impl Write<'_, '_> {
         Ok(self.reply(row.shown(id)))
     }
 
+    pub(super) fn replace_credential(
+        &mut self,
+        id: AccountId,
+        from: &StoredCredential,
+        to: StoredCredential,
+    ) -> Answer<Option<ChangeNumber>> {
+        let key = account_key(id);
+        let Some(mut row) = self.get::<AccountRow>(self.tables.accounts, &key)? else {
+            return Ok(None);
+        };
+        let Some(stored) = row.credentials.iter_mut().find(|one| *one == from) else {
+            return Ok(None);
+        };
+        *stored = to;
+        self.put(self.tables.accounts, &key, &row)?;
+        self.changed(ChangeKind::Hash, &id.to_string())?;
+        Ok(Some(self.last))
+    }
+
     pub(super) fn delete_account(&mut self, id: AccountId) -> Answer<Changed<Account>> {
         let key = account_key(id);
         let row: AccountRow = self

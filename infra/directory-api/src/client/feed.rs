@@ -134,7 +134,7 @@ impl DirectoryClient {
                 }
                 // The password is of the account; while it moves nobody is let in.
                 ChangeKind::Account | ChangeKind::Move => users.extend(number(change)),
-                ChangeKind::Key | ChangeKind::Other => {}
+                ChangeKind::Key | ChangeKind::Hash | ChangeKind::Other => {}
             }
         }
         if !users.is_empty() {

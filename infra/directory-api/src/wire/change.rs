@@ -33,6 +33,10 @@ pub enum ChangeKind {
     Key,
     /// Key: the account's number. Its limits changed.
     Quota,
+    /// Key: the account's number. The same password is kept in another form: no answer is touched.
+    /// A kind of its own, for there are many while accounts from another server log in, and who
+    /// drops something when a password changes shall not do so for each of them.
+    Hash,
     /// A kind of a later version.
     #[serde(other)]
     Other,

@@ -1,14 +1,22 @@
 //! What every engine must do, whatever database it is.
 #![allow(clippy::unwrap_used)]
 
-use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb, StoredCredential};
+mod logins;
+
+use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
 use directory_api::wire::{
     Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, Incarnation,
-    ListQuery, MoveId, MoveRecord, MoveState, Place, Secret, Target, Verdict, VolumePosition,
+    ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
     Service,
+};
+
+use logins::{
+    a_login_name_finds_everything_that_decides_a_login,
+    a_stored_form_is_replaced_only_while_it_is_the_one,
+    credentials_come_page_by_page_in_the_order_of_accounts,
 };
 
 /// Runs each claim on a fresh database of each engine.
@@ -44,6 +52,7 @@ claims! {
     a_login_name_finds_everything_that_decides_a_login,
     limits_are_told_with_the_home_and_grow_newer_with_each_change,
     credentials_come_page_by_page_in_the_order_of_accounts,
+    a_stored_form_is_replaced_only_while_it_is_the_one,
 }
 
 fn address(text: &str) -> Address {
@@ -765,58 +774,4 @@ async fn limits_are_told_with_the_home_and_grow_newer_with_each_change<E: Engine
     set(Some(0), Some(0)).await;
     let none = told().await;
     assert!(!none.is_limited() && none.as_of > second.as_of);
-}
-
-async fn a_login_name_finds_everything_that_decides_a_login<E: Engine>(engine: E) {
-    prepare(&engine).await;
-    let ann = create(&engine, "ann@x.test").await;
-    let record = async |name: &str| engine.login_record(name.parse().unwrap()).await.unwrap();
-    assert!(record("nobody").await.is_none());
-    let found = record("ANN@x.test").await.unwrap();
-    assert_eq!(found.account, ann);
-    assert_eq!(
-        found.backend,
-        Some(("b1.test:4300".to_owned(), BackendState::Active))
-    );
-    let edit = AccountEdit {
-        login_name: Some("ann2".parse().unwrap()),
-        status: Some(AccountStatus::Suspended),
-        quota_octets: Some(5),
-        ..AccountEdit::default()
-    };
-    engine.change_account(ann.id, edit, 1).await.unwrap();
-    assert!(record("ann@x.test").await.is_none());
-    let found = record("ann2").await.unwrap().account;
-    assert_eq!(
-        (found.status, found.quota_octets),
-        (AccountStatus::Suspended, Some(5))
-    );
-    assert_eq!(record("ann2").await.unwrap().quota.octets, Some(5));
-    let longest = "n".repeat(512);
-    engine.create_account(draft(&longest), 1).await.unwrap();
-    assert!(record(&longest).await.is_some());
-    assert!(record(&longest[1..]).await.is_none());
-}
-
-fn credential(text: &str) -> StoredCredential {
-    StoredCredential {
-        secret: Secret::new(text.to_owned()),
-    }
-}
-
-async fn credentials_come_page_by_page_in_the_order_of_accounts<E: Engine>(engine: E) {
-    prepare(&engine).await;
-    for (name, text) in [("ann", Some("{A}1")), ("bob", None), ("cid", Some("{C}3"))] {
-        let draft = AccountDraft {
-            credential: text.map(credential),
-            ..draft(name)
-        };
-        engine.create_account(draft, 1).await.unwrap();
-    }
-    let page = async |after, limit| engine.credentials(AccountId(after), limit).await.unwrap();
-    let (one, three) = (vec![credential("{A}1")], vec![credential("{C}3")]);
-    let first = [(AccountId(1), one), (AccountId(2), vec![])];
-    assert_eq!(page(0, 2).await, first);
-    assert_eq!(page(2, 2).await, [(AccountId(3), three)]);
-    assert_eq!(page(3, 2).await, []);
 }
