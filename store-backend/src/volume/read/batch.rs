@@ -13,7 +13,6 @@ use super::super::Volume;
 use super::super::apply::NewCard;
 use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
-use super::super::index::{Index, RoTxn};
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow};
 use super::super::types::{MailboxId, Snapshot};
@@ -127,6 +126,7 @@ impl MailboxReader {
             let mut extras = Extras::new(want, uids.len());
             let mut prologues = Prologues::new(index, txn);
             let mut cards = Follow::new(&index.cards, txn);
+            let mut blobs = Follow::new(&index.blobs, txn);
             let done_count = self.walk(index, txn, uids, |key, uid, row, keywords| {
                 taken.add(uid, row, keywords);
                 if want == Want::ROWS {
@@ -141,7 +141,15 @@ impl MailboxReader {
                     true => cards.get(&number.to_be_bytes(), number)?,
                     false => None,
                 };
-                extras.add(index, txn, uid, row, &prologue, card)?;
+                let blob = match want.blob {
+                    true => {
+                        let blob = blobs.get(&number.to_be_bytes(), number)?;
+                        let blob = blob.ok_or(IndexError::Contradiction("a blob"))?;
+                        Some(BlobRow::decode(blob).map_err(IndexError::from)?)
+                    }
+                    false => None,
+                };
+                extras.add(uid, row, &prologue, card, blob);
                 Ok(match extras.octets.len() > EXTRAS_MAX_OCTETS {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
@@ -203,7 +211,6 @@ impl MailboxReader {
 
 /// Collects what is wanted besides rows, in one piece of memory.
 struct Extras {
-    want: Want,
     octets: Vec<u8>,
     /// Where prologue and card end in it, and whether there is a card.
     found: Vec<(Content, [usize; 2], bool)>,
@@ -220,7 +227,6 @@ impl Extras {
             false => 0,
         };
         Self {
-            want,
             octets: Vec::with_capacity(octets),
             found: Vec::with_capacity(count),
         }
@@ -228,24 +234,15 @@ impl Extras {
 
     fn add(
         &mut self,
-        index: &Index,
-        txn: &RoTxn<'_>,
         uid: u32,
         message: &MessageRow,
         prologue: &[u8],
         card: Option<&[u8]>,
-    ) -> Result<(), IndexError> {
-        let number = message.blob.get();
+        row: Option<BlobRow>,
+    ) {
         self.octets.extend_from_slice(prologue);
         let prologue_end = self.octets.len();
         self.octets.extend_from_slice(card.unwrap_or_default());
-        let row = match self.want.blob {
-            true => {
-                let row = index.blob(txn, number)?;
-                Some(row.ok_or(IndexError::Contradiction("a blob"))?)
-            }
-            false => None,
-        };
         let content = Content {
             identity: message.identity,
             thread: message.thread.get(),
@@ -253,12 +250,11 @@ impl Extras {
             card: None,
             blob_octets: message.blob_octets.get(),
             uid,
-            number,
+            number: message.blob.get(),
             row,
         };
         let ends = [prologue_end, self.octets.len()];
         self.found.push((content, ends, card.is_some()));
-        Ok(())
     }
 
     fn finish(self) -> Vec<Content> {
