@@ -4,17 +4,16 @@
 //! time. `POSTHOUSE_BENCH_ACCOUNTS` says with how many accounts, one volume after the other, `POSTHOUSE_BENCH_FOLDER` where.
 //! A million accounts need some 15 GB of disk and a quarter of an hour.
 
+mod volume;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directory_api::{AccountId, BackendName, Epoch, VolumeName};
-use durable::RealDisk;
-use store_backend::volume::{Delivery, MailboxId, Outcome, Recipient, Volume, VolumeConfig};
+use directory_api::AccountId;
+use store_backend::volume::Volume;
 use tokio::task::JoinSet;
+use volume::{deliver, open, small_body};
 
-/// The small-message profile of the design.
-const BODY_OCTETS: usize = 4_700;
 const BODIES: u64 = 10_000;
 const MESSAGES_EACH: u64 = 10;
 /// Recipients of one message while the volume is filled.
@@ -51,7 +50,7 @@ fn measure(runtime: &tokio::runtime::Runtime, path: &Path, accounts: u64) {
         // Which body comes to whom is spread, and the same in each run.
         let body = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % BODIES;
         let to = (first..accounts.min(first + LIST)).collect();
-        deliver(volume.clone(), number, body, to)
+        send(volume.clone(), number, body, to)
     }));
     let filled = began.elapsed();
     volume.close();
@@ -64,7 +63,7 @@ fn measure(runtime: &tokio::runtime::Runtime, path: &Path, accounts: u64) {
     let began = Instant::now();
     runtime.block_on(many(MEASURED, "one each", |number| {
         let to = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % accounts;
-        deliver(
+        send(
             volume.clone(),
             u64::MAX / 2 + number,
             BODIES + number,
@@ -80,13 +79,6 @@ fn measure(runtime: &tokio::runtime::Runtime, path: &Path, accounts: u64) {
         anonymous_mib(),
     );
     volume.close();
-}
-
-fn open(path: &Path) -> Volume {
-    let backend = BackendName::new("bench").expect("the name is valid");
-    let name = VolumeName::new("v1").expect("the name is valid");
-    let config = VolumeConfig::new(path, backend, name);
-    Volume::open(config, Arc::new(RealDisk)).expect("the volume opens")
 }
 
 /// Does `count` pieces of work, some at a time.
@@ -112,31 +104,10 @@ async fn many<F: Future<Output = ()> + Send + 'static>(
     tasks.join_all().await;
 }
 
-async fn deliver(volume: Volume, number: u64, body: u64, to: Vec<u64>) {
-    let mut octets = vec![b'x'; BODY_OCTETS];
-    octets[..8].copy_from_slice(&body.to_le_bytes());
-    let mut writer = volume.begin_blob();
-    writer.write(&octets).await.expect("the body is taken");
-    let mut txn = [0; 16];
-    txn[..8].copy_from_slice(&number.to_le_bytes());
-    let recipient = |account| Recipient {
-        account: AccountId(1 + account),
-        epoch: Epoch::FIRST,
-        mailbox: MailboxId::INBOX,
-        prologue: b"Return-Path: <list@example.test>\r\n".to_vec(),
-    };
-    let delivery = Delivery {
-        txn,
-        sender: Vec::new(),
-        content_key: [0; 32],
-        blob: writer.finish().await.expect("the body is whole"),
-        trace: String::new(),
-        received_ms: 0,
-        recipients: to.into_iter().map(recipient).collect(),
-    };
-    for outcome in volume.deliver(delivery).await {
-        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
-    }
+async fn send(volume: Volume, number: u64, body: u64, to: Vec<u64>) {
+    let to = to.into_iter().map(|account| AccountId(1 + account));
+    let prologue = b"Return-Path: <list@example.test>\r\n";
+    deliver(&volume, number, &small_body(body), to, prologue).await;
 }
 
 #[expect(clippy::cast_precision_loss, reason = "printed in whole numbers")]

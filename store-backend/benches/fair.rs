@@ -8,19 +8,19 @@
 //! thousand greedy senders (1,900 a second) it is 3 s: then processors are short and not the queue, and a front-end's limits
 //! on senders have to hold.
 
+mod volume;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use directory_api::{AccountId, BackendName, Epoch, VolumeName};
-use durable::RealDisk;
-use store_backend::volume::{Delivery, MailboxId, Outcome, Recipient, Volume, VolumeConfig};
+use directory_api::AccountId;
+use store_backend::volume::Volume;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use volume::{deliver, small_body};
 
-/// The small-message profile of the design: 4.7 KB, all different.
-const BODY_OCTETS: usize = 4_700;
 const MAILBOXES: u64 = 20;
 /// To each of them. The peak hour of the design's provider has 13 a second for all of its 225,000 mailboxes.
 const PER_SECOND: u32 = 10;
@@ -41,12 +41,8 @@ impl Fixture {
         let folder =
             std::env::var_os("POSTHOUSE_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let path = folder.join(format!("posthouse-bench-fair-{}", std::process::id()));
-        let backend = BackendName::new("bench").expect("the name is valid");
-        let volume = VolumeName::new("v1").expect("the name is valid");
-        let config = VolumeConfig::new(&path, backend, volume);
-        let volume = Volume::open(config, Arc::new(RealDisk)).expect("the volume opens");
         Self {
-            volume,
+            volume: volume::open(&path),
             path,
             next: AtomicU64::new(0),
         }
@@ -54,31 +50,9 @@ impl Fixture {
 
     async fn deliver(&self, account: AccountId) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut body = vec![b'x'; BODY_OCTETS];
-        body[..8].copy_from_slice(&number.to_le_bytes());
-        let mut writer = self.volume.begin_blob();
-        writer.write(&body).await.expect("the body is taken");
-        let mut txn = [0; 16];
-        txn[..8].copy_from_slice(&number.to_le_bytes());
-        let delivery = Delivery {
-            txn,
-            sender: Vec::new(),
-            content_key: [0; 32],
-            blob: writer.finish().await.expect("the body is whole"),
-            trace: String::new(),
-            received_ms: 0,
-            recipients: vec![Recipient {
-                account,
-                epoch: Epoch::FIRST,
-                mailbox: MailboxId::INBOX,
-                prologue: b"Received: from bench\r\n".to_vec(),
-            }],
-        };
-        let outcomes = self.volume.deliver(delivery).await;
-        assert!(
-            matches!(outcomes[..], [Outcome::Committed { .. }]),
-            "{outcomes:?}"
-        );
+        let body = small_body(number);
+        let prologue = b"Received: from bench\r\n";
+        deliver(&self.volume, number, &body, [account], prologue).await;
     }
 
     /// Delivers at fixed times for one phase; answers how long each took.

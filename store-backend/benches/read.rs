@@ -1,16 +1,18 @@
 //! Reading the index of a mailbox of 10,000 messages: rows alone, with cards as FETCH of ENVELOPE does, with cards and
 //! prologues as a search in headers does.
 
+mod volume;
+
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use directory_api::{AccountId, BackendName, Epoch, VolumeName};
+use directory_api::AccountId;
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use durable::RealDisk;
-use store_backend::volume::{Delivery, MailboxId, Recipient, Volume, VolumeConfig, Want};
+use store_backend::volume::{MailboxId, Volume, Want};
 use tokio::task::JoinSet;
+use volume::deliver;
 
 fn main() {
     divan::main();
@@ -29,10 +31,7 @@ struct Fixture {
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let path = std::env::temp_dir().join(format!("posthouse-bench-read-{}", std::process::id()));
-    let backend = BackendName::new("bench").expect("the name is valid");
-    let name = VolumeName::new("v1").expect("the name is valid");
-    let config = VolumeConfig::new(&path, backend, name);
-    let volume = Volume::open(config, Arc::new(RealDisk)).expect("the volume opens");
+    let volume = volume::open(&path);
     let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
@@ -40,7 +39,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
             if tasks.len() == 64 {
                 tasks.join_next().await;
             }
-            tasks.spawn(deliver(volume.clone(), number));
+            tasks.spawn(fill(volume.clone(), number));
         }
         tasks.join_all().await;
         while volume.status().applied < volume.status().position {
@@ -50,7 +49,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     Fixture { volume, path }
 });
 
-async fn deliver(volume: Volume, number: u32) {
+async fn fill(volume: Volume, number: u32) {
     let body = format!(
         "Received: from client.example.org (client.example.org [198.51.100.7])\r\n\
          \tby mx.example.net with ESMTPSA id {number}; Mon, 02 Nov 2026 10:00:00 +0000\r\n\
@@ -60,27 +59,9 @@ async fn deliver(volume: Volume, number: u32) {
          MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{}\r\n",
         "x".repeat(4_000)
     );
-    let mut writer = volume.begin_blob();
-    writer.write(body.as_bytes()).await.expect("it is taken");
-    let mut txn = [0; 16];
-    txn[..4].copy_from_slice(&number.to_le_bytes());
-    let delivery = Delivery {
-        txn,
-        sender: Vec::new(),
-        content_key: [0; 32],
-        blob: writer.finish().await.expect("the body is whole"),
-        trace: String::new(),
-        received_ms: 0,
-        recipients: vec![Recipient {
-            account: ANN,
-            epoch: Epoch::FIRST,
-            mailbox: MailboxId::INBOX,
-            prologue: b"Return-Path: <sender@example.org>\r\nDelivered-To: user@example.test\r\n\
-                Received: from mx by b1; Mon, 02 Nov 2026 10:00:00 +0000\r\n"
-                .to_vec(),
-        }],
-    };
-    volume.deliver(delivery).await;
+    let prologue = b"Return-Path: <sender@example.org>\r\nDelivered-To: user@example.test\r\n\
+        Received: from mx by b1; Mon, 02 Nov 2026 10:00:00 +0000\r\n";
+    deliver(&volume, number.into(), body.as_bytes(), [ANN], prologue).await;
 }
 
 #[divan::bench(args = ["rows", "cards", "headers"])]
