@@ -14,7 +14,7 @@ use durable::{Entry, Journal, JournalError, Lsn};
 use super::apply::{NewCard, Placed, apply_run};
 use super::error::IndexError;
 use super::files::FilesItem;
-use super::intake::{Reply, Request, Taken, Waiter};
+use super::intake::{Reply, Request, Taken, Waiter, account_share};
 use super::layout::INDEX_DIR;
 use super::record::{Encoded, Record};
 use super::recovery::{Failed, Shared};
@@ -68,7 +68,8 @@ impl Committer {
             if self.must_wait() {
                 continue;
             }
-            match self.shared.intake.take(IDLE_INTERVAL) {
+            let share = account_share(self.journal.unreleased_bytes(), self.unreleased_max());
+            match self.shared.intake.take(IDLE_INTERVAL, share) {
                 Taken::Batch(requests) => self.batch(requests),
                 Taken::Closed => break,
             }
@@ -97,12 +98,15 @@ impl Committer {
 
     /// Whether too much journal waits for a checkpoint.
     fn is_full(&self) -> bool {
+        self.journal.unreleased_bytes() > self.unreleased_max()
+    }
+
+    fn unreleased_max(&self) -> u64 {
         let config = &self.shared.config;
         // Released are whole segments, and one is always in use: less than four could never be kept.
-        let max = config
+        config
             .unreleased_max_bytes
-            .max(4 * config.journal_segment_size_bytes);
-        self.journal.unreleased_bytes() > max
+            .max(4 * config.journal_segment_size_bytes)
     }
 
     /// Back-pressure: true after waiting a moment, when too much journal waits for a checkpoint. Who would wait for room

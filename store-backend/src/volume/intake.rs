@@ -402,9 +402,9 @@ impl Intake {
         acquired.expect("no share is ever closed")
     }
 
-    /// Everything queued, up to the limits of a batch, at most [`ACCOUNT_SHARE`] for one account; the rest stays in
-    /// order. Waits at most `timeout` for a first one.
-    pub(super) fn take(&self, timeout: Duration) -> Taken {
+    /// Everything queued, up to the limits of a batch, at most `share` for one account; the rest stays in order. Waits at
+    /// most `timeout` for a first one.
+    pub(super) fn take(&self, timeout: Duration, share: usize) -> Taken {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.requests.is_empty() && !queue.closed && !queue.woken {
             let waited = self.arrived.wait_timeout(queue, timeout);
@@ -414,7 +414,7 @@ impl Intake {
         if queue.requests.is_empty() && queue.closed {
             return Taken::Closed;
         }
-        Taken::Batch(fair_batch(&mut queue.requests))
+        Taken::Batch(fair_batch(&mut queue.requests, share))
     }
 
     /// Makes the next [`Intake::take`] return at once.
@@ -439,7 +439,16 @@ impl Intake {
     }
 }
 
-fn fair_batch(requests: &mut VecDeque<Request>) -> Vec<Request> {
+/// What one account may have of a batch while so much of the journal waits for a checkpoint. In the upper half of what may
+/// wait it is less and less: whoever is flooded is slowed down to what the files thread does, before all have to wait for it.
+pub(super) fn account_share(unreleased_bytes: u64, unreleased_max_bytes: u64) -> usize {
+    let half = (unreleased_max_bytes / 2).max(1);
+    let left = unreleased_max_bytes.saturating_sub(unreleased_bytes);
+    let share = u128::from(left.min(half)) * ACCOUNT_SHARE as u128 / u128::from(half);
+    usize::try_from(share).unwrap_or(ACCOUNT_SHARE).max(1)
+}
+
+fn fair_batch(requests: &mut VecDeque<Request>, account_share: usize) -> Vec<Request> {
     let mut batch = Vec::new();
     let mut bytes = 0;
     let mut shares: HashMap<AccountId, usize> = HashMap::new();
@@ -455,7 +464,7 @@ fn fair_batch(requests: &mut VecDeque<Request>) -> Vec<Request> {
         if let Some(account) = request.command.account() {
             let share = shares.entry(account).or_default();
             *share += 1;
-            if *share > ACCOUNT_SHARE {
+            if *share > account_share {
                 later.push_back(request);
                 continue;
             }
@@ -475,8 +484,9 @@ const PERMIT_BYTES: usize = 512;
 /// A batch is written in some milliseconds even by a slow disk.
 const BATCH_MAX_BYTES: usize = 8 << 20;
 const BATCH_COUNT_MAX: usize = 1024;
-/// A flooded mailbox gets this much of a batch, so that the others' mail is in the same batch.
-const ACCOUNT_SHARE: usize = 64;
+/// A flooded mailbox gets this much of a batch, so that the others' mail is in the same batch and does not wait long for the
+/// one before: thousands a second all the same.
+const ACCOUNT_SHARE: usize = 16;
 /// Permits of one account: a quarter of the memory.
 const SHARE_MAX: u32 = (16 << 20) / 512;
 /// Commands of one account that may wait: some batches, and fewer than a batch looks past.
@@ -522,11 +532,25 @@ mod tests {
             .map(|_| request(1))
             .chain([request(2), request(1), request(3)])
             .collect();
-        let first = accounts(&fair_batch(&mut queue));
+        let first = accounts(&fair_batch(&mut queue, ACCOUNT_SHARE));
         assert_eq!(first.len(), ACCOUNT_SHARE + 2);
         assert_eq!(first[ACCOUNT_SHARE..], [2, 3]);
         assert_eq!(queue.len(), 201 - ACCOUNT_SHARE);
-        assert_eq!(accounts(&fair_batch(&mut queue)).len(), ACCOUNT_SHARE);
+        assert_eq!(
+            accounts(&fair_batch(&mut queue, ACCOUNT_SHARE)).len(),
+            ACCOUNT_SHARE
+        );
+    }
+
+    #[test]
+    fn a_flooded_account_gets_less_the_more_of_the_journal_waits() {
+        let shares = [0, 499, 500, 750, 990, 1000, 5000].map(|bytes| account_share(bytes, 1000));
+        let all = ACCOUNT_SHARE;
+        assert_eq!(shares, [all, all, all, all / 2, 1, 1, 1]);
+        assert_eq!(account_share(0, u64::MAX), all);
+        let mut queue: VecDeque<_> = [1, 1, 1, 2, 3, 3].into_iter().map(request).collect();
+        assert_eq!(accounts(&fair_batch(&mut queue, 1)), [1, 2, 3]);
+        assert_eq!(accounts(&fair_batch(&mut queue, 1)), [1, 3]);
     }
 
     #[tokio::test]
@@ -543,7 +567,7 @@ mod tests {
         for _ in 0..500 {
             tokio::task::yield_now().await;
         }
-        let Taken::Batch(batch) = intake.take(Duration::ZERO) else {
+        let Taken::Batch(batch) = intake.take(Duration::ZERO, ACCOUNT_SHARE) else {
             panic!("closed");
         };
         let accounts = accounts(&batch);
@@ -553,7 +577,7 @@ mod tests {
         let mut done = batch.len();
         drop(batch);
         while done < flood.len() + 1 {
-            if let Taken::Batch(batch) = intake.take(Duration::ZERO) {
+            if let Taken::Batch(batch) = intake.take(Duration::ZERO, ACCOUNT_SHARE) {
                 done += batch.len();
             }
             tokio::task::yield_now().await;
@@ -564,12 +588,12 @@ mod tests {
     #[test]
     fn a_batch_is_bounded() {
         let mut queue: VecDeque<_> = (0..5000).map(request).collect();
-        assert_eq!(fair_batch(&mut queue).len(), BATCH_COUNT_MAX);
+        assert_eq!(fair_batch(&mut queue, ACCOUNT_SHARE).len(), BATCH_COUNT_MAX);
         for request in &mut queue {
             request.cost_bytes = BATCH_MAX_BYTES / 2 + 1;
         }
-        assert_eq!(fair_batch(&mut queue).len(), 1);
+        assert_eq!(fair_batch(&mut queue, ACCOUNT_SHARE).len(), 1);
         queue[0].cost_bytes = 10 * BATCH_MAX_BYTES;
-        assert_eq!(fair_batch(&mut queue).len(), 1);
+        assert_eq!(fair_batch(&mut queue, ACCOUNT_SHARE).len(), 1);
     }
 }
