@@ -249,3 +249,119 @@ async fn what_is_to_be_mended_does_not_wait_for_room() {
     settle(&volume);
     volume.close();
 }
+
+/// Ann's second message is a copy of her first one, which is gone with its blob; the files thread has done nothing of it.
+async fn copied_from_dropped(disk: &FaultDisk, root: &Path) -> Volume {
+    let config = VolumeConfig {
+        links_max: 1,
+        ..config(root)
+    };
+    let volume = Volume::open(config, Arc::new(disk.clone())).unwrap();
+    deliver(&volume, 1, BODY, &[ANN]).await;
+    settle_checkpoint(&volume);
+    // What it cannot finish keeps it from what follows.
+    disk.hold(Some(&root.join("mail")));
+    deliver(&volume, 2, b"another", &[BOB]).await;
+    let inbox = MailboxId::INBOX;
+    let copied = volume.copy_messages(ANN, E1, inbox, vec![1], inbox);
+    copied.await.unwrap();
+    volume.expunge(ANN, E1, inbox, vec![1]).await.unwrap();
+    let shared = Arc::clone(volume.inner.shared());
+    until("the source is dropped", || {
+        let row = shared.index.read(|txn| shared.index.blob(txn, 1));
+        row.unwrap().is_none()
+    })
+    .await;
+    volume
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_read_from_a_source_that_was_dropped_until_it_is_made() {
+    let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+    let volume = copied_from_dropped(&disk, dir.path()).await;
+    let copy = volume
+        .inner
+        .shared()
+        .layout
+        .blob(3, blake3::hash(BODY).as_bytes());
+    assert!(!disk.exists(&copy).unwrap());
+    assert_eq!(text(&volume, ANN, 2).await, expected(ANN, BODY));
+    disk.hold(None);
+    settle(&volume);
+    assert!(disk.exists(&copy).unwrap());
+    assert_eq!(text(&volume, ANN, 2).await, expected(ANN, BODY));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_source_was_dropped_and_put_aside_costs_its_own_messages_and_nothing_else() {
+    let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+    let volume = copied_from_dropped(&disk, dir.path()).await;
+    let shared = Arc::clone(volume.inner.shared());
+    let hash = *blake3::hash(BODY).as_bytes();
+    let (source, aside) = (
+        shared.layout.blob(1, &hash),
+        shared.layout.quarantined(1, &hash),
+    );
+    // The process ends where it is.
+    let crashing = volume.clone();
+    let crashed = tokio::task::spawn_blocking(move || crashing.inner.crash());
+    until("it stops", || shared.aborted()).await;
+    disk.hold(None);
+    crashed.await.unwrap();
+    drop((volume, shared));
+    disk.power_on(Loss::Lost);
+    // Its rot was found before that.
+    disk.place(&aside, b"rotten");
+    disk.remove_file(&source).unwrap();
+    let volume = open_on(&disk, dir.path()).unwrap();
+    settle_checkpoint(&volume);
+    assert_eq!(volume.status().read_only, None);
+    let copy = volume.read_message(ANN, MailboxId::INBOX, 2).await;
+    assert!(
+        matches!(copy, Err(ReadError::Quarantined { .. })),
+        "{copy:?}"
+    );
+    assert_eq!(text(&volume, BOB, 1).await, expected(BOB, b"another"));
+    // The same octets heal it.
+    deliver(&volume, 3, BODY, &[BOB]).await;
+    settle(&volume);
+    assert_eq!(text(&volume, ANN, 2).await, expected(ANN, BODY));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_to_be_healed_is_healed_with_the_record_that_waits_and_leaves_nothing_behind()
+ {
+    let mut met = 0;
+    for place in 0..8 {
+        let (dir, disk) = (TempDir::new().unwrap(), FaultDisk::new(1));
+        let volume = open_on(&disk, dir.path()).unwrap();
+        deliver(&volume, 1, BODY, &[ANN]).await;
+        settle_checkpoint(&volume);
+        let shared = Arc::clone(volume.inner.shared());
+        let hash = *blake3::hash(BODY).as_bytes();
+        let file = shared.layout.blob(1, &hash);
+        disk.rot(&file, 0, 1);
+        assert!(volume.read_message(ANN, MailboxId::INBOX, 1).await.is_err());
+        until("it is put aside", || !disk.exists(&file).unwrap()).await;
+        disk.fill_up_after(place);
+        deliver(&volume, 2, BODY, &[BOB]).await;
+        until("it is tried", || {
+            disk.refused() > 0
+                || shared.materialised.load(Ordering::Acquire) == volume.status().position.0
+        })
+        .await;
+        met += u64::from(disk.refused() > 0);
+        disk.give_room();
+        settle(&volume);
+        assert_eq!(shared.broken.count(), 0, "{place}");
+        assert_eq!(files(&disk, &dir.path().join("quarantine")), 1, "{place}");
+        for account in [ANN, BOB] {
+            let found = text(&volume, account, 1).await;
+            assert_eq!(found, expected(account, BODY), "{place}");
+        }
+        volume.close();
+    }
+    assert!(met > 3, "{met}");
+}
