@@ -42,11 +42,13 @@ fn five_programs_started_in_an_odd_order_do_the_whole_journey() {
 
     _ = provider.operator(&["domain", "add", "example.test"], "");
     let users = [("dora@example.test", "b1"), ("emil@example.test", "b2")];
-    for (user, backend) in users {
-        let added = provider.operator(
-            &["account", "add", user, "--backend", backend, "--json"],
-            "open sesame\n",
-        );
+    // The password, and what another server keeps of it.
+    let hashed = "{SHA512-CRYPT}$6$98mAjSofbwT4CaM4$AUusUR/JQjMSqUDO4InUJU0y35oKT1TGSrso3l2IKCxvJiFFrXAGvYYGmgiW/Cu9c7i8KcynjtZX1zSJJSvhT1";
+    let secrets = [(None, "open sesame"), (Some("--hashed"), hashed)];
+    for ((user, backend), (read_as, secret)) in users.into_iter().zip(secrets) {
+        let mut verb = vec!["account", "add", user, "--backend", backend, "--json"];
+        verb.extend(read_as);
+        let added = provider.operator(&verb, &format!("{secret}\n"));
         assert!(
             added.contains(user) && added.contains(backend) && !added.contains("sesame"),
             "{added}"

@@ -1,6 +1,6 @@
 //! `posthouse account …`
 
-use directory_api::wire::{Account, AccountChange, AccountNew, Credential};
+use directory_api::wire::{Account, AccountChange, AccountNew};
 use directory_api::{
     AccountStatus, Address, BackendName, DirectoryClient, LoginName, Service, VolumeName,
 };
@@ -28,8 +28,11 @@ pub(crate) enum Verb {
         /// Read the password from standard input even at a terminal
         #[arg(long)]
         password_stdin: bool,
+        /// What is read is not a password but another server's hash of it, as {SHA512-CRYPT}$6$…
+        #[arg(long)]
+        hashed: bool,
         /// Nobody can log in until a password is set
-        #[arg(long, conflicts_with = "password_stdin")]
+        #[arg(long, conflicts_with_all = ["password_stdin", "hashed"])]
         no_password: bool,
         /// Addresses that deliver to it [default: the login name, when it is an address]
         #[arg(long = "address", value_name = "ADDRESS")]
@@ -56,6 +59,9 @@ pub(crate) enum Verb {
         /// Set a new password, read from standard input even at a terminal
         #[arg(long)]
         password_stdin: bool,
+        /// Set another server's hash of a password, as {SHA512-CRYPT}$6$…, read likewise
+        #[arg(long)]
+        hashed: bool,
         #[command(flatten)]
         changes: Changes,
     },
@@ -132,6 +138,7 @@ impl super::Verb for Verb {
             Self::Add {
                 login_name,
                 password_stdin,
+                hashed,
                 no_password,
                 addresses,
                 backend,
@@ -141,7 +148,7 @@ impl super::Verb for Verb {
                 let credential = if no_password {
                     None
                 } else {
-                    Some(Credential::Password(password::read(password_stdin)?))
+                    Some(password::credential(password_stdin, hashed)?)
                 };
                 let own = || login_name.as_str().parse().ok().into_iter().collect();
                 let new = AccountNew {
@@ -169,11 +176,12 @@ impl super::Verb for Verb {
                 login_name,
                 password,
                 password_stdin,
+                hashed,
                 changes,
             } => {
                 let id = account_id(directory, &account).await?;
-                let credential = if password || password_stdin {
-                    Some(Credential::Password(password::read(password_stdin)?))
+                let credential = if password || password_stdin || hashed {
+                    Some(password::credential(password_stdin, hashed)?)
                 } else {
                     None
                 };

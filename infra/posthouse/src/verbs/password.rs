@@ -2,18 +2,23 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write, stdin};
 
-use directory_api::wire::{Secret, limit};
+use directory_api::wire::{Credential, Secret, limit};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::VerbError;
 
+/// Reads a password, or another server's hash of one, which the directory checks itself.
+pub(super) fn credential(plain: bool, hashed: bool) -> Result<Credential, VerbError> {
+    if !hashed {
+        return read(plain).map(Credential::Password);
+    }
+    let line = typed(plain).map_err(VerbError::Password)?;
+    Ok(Credential::Hashed(Secret::new(line)))
+}
+
 /// Asks at a terminal without showing what is typed; otherwise, or when `plain`, takes one line from standard input.
-pub(super) fn read(plain: bool) -> Result<Secret, VerbError> {
-    let line = if plain || !stdin().is_terminal() {
-        line(&mut stdin().lock()).map_err(VerbError::Password)?
-    } else {
-        asked().map_err(VerbError::Password)?
-    };
+fn read(plain: bool) -> Result<Secret, VerbError> {
+    let line = typed(plain).map_err(VerbError::Password)?;
     match line.len() {
         0 => Err(VerbError::PasswordLength(
             "is empty; --no-password makes an account without one",
@@ -22,6 +27,14 @@ pub(super) fn read(plain: bool) -> Result<Secret, VerbError> {
             Err(VerbError::PasswordLength("is longer than 1024 octets"))
         }
         _ => Ok(Secret::new(line)),
+    }
+}
+
+fn typed(plain: bool) -> io::Result<String> {
+    if plain || !stdin().is_terminal() {
+        line(&mut stdin().lock())
+    } else {
+        asked()
     }
 }
 
@@ -60,8 +73,8 @@ impl Drop for Hidden {
     }
 }
 
-/// More than any password, so that one that is too long is seen as such.
-const LINE_MAX_OCTETS: u64 = 4096;
+/// More than any password or stored form, so that one that is too long is seen as such.
+const LINE_MAX_OCTETS: u64 = 8192;
 
 #[cfg(test)]
 mod tests {
