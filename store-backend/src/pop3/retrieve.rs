@@ -21,8 +21,8 @@ pub(super) struct Ahead {
     messages: VecDeque<(u32, MessageBytes)>,
 }
 
-/// The most of them, and what they may hold: a client that stops in the middle keeps this for nothing.
-const AHEAD_MAX_COUNT: usize = 16;
+/// Ten are read in one visit, and what they may hold: a client that stops in the middle keeps this for nothing.
+const AHEAD_MAX_COUNT: usize = 9;
 const AHEAD_MAX_OCTETS: u64 = 64 << 10;
 
 impl Ahead {
