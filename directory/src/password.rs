@@ -138,11 +138,15 @@ impl Passwords {
         let password_moved = password.clone();
         let (matched, began) = self
             .in_turn(move || {
-                if slow.is_empty() {
+                let costs_argon2 = slow.iter().any(|(_, form)| form.is_argon2id());
+                let matched = slow
+                    .into_iter()
+                    .find(|(_, form)| form.matches(password_moved.reveal()));
+                // One Argon2id belongs to each refusal: it is what a busy machine slows down most.
+                if matched.is_none() && !costs_argon2 {
                     std::hint::black_box(decoy.matches(password_moved.reveal()));
                 }
-                slow.into_iter()
-                    .find(|(_, form)| form.matches(password_moved.reveal()))
+                matched
             })
             .await?;
         let Some((stored, _)) = matched else {
