@@ -223,6 +223,12 @@ impl Settings for Config {
     fn log(&self) -> LogSettings {
         self.log.clone()
     }
+
+    /// Half: most of the work is done by threads that may block, and each connection thread besides only takes cores from
+    /// them, and costs the waking of one more.
+    fn connection_threads(&self, cores: usize) -> usize {
+        cores.div_ceil(2)
+    }
 }
 
 impl Settings for Listeners {}

@@ -50,6 +50,11 @@ pub trait Settings: Fields + DeserializeOwned + Default + Serialize {
     fn log(&self) -> crate::log::LogSettings {
         crate::log::LogSettings::default()
     }
+
+    /// Gives how many threads serve connections, of a machine with so many cores: one at least.
+    fn connection_threads(&self, cores: usize) -> usize {
+        cores
+    }
 }
 
 /// One setting that is wrong, for the person who edits it.

@@ -82,7 +82,9 @@ where
     log::init(&settings.log());
     install_crypto();
     metrics::install();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.connection_threads(cores).max(1))
         .enable_all()
         .thread_name(name)
         .build()
