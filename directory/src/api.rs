@@ -225,7 +225,7 @@ pub(crate) fn describe_metrics() {
     );
     metrics::describe_histogram!(
         "posthouse_directory_login_seconds",
-        "Time from a login's arrival to its decision, waiting for a turn to hash included."
+        "Time from a login's arrival to its decision, waiting for a turn to hash and what a refusal is held back included."
     );
     metrics::describe_counter!(
         upgrade::UPGRADES,

@@ -1,6 +1,6 @@
 //! One login: from a user and a password to a signed grant, or to one reason why not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
@@ -85,30 +85,51 @@ async fn decide<E: Engine>(
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
     // A name or password that cannot be anyone's goes the same way as one that is not.
-    let record = match LoginName::new(request.user.as_str()) {
-        Ok(name) if request.user.len() <= limit::USER_MAX_OCTETS => {
-            engine.login_record(name).await?
-        }
-        _ => None,
+    let name = LoginName::new(request.user.as_str())
+        .ok()
+        .filter(|_| request.user.len() <= limit::USER_MAX_OCTETS);
+    let read = async || match &name {
+        Some(name) => engine.login_record(name.clone()).await,
+        None => Ok(None),
     };
     let sensible = (1..=limit::PASSWORD_MAX_OCTETS).contains(&request.password.reveal().len());
-    let credentials = match &record {
-        Some(record) if sensible => record.credentials.clone(),
-        _ => Vec::new(),
-    };
-    let matched = passwords
-        .verify(credentials, &request.password)
-        .await
-        .map_err(|Throttled| Refused::Throttled)?;
-    let (Some(record), Some(matched)) = (record, matched) else {
-        return Err(Refused::BadCredentials);
-    };
-    let reply = allow(record, signer, request)?;
-    if let Some(upgrades) = upgrades {
-        upgrades.ask(reply.account, matched, &request.password);
+    let mut record = read().await?;
+    for _ in 0..LOOKS_MAX {
+        let credentials = match &record {
+            Some(record) if sensible => record.credentials.clone(),
+            _ => Vec::new(),
+        };
+        let began = Instant::now();
+        let matched = passwords
+            .verify(credentials, &request.password)
+            .await
+            .map_err(|Throttled| Refused::Throttled)?;
+        let Some(matched) = matched else {
+            return Err(Refused::BadCredentials);
+        };
+        // It may have waited for its turn: what has changed meanwhile counts.
+        if began.elapsed() > WAITED {
+            record = read().await?;
+        }
+        match record {
+            Some(now) if now.credentials.contains(&matched.stored) => {
+                let reply = allow(now, signer, request)?;
+                if let Some(upgrades) = upgrades {
+                    upgrades.ask(reply.account, matched, &request.password);
+                }
+                return Ok(reply);
+            }
+            // Another password, or the same one kept in another form.
+            changed => record = changed,
+        }
     }
-    Ok(reply)
+    Err(Refused::Throttled)
 }
+
+/// Looks at an account whose credentials change while they are checked.
+const LOOKS_MAX: usize = 3;
+/// A check that took longer may have waited for others.
+const WAITED: Duration = Duration::from_millis(5);
 
 /// The user is who they say; may they, and where?
 fn allow(

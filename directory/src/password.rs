@@ -138,7 +138,7 @@ impl Passwords {
         let password_moved = password.clone();
         let (matched, began) = self
             .in_turn(move || {
-                let costs_argon2 = slow.iter().any(|(_, form)| form.is_argon2id());
+                let costs_argon2 = slow.iter().any(|(_, form)| form.is_current());
                 let matched = slow
                     .into_iter()
                     .find(|(_, form)| form.matches(password_moved.reveal()));

@@ -1,7 +1,7 @@
 //! Keeps a password as Argon2id that was imported as another server's hash, behind the login that showed it.
 //!
 //! The user does not wait for it: the login is answered, and one task does what is asked here, one
-//! after the other, with rests, so that it takes a fifth of one turn of the pool at most. Little
+//! after the other, with rests, so that it takes a fifth of one turn of the pool or less as a rule. Little
 //! waits, for clear passwords wait with it; who finds no place is upgraded at his next login. The
 //! stored form is replaced only where it is still the one that matched: a password that was changed
 //! meanwhile wins. It is a numbered change of a kind that no cache cares for.
@@ -41,6 +41,7 @@ struct Upgrade {
     from: &'static str,
     stored: StoredCredential,
     password: Secret,
+    asked: Instant,
 }
 
 impl Upgrades {
@@ -72,6 +73,7 @@ impl Upgrades {
             from,
             stored: matched.stored,
             password: password.clone(),
+            asked: Instant::now(),
         };
         if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = self.queue.try_send(upgrade) {
             lock(&self.waiting).remove(&account);
@@ -86,7 +88,11 @@ impl Asked {
         while let Some(upgrade) = self.queue.recv().await {
             let (account, from) = (upgrade.account, upgrade.from);
             let began = Instant::now();
-            count(from, replace(engine, passwords, upgrade).await);
+            let outcome = match upgrade.asked.elapsed() <= WAIT_MAX {
+                true => replace(engine, passwords, upgrade).await,
+                false => "later",
+            };
+            count(from, outcome);
             lock(&self.waiting).remove(&account);
             tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
         }
@@ -99,6 +105,7 @@ async fn replace<E: Engine>(engine: &E, passwords: &Passwords, upgrade: Upgrade)
         from,
         stored,
         password,
+        ..
     } = upgrade;
     let Ok(new) = passwords
         .store(Credential::Password(password.clone()))
@@ -135,8 +142,9 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, HashSet<AccountId>> {
 /// Logins with an outdated hash, by scheme and what became of it.
 pub(crate) const UPGRADES: &str = "posthouse_directory_password_upgrades_total";
 
-/// At one upgrade in some 150 ms no clear password waits longer than 10 s.
 const WAITING_MAX: usize = 64;
+/// A clear password that has waited so long while the pool was busy is let go.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// So many times as long as an upgrade took is the rest behind it: logins come first.
 const RESTS: u32 = 4;
 const REST_MAX: Duration = Duration::from_secs(1);

@@ -407,6 +407,7 @@ async fn a_kept_login_is_of_no_use_while_the_directory_tells_of_no_changes() {
     client.follow(&shutdown);
     let right = login("ann@x.test", "right");
     eventually(async || is_kept(&client, &right).await).await;
+    let before = client.login_or_kept(&right, false).await.unwrap();
     site.down().await;
     eventually(async || {
         let answer = client.login_or_kept(&right, false).await;
@@ -416,6 +417,8 @@ async fn a_kept_login_is_of_no_use_while_the_directory_tells_of_no_changes() {
     site.up().await;
     eventually(async || client.login_or_kept(&right, false).await.is_ok()).await;
     eventually(async || is_kept(&client, &right).await).await;
+    let after = client.login_or_kept(&right, false).await.unwrap();
+    assert_ne!(after.grant, before.grant, "from before the gap");
     shutdown.begin();
     assert!(shutdown.drained(Duration::from_secs(5)).await);
 }

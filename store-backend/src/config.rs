@@ -158,7 +158,7 @@ daemon::settings! {
         pub login_s: u64 = 60,
         /// Seconds for which a user's name and password that were right are not asked of the directory again, so that a mail program
         /// which polls costs little; 0 to 3600, 0 to ask each time. Only for accounts of this back-end, at the listeners of its own, and
-        /// while the directory tells of its changes: a new password, a suspension or a move counts at once. Nothing readable is kept.
+        /// while the directory tells of its changes: a new password, a suspension or a move counts at once then. Nothing readable is kept.
         pub login_kept_s: u64 = 60,
         /// Seconds without a command after which a POP3 session ends. RFC 1939 demands 600 at least.
         pub pop3_idle_s: u64 = 600,

@@ -219,10 +219,6 @@ impl Form {
         }
     }
 
-    pub(super) fn is_argon2id(&self) -> bool {
-        matches!(self, Self::Argon2id { .. })
-    }
-
     /// Whether it is what a new password becomes.
     pub(super) fn is_current(&self) -> bool {
         let Self::Argon2id { hash, params } = self else {

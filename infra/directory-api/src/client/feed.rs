@@ -32,7 +32,7 @@ impl DirectoryClient {
 
     async fn follow_for_ever(&self) {
         let mut known = false;
-        // After a failure it is soon told whether changes arrive again, not when the next of them does.
+        // After a failure, and while there are more, the next poll is answered at once, not when a change comes.
         let mut wait = Duration::ZERO;
         loop {
             let polled = if known {
@@ -40,10 +40,11 @@ impl DirectoryClient {
             } else {
                 self.start_following().await
             };
-            self.inner.logins.set_followed(polled.is_ok());
-            wait = if polled.is_ok() { WAIT } else { Duration::ZERO };
+            let is_all = matches!(polled, Ok(true));
+            self.inner.logins.set_followed(is_all);
+            wait = if is_all { WAIT } else { Duration::ZERO };
             match polled {
-                Ok(()) => known = true,
+                Ok(_) => known = true,
                 Err(DirectoryError::Refused(problem)) if problem.code == code::CHANGES_GONE => {
                     warn!("was away for more changes than the directory keeps, starting anew");
                     known = false;
@@ -56,16 +57,17 @@ impl DirectoryClient {
         }
     }
 
-    async fn start_following(&self) -> Result<(), DirectoryError> {
+    async fn start_following(&self) -> Result<bool, DirectoryError> {
         let reply = self
             .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO)
             .await?;
         self.inner.seen.set(reply.last);
         self.drop_everything();
-        Ok(())
+        Ok(true)
     }
 
-    async fn poll(&self, wait: Duration) -> Result<(), DirectoryError> {
+    /// Whether those were all the changes there are.
+    async fn poll(&self, wait: Duration) -> Result<bool, DirectoryError> {
         let after = self.inner.seen.number();
         let reply = self
             .changes(after, crate::wire::limit::CHANGES_MAX, wait)
@@ -78,7 +80,7 @@ impl DirectoryClient {
             self.inner.seen.set(newest.number);
             self.apply(&reply.changes).await;
         }
-        Ok(())
+        Ok(self.inner.seen.number() >= reply.last)
     }
 
     /// The changes after one; waits for the first of them as long as told.
@@ -134,7 +136,9 @@ impl DirectoryClient {
                 }
                 // The password is of the account; while it moves nobody is let in.
                 ChangeKind::Account | ChangeKind::Move => users.extend(number(change)),
-                ChangeKind::Key | ChangeKind::Hash | ChangeKind::Other => {}
+                ChangeKind::Key | ChangeKind::Hash => {}
+                // Of a later version: it may forbid what was allowed.
+                ChangeKind::Other => self.inner.logins.drop_all(),
             }
         }
         if !users.is_empty() {

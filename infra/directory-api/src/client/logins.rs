@@ -4,7 +4,9 @@
 //! For the listeners of a back-end alone, and for accounts that live there: what it opens with them
 //! is its own. A proxy keeps none, it needs a fresh grant each time (P8). A login is kept for a short
 //! time and only while the changes are followed: a changed password, a suspended account, a home
-//! that moves are dropped as the feed tells them, and when it does not, the directory is asked.
+//! that moves are dropped as the feed tells them, and when it does not, the directory is asked. A
+//! directory that has fallen silent without closing its connections is noticed within 10 s, one that
+//! holds them and does not answer within 27 s: so long a login may outlive a change that is not told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,8 +63,12 @@ impl Logins {
         }
     }
 
-    /// Whether the feed tells of every change now.
+    /// Whether the feed tells of every change now. What was kept before a gap is forgotten: a directory that was restored
+    /// meanwhile, and has gone on to where it was, would not tell what it changed on its way.
     pub(super) fn set_followed(&self, is_followed: bool) {
+        if is_followed && !self.followed.load(Ordering::SeqCst) {
+            self.drop_all();
+        }
         self.followed.store(is_followed, Ordering::SeqCst);
     }
 
@@ -79,7 +85,7 @@ impl Logins {
         let Some((home, cache)) = &self.kept else {
             return;
         };
-        if reply.home.backend != *home {
+        if reply.home.backend != *home || !self.followed.load(Ordering::SeqCst) {
             return;
         }
         cache.insert(tag, Arc::new(reply.clone())).await;
