@@ -352,6 +352,7 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
         }
         shared.replayed.store(true, Ordering::Release);
     }
+    let mut is_whole = true;
     while let Some(mut items) = shared.apply_queue.take(IDLE_INTERVAL) {
         if items.is_empty() {
             continue;
@@ -399,6 +400,7 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
             Err(error) if shared.has_no_room(&error) => {
                 tracing::warn!(volume = %shared.config.name, error = index_chain(shared, &error), "closed behind the journal");
                 shared.apply_queue.abort();
+                is_whole = false;
                 break;
             }
             Err(error) => {
@@ -407,6 +409,7 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
                     &io::Error::other(index_chain(shared, &error)),
                 );
                 shared.apply_queue.abort();
+                is_whole = false;
                 break;
             }
         }
@@ -419,7 +422,11 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
             }
         }
     }
-    shared.settled.end();
+    match is_whole {
+        true => shared.settled.end(),
+        // What it lacks was answered: nobody is shown an older state.
+        false => shared.settled.behind(),
+    }
     shared.files_queue.close();
 }
 

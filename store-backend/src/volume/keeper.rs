@@ -201,6 +201,8 @@ fn copy_octets(shared: &Shared, folder: &Path) -> u64 {
 struct Compactions {
     due: Instant,
     weigh_due: Instant,
+    /// Octets that the rows would take, as they were weighed last.
+    octets: u64,
     told: Told,
 }
 
@@ -212,6 +214,7 @@ impl Compactions {
         Self {
             due,
             weigh_due: due,
+            octets: u64::MAX,
             told: Told::default(),
         }
     }
@@ -224,24 +227,27 @@ impl Compactions {
             return;
         }
         let interval = shared.config.index_compact_interval;
-        let is_loose = match index.free_bytes > index.file_bytes / 2 {
-            true => Ok(true),
-            false if Instant::now() < self.weigh_due => return,
-            // Nothing says how empty the other pages are but their rows.
-            false => {
+        let has_free = index.free_bytes > index.file_bytes / 2;
+        // Nothing says how empty the other pages are but their rows.
+        let weighed = match !has_free && Instant::now() >= self.weigh_due {
+            true => {
                 self.weigh_due = Instant::now() + interval;
                 let octets = shared.index.weigh(&pace(shared));
-                octets.map(|octets| octets < index.file_bytes / 2)
+                octets.map(|octets| self.octets = octets)
             }
+            false => Ok(()),
         };
-        let done = match is_loose {
-            Ok(true) => compact(shared).map(drop),
-            Ok(false) => return,
+        let done = match weighed {
+            Ok(()) if has_free || self.octets < index.file_bytes / 2 => {
+                compact(shared, self.octets).map(drop)
+            }
+            Ok(()) => return,
             Err(error) => Err(error),
         };
         let again = match done {
             Ok(()) => {
                 self.told = Told::default();
+                self.octets = u64::MAX;
                 interval
             }
             // The volume is closed, or was failed for it.
@@ -255,7 +261,6 @@ impl Compactions {
             }
         };
         self.due = Instant::now() + again;
-        self.weigh_due = self.due;
     }
 }
 
@@ -272,8 +277,8 @@ fn pace(shared: &Shared) -> impl Fn() -> Result<(), CompactError> {
     }
 }
 
-/// Makes the index small, while it is in use.
-pub(super) fn compact(shared: &Shared) -> Result<Compacted, CompactError> {
+/// Makes the index small, while it is in use. `octets` is what its rows take, if it is known, or more.
+pub(super) fn compact(shared: &Shared, octets: u64) -> Result<Compacted, CompactError> {
     let began = Instant::now();
     let check_room = |octets| {
         let short = shortage(shared, octets);
@@ -284,7 +289,7 @@ pub(super) fn compact(shared: &Shared) -> Result<Compacted, CompactError> {
     let pace = pace(shared);
     let go_on = || pace().and_then(|()| check_room(0));
     let usage = shared.index.usage()?;
-    check_room(usage.file_bytes.saturating_sub(usage.free_bytes))?;
+    check_room(octets.min(usage.file_bytes.saturating_sub(usage.free_bytes)))?;
     let map_size_bytes = shared.config.index_map_size_bytes;
     let done = shared.index.compact(&shared.layout, map_size_bytes, &go_on);
     if let Err(error @ CompactError::Doubtful { .. }) = &done {

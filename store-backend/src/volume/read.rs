@@ -303,7 +303,7 @@ impl Volume {
     /// As [`Volume::read_message`] for several in one visit to a thread that may block, in their order.
     ///
     /// # Errors
-    /// [`ReadError::Stopped`]; what befalls one message is told in its place.
+    /// [`ReadError::Stopped`], or the index cannot be read; what befalls one message is told in its place.
     pub async fn read_messages(
         &self,
         account: AccountId,
@@ -312,7 +312,7 @@ impl Volume {
     ) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
         self.settled(account).await?;
         blocking(self.inner.shared(), move |shared| {
-            Ok(open_messages(shared, account, mailbox, &uids))
+            open_messages(shared, account, mailbox, &uids)
         })
         .await
     }
@@ -434,7 +434,7 @@ fn open_messages(
     account: AccountId,
     mailbox: MailboxId,
     uids: &[u32],
-) -> Vec<Result<Option<MessageBytes>, ReadError>> {
+) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
     let index = &shared.index;
     let find = |txn: &RoTxn<'_>, uid| -> Result<_, IndexError> {
         let Some((row, _)) = index.message(txn, account, mailbox, uid)? else {
@@ -456,11 +456,7 @@ fn open_messages(
     };
     let found = index.read(|txn| -> Result<Vec<_>, IndexError> {
         Ok(uids.iter().map(|uid| find(txn, *uid)).collect())
-    });
-    let found = match found {
-        Ok(found) => found,
-        Err(error) => vec![Err(error)],
-    };
+    })?;
     let opened = uids.iter().zip(found).map(|(uid, found)| {
         let Some(found) = found? else {
             return Ok(None);
@@ -474,7 +470,7 @@ fn open_messages(
             }
         })
     });
-    opened.collect()
+    Ok(opened.collect())
 }
 
 /// Runs on a thread that may block.

@@ -190,7 +190,8 @@ impl Shared {
         self.apply_queue.abort();
         self.files_queue.abort();
         self.watchers.close();
-        self.settled.end();
+        // What the index lacks may have been answered: nobody is shown an older state.
+        self.settled.behind();
     }
 }
 

@@ -86,8 +86,6 @@ impl Replay {
             }
             let caught_up = match self.index(shared) {
                 Err(OpenError::Replay(error)) if shared.has_no_room(&error) => {
-                    // It may have come some records further.
-                    shared.settled.behind();
                     continue;
                 }
                 Err(error) => Err((Failed::Index, error)),
@@ -97,6 +95,7 @@ impl Replay {
                 shared.fail(failed, &error);
                 return false;
             }
+            shared.settled.applied(shared.applied());
             shared.found_room(Shortage::Index);
             return true;
         }
@@ -146,10 +145,14 @@ impl Replay {
             if found.lsn > applied {
                 changed.extend(record.accounts());
                 sharers.extend(record.sharer());
+                if let Record::Acl(list) = &record {
+                    changed.extend(list.acl.entries.iter().map(|one| one.account));
+                }
             }
             Ok::<_, OpenError>(())
         })?;
-        // Whose rights may have been taken away is shown nothing of it either (P8).
+        // Whose rights may have been taken away is shown nothing of it either (P8), and to whom some were given does not take
+        // for gone what he saw before (P6).
         shared.index.read(|txn| {
             for owner in sharers {
                 for (_, mailbox) in shared.index.mailboxes_of(txn, owner)? {
@@ -233,7 +236,7 @@ impl<'s> Run<'s> {
                 self.shared.watchers.tell(&placed.record);
             }
             self.shared.applied.store(last.0, Ordering::Release);
-            self.shared.settled.applied(last);
+            self.shared.settled.advanced(last);
         }
         (self.placed, self.bytes) = (Vec::new(), 0);
         Ok(())

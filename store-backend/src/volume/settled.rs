@@ -26,9 +26,9 @@ pub(super) struct Settled {
 /// How far the index is.
 #[derive(Clone, Copy)]
 struct Progress {
-    /// The last record in it; `u64::MAX` when no more will come.
+    /// The last record in it; `u64::MAX` when all are and no more will come.
     applied: u64,
-    /// It waits for room on the disk.
+    /// It waits for room on the disk, or has failed.
     is_behind: bool,
 }
 
@@ -56,13 +56,19 @@ impl Settled {
         });
     }
 
-    /// The index waits for room: who waits for it is told so. Who needs nothing of what it lacks is served.
+    /// As [`Settled::applied`] for a part of what the index lacks: who waits for the rest goes on being told so.
+    pub(super) fn advanced(&self, last: Lsn) {
+        self.applied
+            .send_modify(|progress| progress.applied = last.0);
+    }
+
+    /// The index waits for room, or gets no more: who waits for it is told so. Who needs nothing of what it lacks is served.
     pub(super) fn behind(&self) {
         self.applied
             .send_modify(|progress| progress.is_behind = true);
     }
 
-    /// Nothing more will come: reads see what there is.
+    /// The index has everything, and nothing more will come.
     pub(super) fn end(&self) {
         self.applied.send_replace(Progress {
             applied: u64::MAX,
@@ -125,5 +131,6 @@ impl Volume {
     }
 }
 
-/// Accounts that share a place wait for each other's changes too, a millisecond at most: 32 KiB make that rare.
+/// Accounts that share a place wait for each other's changes too, a millisecond as a rule, and are told to come again with
+/// each other while the index has no room: 32 KiB make that rare.
 const PLACES: u64 = 4096;

@@ -24,7 +24,7 @@ use crate::card::Card;
 #[derive(Clone)]
 pub struct MailboxReader {
     /// The index lacks what was answered for the account, and waits for room.
-    is_behind: bool,
+    pub(super) is_behind: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,

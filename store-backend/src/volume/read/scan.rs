@@ -53,6 +53,9 @@ impl MailboxReader {
         uids: &[u32],
         mut each: impl FnMut(&mut Sight<'_, '_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<Option<usize>, ReadError> {
+        if self.is_behind {
+            return Err(ReadError::Behind);
+        }
         let index = &self.shared.index;
         index.read(|txn| {
             let Some(mailbox) = index.mailbox(txn, self.account, self.mailbox)? else {

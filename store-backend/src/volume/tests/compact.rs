@@ -131,7 +131,7 @@ async fn an_index_is_made_small_under_deliveries_and_reads() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let shared = Arc::clone(shared);
-        let compacted = tokio::task::spawn_blocking(move || compact(&shared));
+        let compacted = tokio::task::spawn_blocking(move || compact(&shared, u64::MAX));
         let done = compacted.await.unwrap().unwrap();
         println!("round {round}: {done:?}");
         if round == 0 {
@@ -336,7 +336,7 @@ async fn nothing_relies_on_a_name_that_a_power_cut_may_take_back() {
     }
     assert_eq!(shared.checkpoint(), checkpoint);
     assert!(shared.index.sync().is_err());
-    let again = compact(&shared);
+    let again = compact(&shared, u64::MAX);
     assert!(matches!(again, Err(CompactError::Index(_))), "{again:?}");
     volume.inner.crash();
     drop((volume, shared));
@@ -358,7 +358,7 @@ async fn the_keeper_fails_a_volume_whose_smaller_index_may_lose_its_name() {
     wear_out(&volume, 1..100).await;
     let shared = volume.inner.shared();
     shared.index.name_errno.store(EIO, Ordering::Relaxed);
-    let done = compact(shared);
+    let done = compact(shared, u64::MAX);
     assert!(
         matches!(done, Err(CompactError::Doubtful { .. })),
         "{done:?}"
@@ -416,7 +416,7 @@ async fn one_at_a_time_makes_an_index_small_and_only_as_fast_as_it_is_written() 
     let (layout, map) = (&shared.layout, shared.config.index_map_size_bytes);
     let mut first = Compaction::begin(&shared.index, layout, map).unwrap();
     first.copy(&|| Ok(())).unwrap();
-    let second = compact(shared);
+    let second = compact(shared, u64::MAX);
     assert!(matches!(second, Err(CompactError::Busy)), "{second:?}");
     // It took nothing from the first one, which has all of this.
     let write = |rows: u64| {
@@ -448,7 +448,7 @@ async fn one_at_a_time_makes_an_index_small_and_only_as_fast_as_it_is_written() 
     assert!(file_octets(dir.path()) >= octets);
     assert_eq!(volume.dump_index().await.unwrap(), dump);
     // The next one has a better time.
-    compact(shared).unwrap();
+    compact(shared, u64::MAX).unwrap();
     assert!(file_octets(dir.path()) < octets);
     assert_eq!(volume.dump_index().await.unwrap(), dump);
     volume.close();
@@ -479,7 +479,7 @@ async fn a_transaction_larger_than_what_is_noted_ends_a_compaction_and_nothing_e
     });
     assert!(matches!(done, Err(CompactError::Outrun)), "{done:?}");
     assert_eq!(volume.dump_index().await.unwrap(), dump);
-    compact(shared).unwrap();
+    compact(shared, u64::MAX).unwrap();
     assert_eq!(volume.dump_index().await.unwrap(), dump);
 }
 
@@ -512,12 +512,12 @@ async fn no_index_is_made_small_where_that_takes_room_from_mail() {
         }
         assert!(Instant::now() < until, "{:?}", volume.status());
     }
-    let refused = compact(shared).unwrap_err().to_string();
+    let refused = compact(shared, u64::MAX).unwrap_err().to_string();
     assert!(refused.starts_with("no room"), "{refused}");
     assert_eq!(file_octets(dir.path()), octets);
     disk.set_capacity(100 << 20);
     shared.look_for_room();
-    compact(shared).unwrap();
+    compact(shared, u64::MAX).unwrap();
     assert!(file_octets(dir.path()) < octets);
     volume.close();
 }
@@ -586,7 +586,7 @@ async fn what_rows_would_take_is_known_before_they_are_copied() {
     let usage = shared.index.usage().unwrap();
     let weight = shared.index.weigh(&|| Ok(())).unwrap();
     assert!(usage.free_bytes < usage.file_bytes / 2, "{usage:?}");
-    let done = compact(shared).unwrap();
+    let done = compact(shared, u64::MAX).unwrap();
     println!("{usage:?} {weight} {done:?}");
     assert!(done.after_bytes < usage.file_bytes / 2, "{done:?}");
     assert!(

@@ -493,9 +493,10 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
     refusing.end();
     let volume = open_on(&disk, dir.path()).unwrap();
     assert_eq!(text(&volume, carl, 2).await, expected(carl, BODY));
-    // What is no want of room is for good.
+    // What is no want of room is for good: who has an answer that the index lacks is shown no older state, others read.
     refusing.begin(EIO, 0);
-    deliver(&volume, 4000, BODY, &[carl]).await;
+    let taken = deliver(&volume, 4000, BODY, &[BOB]).await;
+    assert!(matches!(taken[0], Outcome::Committed { .. }), "{taken:?}");
     let until = Instant::now() + Duration::from_secs(10);
     while volume.status().read_only.is_none() {
         assert!(Instant::now() < until, "{:?}", volume.status());
@@ -503,6 +504,10 @@ async fn an_index_without_room_refuses_changes_and_serves_reads_until_it_has_som
     }
     assert_eq!(volume.status().failed, Some("index_write"));
     assert_eq!(text(&volume, carl, 1).await, expected(carl, BODY));
+    let bobs = volume.snapshot(BOB, MailboxId::INBOX);
+    let bobs = tokio::time::timeout(Duration::from_secs(20), bobs).await;
+    let bobs = bobs.expect("nobody waits for what does not come");
+    assert!(matches!(bobs, Err(ReadError::Behind)), "{bobs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

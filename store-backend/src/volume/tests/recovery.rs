@@ -188,7 +188,7 @@ async fn child_delivers_until_it_is_killed() {
     let volume = Volume::open(config(Path::new(&path)), Arc::new(RealDisk)).unwrap();
     let shared = Arc::clone(volume.inner.shared());
     // A kill mostly meets a compaction, too.
-    std::thread::spawn(move || while compact(&shared).is_ok() {});
+    std::thread::spawn(move || while compact(&shared, u64::MAX).is_ok() {});
     let mut tasks = Vec::new();
     for lane in 0..8 {
         let volume = volume.clone();

@@ -72,7 +72,9 @@ impl Life {
             }
             let compaction = (random.below(8) == 0).then(|| {
                 let volume = volume.clone();
-                tokio::task::spawn_blocking(move || compact(volume.inner.shared()).unwrap())
+                tokio::task::spawn_blocking(move || {
+                    compact(volume.inner.shared(), u64::MAX).unwrap()
+                })
             });
             let done = all(work).await;
             if let Some(compaction) = compaction {
