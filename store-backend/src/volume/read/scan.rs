@@ -8,6 +8,7 @@ use lmdb::heed::types::Bytes;
 use lmdb::heed::{self, RoRange};
 use zerocopy::little_endian::U16;
 
+use super::super::bundle;
 use super::super::error::{IndexError, ReadError};
 use super::super::index::{Index, RoTxn, Table};
 use super::super::rows::{MessageRow, message_key, message_of};
@@ -127,16 +128,18 @@ impl MailboxReader {
 
 /// The prologues of one mailbox's messages, of growing UIDs.
 pub(super) struct Prologues<'t> {
-    index: &'t Index,
-    txn: &'t RoTxn<'t>,
     /// Those with rows of their own.
     own: Follow<'t>,
+    /// Those of one delivery, by its record's number: mail that came together has neighbours.
+    bundles: Follow<'t>,
 }
 
 impl<'t> Prologues<'t> {
     pub(super) fn new(index: &'t Index, txn: &'t RoTxn<'t>) -> Self {
-        let own = Follow::new(&index.prologues, txn);
-        Self { index, txn, own }
+        Self {
+            own: Follow::new(&index.prologues, txn),
+            bundles: Follow::new(&index.bundles, txn),
+        }
     }
 
     pub(super) fn get(
@@ -145,10 +148,15 @@ impl<'t> Prologues<'t> {
         uid: u32,
         row: &MessageRow,
     ) -> Result<Cow<'t, [u8]>, IndexError> {
-        let found = if row.bundle_place().is_some() || row.prologue_octets.get() == 0 {
-            self.index.prologue(self.txn, key, row)?
-        } else {
-            self.own.get(key, uid.into())?.map(Cow::Borrowed)
+        if row.prologue_octets.get() == 0 {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let found = match row.bundle_place() {
+            None => self.own.get(key, uid.into())?.map(Cow::Borrowed),
+            Some((key, number)) => match self.bundles.get(&key, row.bundle.get())? {
+                Some(bundle) => bundle::member(bundle, number)?,
+                None => None,
+            },
         };
         found.ok_or(IndexError::Contradiction("a prologue"))
     }
