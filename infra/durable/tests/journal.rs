@@ -126,7 +126,9 @@ fn a_last_record_cut_at_any_byte_is_dropped_and_the_journal_goes_on() {
             [(1, 9, b"first".to_vec())],
             "cut at {cut}"
         );
-        let began = cut >= place.offset - 24 + 20;
+        // A record of which the head is there has begun; an octet of it that is zero anyway is not missed.
+        let head = place.offset as usize - 24..place.offset as usize - 4;
+        let began = torn[head.clone()] == bytes[head];
         assert_eq!(recovery.cut().is_some(), began, "cut at {cut}");
         append(&mut journal, &[b"instead"]).unwrap();
         drop(journal);
