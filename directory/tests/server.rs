@@ -228,14 +228,7 @@ async fn a_change_reaches_the_caches_of_clients_that_follow() {
     let site = Site::start().await;
     let ann = site.settle().await;
     let operator = site.client(Role::Operator, "op");
-    // Answers that live for an hour: only the feed can make these go.
-    let hour = Duration::from_secs(3_600);
-    let options = ClientOptions {
-        positive_ttl: hour,
-        negative_ttl: hour,
-        ..ClientOptions::default()
-    };
-    let client = site.client_with(Role::MxFrontend, "mx1", &options);
+    let client = lasting(&site);
     let shutdown = Shutdown::new();
     client.follow(&shutdown);
     let alias = address("alias@x.test");
@@ -283,6 +276,17 @@ async fn a_change_reaches_the_caches_of_clients_that_follow() {
     .await;
     shutdown.begin();
     assert!(shutdown.drained(Duration::from_secs(5)).await);
+}
+
+/// A front-end's client whose answers live for an hour: only the feed can make these go.
+fn lasting(site: &Site) -> DirectoryClient {
+    let hour = Duration::from_secs(3_600);
+    let options = ClientOptions {
+        positive_ttl: hour,
+        negative_ttl: hour,
+        ..ClientOptions::default()
+    };
+    site.client_with(Role::MxFrontend, "mx1", &options)
 }
 
 /// A back-end's client that keeps logins for an hour: only the feed can make these go.
@@ -428,13 +432,7 @@ async fn an_upgraded_password_drops_no_answer_that_clients_keep() {
     let mut site = Site::start().await;
     let ann = site.settle().await;
     let operator = site.client(Role::Operator, "op");
-    let hour = Duration::from_secs(3_600);
-    let options = ClientOptions {
-        positive_ttl: hour,
-        negative_ttl: hour,
-        ..ClientOptions::default()
-    };
-    let client = site.client_with(Role::MxFrontend, "mx1", &options);
+    let client = lasting(&site);
     let shutdown = Shutdown::new();
     client.follow(&shutdown);
     let imported = AccountChange {
