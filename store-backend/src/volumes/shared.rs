@@ -52,11 +52,9 @@ impl Volumes {
                 }
             };
             for one in found {
-                match self.live_or_away(one.owner).await {
-                    Ok(Some(live)) if live.name == mounted.name => {
-                        shared.push(seen(own, mounted, one));
-                    }
-                    Ok(_) => {}
+                match self.is_home(mounted, one.owner).await {
+                    Ok(true) => shared.push(seen(own, mounted, one)),
+                    Ok(false) => {}
                     Err(Away) => is_whole = false,
                 }
             }
@@ -93,15 +91,13 @@ impl Volumes {
             let asked =
                 |volume: Volume| async move { volume.shared_named(account, &owner, &name).await };
             match mounted.ask(asked).await {
-                // Of an owner who also has a row on another volume, perhaps an old copy that was adopted, the rights that he
-                // has given since, and taken away, stand where his epoch is the last (P4, P8).
-                Ok(Some(one)) => match self.live_or_away(one.owner).await {
-                    Ok(Some(live)) if live.name == mounted.name => {
+                Ok(Some(one)) => match self.is_home(mounted, one.owner).await {
+                    Ok(true) => {
                         if best.as_ref().is_none_or(|best| best.owner < one.owner) {
                             best = Some(seen(own, mounted, one));
                         }
                     }
-                    Ok(_) => is_one_away |= !mounted.may_write(),
+                    Ok(false) => is_one_away |= !mounted.may_write(),
                     Err(Away) => is_one_away = true,
                 },
                 // What an old copy does not have may only not be there yet.
@@ -121,6 +117,13 @@ impl Volumes {
     fn is_whole(&self) -> bool {
         let mut slots = self.slots.iter().map(|slot| slot.mounted.get());
         slots.all(|slot| slot.is_some_and(|mounted| mounted.may_write()))
+    }
+
+    /// Whether an owner lives on this volume. Of one who also has a row on another, perhaps an old copy that was adopted, the
+    /// rights that he has given since, and taken away, stand where his epoch is the last (P4, P8).
+    async fn is_home(&self, mounted: &Mounted, owner: AccountId) -> Result<bool, Away> {
+        let live = self.live_or_away(owner).await?;
+        Ok(live.is_some_and(|live| live.name == mounted.name))
     }
 
     /// What others share with an account has changed: its sessions, which watch it on its own volume, look again.
