@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::lmtp;
-use crate::session::{Arrival, Opened, SessionRefusal};
+use crate::session::{Opened, SessionRefusal};
 use crate::user::User;
 use crate::volume::Refusal as AccountRefusal;
 
@@ -223,7 +223,8 @@ impl Front {
 
     /// Opens the session where the directory says that the user lives.
     async fn open(&self, login: Arc<LoginReply>, facts: LoginFacts) -> Result<Home, OpenError> {
-        let arrival = Arrival {
+        let open = SessionOpen {
+            grant: login.grant.clone(),
             service: facts.service,
             client: facts.client.to_string(),
             tls: facts
@@ -233,7 +234,7 @@ impl Front {
             trace_id: trace_id(),
         };
         if login.home.backend == self.backend.name {
-            return match self.backend.open_own(&login, arrival).await {
+            return match self.backend.open_own(&login, open).await {
                 Ok(opened) => Ok(Home::Here(opened)),
                 Err(SessionRefusal::Account(
                     AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
@@ -244,14 +245,6 @@ impl Front {
                 Err(_) => Err(OpenError::Refused(Refusal::Temporary)),
             };
         }
-        let open = SessionOpen {
-            grant: login.grant.clone(),
-            service: arrival.service,
-            client: arrival.client,
-            tls: arrival.tls,
-            tag: arrival.tag,
-            trace_id: arrival.trace_id,
-        };
         let link = self
             .backend
             .backends

@@ -93,15 +93,6 @@ pub(crate) struct Opened {
     start: Start,
 }
 
-/// How somebody came here.
-pub(crate) struct Arrival {
-    pub(crate) service: Service,
-    pub(crate) client: String,
-    pub(crate) tls: Option<String>,
-    pub(crate) tag: Option<String>,
-    pub(crate) trace_id: String,
-}
-
 /// Whose mail is to be opened, as the directory has said.
 struct Owner {
     account: AccountId,
@@ -153,21 +144,15 @@ impl Backend {
     /// Decides whether a session may begin that a proxy or a sibling asks for. Nothing is said to the user here.
     async fn open_granted(&self, open: SessionOpen) -> Result<Box<Opened>, SessionRefusal> {
         let owner = self.verify(&open.grant, open.service).await;
-        let arrival = Arrival {
-            service: open.service,
-            client: open.client,
-            tls: open.tls,
-            tag: open.tag,
-            trace_id: open.trace_id,
-        };
-        self.open(owner, arrival).await
+        self.open(owner, open).await
     }
 
-    /// Decides whether a session may begin for a user of our own listeners, of whom the directory has told us itself.
+    /// Decides whether a session may begin for a user of our own listeners, of whom the directory has told us itself: the
+    /// grant is not looked at.
     pub(crate) async fn open_own(
         &self,
         login: &LoginReply,
-        arrival: Arrival,
+        open: SessionOpen,
     ) -> Result<Box<Opened>, SessionRefusal> {
         let owner = Owner {
             account: login.account,
@@ -175,42 +160,42 @@ impl Backend {
             login_name: login.login_name.clone(),
             quota: login.quota,
         };
-        self.open(Ok(owner), arrival).await
+        self.open(Ok(owner), open).await
     }
 
     async fn open(
         &self,
         owner: Result<Owner, SessionRefusal>,
-        arrival: Arrival,
+        open: SessionOpen,
     ) -> Result<Box<Opened>, SessionRefusal> {
         let admitted: Result<_, SessionRefusal> = async {
             let owner = owner?;
-            let (home, registration, start) = self.admit(&owner, &arrival).await?;
+            let (home, registration, start) = self.admit(&owner, &open).await?;
             Ok((owner, home, registration, start))
         }
         .await;
         match admitted {
             Ok((owner, home, registration, start)) => Ok(Box::new(Opened {
                 facts: Facts {
-                    service: arrival.service,
+                    service: open.service,
                     account: owner.account,
                     epoch: owner.epoch,
                     has_quota: owner.quota.is_limited(),
                     login_name: owner.login_name,
-                    client: arrival.client,
-                    tls: arrival.tls,
-                    trace_id: arrival.trace_id,
+                    client: open.client,
+                    tls: open.tls,
+                    trace_id: open.trace_id,
                 },
                 home,
                 registration,
                 start,
             })),
             Err(refusal) => {
-                metrics::session_refused(arrival.service, refusal.code());
+                metrics::session_refused(open.service, refusal.code());
                 warn!(
-                    trace_id = arrival.trace_id,
-                    service = arrival.service.as_str(),
-                    client = arrival.client,
+                    trace_id = open.trace_id,
+                    service = open.service.as_str(),
+                    client = open.client,
                     why = refusal.code(),
                     "session refused"
                 );
@@ -222,7 +207,7 @@ impl Backend {
     async fn admit(
         &self,
         owner: &Owner,
-        arrival: &Arrival,
+        open: &SessionOpen,
     ) -> Result<(Arc<Mounted>, Registration, Start), SessionRefusal> {
         let home = self.volumes.of(owner.account).await?;
         // What a restored volume does not have may only not be there yet: a mail program that is shown an empty account
@@ -231,7 +216,7 @@ impl Backend {
             return Err(SessionRefusal::Account(Refusal::ReadOnly));
         }
         let registration = self.sessions.register(owner.account);
-        let start = match arrival.service {
+        let start = match open.service {
             Service::Pop3 => {
                 if let Some(delay_s) = self.config.limits.pop3_policy().login_delay_s {
                     let delay = Duration::from_secs(delay_s);
@@ -249,7 +234,7 @@ impl Backend {
                 Start::Pop3(opened?)
             }
             Service::Imap => {
-                let tag = arrival.tag.clone().ok_or(SessionRefusal::Service)?;
+                let tag = open.tag.clone().ok_or(SessionRefusal::Service)?;
                 home.volume
                     .open_account(owner.account, owner.epoch, owner.quota)
                     .await?;
