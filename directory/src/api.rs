@@ -25,6 +25,7 @@ use directory_api::wire::{
 use tracing::info;
 
 use crate::engine::Engine;
+use crate::last_use::Uses;
 use crate::login::log_in;
 use crate::password::Passwords;
 use crate::upgrade::{self, Upgrades};
@@ -37,6 +38,7 @@ pub(crate) struct App<E> {
     pub(crate) passwords: Passwords,
     /// None: passwords stay as they were imported.
     pub(crate) upgrades: Option<Upgrades>,
+    pub(crate) uses: Uses,
     pub(crate) signer: GrantSigner,
     pub(crate) shutdown: Shutdown,
 }
@@ -77,6 +79,10 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
             get(verbs::account::<E>)
                 .put(verbs::change_account::<E>)
                 .delete(verbs::delete_account::<E>),
+        )
+        .route(
+            &format!("{}/credentials", item(path::ACCOUNTS)),
+            get(verbs::credentials::<E>),
         )
         .route(path::BACKENDS, get(verbs::list_backends::<E>))
         .route(
@@ -143,10 +149,18 @@ async fn login<E: Engine>(
 ) -> Reply<LoginReply> {
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
     let upgrades = app.upgrades.as_ref();
-    log_in(&app.engine, &app.passwords, upgrades, &app.signer, &request)
-        .await
-        .map(Json)
-        .map_err(reply::login_refused)
+    let (engine, passwords) = (&app.engine, &app.passwords);
+    log_in(
+        engine,
+        passwords,
+        upgrades,
+        &app.uses,
+        &app.signer,
+        &request,
+    )
+    .await
+    .map(Json)
+    .map_err(reply::login_refused)
 }
 
 /// Public keys are for everyone inside.

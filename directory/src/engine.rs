@@ -12,13 +12,13 @@ mod record;
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
-    Domain, ListQuery, LookupReply, MoveRecord, Page, limit,
+    Domain, ListQuery, LookupReply, MoveRecord, Page, Secret, limit,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
 
 pub use lmdb::{Lmdb, LmdbError};
-pub use record::{AccountDraft, AccountEdit, LoginRecord, StoredCredential};
+pub use record::{AccountDraft, AccountEdit, CredentialUse, LoginRecord, StoredCredential};
 
 /// What an engine answers.
 pub type Answer<T> = Result<T, EngineError>;
@@ -71,6 +71,10 @@ pub enum EngineError {
 /// 600,000 addresses must not hold a snapshot for seconds.
 pub const ROWS_SCANNED_MAX: usize = 20_000;
 
+/// A use of a credential is kept when the one kept before it is older than this: a program that
+/// polls shall not cost a write each time.
+pub const USE_KEPT_EVERY_MS: i64 = 3_600_000;
+
 /// A database that holds the directory. Times are given in Unix milliseconds.
 #[expect(
     missing_docs,
@@ -90,6 +94,16 @@ pub trait Engine: Send + Sync + 'static {
         after: AccountId,
         limit: usize,
     ) -> impl Future<Output = Answer<Vec<(AccountId, Vec<StoredCredential>)>>> + Send;
+
+    /// The credentials of one account, its own password first, then by name, each with the last use
+    /// that is kept.
+    fn credentials_of(
+        &self,
+        account: AccountId,
+    ) -> impl Future<Output = Answer<Vec<(StoredCredential, Option<i64>)>>> + Send;
+    /// Keeps uses of credentials, each unless a younger one than [`USE_KEPT_EVERY_MS`] is kept or the
+    /// credential is gone. The one write that is no numbered change: nobody decides by it.
+    fn keep_uses(&self, uses: Vec<CredentialUse>) -> impl Future<Output = Answer<usize>> + Send;
 
     fn domains(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Domain>>> + Send;
     fn domain(&self, name: DomainName) -> impl Future<Output = Answer<Domain>> + Send;
@@ -139,13 +153,13 @@ pub trait Engine: Send + Sync + 'static {
         edit: AccountEdit,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
-    /// Keeps the same password in another form, if `from` is still one of the account's stored
-    /// forms. `None`: it is not, or the account is gone, and nothing has changed.
+    /// Keeps the same password in another form, if `from` is still one of the account's
+    /// credentials. `None`: it is not, or the account is gone, and nothing has changed.
     fn replace_credential(
         &self,
         account: AccountId,
         from: StoredCredential,
-        to: StoredCredential,
+        to: Secret,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Option<ChangeNumber>>> + Send;
     fn delete_account(

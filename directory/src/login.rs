@@ -8,7 +8,8 @@ use directory_api::wire::{LoginReply, LoginRequest, code, limit};
 use directory_api::{AccountStatus, BackendState, LoginName};
 use tracing::info;
 
-use crate::engine::{Engine, EngineError, LoginRecord};
+use crate::engine::{Engine, EngineError, LoginRecord, StoredCredential};
+use crate::last_use::Uses;
 use crate::password::{Passwords, Throttled};
 use crate::upgrade::Upgrades;
 
@@ -21,7 +22,7 @@ pub(crate) enum Refused {
     Throttled,
     #[error("the account is suspended")]
     Suspended,
-    #[error("the account may not use this service")]
+    #[error("the account, or this password of it, may not use this service")]
     ServiceForbidden,
     #[error("the account is being moved, try again in a moment")]
     Moving,
@@ -54,11 +55,12 @@ pub(crate) async fn log_in<E: Engine>(
     engine: &E,
     passwords: &Passwords,
     upgrades: Option<&Upgrades>,
+    uses: &Uses,
     signer: &GrantSigner,
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
     let start = Instant::now();
-    let decided = decide(engine, passwords, upgrades, signer, request).await;
+    let decided = decide(engine, passwords, upgrades, uses, signer, request).await;
     let outcome = decided.as_ref().map_or_else(Refused::code, |_| "ok");
     let service = request.service.as_str();
     metrics::counter!("posthouse_directory_logins_total", "service" => service, "outcome" => outcome)
@@ -81,6 +83,7 @@ async fn decide<E: Engine>(
     engine: &E,
     passwords: &Passwords,
     upgrades: Option<&Upgrades>,
+    uses: &Uses,
     signer: &GrantSigner,
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
@@ -113,7 +116,8 @@ async fn decide<E: Engine>(
         }
         match record {
             Some(now) if now.credentials.contains(&matched.stored) => {
-                let reply = allow(now, signer, request)?;
+                let reply = allow(now, &matched.stored, signer, request)?;
+                uses.note(reply.account, matched.stored.name.clone(), now_ms());
                 if let Some(upgrades) = upgrades {
                     upgrades.ask(reply.account, matched, &request.password);
                 }
@@ -134,6 +138,7 @@ const WAITED: Duration = Duration::from_millis(5);
 /// The user is who they say; may they, and where?
 fn allow(
     record: LoginRecord,
+    shown: &StoredCredential,
     signer: &GrantSigner,
     request: &LoginRequest,
 ) -> Result<LoginReply, Refused> {
@@ -142,7 +147,7 @@ fn allow(
         AccountStatus::Active => {}
         AccountStatus::Suspended => return Err(Refused::Suspended),
     }
-    if !account.services.contains(&request.service) {
+    if !account.services.contains(&request.service) || !shown.opens(request.service) {
         return Err(Refused::ServiceForbidden);
     }
     if record.held_by_move {

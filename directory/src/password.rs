@@ -65,7 +65,11 @@ impl Matched {
     fn new(stored: StoredCredential, password: &Secret) -> Self {
         let outdated = Form::parse(stored.secret.reveal())
             .ok()
-            .filter(|form| !form.is_current() && form.proves(password.reveal()))
+            // An app password is long and made by a program: no Argon2id makes it safer, and each would
+            // make every refusal dearer.
+            .filter(|form| {
+                stored.name.is_none() && !form.is_current() && form.proves(password.reveal())
+            })
             .map(|form| form.scheme());
         Self { stored, outdated }
     }
@@ -184,13 +188,10 @@ impl Passwords {
                 Ok(match form {
                     // Clear text is for the way here and not for the disk. Hashed slowly, a
                     // batch of ten thousand would take minutes; the next login does that.
-                    Form::Plain(password) => StoredCredential {
-                        secret: Secret::new(form::salted_sha512(
-                            &password,
-                            &daemon::random::token128(),
-                        )),
-                    },
-                    _ => StoredCredential { secret },
+                    Form::Plain(password) => StoredCredential::own(Secret::new(
+                        form::salted_sha512(&password, &daemon::random::token128()),
+                    )),
+                    _ => StoredCredential::own(secret),
                 })
             }
         }
@@ -279,9 +280,9 @@ fn hash(password: &str) -> Result<StoredCredential, HashError> {
     let hash = Argon2::default()
         .hash_password(password.as_bytes())
         .map_err(|_| HashError::Failed)?;
-    Ok(StoredCredential {
-        secret: Secret::new(format!("{{ARGON2ID}}{hash}")),
-    })
+    Ok(StoredCredential::own(Secret::new(format!(
+        "{{ARGON2ID}}{hash}"
+    ))))
 }
 
 #[cfg(test)]
@@ -393,9 +394,7 @@ mod tests {
     ];
 
     fn stored(text: &str) -> StoredCredential {
-        StoredCredential {
-            secret: secret(text),
-        }
+        StoredCredential::own(secret(text))
     }
 
     #[tokio::test]

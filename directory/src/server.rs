@@ -13,6 +13,7 @@ use tracing::info;
 use crate::Config;
 use crate::api::{App, describe_metrics, router};
 use crate::folder::{Folder, FolderError};
+use crate::last_use::Uses;
 use crate::password::Passwords;
 use crate::survey::survey;
 use crate::upgrade::Upgrades;
@@ -84,6 +85,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         engine: engine.clone(),
         passwords,
         upgrades: config.upgrade_passwords.then_some(upgrades),
+        uses: Uses::default(),
         signer,
         shutdown: ours.clone(),
     });
@@ -101,12 +103,22 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
             () = asked.perform(&behind.engine, &behind.passwords) => {}
         }
     });
+    let (behind, ended) = (Arc::clone(&app), ours.clone());
+    ours.spawn(async move {
+        tokio::select! {
+            () = ended.requested() => {}
+            () = behind.uses.keep_for_ever(&behind.engine) => {}
+        }
+    });
     info!(listen = %config.listen, data = %config.data.display(), "directory serves");
     health.set_ready();
+    let behind = Arc::clone(&app);
     serve(listener, Arc::new(identity), router(app), ours.clone()).await;
     ours.begin();
     let _ = observability.await;
     ours.drained(DRAIN_MAX).await;
+    behind.uses.keep(&behind.engine).await;
+    drop(behind);
     let _ = tokio::task::spawn_blocking(move || {
         engine.close();
         drop(lock);

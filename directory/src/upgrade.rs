@@ -114,7 +114,7 @@ async fn replace<E: Engine>(engine: &E, passwords: &Passwords, upgrade: Upgrade)
         return "later";
     };
     match engine
-        .replace_credential(account, stored, new.clone(), now_ms())
+        .replace_credential(account, stored, new.secret.clone(), now_ms())
         .await
     {
         Ok(Some(change)) => {
@@ -167,9 +167,7 @@ mod tests {
     }
 
     fn imported() -> StoredCredential {
-        StoredCredential {
-            secret: secret(IMPORTED),
-        }
+        StoredCredential::own(secret(IMPORTED))
     }
 
     async fn engine_with_ann(folder: &std::path::Path) -> (Lmdb, AccountId) {
@@ -250,9 +248,7 @@ mod tests {
         assert!(kept.starts_with("{ARGON2ID}"), "{kept}");
         let last = engine.changes(before, 0).await.unwrap().last;
         assert_eq!(last.0, before.0 + 1);
-        let credential = StoredCredential {
-            secret: secret(&kept),
-        };
+        let credential = StoredCredential::own(secret(&kept));
         let matched = passwords.verify(vec![credential], &password).await;
         assert_eq!(matched.unwrap().unwrap().outdated, None);
     }
@@ -281,9 +277,7 @@ mod tests {
             (cut, "a".repeat(1_024), None),
             (short, "secret".to_owned(), Some("BLF-CRYPT")),
         ] {
-            let stored = StoredCredential {
-                secret: secret(text),
-            };
+            let stored = StoredCredential::own(secret(text));
             let matched = passwords.verify(vec![stored], &secret(&password)).await;
             assert_eq!(matched.unwrap().unwrap().outdated, outdated, "{text}");
         }

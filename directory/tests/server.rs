@@ -12,7 +12,7 @@ use daemon::shutdown::Shutdown;
 use directory::{Config, RunError};
 use directory_api::grant::{GrantError, GrantVerifier};
 use directory_api::wire::{
-    AccountBatch, AccountChange, AccountNew, AddressPut, BackendPut, ChangeKind, CompareAndSet,
+    AccountBatch, AccountChange, AccountNew, AddressPut, AppPassword, BackendPut, ChangeKind, CompareAndSet,
     Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict,
     code,
 };
@@ -774,4 +774,66 @@ async fn a_directory_that_cannot_start_says_why() {
     };
     let wrong = directory::run(config, Shutdown::new()).await.unwrap_err();
     assert!(wrong.to_string().starts_with("/proc/nowhere: "), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_password_opens_its_services_and_tells_when_it_was_used() {
+    let mut site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let phone = AppPassword {
+        name: "Phone".parse().unwrap(),
+        credential: Credential::salted_sha256("made-by-a-program", b"salty"),
+        services: Some(vec![Service::Pop3]),
+    };
+    let change = AccountChange {
+        app_passwords: vec![phone],
+        ..AccountChange::default()
+    };
+    operator.change_account(ann, &change).await.unwrap();
+    let used = async |client: &DirectoryClient| {
+        let items = client.credentials(ann).await.unwrap().items;
+        let told = |one: directory_api::wire::CredentialEntry| {
+            let name = one.name.map_or(String::new(), String::from);
+            (name, one.scheme, one.last_used_ms)
+        };
+        items.into_iter().map(told).collect::<Vec<_>>()
+    };
+    let (own, phone) = ((String::new(), "ARGON2ID".to_owned()), ("phone".to_owned(), "SSHA256".to_owned()));
+    let before = used(&operator).await;
+    assert_eq!(before, [(own.0.clone(), own.1.clone(), None), (phone.0.clone(), phone.1.clone(), None)]);
+
+    let pop3 = login("ann@x.test", "made-by-a-program");
+    let imap = LoginRequest {
+        service: Service::Imap,
+        ..pop3.clone()
+    };
+    assert_eq!(proxy.login(&imap).await.unwrap_err().code(), code::SERVICE_FORBIDDEN);
+    assert_eq!(used(&operator).await, before, "who is refused has used nothing");
+    let began = now_ms();
+    proxy.login(&pop3).await.unwrap();
+    let after = used(&operator).await;
+    assert!(after[1].2.is_some_and(|at| at >= began), "{after:?}");
+    assert_eq!(after[0].2, None);
+    let imap = LoginRequest {
+        service: Service::Imap,
+        ..login("ann@x.test", "right")
+    };
+    proxy.login(&imap).await.unwrap();
+
+    // It outlives the process, and the form in which it is kept stays.
+    let told = used(&operator).await;
+    site.down().await;
+    site.up().await;
+    let operator = site.client(Role::Operator, "op");
+    assert_eq!(used(&operator).await, told);
+    let remove = AccountChange {
+        remove_app_passwords: vec!["phone".parse().unwrap()],
+        ..AccountChange::default()
+    };
+    operator.change_account(ann, &remove).await.unwrap();
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    assert_eq!(proxy.login(&pop3).await.unwrap_err().code(), code::BAD_CREDENTIALS);
+    proxy.login(&imap).await.unwrap();
 }

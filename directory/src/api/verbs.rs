@@ -8,14 +8,14 @@ use daemon::link::{Problem, require};
 use directory_api::wire::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEntry,
     AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Credential,
-    Domain, DomainPut, ListQuery, MoveRecord, Page, limit,
+    CredentialEntry, Credentials, Domain, DomainPut, ListQuery, MoveRecord, Page, limit,
 };
 use directory_api::{AccountId, AccountStatus, Address, BackendName, DomainName, Service};
 
 use super::extract::{Body, Key, Query};
 use super::reply::{hash_refused, refused, too_many};
 use super::{App, Reply, Shared, report};
-use crate::engine::{AccountDraft, AccountEdit, Engine};
+use crate::engine::{AccountDraft, AccountEdit, Engine, StoredCredential};
 
 /// Clear passwords of one batch: each costs an Argon2id, and the caller waits for all of them.
 const BATCH_PASSWORDS_MAX: usize = 100;
@@ -220,18 +220,26 @@ pub(super) async fn change_account<E: Engine>(
     Body(change): Body<AccountChange>,
 ) -> Reply<Changed<Account>> {
     require(&peer, OPERATORS)?;
+    let mut app_passwords = Vec::with_capacity(change.app_passwords.len());
+    if change.app_passwords.len() > limit::APP_PASSWORDS_MAX {
+        return Err(too_many("app passwords", limit::APP_PASSWORDS_MAX));
+    }
+    for one in change.app_passwords {
+        app_passwords.push(StoredCredential {
+            name: Some(one.name),
+            services: one.services,
+            ..stored(&app, one.credential).await?
+        });
+    }
     let credential = match change.credential {
-        Some(credential) => Some(
-            app.passwords
-                .store(credential)
-                .await
-                .map_err(hash_refused)?,
-        ),
+        Some(credential) => Some(stored(&app, credential).await?),
         None => None,
     };
     let edit = AccountEdit {
         login_name: change.login_name,
         credential,
+        app_passwords,
+        remove_app_passwords: change.remove_app_passwords,
         status: change.status,
         services: change.services,
         quota_octets: change.quota_octets,
@@ -249,6 +257,25 @@ pub(super) async fn change_account<E: Engine>(
         changed.now.login_name.as_str(),
     );
     Ok(Json(changed))
+}
+
+pub(super) async fn credentials<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<AccountId>,
+) -> Reply<Credentials> {
+    require(&peer, OPERATORS)?;
+    let found = app.engine.credentials_of(key).await.map_err(refused)?;
+    let shown = |(stored, kept): (StoredCredential, Option<i64>)| CredentialEntry {
+        scheme: stored.scheme().to_owned(),
+        set_ms: (stored.set_ms != 0).then_some(stored.set_ms),
+        last_used_ms: kept.max(app.uses.of(key, stored.name.as_ref())),
+        name: stored.name,
+        services: stored.services,
+    };
+    Ok(Json(Credentials {
+        items: found.into_iter().map(shown).collect(),
+    }))
 }
 
 pub(super) async fn delete_account<E: Engine>(
@@ -433,12 +460,7 @@ pub(super) fn check_address(address: &str) -> Result<(), Problem> {
 
 async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDraft, Problem> {
     let credential = match account.credential {
-        Some(credential) => Some(
-            app.passwords
-                .store(credential)
-                .await
-                .map_err(hash_refused)?,
-        ),
+        Some(credential) => Some(stored(app, credential).await?),
         None => None,
     };
     Ok(AccountDraft {
@@ -453,5 +475,17 @@ async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDr
         quota_messages: account.quota_messages,
         backend: account.backend,
         volume: account.volume,
+    })
+}
+
+/// A credential in the form in which it is kept.
+async fn stored<E: Engine>(
+    app: &App<E>,
+    credential: Credential,
+) -> Result<StoredCredential, Problem> {
+    let stored = app.passwords.store(credential).await;
+    Ok(StoredCredential {
+        set_ms: now_ms(),
+        ..stored.map_err(hash_refused)?
     })
 }

@@ -10,6 +10,7 @@
 //! deliveries   account (8, BE) domain NUL local (empty): the addresses that name an account
 //! accounts     account (8, BE)                  AccountRow, home included
 //! logins       SHA-256 of the login name        account (8, BE); a name may be longer than a key
+//! uses         account (8, BE) name             last use of that credential, Unix milliseconds (8, BE)
 //! backends     name                             BackendRow
 //! moves        account (8, BE)                  MoveRecord
 //! changes      number (8, BE)                   Change; the last CHANGES_KEPT of them
@@ -20,6 +21,7 @@
 mod accounts;
 mod addresses;
 mod backends;
+mod credentials;
 mod homes;
 mod scan;
 
@@ -33,7 +35,7 @@ use ::lmdb::{Env, OpenError, Options, create_databases, with_read, with_write};
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Change, ChangeKind, Changed, ChangesReply, CompareAndSet,
-    CompareAndSetReply, Domain, ListQuery, LookupReply, MoveRecord, Page,
+    CompareAndSetReply, Domain, ListQuery, LookupReply, MoveRecord, Page, Secret,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, LoginName};
 use serde::Serialize;
@@ -41,7 +43,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::{
-    AccountDraft, AccountEdit, Answer, Engine, EngineError, LoginRecord, StoredCredential,
+    AccountDraft, AccountEdit, Answer, CredentialUse, Engine, EngineError, LoginRecord,
+    StoredCredential,
 };
 
 /// Changes kept for clients that were away. At 100 changes a second it is half an hour; a client
@@ -64,6 +67,7 @@ struct Tables {
     deliveries: Table,
     accounts: Table,
     logins: Table,
+    uses: Table,
     backends: Table,
     moves: Table,
     changes: Table,
@@ -97,17 +101,15 @@ impl Lmdb {
                     table("addresses")?,
                     table("deliveries")?,
                 ),
-                (
-                    table("accounts")?,
-                    table("logins")?,
-                    table("backends")?,
-                    table("moves")?,
-                ),
-                table("changes")?,
+                (table("accounts")?, table("logins")?, table("uses")?),
+                (table("backends")?, table("moves")?, table("changes")?),
             ))
         })?;
-        let ((meta, domains, addresses, deliveries), (accounts, logins, backends, moves), changes) =
-            tables;
+        let (
+            (meta, domains, addresses, deliveries),
+            (accounts, logins, uses),
+            (backends, moves, changes),
+        ) = tables;
         let tables = Tables {
             meta,
             domains,
@@ -115,6 +117,7 @@ impl Lmdb {
             deliveries,
             accounts,
             logins,
+            uses,
             backends,
             moves,
             changes,
@@ -354,6 +357,18 @@ impl Engine for Lmdb {
             .await
     }
 
+    async fn credentials_of(
+        &self,
+        account: AccountId,
+    ) -> Answer<Vec<(StoredCredential, Option<i64>)>> {
+        self.read(move |tables, txn| tables.credentials_of(txn, account))
+            .await
+    }
+
+    async fn keep_uses(&self, uses: Vec<CredentialUse>) -> Answer<usize> {
+        self.write(0, move |write| write.keep_uses(&uses)).await
+    }
+
     async fn domains(&self, query: ListQuery) -> Answer<Page<Domain>> {
         self.read(move |tables, txn| tables.list_domains(txn, &query))
             .await
@@ -437,7 +452,7 @@ impl Engine for Lmdb {
         &self,
         account: AccountId,
         from: StoredCredential,
-        to: StoredCredential,
+        to: Secret,
         now_ms: i64,
     ) -> Answer<Option<ChangeNumber>> {
         self.write(now_ms, move |write| {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use directory_api::wire::{Account, Incarnation, Secret};
 use directory_api::{
-    AccountId, AccountStatus, Address, BackendName, BackendState, Home, LoginName, Quota, Service,
-    VolumeName,
+    AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, Home, LoginName,
+    Quota, Service, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,55 @@ use serde::{Deserialize, Serialize};
 pub struct StoredCredential {
     /// Checked by `password::verify`.
     pub secret: Secret,
+    /// None: the account's own password. Otherwise an app password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<CredentialName>,
+    /// What it opens, of what the account may; none: all of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+    /// When it was set, Unix milliseconds; 0 before this was kept.
+    #[serde(default)]
+    pub set_ms: i64,
+}
+
+impl StoredCredential {
+    /// An account's own password, for every service.
+    #[must_use]
+    pub fn own(secret: Secret) -> Self {
+        Self {
+            secret,
+            name: None,
+            services: None,
+            set_ms: 0,
+        }
+    }
+
+    /// How it is kept, as it says in front: `ARGON2ID`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        let text = self.secret.reveal().strip_prefix('{');
+        text.and_then(|text| text.split_once('}'))
+            .map_or("", |(scheme, _)| scheme)
+    }
+
+    /// Whether it opens a service, as far as it decides.
+    #[must_use]
+    pub fn opens(&self, service: Service) -> bool {
+        self.services
+            .as_ref()
+            .is_none_or(|services| services.contains(&service))
+    }
+}
+
+/// That a credential has let somebody in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialUse {
+    /// Whose.
+    pub account: AccountId,
+    /// None: the account's own password.
+    pub name: Option<CredentialName>,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
 }
 
 impl fmt::Debug for StoredCredential {
@@ -50,8 +99,12 @@ pub struct AccountDraft {
 pub struct AccountEdit {
     /// A new name.
     pub login_name: Option<LoginName>,
-    /// Replaces every credential.
+    /// Replaces the account's own password; app passwords stay.
     pub credential: Option<StoredCredential>,
+    /// App passwords, each in the place of one of its name.
+    pub app_passwords: Vec<StoredCredential>,
+    /// App passwords that go, before others come.
+    pub remove_app_passwords: Vec<CredentialName>,
     /// A new status.
     pub status: Option<AccountStatus>,
     /// The services from now on.

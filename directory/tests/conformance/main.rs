@@ -15,7 +15,8 @@ use directory_api::{
 
 use logins::{
     a_login_name_finds_everything_that_decides_a_login,
-    a_stored_form_is_replaced_only_while_it_is_the_one,
+    a_stored_form_is_replaced_only_while_it_is_the_one, a_use_of_a_credential_is_kept_once_an_hour,
+    app_passwords_stand_beside_the_accounts_own_password,
     credentials_come_page_by_page_in_the_order_of_accounts,
 };
 
@@ -53,6 +54,8 @@ claims! {
     limits_are_told_with_the_home_and_grow_newer_with_each_change,
     credentials_come_page_by_page_in_the_order_of_accounts,
     a_stored_form_is_replaced_only_while_it_is_the_one,
+    app_passwords_stand_beside_the_accounts_own_password,
+    a_use_of_a_credential_is_kept_once_an_hour,
 }
 
 fn address(text: &str) -> Address {

@@ -15,5 +15,5 @@ pub mod wire;
 pub use client::{ClientOptions, DirectoryClient, DirectoryError, KeptLogins, LoginError};
 pub use types::{
     AccountId, AccountStatus, Address, AddressError, BackendName, BackendState, ChangeNumber,
-    DomainName, Epoch, Home, LoginName, NameError, Quota, Service, VolumeName,
+    CredentialName, DomainName, Epoch, Home, LoginName, NameError, Quota, Service, VolumeName,
 };

@@ -163,6 +163,11 @@ name! {
     LoginName, 512, |c| !c.is_control() && !c.is_whitespace()
 }
 
+name! {
+    /// The name of an app password: what its owner calls the program or machine that has it.
+    CredentialName, 64, |c| c.is_ascii_alphanumeric() || "-._".contains(c)
+}
+
 /// Why an address was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {

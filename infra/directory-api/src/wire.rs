@@ -17,7 +17,8 @@ mod lookup;
 pub use daemon::config::Secret;
 
 pub use account::{
-    Account, AccountBatch, AccountBatchReply, AccountChange, AccountNew, Credential, salted_sha256,
+    Account, AccountBatch, AccountBatchReply, AccountChange, AccountNew, AppPassword, Credential,
+    CredentialEntry, Credentials, salted_sha256,
 };
 pub use address::{AddressEntry, AddressPut, Domain, DomainPut, Target};
 pub use backend::{
@@ -45,7 +46,8 @@ pub mod path {
     pub const CHANGES: &str = "/v1/changes";
     /// Collection of [`super::Domain`], keyed by name.
     pub const DOMAINS: &str = "/v1/domains";
-    /// Collection of [`super::Account`], keyed by number.
+    /// Collection of [`super::Account`], keyed by number;
+    /// GET `<account>/credentials` → [`super::Credentials`].
     pub const ACCOUNTS: &str = "/v1/accounts";
     /// POST [`super::AccountBatch`] → [`super::AccountBatchReply`].
     pub const ACCOUNTS_BATCH: &str = "/v1/accounts/batch";
@@ -127,6 +129,8 @@ pub mod limit {
     pub const PASSWORD_MAX_OCTETS: usize = 1_024;
     /// Octets of a user name (DESIGN §13).
     pub const USER_MAX_OCTETS: usize = 512;
+    /// App passwords of one account.
+    pub const APP_PASSWORDS_MAX: usize = 32;
     /// Volumes of one back-end.
     pub const VOLUMES_MAX: usize = 256;
 }

@@ -1,7 +1,6 @@
 //! Accounts, their names, and the choice of a home for a new one.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use directory_api::wire::{
     Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
@@ -12,8 +11,8 @@ use directory_api::{
 
 use super::addresses::address_key;
 use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
-use crate::engine::record::{AccountRow, BackendRow, CredentialsOnly};
-use crate::engine::{AccountDraft, AccountEdit, LoginRecord, StoredCredential};
+use crate::engine::record::{AccountRow, BackendRow};
+use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
 
 fn login_key(name: &LoginName) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(
@@ -56,23 +55,6 @@ impl Tables {
                 .map(|backend| (backend.address, backend.state)),
             held_by_move: moving.is_some_and(|moving| moving.state.holds_logins()),
         }))
-    }
-
-    pub(super) fn credentials(
-        &self,
-        txn: &Reader<'_>,
-        after: AccountId,
-        limit: usize,
-    ) -> Answer<Vec<(AccountId, Vec<StoredCredential>)>> {
-        let after = account_key(after);
-        let behind = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
-        let mut found = Vec::new();
-        for row in self.accounts.range(txn, &behind)?.take(limit) {
-            let (key, row) = row?;
-            let row: CredentialsOnly = decode(row)?;
-            found.push((AccountId(number(key)), row.credentials));
-        }
-        Ok(found)
     }
 
     pub(super) fn account(&self, txn: &Reader<'_>, id: AccountId) -> Answer<Account> {
@@ -269,9 +251,13 @@ impl Write<'_, '_> {
                 .put(self.txn, &login_key(&name), &account_key(id))?;
             row.login_name = name;
         }
-        if let Some(credential) = edit.credential {
-            row.credentials = vec![credential];
-        }
+        self.change_credentials(
+            id,
+            &mut row.credentials,
+            edit.credential,
+            edit.app_passwords,
+            &edit.remove_app_passwords,
+        )?;
         row.status = edit.status.unwrap_or(row.status);
         row.services = edit.services.unwrap_or(row.services);
         let quota = self.quota(row.quota, edit.quota_octets, edit.quota_messages);
@@ -282,25 +268,6 @@ impl Write<'_, '_> {
         self.put(self.tables.accounts, &account_key(id), &row)?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(self.reply(row.shown(id)))
-    }
-
-    pub(super) fn replace_credential(
-        &mut self,
-        id: AccountId,
-        from: &StoredCredential,
-        to: StoredCredential,
-    ) -> Answer<Option<ChangeNumber>> {
-        let key = account_key(id);
-        let Some(mut row) = self.get::<AccountRow>(self.tables.accounts, &key)? else {
-            return Ok(None);
-        };
-        let Some(stored) = row.credentials.iter_mut().find(|one| *one == from) else {
-            return Ok(None);
-        };
-        *stored = to;
-        self.put(self.tables.accounts, &key, &row)?;
-        self.changed(ChangeKind::Hash, &id.to_string())?;
-        Ok(Some(self.last))
     }
 
     pub(super) fn delete_account(&mut self, id: AccountId) -> Answer<Changed<Account>> {
@@ -314,6 +281,7 @@ impl Write<'_, '_> {
         }
         self.forget_deliveries(id)?;
         self.tables.moves.delete(self.txn, &key)?;
+        self.forget_uses(id)?;
         self.tables
             .logins
             .delete(self.txn, &login_key(&row.login_name))?;

@@ -8,8 +8,8 @@ use super::{CALL_DEADLINE, DirectoryClient, DirectoryError, WRITE_DEADLINE, item
 use crate::types::{AccountId, Address, BackendName, DomainName, LoginName};
 use crate::wire::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEntry,
-    AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Domain, DomainPut,
-    ListQuery, MoveRecord, Page, path,
+    AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Credentials,
+    Domain, DomainPut, ListQuery, MoveRecord, Page, path,
 };
 
 /// Reads, writes and removals answer [`DirectoryError::Unknown`] when nothing bears the name,
@@ -64,6 +64,15 @@ impl DirectoryClient {
     /// See above.
     pub async fn account(&self, account: AccountId) -> Result<Account, DirectoryError> {
         self.one(path::ACCOUNTS, &account.to_string()).await
+    }
+
+    /// How an account's user proves who they are: names and times, never what is secret.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn credentials(&self, account: AccountId) -> Result<Credentials, DirectoryError> {
+        let path = format!("{}/credentials", item(path::ACCOUNTS, &account.to_string()));
+        self.get(&path).await
     }
 
     /// The account that logs in under this name.

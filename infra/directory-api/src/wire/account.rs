@@ -6,8 +6,8 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    AccountId, AccountStatus, Address, BackendName, ChangeNumber, Home, LoginName, Service,
-    VolumeName,
+    AccountId, AccountStatus, Address, BackendName, ChangeNumber, CredentialName, Home, LoginName,
+    Service, VolumeName,
 };
 
 /// What proves that a user is who they say.
@@ -22,8 +22,9 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The stored form `{SSHA256}` of a password: a fast scheme, for accounts that are made by the
-    /// ten thousand for tests. A stolen database gives such passwords away within hours.
+    /// The stored form `{SSHA256}` of a password: a fast scheme, for app passwords that a program made
+    /// of 128 random bits, and for accounts that are made by the ten thousand for tests. A stolen
+    /// database gives passwords that a person has thought of away within hours.
     #[must_use]
     pub fn salted_sha256(password: &str, salt: &[u8]) -> Self {
         let mut octets = salted_sha256(password.as_bytes(), salt).to_vec();
@@ -40,6 +41,49 @@ impl Credential {
 pub fn salted_sha256(password: &[u8], salt: &[u8]) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, &[password, salt].concat());
     digest.as_ref().try_into().expect("SHA-256 has 32 octets")
+}
+
+/// A password beside the account's own, for one program or machine.
+///
+/// Made by a program and long, it may be sent as [`Credential::salted_sha256`]: a refusal then
+/// costs microseconds for each of them, and not an Argon2id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppPassword {
+    /// Which one; a new one takes the place of one of the same name.
+    pub name: CredentialName,
+    /// The password.
+    pub credential: Credential,
+    /// What it opens, of what the account may; all of that when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+}
+
+/// One credential of an account as it is shown: never what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialEntry {
+    /// The app password's name; none for the account's own password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<CredentialName>,
+    /// What it opens, of what the account may; none: all of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<Service>>,
+    /// How it is kept, for example `ARGON2ID`.
+    pub scheme: String,
+    /// When it was set, Unix milliseconds; none for one that was set before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_ms: Option<i64>,
+    /// When it last let somebody in, Unix milliseconds: true to the hour, or to the moment since
+    /// the directory started; none when it never did. A directory that is killed forgets a minute of uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_ms: Option<i64>,
+}
+
+/// The credentials of an account: GET `<account>/credentials`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// The account's own password first, then the app passwords by name.
+    pub items: Vec<CredentialEntry>,
 }
 
 /// One account as the directory shows it. Credentials are never shown.
@@ -125,9 +169,15 @@ pub struct AccountChange {
     /// A new name to log in with; addresses are not touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_name: Option<LoginName>,
-    /// Replaces every credential.
+    /// Replaces the account's own password; app passwords stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<Credential>,
+    /// App passwords to set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub app_passwords: Vec<AppPassword>,
+    /// App passwords to remove, before others are set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_app_passwords: Vec<CredentialName>,
     /// A new status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<AccountStatus>,

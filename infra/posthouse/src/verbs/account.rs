@@ -7,6 +7,8 @@ use directory_api::{
 
 use super::{Output, Row, VerbError, account_id, password, told};
 
+mod app_password;
+
 const NOUN: &str = "account";
 
 #[derive(clap::Subcommand)]
@@ -65,6 +67,11 @@ pub(crate) enum Verb {
         #[command(flatten)]
         changes: Changes,
     },
+    /// Passwords for single programs or machines, beside the account's own
+    AppPassword {
+        #[command(subcommand)]
+        verb: app_password::Verb,
+    },
     /// Remove an account, its home and its addresses. Its mail stays on the back-end, out of reach
     Remove {
         /// Number or login name
@@ -109,14 +116,21 @@ impl Changes {
     }
 
     fn services(&self) -> Option<Vec<Service>> {
-        let service = |open: &Open| match open {
-            Open::Pop3 => Service::Pop3,
-            Open::Imap => Service::Imap,
-        };
-        self.services
-            .as_ref()
-            .map(|services| services.iter().map(service).collect())
+        self.services.as_deref().map(services_of)
     }
+}
+
+fn services_of(given: &[Open]) -> Vec<Service> {
+    let service = |open: &Open| match open {
+        Open::Pop3 => Service::Pop3,
+        Open::Imap => Service::Imap,
+    };
+    given.iter().map(service).collect()
+}
+
+fn services_text(services: &[Service]) -> String {
+    let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
+    names.join(",")
 }
 
 impl super::Verb for Verb {
@@ -192,6 +206,7 @@ impl super::Verb for Verb {
                     services: changes.services(),
                     quota_octets: changes.quota_octets,
                     quota_messages: changes.quota_messages,
+                    ..AccountChange::default()
                 };
                 let changed = directory
                     .change_account(id, &change)
@@ -199,6 +214,7 @@ impl super::Verb for Verb {
                     .map_err(|error| told(NOUN, &account, error))?;
                 output.one(Some("set"), &changed.now);
             }
+            Self::AppPassword { verb } => return verb.perform(directory, output).await,
             Self::Remove { account } => {
                 let id = account_id(directory, &account).await?;
                 let removed = directory
@@ -226,16 +242,11 @@ impl Row for Account {
     ];
 
     fn cells(&self) -> Vec<String> {
-        let services: Vec<&str> = self
-            .services
-            .iter()
-            .map(|service| service.as_str())
-            .collect();
         vec![
             self.id.to_string(),
             self.login_name.to_string(),
             format!("{:?}", self.status).to_lowercase(),
-            services.join(","),
+            services_text(&self.services),
             limit(self.quota_octets),
             limit(self.quota_messages),
             self.home.backend.to_string(),

@@ -12,13 +12,13 @@ pub(super) fn credential(plain: bool, hashed: bool) -> Result<Credential, VerbEr
     if !hashed {
         return read(plain).map(Credential::Password);
     }
-    let line = typed(plain).map_err(VerbError::Password)?;
+    let line = typed(plain, "Hashed password, as {SCHEME}…: ").map_err(VerbError::Password)?;
     Ok(Credential::Hashed(Secret::new(line)))
 }
 
 /// Asks at a terminal without showing what is typed; otherwise, or when `plain`, takes one line from standard input.
 fn read(plain: bool) -> Result<Secret, VerbError> {
-    let line = typed(plain).map_err(VerbError::Password)?;
+    let line = typed(plain, "Password: ").map_err(VerbError::Password)?;
     match line.len() {
         0 => Err(VerbError::PasswordLength(
             "is empty; --no-password makes an account without one",
@@ -30,16 +30,16 @@ fn read(plain: bool) -> Result<Secret, VerbError> {
     }
 }
 
-fn typed(plain: bool) -> io::Result<String> {
+fn typed(plain: bool, prompt: &str) -> io::Result<String> {
     if plain || !stdin().is_terminal() {
         line(&mut stdin().lock())
     } else {
-        asked()
+        asked(prompt)
     }
 }
 
-fn asked() -> io::Result<String> {
-    eprint!("Password: ");
+fn asked(prompt: &str) -> io::Result<String> {
+    eprint!("{prompt}");
     io::stderr().flush()?;
     let hidden = Hidden::begin()?;
     let line = line(&mut stdin().lock());

@@ -1,0 +1,161 @@
+//! Credentials of accounts, and when each last let somebody in.
+
+use std::ops::Bound;
+
+use directory_api::wire::{ChangeKind, Secret, limit};
+use directory_api::{AccountId, ChangeNumber, CredentialName};
+
+use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number};
+use crate::engine::record::{AccountRow, CredentialsOnly};
+use crate::engine::{CredentialUse, StoredCredential, USE_KEPT_EVERY_MS};
+
+/// The account's own password has the empty name, which no app password has.
+fn use_key(account: AccountId, name: Option<&CredentialName>) -> Vec<u8> {
+    let name = name.map_or("", CredentialName::as_str);
+    [account_key(account).as_slice(), name.as_bytes()].concat()
+}
+
+impl Tables {
+    pub(super) fn credentials(
+        &self,
+        txn: &Reader<'_>,
+        after: AccountId,
+        limit: usize,
+    ) -> Answer<Vec<(AccountId, Vec<StoredCredential>)>> {
+        let after = account_key(after);
+        let behind = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        let mut found = Vec::new();
+        for row in self.accounts.range(txn, &behind)?.take(limit) {
+            let (key, row) = row?;
+            let row: CredentialsOnly = decode(row)?;
+            found.push((AccountId(number(key)), row.credentials));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn credentials_of(
+        &self,
+        txn: &Reader<'_>,
+        account: AccountId,
+    ) -> Answer<Vec<(StoredCredential, Option<i64>)>> {
+        let row: Option<CredentialsOnly> = get(self.accounts, txn, &account_key(account))?;
+        let credentials = row.ok_or(EngineError::NotFound)?.credentials;
+        credentials
+            .into_iter()
+            .map(|stored| {
+                let last = self.last_use(txn, account, stored.name.as_ref())?;
+                Ok((stored, last))
+            })
+            .collect()
+    }
+
+    fn last_use(
+        &self,
+        txn: &Reader<'_>,
+        account: AccountId,
+        name: Option<&CredentialName>,
+    ) -> Answer<Option<i64>> {
+        let row = self.uses.get(txn, &use_key(account, name))?;
+        Ok(row.map(|octets| number(octets).cast_signed()))
+    }
+}
+
+impl Write<'_, '_> {
+    pub(super) fn keep_uses(&mut self, uses: &[CredentialUse]) -> Answer<usize> {
+        let mut kept = 0;
+        for one in uses {
+            let (account, name) = (one.account, one.name.as_ref());
+            let last = self.tables.last_use(self.txn, account, name)?;
+            if last.is_some_and(|last| one.at_ms < last.saturating_add(USE_KEPT_EVERY_MS)) {
+                continue;
+            }
+            let row: Option<CredentialsOnly> =
+                self.get(self.tables.accounts, &account_key(account))?;
+            if row.is_some_and(|row| row.credentials.iter().any(|is| is.name == one.name)) {
+                let at = one.at_ms.cast_unsigned().to_be_bytes();
+                self.tables
+                    .uses
+                    .put(self.txn, &use_key(account, name), &at)?;
+                kept += 1;
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Applies what an edit says of credentials and keeps them in order: the account's own, then by name.
+    pub(super) fn change_credentials(
+        &mut self,
+        account: AccountId,
+        credentials: &mut Vec<StoredCredential>,
+        own: Option<StoredCredential>,
+        set: Vec<StoredCredential>,
+        remove: &[CredentialName],
+    ) -> Answer<()> {
+        let gone = remove.iter().map(|name| (Some(name), true));
+        let replaced = set.iter().map(|one| (one.name.as_ref(), false));
+        for (name, must_be_there) in gone.chain(replaced) {
+            let Some(name) = name else {
+                return Err(EngineError::Invalid("an app password needs a name"));
+            };
+            let before = credentials.len();
+            credentials.retain(|one| one.name.as_ref() != Some(name));
+            if must_be_there && credentials.len() == before {
+                return Err(EngineError::Invalid(
+                    "the account has no app password of that name",
+                ));
+            }
+            // The uses were those of another password.
+            self.tables
+                .uses
+                .delete(self.txn, &use_key(account, Some(name)))?;
+        }
+        if own.is_some() {
+            credentials.retain(|one| one.name.is_some());
+        }
+        credentials.extend(own.into_iter().chain(set));
+        credentials.sort_by(|one, other| one.name.cmp(&other.name));
+        if credentials.windows(2).any(|two| two[0].name == two[1].name) {
+            return Err(EngineError::Invalid("an app password is named twice"));
+        }
+        if credentials.iter().filter(|one| one.name.is_some()).count() > limit::APP_PASSWORDS_MAX {
+            return Err(EngineError::Invalid(
+                "an account has at most 32 app passwords",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn replace_credential(
+        &mut self,
+        id: AccountId,
+        from: &StoredCredential,
+        to: Secret,
+    ) -> Answer<Option<ChangeNumber>> {
+        let key = account_key(id);
+        let Some(mut row) = self.get::<AccountRow>(self.tables.accounts, &key)? else {
+            return Ok(None);
+        };
+        let Some(stored) = row.credentials.iter_mut().find(|one| *one == from) else {
+            return Ok(None);
+        };
+        stored.secret = to;
+        self.put(self.tables.accounts, &key, &row)?;
+        self.changed(ChangeKind::Hash, &id.to_string())?;
+        Ok(Some(self.last))
+    }
+
+    pub(super) fn forget_uses(&mut self, account: AccountId) -> Answer<()> {
+        let mut keys = Vec::new();
+        for row in self
+            .tables
+            .uses
+            .prefix_iter(self.txn, &account_key(account))?
+        {
+            keys.push(row?.0.to_vec());
+        }
+        for key in keys {
+            self.tables.uses.delete(self.txn, &key)?;
+        }
+        Ok(())
+    }
+}
