@@ -12,7 +12,7 @@ mod record;
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
-    Domain, ListQuery, LookupReply, MoveRecord, Page, Secret, limit,
+    Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret, limit,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
@@ -38,6 +38,14 @@ pub enum EngineError {
     /// The domain of an address is not ours.
     #[error("domain {0} is not one of ours")]
     UnknownDomain(DomainName),
+    /// The domain of an address is an alias, and has none of its own.
+    #[error("domain {domain} is an alias of {of}: the address is wanted there")]
+    AliasDomain {
+        /// The domain.
+        domain: DomainName,
+        /// Where its addresses are.
+        of: DomainName,
+    },
     /// An account named as target is not there.
     #[error("account {0} does not exist")]
     UnknownAccount(AccountId),
@@ -110,6 +118,7 @@ pub trait Engine: Send + Sync + 'static {
     fn put_domain(
         &self,
         name: DomainName,
+        put: DomainPut,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Domain>>> + Send;
     fn delete_domain(

@@ -22,6 +22,8 @@ pub(crate) enum Refused {
     Throttled,
     #[error("the account is suspended")]
     Suspended,
+    #[error("the account is being closed")]
+    Closing,
     #[error("the account, or this password of it, may not use this service")]
     ServiceForbidden,
     #[error("the account is being moved, try again in a moment")]
@@ -41,6 +43,7 @@ impl Refused {
             Self::BadCredentials => code::BAD_CREDENTIALS,
             Self::Throttled => code::THROTTLED,
             Self::Suspended => code::SUSPENDED,
+            Self::Closing => code::CLOSING,
             Self::ServiceForbidden => code::SERVICE_FORBIDDEN,
             Self::Moving => code::MOVING,
             Self::ForeignBackend => code::FOREIGN_BACKEND,
@@ -146,6 +149,7 @@ fn allow(
     match account.status {
         AccountStatus::Active => {}
         AccountStatus::Suspended => return Err(Refused::Suspended),
+        AccountStatus::Closing => return Err(Refused::Closing),
     }
     if !account.services.contains(&request.service) || !shown.opens(request.service) {
         return Err(Refused::ServiceForbidden);

@@ -12,9 +12,9 @@ use daemon::shutdown::Shutdown;
 use directory::{Config, RunError};
 use directory_api::grant::{GrantError, GrantVerifier};
 use directory_api::wire::{
-    AccountBatch, AccountChange, AccountNew, AddressPut, AppPassword, BackendPut, ChangeKind, CompareAndSet,
-    Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict,
-    code,
+    AccountBatch, AccountChange, AccountNew, AddressPut, AppPassword, BackendPut, ChangeKind,
+    CompareAndSet, Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place,
+    Target, Verdict, code,
 };
 use directory_api::{
     AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryClient,
@@ -133,6 +133,12 @@ async fn a_login_gives_a_grant_or_one_reason() {
     })
     .await;
     assert_eq!(refused(&right).await, code::SUSPENDED);
+    change(AccountChange {
+        status: Some(AccountStatus::Closing),
+        ..Default::default()
+    })
+    .await;
+    assert_eq!(refused(&right).await, code::CLOSING);
     assert_eq!(
         refused(&login("ann@x.test", "wrong")).await,
         code::BAD_CREDENTIALS
@@ -800,17 +806,33 @@ async fn an_app_password_opens_its_services_and_tells_when_it_was_used() {
         };
         items.into_iter().map(told).collect::<Vec<_>>()
     };
-    let (own, phone) = ((String::new(), "ARGON2ID".to_owned()), ("phone".to_owned(), "SSHA256".to_owned()));
+    let (own, phone) = (
+        (String::new(), "ARGON2ID".to_owned()),
+        ("phone".to_owned(), "SSHA256".to_owned()),
+    );
     let before = used(&operator).await;
-    assert_eq!(before, [(own.0.clone(), own.1.clone(), None), (phone.0.clone(), phone.1.clone(), None)]);
+    assert_eq!(
+        before,
+        [
+            (own.0.clone(), own.1.clone(), None),
+            (phone.0.clone(), phone.1.clone(), None)
+        ]
+    );
 
     let pop3 = login("ann@x.test", "made-by-a-program");
     let imap = LoginRequest {
         service: Service::Imap,
         ..pop3.clone()
     };
-    assert_eq!(proxy.login(&imap).await.unwrap_err().code(), code::SERVICE_FORBIDDEN);
-    assert_eq!(used(&operator).await, before, "who is refused has used nothing");
+    assert_eq!(
+        proxy.login(&imap).await.unwrap_err().code(),
+        code::SERVICE_FORBIDDEN
+    );
+    assert_eq!(
+        used(&operator).await,
+        before,
+        "who is refused has used nothing"
+    );
     let began = now_ms();
     proxy.login(&pop3).await.unwrap();
     let after = used(&operator).await;
@@ -834,6 +856,53 @@ async fn an_app_password_opens_its_services_and_tells_when_it_was_used() {
     };
     operator.change_account(ann, &remove).await.unwrap();
     let proxy = site.client(Role::PopImapProxy, "p1");
-    assert_eq!(proxy.login(&pop3).await.unwrap_err().code(), code::BAD_CREDENTIALS);
+    assert_eq!(
+        proxy.login(&pop3).await.unwrap_err().code(),
+        code::BAD_CREDENTIALS
+    );
     proxy.login(&imap).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_kept_about_an_alias_or_a_closing_account_go_with_the_change() {
+    let site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let options = ClientOptions {
+        positive_ttl: Duration::from_secs(600),
+        negative_ttl: Duration::from_secs(600),
+        logins: Some(KeptLogins {
+            home: backend("b1"),
+            time: Duration::from_secs(600),
+        }),
+        ..ClientOptions::default()
+    };
+    let client = site.client_with(Role::StoreBackend, "b1", &options);
+    let shutdown = Shutdown::new();
+    client.follow(&shutdown);
+    let (x, y) = ("x.test".parse().unwrap(), "y.test".parse().unwrap());
+    operator.put_domain_alias(&y, &x).await.unwrap();
+    let is_known = async || {
+        let verdict = client.lookup(&address("ann@y.test")).await.unwrap();
+        matches!(verdict, Verdict::Accounts(_))
+    };
+    let user = login("ann@y.test", "right");
+    let logs_in = async || client.login_or_kept(&user, false).await.is_ok();
+    eventually(async || is_known().await && is_kept(&client, &user).await).await;
+    let set = async |status| {
+        let change = AccountChange {
+            status: Some(status),
+            ..AccountChange::default()
+        };
+        operator.change_account(ann, &change).await.unwrap();
+    };
+    set(AccountStatus::Closing).await;
+    eventually(async || !is_known().await && !logs_in().await).await;
+    set(AccountStatus::Active).await;
+    eventually(async || is_known().await && is_kept(&client, &user).await).await;
+    operator.put_domain(&y).await.unwrap();
+    eventually(async || !is_known().await && !logs_in().await).await;
+    operator.put_domain_alias(&y, &x).await.unwrap();
+    eventually(async || is_known().await && logs_in().await).await;
+    shutdown.begin();
 }

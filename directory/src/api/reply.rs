@@ -21,6 +21,9 @@ pub(super) fn refused(error: EngineError) -> Problem {
         EngineError::UnknownDomain(_) => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, code::UNKNOWN_DOMAIN)
         }
+        EngineError::AliasDomain { .. } => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, code::ALIAS_DOMAIN)
+        }
         EngineError::UnknownAccount(_) => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, code::UNKNOWN_ACCOUNT)
         }
@@ -50,7 +53,7 @@ pub(super) fn login_refused(error: Refused) -> Problem {
     let status = match error {
         Refused::Engine(error) => return refused(error),
         Refused::BadCredentials => StatusCode::UNAUTHORIZED,
-        Refused::Suspended | Refused::ServiceForbidden => StatusCode::FORBIDDEN,
+        Refused::Suspended | Refused::Closing | Refused::ServiceForbidden => StatusCode::FORBIDDEN,
         Refused::Throttled => StatusCode::TOO_MANY_REQUESTS,
         Refused::Moving | Refused::HomeDown => StatusCode::SERVICE_UNAVAILABLE,
         Refused::ForeignBackend => StatusCode::CONFLICT,

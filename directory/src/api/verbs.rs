@@ -47,12 +47,12 @@ pub(super) async fn put_domain<E: Engine>(
     State(app): Shared<E>,
     Extension(peer): Extension<Peer>,
     Key(key): Key<DomainName>,
-    Body(DomainPut {}): Body<DomainPut>,
+    Body(put): Body<DomainPut>,
 ) -> Reply<Changed<Domain>> {
     require(&peer, OPERATORS)?;
     let changed = app
         .engine
-        .put_domain(key, now_ms())
+        .put_domain(key, put, now_ms())
         .await
         .map_err(refused)?;
     report(

@@ -5,7 +5,7 @@
 //! ```text
 //! table        key                              row
 //! meta         "format" | "next_account"        version | number, both 8 octets big-endian
-//! domains      name                             {}
+//! domains      name                             DomainRow
 //! addresses    domain NUL local                 [target, …]
 //! deliveries   account (8, BE) domain NUL local (empty): the addresses that name an account
 //! accounts     account (8, BE)                  AccountRow, home included
@@ -22,6 +22,7 @@ mod accounts;
 mod addresses;
 mod backends;
 mod credentials;
+mod domains;
 mod homes;
 mod scan;
 
@@ -35,7 +36,7 @@ use ::lmdb::{Env, OpenError, Options, create_databases, with_read, with_write};
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Change, ChangeKind, Changed, ChangesReply, CompareAndSet,
-    CompareAndSetReply, Domain, ListQuery, LookupReply, MoveRecord, Page, Secret,
+    CompareAndSetReply, Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, LoginName};
 use serde::Serialize;
@@ -379,13 +380,18 @@ impl Engine for Lmdb {
             .await
     }
 
-    async fn put_domain(&self, name: DomainName, now_ms: i64) -> Answer<Changed<Domain>> {
-        self.write(now_ms, move |write| write.put_domain(name))
+    async fn put_domain(
+        &self,
+        name: DomainName,
+        put: DomainPut,
+        now_ms: i64,
+    ) -> Answer<Changed<Domain>> {
+        self.write(now_ms, move |write| write.put_domain(name, put))
             .await
     }
 
     async fn delete_domain(&self, name: DomainName, now_ms: i64) -> Answer<Changed<Domain>> {
-        self.write(now_ms, move |write| write.delete_domain(name))
+        self.write(now_ms, move |write| write.delete_domain(&name))
             .await
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use directory_api::wire::{Account, Incarnation, Secret};
 use directory_api::{
-    AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, Home, LoginName,
-    Quota, Service, VolumeName,
+    AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, DomainName, Home,
+    LoginName, Quota, Service, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,13 @@ pub struct LoginRecord {
     pub held_by_move: bool,
 }
 
+/// The row of a domain.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DomainRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) alias_of: Option<DomainName>,
+}
+
 /// The row of an account. The home stands in it, so that a lookup reads one row.
 #[derive(Serialize, Deserialize)]
 pub(super) struct AccountRow {
@@ -161,6 +168,7 @@ impl AccountRow {
 /// The part of an account's row that a lookup needs; the rest is skipped unread.
 #[derive(Deserialize)]
 pub(super) struct HomeOnly {
+    pub(super) status: AccountStatus,
     pub(super) home: Home,
     #[serde(default)]
     pub(super) quota: Quota,

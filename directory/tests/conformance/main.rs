@@ -1,18 +1,24 @@
 //! What every engine must do, whatever database it is.
 #![allow(clippy::unwrap_used)]
 
+mod aliases;
 mod logins;
 
 use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
 use directory_api::wire::{
-    Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, Incarnation,
-    ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
+    Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, DomainPut,
+    Incarnation, ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
     Service,
 };
 
+use aliases::{
+    aliases_of_domains_make_no_chains_and_hide_nothing,
+    an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
+    mail_and_logins_in_an_alias_are_those_of_its_domain,
+};
 use logins::{
     a_login_name_finds_everything_that_decides_a_login,
     a_stored_form_is_replaced_only_while_it_is_the_one, a_use_of_a_credential_is_kept_once_an_hour,
@@ -56,6 +62,9 @@ claims! {
     a_stored_form_is_replaced_only_while_it_is_the_one,
     app_passwords_stand_beside_the_accounts_own_password,
     a_use_of_a_credential_is_kept_once_an_hour,
+    mail_and_logins_in_an_alias_are_those_of_its_domain,
+    aliases_of_domains_make_no_chains_and_hide_nothing,
+    an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
 }
 
 fn address(text: &str) -> Address {
@@ -101,7 +110,7 @@ fn place(name: &str) -> Place {
 
 async fn prepare<E: Engine>(engine: &E) {
     engine
-        .put_domain("x.test".parse().unwrap(), 1)
+        .put_domain("x.test".parse().unwrap(), DomainPut::default(), 1)
         .await
         .unwrap();
     for name in ["b1", "b2"] {
@@ -256,12 +265,12 @@ async fn every_write_is_one_change_and_a_write_of_nothing_is_none<E: Engine>(eng
     let before = last(&engine).await;
     let wakes = engine.wakes();
     engine
-        .put_domain("y.test".parse().unwrap(), 5)
+        .put_domain("y.test".parse().unwrap(), DomainPut::default(), 5)
         .await
         .unwrap();
     assert_eq!(*wakes.borrow(), ChangeNumber(before.0 + 1));
     engine
-        .put_domain("y.test".parse().unwrap(), 6)
+        .put_domain("y.test".parse().unwrap(), DomainPut::default(), 6)
         .await
         .unwrap();
     engine.announce(announcement("b1", 7, 9), 6).await.unwrap();
@@ -305,7 +314,7 @@ async fn every_write_is_one_change_and_a_write_of_nothing_is_none<E: Engine>(eng
 
 async fn new_accounts_are_spread_by_weight_over_active_back_ends<E: Engine>(engine: E) {
     engine
-        .put_domain("x.test".parse().unwrap(), 1)
+        .put_domain("x.test".parse().unwrap(), DomainPut::default(), 1)
         .await
         .unwrap();
     assert!(matches!(

@@ -335,9 +335,10 @@ fn report(credentials: &Credentials, facts: &LoginFacts, outcome: &'static str) 
 fn refusal(error: &LoginError) -> Refusal {
     match error {
         LoginError::BadCredentials => Refusal::BadCredentials,
-        LoginError::ServiceForbidden | LoginError::Suspended | LoginError::ForeignBackend => {
-            Refusal::NotAllowed
-        }
+        LoginError::ServiceForbidden
+        | LoginError::Suspended
+        | LoginError::Closing
+        | LoginError::ForeignBackend => Refusal::NotAllowed,
         LoginError::Moving | LoginError::HomeDown | LoginError::Throttled | LoginError::Away(_) => {
             Refusal::Temporary
         }

@@ -373,6 +373,9 @@ pub enum AccountStatus {
     Active,
     /// Receives mail, cannot log in.
     Suspended,
+    /// Receives no mail, as if its addresses were not there, and cannot log in. What it holds stays
+    /// until the account is removed.
+    Closing,
 }
 
 /// How a back-end takes part.

@@ -70,6 +70,8 @@ pub mod code {
     pub const SERVICE_FORBIDDEN: &str = "service_forbidden";
     /// 403: the password is right, the account is suspended.
     pub const SUSPENDED: &str = "suspended";
+    /// 403: the password is right, the account is being closed.
+    pub const CLOSING: &str = "closing";
     /// 503: the password is right, the account is on its way to another home; try again shortly.
     pub const MOVING: &str = "moving";
     /// 503: the password is right, the home is not known to be in service.
@@ -90,6 +92,8 @@ pub mod code {
     pub const IN_USE: &str = "in_use";
     /// 422: the domain of an address is not one of ours.
     pub const UNKNOWN_DOMAIN: &str = "unknown_domain";
+    /// 422: the domain of an address is an alias of another, which has all its addresses.
+    pub const ALIAS_DOMAIN: &str = "alias_domain";
     /// 422: an account named in the body is not there.
     pub const UNKNOWN_ACCOUNT: &str = "unknown_account";
     /// 422: a back-end or volume named in the body is not there.

@@ -6,7 +6,8 @@ use directory_api::wire::{
     Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
 };
 use directory_api::{
-    AccountId, BackendName, BackendState, ChangeNumber, DomainName, Epoch, Home, LoginName, Quota,
+    AccountId, AccountStatus, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName,
+    Quota,
 };
 
 use super::addresses::address_key;
@@ -40,7 +41,15 @@ impl Tables {
         txn: &Reader<'_>,
         name: &LoginName,
     ) -> Answer<Option<LoginRecord>> {
-        let Some((id, row)) = self.account_of(txn, name)? else {
+        // A name that an account bears counts before what an alias of a domain makes of it.
+        let found = match self.account_of(txn, name)? {
+            Some(found) => Some(found),
+            None => match self.other_login_name(txn, name)? {
+                Some(other) => self.account_of(txn, &other)?,
+                None => None,
+            },
+        };
+        let Some((id, row)) = found else {
             return Ok(None);
         };
         let home: Option<BackendRow> =
@@ -154,16 +163,7 @@ impl Write<'_, '_> {
         let home = backends.place(&draft)?;
         let id = self.next_account()?;
         for address in &draft.addresses {
-            let domain = DomainName::new(address.domain())
-                .map_err(|_| EngineError::Invalid("the address's domain is no name"))?;
-            if self
-                .tables
-                .domains
-                .get(self.txn, domain.as_str().as_bytes())?
-                .is_none()
-            {
-                return Err(EngineError::UnknownDomain(domain));
-            }
+            self.check_domain(address)?;
             if self
                 .tables
                 .addresses
@@ -258,7 +258,12 @@ impl Write<'_, '_> {
             edit.app_passwords,
             &edit.remove_app_passwords,
         )?;
-        row.status = edit.status.unwrap_or(row.status);
+        let status = edit.status.unwrap_or(row.status);
+        let closing = |status| status == AccountStatus::Closing;
+        if closing(status) != closing(row.status) {
+            self.verdicts_changed(id)?;
+        }
+        row.status = status;
         row.services = edit.services.unwrap_or(row.services);
         let quota = self.quota(row.quota, edit.quota_octets, edit.quota_messages);
         if quota != row.quota {

@@ -1,12 +1,12 @@
-//! Domains, addresses, and the walk from an address to accounts.
+//! Addresses, and the walk from one to accounts.
 
 use std::collections::HashSet;
 
 use directory_api::wire::{
-    AddressEntry, ChangeKind, Changed, Domain, ListQuery, Located, LookupReply, LookupResult, Page,
-    Target, Verdict, limit,
+    AddressEntry, ChangeKind, Changed, ListQuery, Located, LookupReply, LookupResult, Page, Target,
+    Verdict, limit,
 };
-use directory_api::{AccountId, Address, DomainName};
+use directory_api::{AccountId, AccountStatus, Address};
 
 use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, scan};
 use crate::engine::record::HomeOnly;
@@ -57,23 +57,26 @@ impl Tables {
             next += 1;
             let Some(targets) = get::<Vec<Target>>(self.addresses, txn, &address_key(&step))?
             else {
-                if next == 1 {
-                    let ours = self
-                        .domains
-                        .get(txn, address.domain().as_bytes())?
-                        .is_some();
-                    let verdict = if ours {
-                        Verdict::UnknownAddress
-                    } else {
-                        Verdict::UnknownDomain
-                    };
+                let domain = self.domain_row(txn, step.domain())?;
+                if next == 1 && domain.is_none() {
                     return Ok(LookupResult {
                         address: step,
-                        verdict,
+                        verdict: Verdict::UnknownDomain,
                         via,
                     });
                 }
-                via.push(step);
+                // An alias of a domain has no addresses of its own, so it is looked for only here.
+                let other_name = domain
+                    .and_then(|row| row.alias_of)
+                    .and_then(|of| Address::new(step.local(), of.as_str()).ok());
+                if next > 1 {
+                    via.push(step);
+                }
+                if let Some(other_name) = other_name
+                    && seen.insert(other_name.clone())
+                {
+                    waiting.push(other_name);
+                }
                 continue;
             };
             if next > 1 {
@@ -102,15 +105,16 @@ impl Tables {
         let mut located = Vec::with_capacity(accounts.len());
         for account in accounts {
             let row: Option<HomeOnly> = get(self.accounts, txn, &account_key(account))?;
-            if let Some(HomeOnly { home, quota }) = row {
+            if let Some(row) = row.filter(|row| row.status != AccountStatus::Closing) {
                 located.push(Located {
                     account,
-                    home,
-                    quota,
+                    home: row.home,
+                    quota: row.quota,
                 });
             }
         }
-        // An alias of which nothing is left is nobody, but stays "unknown" only until it is mended.
+        // An alias of which nothing is left is nobody, but stays "unknown" only until it is mended. So is an
+        // account that is being closed: its senders are told what they will be told when it is gone.
         let verdict = if located.is_empty() {
             Verdict::UnknownAddress
         } else {
@@ -121,33 +125,6 @@ impl Tables {
             verdict,
             via,
         })
-    }
-
-    pub(super) fn list_domains(&self, txn: &Reader<'_>, query: &ListQuery) -> Answer<Page<Domain>> {
-        let name_of = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
-        let after = query
-            .after
-            .as_ref()
-            .map(|name| name.to_lowercase().into_bytes());
-        scan::page(
-            self.domains,
-            txn,
-            query,
-            after.as_deref(),
-            name_of,
-            |key, _| {
-                let name = DomainName::new(name_of(key))
-                    .map_err(|error| EngineError::Storage(Box::new(error)))?;
-                Ok(scan::passes(query, name.as_str()).then_some(Domain { name }))
-            },
-        )
-    }
-
-    pub(super) fn domain(&self, txn: &Reader<'_>, name: &DomainName) -> Answer<Domain> {
-        match self.domains.get(txn, name.as_str().as_bytes())? {
-            Some(_) => Ok(Domain { name: name.clone() }),
-            None => Err(EngineError::NotFound),
-        }
     }
 
     pub(super) fn list_addresses(
@@ -194,37 +171,6 @@ impl Tables {
 }
 
 impl Write<'_, '_> {
-    pub(super) fn put_domain(&mut self, name: DomainName) -> Answer<Changed<Domain>> {
-        let key = name.as_str().as_bytes();
-        if self.tables.domains.get(self.txn, key)?.is_none() {
-            self.tables.domains.put(self.txn, key, b"{}")?;
-            self.changed(ChangeKind::Domain, name.as_str())?;
-        }
-        Ok(self.reply(Domain { name }))
-    }
-
-    pub(super) fn delete_domain(&mut self, name: DomainName) -> Answer<Changed<Domain>> {
-        let prefix = [name.as_str().as_bytes(), b"\0"].concat();
-        if self
-            .tables
-            .addresses
-            .prefix_iter(self.txn, &prefix)?
-            .next()
-            .is_some()
-        {
-            return Err(EngineError::InUse("the domain still has addresses"));
-        }
-        if !self
-            .tables
-            .domains
-            .delete(self.txn, name.as_str().as_bytes())?
-        {
-            return Err(EngineError::NotFound);
-        }
-        self.changed(ChangeKind::Domain, name.as_str())?;
-        Ok(self.reply(Domain { name }))
-    }
-
     pub(super) fn put_address(
         &mut self,
         address: Address,
@@ -238,16 +184,7 @@ impl Write<'_, '_> {
         if targets.len() > limit::TARGETS_MAX {
             return Err(EngineError::Invalid("an address has at most 1,000 targets"));
         }
-        let domain = DomainName::new(address.domain())
-            .map_err(|_| EngineError::Invalid("the address's domain is no name"))?;
-        if self
-            .tables
-            .domains
-            .get(self.txn, domain.as_str().as_bytes())?
-            .is_none()
-        {
-            return Err(EngineError::UnknownDomain(domain));
-        }
+        self.check_domain(&address)?;
         for target in &targets {
             if let Target::Account(account) = target
                 && self
@@ -301,18 +238,29 @@ impl Write<'_, '_> {
         self.changed(ChangeKind::Address, address.as_str())
     }
 
+    /// The addresses that deliver to an account itself.
+    fn deliveries(&self, account: AccountId) -> Answer<Vec<Vec<u8>>> {
+        let rows = self
+            .tables
+            .deliveries
+            .prefix_iter(self.txn, &account_key(account))?;
+        rows.map(|row| Ok(row?.0[8..].to_vec())).collect()
+    }
+
+    /// The verdicts on the addresses of an account are others from now on, though the addresses
+    /// are not: who keeps one is told.
+    pub(super) fn verdicts_changed(&mut self, account: AccountId) -> Answer<()> {
+        for key in self.deliveries(account)? {
+            let address = address_of(&key)?;
+            self.changed(ChangeKind::Address, address.as_str())?;
+        }
+        Ok(())
+    }
+
     /// Takes an account out of every address that delivers to it; an address that delivered to
     /// nothing else goes.
     pub(super) fn forget_deliveries(&mut self, account: AccountId) -> Answer<()> {
-        let mut keys = Vec::new();
-        for row in self
-            .tables
-            .deliveries
-            .prefix_iter(self.txn, &account_key(account))?
-        {
-            keys.push(row?.0[8..].to_vec());
-        }
-        for key in keys {
+        for key in self.deliveries(account)? {
             let address = address_of(&key)?;
             let mut targets: Vec<Target> =
                 self.get(self.tables.addresses, &key)?.unwrap_or_default();

@@ -99,6 +99,9 @@ pub enum LoginError {
     /// The account is suspended.
     #[error("account is suspended")]
     Suspended,
+    /// The account is being closed.
+    #[error("account is being closed")]
+    Closing,
     /// The account is being moved: try again in a moment.
     #[error("account is being moved")]
     Moving,
@@ -130,6 +133,7 @@ impl From<DirectoryError> for LoginError {
             code::BAD_CREDENTIALS => Self::BadCredentials,
             code::SERVICE_FORBIDDEN => Self::ServiceForbidden,
             code::SUSPENDED => Self::Suspended,
+            code::CLOSING => Self::Closing,
             code::MOVING => Self::Moving,
             code::HOME_DOWN => Self::HomeDown,
             code::FOREIGN_BACKEND => Self::ForeignBackend,
@@ -148,6 +152,7 @@ impl LoginError {
             Self::BadCredentials => code::BAD_CREDENTIALS,
             Self::ServiceForbidden => code::SERVICE_FORBIDDEN,
             Self::Suspended => code::SUSPENDED,
+            Self::Closing => code::CLOSING,
             Self::Moving => code::MOVING,
             Self::HomeDown => code::HOME_DOWN,
             Self::ForeignBackend => code::FOREIGN_BACKEND,

@@ -141,6 +141,10 @@ impl DirectoryClient {
                 ChangeKind::Other => self.inner.logins.drop_all(),
             }
         }
+        if !domains.is_empty() {
+            // It may have been the alias under which somebody logged in.
+            self.inner.logins.drop_all();
+        }
         if !users.is_empty() {
             let touched = |account: AccountId| users.contains(&account.0);
             self.inner.logins.drop_where(touched).await;

@@ -31,15 +31,31 @@ impl DirectoryClient {
         self.one(path::DOMAINS, name.as_str()).await
     }
 
-    /// Adds a domain; one that is there stays.
+    /// Sets a domain with addresses of its own; one that is there stays.
     ///
     /// # Errors
     /// See above.
     pub async fn put_domain(&self, name: &DomainName) -> Result<Changed<Domain>, DirectoryError> {
-        self.put(path::DOMAINS, name.as_str(), &DomainPut {}).await
+        self.put(path::DOMAINS, name.as_str(), &DomainPut::default())
+            .await
     }
 
-    /// Removes a domain that has no address left.
+    /// Makes a domain another name of one of ours.
+    ///
+    /// # Errors
+    /// See above; `unknown_domain`, `in_use` and `bad_request` are `Refused`.
+    pub async fn put_domain_alias(
+        &self,
+        name: &DomainName,
+        of: &DomainName,
+    ) -> Result<Changed<Domain>, DirectoryError> {
+        let put = DomainPut {
+            alias_of: Some(of.clone()),
+        };
+        self.put(path::DOMAINS, name.as_str(), &put).await
+    }
+
+    /// Removes a domain that has no address and no alias left.
     ///
     /// # Errors
     /// See above.

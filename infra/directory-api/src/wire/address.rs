@@ -9,12 +9,21 @@ use crate::types::{AccountId, Address, DomainName};
 pub struct Domain {
     /// The domain.
     pub name: DomainName,
+    /// The domain that it is another name of: mail for `x@name`, and a login as `x@name`, is what it
+    /// is for `x@alias_of`. None: it has addresses of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<DomainName>,
 }
 
-/// Adds a domain: PUT to its path. It has no settings yet.
+/// Sets a domain: PUT to its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DomainPut {}
+pub struct DomainPut {
+    /// Another domain of ours, which is no alias itself; the one that is set must have no
+    /// addresses and no aliases then. None: a domain of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_of: Option<DomainName>,
+}
 
 /// What an address delivers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

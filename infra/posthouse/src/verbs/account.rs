@@ -81,7 +81,7 @@ pub(crate) enum Verb {
 
 #[derive(clap::Args)]
 pub(crate) struct Changes {
-    /// active, or suspended: takes mail, cannot log in
+    /// active; suspended: takes mail, cannot log in; closing: takes no mail either, and keeps what it has until it is removed
     #[arg(long)]
     status: Option<Status>,
     /// Services it may open
@@ -99,10 +99,11 @@ pub(crate) struct Changes {
 enum Status {
     Active,
     Suspended,
+    Closing,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Open {
+pub(crate) enum Open {
     Pop3,
     Imap,
 }
@@ -112,6 +113,7 @@ impl Changes {
         self.status.map(|status| match status {
             Status::Active => AccountStatus::Active,
             Status::Suspended => AccountStatus::Suspended,
+            Status::Closing => AccountStatus::Closing,
         })
     }
 

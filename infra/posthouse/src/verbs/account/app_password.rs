@@ -112,9 +112,8 @@ impl Row for CredentialEntry {
     const HEADINGS: &'static [&'static str] = &["NAME", "SERVICES", "KEPT AS", "SET", "LAST USED"];
 
     fn cells(&self) -> Vec<String> {
-        let time = |ms: Option<i64>, none: &str| {
-            ms.map_or(none.to_owned(), |ms| Moment(ms).to_string())
-        };
+        let time =
+            |ms: Option<i64>, none: &str| ms.map_or(none.to_owned(), |ms| Moment(ms).to_string());
         vec![
             self.name
                 .as_ref()

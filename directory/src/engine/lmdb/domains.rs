@@ -1,0 +1,149 @@
+//! Domains, and domains that are another name of one.
+//!
+//! An alias has no addresses and no aliases of its own, and the domain it is of is none: there is
+//! one step, never a chain or a loop, and no address is in two places.
+
+use directory_api::wire::{ChangeKind, Changed, Domain, DomainPut, ListQuery, Page};
+use directory_api::{Address, DomainName, LoginName};
+
+use super::{Answer, EngineError, Reader, Tables, Write, decode, get, scan};
+use crate::engine::record::DomainRow;
+
+impl Tables {
+    pub(super) fn domain_row(&self, txn: &Reader<'_>, name: &str) -> Answer<Option<DomainRow>> {
+        get(self.domains, txn, name.as_bytes())
+    }
+
+    /// What stands for a login name in a domain that is an alias.
+    pub(super) fn other_login_name(
+        &self,
+        txn: &Reader<'_>,
+        name: &LoginName,
+    ) -> Answer<Option<LoginName>> {
+        let Ok(address) = name.as_str().parse::<Address>() else {
+            return Ok(None);
+        };
+        let row = self.domain_row(txn, address.domain())?;
+        let of = row.and_then(|row| row.alias_of);
+        Ok(of.and_then(|of| LoginName::new(format!("{}@{of}", address.local())).ok()))
+    }
+
+    pub(super) fn list_domains(&self, txn: &Reader<'_>, query: &ListQuery) -> Answer<Page<Domain>> {
+        let name_of = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        let after = query
+            .after
+            .as_ref()
+            .map(|name| name.to_lowercase().into_bytes());
+        scan::page(
+            self.domains,
+            txn,
+            query,
+            after.as_deref(),
+            name_of,
+            |key, row| {
+                let name = DomainName::new(name_of(key))
+                    .map_err(|error| EngineError::Storage(Box::new(error)))?;
+                if !scan::passes(query, name.as_str()) {
+                    return Ok(None);
+                }
+                let DomainRow { alias_of } = decode(row)?;
+                Ok(Some(Domain { name, alias_of }))
+            },
+        )
+    }
+
+    pub(super) fn domain(&self, txn: &Reader<'_>, name: &DomainName) -> Answer<Domain> {
+        let row = self.domain_row(txn, name.as_str())?;
+        let DomainRow { alias_of } = row.ok_or(EngineError::NotFound)?;
+        Ok(Domain {
+            name: name.clone(),
+            alias_of,
+        })
+    }
+}
+
+impl Write<'_, '_> {
+    pub(super) fn put_domain(
+        &mut self,
+        name: DomainName,
+        put: DomainPut,
+    ) -> Answer<Changed<Domain>> {
+        let wanted = DomainRow {
+            alias_of: put.alias_of,
+        };
+        let before = self.tables.domain_row(self.txn, name.as_str())?;
+        if before.as_ref() != Some(&wanted) {
+            if let Some(of) = &wanted.alias_of {
+                self.check_alias(&name, of)?;
+            }
+            self.put(self.tables.domains, name.as_str().as_bytes(), &wanted)?;
+            self.changed(ChangeKind::Domain, name.as_str())?;
+        }
+        Ok(self.reply(Domain {
+            name,
+            alias_of: wanted.alias_of,
+        }))
+    }
+
+    fn check_alias(&self, name: &DomainName, of: &DomainName) -> Answer<()> {
+        let row = self.tables.domain_row(self.txn, of.as_str())?;
+        let row = row.ok_or_else(|| EngineError::UnknownDomain(of.clone()))?;
+        if name == of || row.alias_of.is_some() {
+            return Err(EngineError::Invalid(
+                "an alias is of a domain that is none itself",
+            ));
+        }
+        if self.has_addresses(name)? {
+            return Err(EngineError::InUse(
+                "the domain has addresses of its own, remove them before it becomes an alias",
+            ));
+        }
+        if self.has_aliases(name)? {
+            return Err(EngineError::InUse("other domains are aliases of this one"));
+        }
+        Ok(())
+    }
+
+    fn has_addresses(&self, name: &DomainName) -> Answer<bool> {
+        let prefix = [name.as_str().as_bytes(), b"\0"].concat();
+        let mut rows = self.tables.addresses.prefix_iter(self.txn, &prefix)?;
+        Ok(rows.next().transpose()?.is_some())
+    }
+
+    /// Looks through all domains: some milliseconds for ten thousand, and seldom asked.
+    fn has_aliases(&self, name: &DomainName) -> Answer<bool> {
+        for row in self.tables.domains.iter(self.txn)? {
+            let DomainRow { alias_of } = decode(row?.1)?;
+            if alias_of.as_ref() == Some(name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An address may stand only in a domain of ours that is no alias.
+    pub(super) fn check_domain(&self, address: &Address) -> Answer<()> {
+        let domain = DomainName::new(address.domain())
+            .map_err(|_| EngineError::Invalid("the address's domain is no name"))?;
+        match self.tables.domain_row(self.txn, domain.as_str())? {
+            None => Err(EngineError::UnknownDomain(domain)),
+            Some(DomainRow { alias_of: Some(of) }) => Err(EngineError::AliasDomain { domain, of }),
+            Some(DomainRow { alias_of: None }) => Ok(()),
+        }
+    }
+
+    pub(super) fn delete_domain(&mut self, name: &DomainName) -> Answer<Changed<Domain>> {
+        let was = self.tables.domain(self.txn, name)?;
+        if self.has_addresses(name)? {
+            return Err(EngineError::InUse("the domain still has addresses"));
+        }
+        if self.has_aliases(name)? {
+            return Err(EngineError::InUse("other domains are aliases of this one"));
+        }
+        self.tables
+            .domains
+            .delete(self.txn, name.as_str().as_bytes())?;
+        self.changed(ChangeKind::Domain, name.as_str())?;
+        Ok(self.reply(was))
+    }
+}

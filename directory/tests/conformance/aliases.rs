@@ -1,0 +1,160 @@
+//! Domains that are another name of one, and accounts whose mail is refused.
+
+use directory::engine::{AccountEdit, Engine, EngineError};
+use directory_api::wire::{ChangeKind, Domain, DomainPut, ListQuery, Target, Verdict};
+use directory_api::{AccountId, AccountStatus, DomainName};
+
+use super::{accounts_of, address, create, last, point, prepare, verdict};
+
+fn domain(name: &str) -> DomainName {
+    name.parse().unwrap()
+}
+
+async fn alias<E: Engine>(engine: &E, name: &str, of: &str) -> Result<Domain, EngineError> {
+    let put = DomainPut {
+        alias_of: Some(domain(of)),
+    };
+    let changed = engine.put_domain(domain(name), put, 1).await?;
+    Ok(changed.now)
+}
+
+async fn own<E: Engine>(engine: &E, name: &str) -> Domain {
+    let put = DomainPut::default();
+    engine.put_domain(domain(name), put, 1).await.unwrap().now
+}
+
+pub(super) async fn mail_and_logins_in_an_alias_are_those_of_its_domain<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let alias_of = Some(domain("x.test"));
+    let before = last(&engine).await;
+    let made = alias(&engine, "y.test", "x.test").await.unwrap();
+    let name = domain("y.test");
+    assert_eq!(made, Domain { name, alias_of });
+    alias(&engine, "y.test", "x.test").await.unwrap();
+    let changes = engine.changes(before, 9).await.unwrap().changes;
+    let seen: Vec<_> = changes.iter().map(|one| (one.kind, &*one.key)).collect();
+    assert_eq!(seen, [(ChangeKind::Domain, "y.test")]);
+
+    assert_eq!(accounts_of(&engine, "Ann@Y.test").await, [ann.id.0]);
+    assert_eq!(
+        verdict(&engine, "nobody@y.test").await,
+        Verdict::UnknownAddress
+    );
+    // Whoever keeps the answer is told of changes of what it came through.
+    let asked = vec![address("ann@y.test"), address("nobody@y.test")];
+    let results = engine.lookup(asked.clone()).await.unwrap().results;
+    assert_eq!(results[0].via, [address("ann@x.test")]);
+    assert_eq!(results[1].via, [address("nobody@x.test")]);
+    let told: Vec<_> = results.into_iter().map(|one| one.address).collect();
+    assert_eq!(told, asked);
+    // Behind an alias of an address, too.
+    let targets = vec![Target::Address(address("ann@y.test"))];
+    point(&engine, "info@x.test", targets).await;
+    assert_eq!(accounts_of(&engine, "info@y.test").await, [ann.id.0]);
+
+    let record = async |name: &str| engine.login_record(name.parse().unwrap()).await.unwrap();
+    let found = record("ann@Y.test").await.unwrap().account;
+    assert_eq!(found, ann);
+    assert!(record("bob@y.test").await.is_none() && record("ann@z.test").await.is_none());
+
+    own(&engine, "y.test").await;
+    assert_eq!(
+        verdict(&engine, "ann@y.test").await,
+        Verdict::UnknownAddress
+    );
+    assert!(record("ann@y.test").await.is_none());
+    let listed = engine.domains(ListQuery::default()).await.unwrap().items;
+    assert!(listed.iter().all(|one| one.alias_of.is_none()) && listed.len() == 2);
+}
+
+pub(super) async fn aliases_of_domains_make_no_chains_and_hide_nothing<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    create(&engine, "ann@x.test").await;
+    own(&engine, "z.test").await;
+    alias(&engine, "y.test", "x.test").await.unwrap();
+    let before = last(&engine).await;
+    for (name, of) in [
+        ("x.test", "x.test"),
+        ("z.test", "y.test"),
+        ("w.test", "w.test"),
+    ] {
+        let refused = alias(&engine, name, of).await;
+        let expected = matches!(
+            refused,
+            Err(EngineError::Invalid(_) | EngineError::UnknownDomain(_))
+        );
+        assert!(expected, "{name} of {of}: {refused:?}");
+    }
+    // It has addresses; the other one has an alias; the third is not ours.
+    let refused = alias(&engine, "x.test", "z.test").await;
+    assert!(matches!(refused, Err(EngineError::InUse(_))));
+    alias(&engine, "v.test", "z.test").await.unwrap();
+    let refused = alias(&engine, "z.test", "x.test").await;
+    assert!(matches!(refused, Err(EngineError::InUse(_))));
+    let refused = alias(&engine, "z.test", "nowhere.test").await;
+    assert!(matches!(refused, Err(EngineError::UnknownDomain(_))));
+    assert_eq!(last(&engine).await.0, before.0 + 1, "v.test alone");
+
+    let targets = vec![Target::Address(address("ann@x.test"))];
+    let put = directory_api::wire::AddressPut { targets };
+    let refused = engine.put_address(address("a@y.test"), put, 1).await;
+    let Err(EngineError::AliasDomain { domain: name, of }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((name, of), (domain("y.test"), domain("x.test")));
+
+    let refused = engine.delete_domain(domain("z.test"), 1).await;
+    assert!(matches!(refused, Err(EngineError::InUse(_))));
+    let removed = engine.delete_domain(domain("v.test"), 1).await.unwrap();
+    assert_eq!(removed.now.alias_of, Some(domain("z.test")));
+    engine.delete_domain(domain("z.test"), 1).await.unwrap();
+    assert_eq!(verdict(&engine, "a@v.test").await, Verdict::UnknownDomain);
+}
+
+pub(super) async fn an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses<E: Engine>(
+    engine: E,
+) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let bob = create(&engine, "bob@x.test").await;
+    let both = vec![Target::Account(ann.id), Target::Account(bob.id)];
+    point(&engine, "both@x.test", both).await;
+    point(
+        &engine,
+        "a@x.test",
+        vec![Target::Address(address("ann@x.test"))],
+    )
+    .await;
+    let set = async |account: AccountId, status| {
+        let before = last(&engine).await;
+        let edit = AccountEdit {
+            status: Some(status),
+            ..AccountEdit::default()
+        };
+        engine.change_account(account, edit, 1).await.unwrap();
+        let changes = engine.changes(before, 9).await.unwrap().changes;
+        changes
+            .into_iter()
+            .map(|one| (one.kind, one.key))
+            .collect::<Vec<_>>()
+    };
+    // Every address whose verdict is another now is told; `a` was found through one of them.
+    let news = [
+        (ChangeKind::Address, "ann@x.test".to_owned()),
+        (ChangeKind::Address, "both@x.test".to_owned()),
+        (ChangeKind::Account, ann.id.to_string()),
+    ];
+    assert_eq!(set(ann.id, AccountStatus::Closing).await, news);
+    for gone in ["ann@x.test", "a@x.test"] {
+        assert_eq!(verdict(&engine, gone).await, Verdict::UnknownAddress);
+    }
+    assert_eq!(accounts_of(&engine, "both@x.test").await, [bob.id.0]);
+    let kept = engine.account(ann.id).await.unwrap();
+    assert_eq!((kept.status, kept.home), (AccountStatus::Closing, ann.home));
+
+    assert_eq!(set(ann.id, AccountStatus::Suspended).await, news);
+    assert_eq!(set(ann.id, AccountStatus::Active).await, news[2..]);
+    assert_eq!(accounts_of(&engine, "a@x.test").await, [ann.id.0]);
+    assert_eq!(accounts_of(&engine, "both@x.test").await.len(), 2);
+}
