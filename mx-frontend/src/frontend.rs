@@ -138,6 +138,9 @@ impl Frontend {
             health.clone(),
             shutdown.clone(),
         ));
+        if let Some(tls) = &shared.tls {
+            tls.follow(&shutdown);
+        }
         shared.directory.follow(&shutdown);
         shutdown.spawn(watch(
             shared.directory.clone(),

@@ -114,6 +114,9 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         });
     }
     let public_tls = config.tls.load()?;
+    if let Some(tls) = &public_tls {
+        tls.follow(&shutdown);
+    }
     let link_listener = bind(config.link_listen, "store link")?;
     let metrics_listener = bind(config.metrics_listen, "store metrics")?;
     let bound = Bound::bind(&config)?;

@@ -1,30 +1,57 @@
-//! TLS towards users and the internet: a public certificate, exchangeable while running.
+//! TLS towards users and the internet: public certificates, exchangeable while running.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use tokio::{net::TcpStream, time::timeout};
+use rustls::{
+    ServerConfig,
+    pki_types::ServerName,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, timeout},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{error, info};
 
 use crate::{
     config::{Problem, Settings},
     identity::{IdentityError, certificates, private_key},
+    metrics::counter,
+    shutdown::Shutdown,
 };
 
 crate::settings! {
-    /// The certificate shown to the outside; without one no TLS is offered there.
+    /// The certificate shown to the outside; without one no TLS is offered there. Changed files are read again within
+    /// half a minute, and at once after SIGHUP; sessions go on.
     pub struct TlsFiles {
         /// Certificate chain (PEM).
         pub certificate: Option<PathBuf> = None,
         /// Private key of that certificate (PEM).
         pub key: Option<PathBuf> = None,
+        /// Certificates for further names, such as [{ certificate = "b.pem", key = "b.key" }]. A client that asks for a
+        /// name (SNI) is shown the first that is for it, and the one above when none is, or when it asks for none.
+        pub others: Vec<CertificateFiles> = Vec::new(),
     }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// Certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Private key of that certificate (PEM).
+    pub key: PathBuf,
 }
 
 impl Settings for TlsFiles {
@@ -36,6 +63,11 @@ impl Settings for TlsFiles {
         match (&self.certificate, &self.key) {
             (Some(_), None) => missing("key", "certificate"),
             (None, Some(_)) => missing("certificate", "key"),
+            (None, None) if !self.others.is_empty() => {
+                let problem = "missing, though there are others";
+                let remedy = "name the one that clients are shown who ask for no name";
+                vec![Problem::new("certificate", "", problem, remedy)]
+            }
             (Some(_), Some(_)) | (None, None) => Vec::new(),
         }
     }
@@ -47,29 +79,33 @@ impl TlsFiles {
     /// # Errors
     /// As [`PublicTls::load`].
     pub fn load(&self) -> Result<Option<PublicTls>, IdentityError> {
-        match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => PublicTls::load(certificate, key).map(Some),
-            _ => Ok(None),
-        }
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else {
+            return Ok(None);
+        };
+        let first = CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        let all = std::iter::once(&first).chain(&self.others);
+        PublicTls::of(all.cloned().collect()).map(Some)
     }
 }
 
-/// The certificate shown to users; clones share it, and a reload reaches all.
+/// The certificates shown to users; clones share them, and a reload reaches all.
 #[derive(Clone)]
 pub struct PublicTls {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    certificate: PathBuf,
-    key: PathBuf,
+    files: Vec<CertificateFiles>,
     config: ArcSwap<ServerConfig>,
 }
 
 impl fmt::Debug for PublicTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PublicTls")
-            .field(&self.shared.certificate)
+            .field(&self.shared.files)
             .finish()
     }
 }
@@ -80,25 +116,76 @@ impl PublicTls {
     /// # Errors
     /// `Read` and `Pem` name the file, `Mismatch` says that the two do not fit.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
-        let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        let config = ArcSwap::new(Arc::new(config(&certificate, &key)?));
+        Self::of(vec![CertificateFiles {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        }])
+    }
+
+    fn of(files: Vec<CertificateFiles>) -> Result<Self, IdentityError> {
+        let config = ArcSwap::new(Arc::new(config(&files)?));
         Ok(Self {
-            shared: Arc::new(Shared {
-                certificate,
-                key,
-                config,
-            }),
+            shared: Arc::new(Shared { files, config }),
         })
     }
 
-    /// Reads both files again; new handshakes use them, sessions go on. On an error the old ones stay.
+    /// Reads all files again; new handshakes use them, sessions go on. On an error the old ones stay, all of them.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn reload(&self) -> Result<(), IdentityError> {
-        let config = config(&self.shared.certificate, &self.shared.key)?;
+        let config = config(&self.shared.files)?;
         self.shared.config.store(Arc::new(config));
         Ok(())
+    }
+
+    /// Reloads at SIGHUP and when a file has changed, until the shutdown. Each reload is a line of the log; one that
+    /// fails keeps the old certificates and is tried again when a file changes once more.
+    ///
+    /// # Panics
+    /// When the system refuses a signal handler, which it does not for this one.
+    pub fn follow(&self, shutdown: &Shutdown) {
+        let mut hangup = signal(SignalKind::hangup()).expect("SIGHUP can be handled");
+        let (tls, ending) = (self.clone(), shutdown.clone());
+        // From now on, and not only when the task first runs.
+        let mut seen = tls.stamps();
+        shutdown.spawn(async move {
+            let mut due = interval(LOOK_INTERVAL);
+            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let is_asked = tokio::select! {
+                    () = ending.requested() => return,
+                    _ = hangup.recv() => true,
+                    _ = due.tick() => false,
+                };
+                let now = tls.stamps();
+                if is_asked || now != seen {
+                    seen = now;
+                    tls.reload_and_tell();
+                }
+            }
+        });
+    }
+
+    fn reload_and_tell(&self) {
+        let reloaded = self.reload();
+        let result = if reloaded.is_ok() { "ok" } else { "failed" };
+        counter!("posthouse_tls_reloads_total", "result" => result).increment(1);
+        match reloaded {
+            Ok(()) => info!(files = ?self.shared.files, "certificates read again"),
+            Err(error) => error!(%error, "certificates cannot be read again, the old ones stay"),
+        }
+    }
+
+    /// What changes with each file; nothing where there is none now, as between two steps of whoever renews it.
+    fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
+        let files = self.shared.files.iter();
+        let paths = files.flat_map(|files| [&files.certificate, &files.key]);
+        let stamp = |path: &PathBuf| {
+            let about = fs::metadata(path).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        };
+        paths.map(stamp).collect()
     }
 
     /// Finishes a handshake with a user, in at most `within`.
@@ -115,19 +202,64 @@ impl PublicTls {
     }
 }
 
-fn config(certificate: &PathBuf, key: &PathBuf) -> Result<ServerConfig, IdentityError> {
-    let mismatch = |source| IdentityError::Mismatch {
-        path: certificate.clone(),
-        source,
+/// How often files are looked at. Certificates are renewed weeks before their end.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Shows a client the first certificate that is for the name it asks for, or the first of all.
+#[derive(Debug)]
+struct ByName {
+    first: Arc<CertifiedKey>,
+    others: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let wanted = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
+        let all = std::iter::once(&self.first).chain(&self.others);
+        let fit = wanted.and_then(|name| all.into_iter().find(|key| is_for(key, &name)));
+        Some(Arc::clone(fit.unwrap_or(&self.first)))
+    }
+}
+
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let end = key
+        .cert
+        .first()
+        .and_then(|end| webpki::EndEntityCert::try_from(end).ok());
+    end.is_some_and(|end| end.verify_is_valid_for_subject_name(name).is_ok())
+}
+
+fn config(files: &[CertificateFiles]) -> Result<ServerConfig, IdentityError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut keys = Vec::new();
+    for CertificateFiles { certificate, key } in files {
+        let chain = certificates(certificate)?;
+        let key = private_key(key)?;
+        let key = CertifiedKey::from_der(chain, key, &provider);
+        keys.push(Arc::new(
+            key.map_err(|source| mismatch(certificate, source))?,
+        ));
+    }
+    let others = keys.split_off(1);
+    let by_name = ByName {
+        first: keys.remove(0),
+        others,
     };
-    let chain = certificates(certificate)?;
-    let key = private_key(key)?;
-    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(mismatch)?
+        .map_err(|source| mismatch(&files[0].certificate, source))?;
+    Ok(builder
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(mismatch)
+        .with_cert_resolver(Arc::new(by_name)))
+}
+
+fn mismatch(certificate: &Path, source: rustls::Error) -> IdentityError {
+    IdentityError::Mismatch {
+        path: certificate.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -141,10 +273,19 @@ mod tests {
             let files = TlsFiles {
                 certificate: certificate.map(Into::into),
                 key: key.map(Into::into),
+                ..TlsFiles::default()
             };
             files.problems()[0].key.clone()
         };
         assert_eq!(half(Some("a.pem"), None), "key");
         assert_eq!(half(None, Some("a.key")), "certificate");
+        let others = TlsFiles {
+            others: vec![CertificateFiles {
+                certificate: "b.pem".into(),
+                key: "b.key".into(),
+            }],
+            ..TlsFiles::default()
+        };
+        assert_eq!(others.problems()[0].key, "certificate");
     }
 }

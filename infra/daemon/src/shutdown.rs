@@ -87,20 +87,23 @@ impl Shutdown {
         self.tasks.len()
     }
 
-    /// Begins at SIGINT or SIGTERM; a second signal ends the process at once with code 130.
+    /// Begins at SIGINT or SIGTERM, and at SIGHUP where that ends the process; a second signal ends it at once with code 130.
     ///
     /// From the call on, and not only when the future first runs, signals are caught: none is lost in between.
     ///
     /// # Panics
-    /// When the system refuses a signal handler, which it does not for these two.
-    pub fn on_signals(self) -> impl Future<Output = ()> + Send + 'static {
+    /// When the system refuses a signal handler, which it does not for these.
+    pub fn on_signals(self, on_hangup: Hangup) -> impl Future<Output = ()> + Send + 'static {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
+        // Caught in either case: by default it would kill the process.
+        let mut hangup = signal(SignalKind::hangup()).expect("SIGHUP can be handled");
         async move {
             let mut next = async || {
                 tokio::select! {
                     _ = interrupt.recv() => "SIGINT",
                     _ = terminate.recv() => "SIGTERM",
+                    Some(()) = hangup.recv(), if on_hangup == Hangup::Ends => "SIGHUP",
                 }
             };
             let signal = next().await;
@@ -111,6 +114,15 @@ impl Shutdown {
             std::process::exit(130);
         }
     }
+}
+
+/// What SIGHUP means to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The terminal it was started in is gone.
+    Ends,
+    /// Something is to be read again, by whoever has something to read ([`PublicTls::follow`](crate::public_tls::PublicTls::follow)).
+    Passes,
 }
 
 impl Default for Shutdown {

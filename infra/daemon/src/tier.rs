@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::{
     config::{self, Settings},
     log, metrics,
-    shutdown::Shutdown,
+    shutdown::{Hangup, Shutdown},
 };
 
 /// Runs one tier: command line, settings, log, signals, drain. Call it from `main` and return what it gives.
@@ -97,7 +97,7 @@ where
     };
     let result = runtime.block_on(async {
         let shutdown = Shutdown::new();
-        tokio::spawn(shutdown.clone().on_signals());
+        tokio::spawn(shutdown.clone().on_signals(Hangup::Passes));
         let result = run(settings, shutdown.clone()).await;
         shutdown.begin();
         if shutdown.drained(DRAIN_TIMEOUT).await {
@@ -163,6 +163,7 @@ fn usage(name: &str, env_prefix: &str) -> String {
 
 Settings come from FILE (TOML). The variable {env_prefix}__SECTION__KEY overrides
 one of them, RUST_LOG what is logged. SIGINT and SIGTERM drain; a second one ends at once.
+SIGHUP has the certificates that users are shown read again.
 "
     )
 }

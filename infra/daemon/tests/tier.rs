@@ -119,6 +119,8 @@ fn main() -> ExitCode {
     for kind in [Signal::TERM, Signal::INT] {
         write("mood = \"good\"\n");
         let mut child = started(&file);
+        // It has nothing to read again, and is not to end by that.
+        signal(&child, Signal::HUP);
         signal(&child, kind);
         assert_eq!(child.wait().unwrap().code(), Some(0));
         let mut log = String::new();

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use common::{LONG, Site, any_port};
 use daemon::{
     listener::{accept_each, accept_each_or, bind},
-    public_tls::PublicTls,
+    public_tls::{CertificateFiles, PublicTls, TlsFiles},
     shutdown::Shutdown,
     stream::UserStream,
 };
@@ -185,6 +185,104 @@ async fn a_reload_takes_the_new_certificate_and_a_broken_file_keeps_the_old() {
             .contains("public.key: holds no usable private key")
     );
     assert_eq!(shown().await, second);
+}
+
+#[tokio::test]
+async fn a_client_is_shown_the_certificate_for_the_name_it_asks_for() {
+    let site = Site::new();
+    let issue = |names: &[&str], file: &str| {
+        let (certificate, key) = (
+            site.path(&format!("{file}.pem")),
+            site.path(&format!("{file}.key")),
+        );
+        site.authority
+            .issue_public(names, &certificate, &key)
+            .unwrap();
+        CertificateFiles { certificate, key }
+    };
+    let first = issue(&["mail.example.test", "127.0.0.1"], "first");
+    let others = vec![
+        issue(&["mail.other.test"], "second"),
+        issue(&["*.third.test"], "third"),
+    ];
+    let files = TlsFiles {
+        certificate: Some(first.certificate),
+        key: Some(first.key),
+        others,
+    };
+    let tls = files.load().unwrap().unwrap();
+    // A client that checks names takes each, so each name was answered with its own certificate; an address is no SNI.
+    for host in [
+        "mail.example.test",
+        "mail.other.test",
+        "imap.third.test",
+        "127.0.0.1",
+    ] {
+        let (near, far) = pair().await;
+        let connector = client(&site, &rustls::version::TLS13);
+        let (far, near) = tokio::join!(
+            far.starttls(&tls, LONG),
+            connector.connect(name(host), near)
+        );
+        near.unwrap_or_else(|error| panic!("{host}: {error}"));
+        far.unwrap();
+    }
+    // For a name that nobody has, the first is shown, and the client says what it thinks of it.
+    let (near, far) = pair().await;
+    let connector = client(&site, &rustls::version::TLS13);
+    let (_far, near) = tokio::join!(
+        far.starttls(&tls, LONG),
+        connector.connect(name("mail.unknown.test"), near)
+    );
+    let error = near.unwrap_err().to_string();
+    assert!(error.contains("mail.example.test"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hangup_takes_the_new_certificate_and_open_sessions_go_on() {
+    let site = Site::new();
+    let tls = public(&site);
+    let shutdown = Shutdown::new();
+    tls.follow(&shutdown);
+    let session = async || {
+        let (near, far) = pair().await;
+        let connector = client(&site, &rustls::version::TLS13);
+        let (far, near) = tokio::join!(
+            far.starttls(&tls, LONG),
+            connector.connect(name("localhost"), near)
+        );
+        (near.unwrap(), far.unwrap())
+    };
+    let (mut near, mut far) = session().await;
+    let shown = |near: &tokio_rustls::client::TlsStream<TcpStream>| {
+        near.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let first = shown(&near);
+    site.authority
+        .issue_public(
+            &["localhost"],
+            &site.path("public.pem"),
+            &site.path("public.key"),
+        )
+        .unwrap();
+    let this = rustix::process::getpid();
+    rustix::process::kill_process(this, rustix::process::Signal::HUP).unwrap();
+    let renewed = async {
+        while shown(&session().await.0) == first {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, renewed).await.unwrap();
+    // The session from before has seen nothing of it.
+    near.write_all(b"a1 NOOP\r\n").await.unwrap();
+    let mut octets = [0; 9];
+    timeout(LONG, far.read_exact(&mut octets))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&octets, b"a1 NOOP\r\n");
+    shutdown.begin();
+    assert!(shutdown.drained(LONG).await);
 }
 
 #[tokio::test]

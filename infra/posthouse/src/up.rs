@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use daemon::config::ConfigError;
 use daemon::identity::{Identity, IdentityError, Role};
 use daemon::log::LogSettings;
-use daemon::shutdown::Shutdown;
+use daemon::shutdown::{Hangup, Shutdown};
 use directory_api::operator::{DATA_DEFAULT, ENDPOINTS_FILE, identity_files};
 use directory_api::{ClientOptions, DirectoryClient, DirectoryError};
 use tokio::sync::watch;
@@ -152,7 +152,7 @@ async fn serve(
     // Whoever waits for these files must not find those of an earlier run.
     files.remove();
     let stop = Shutdown::new();
-    tokio::spawn(stop.clone().on_signals());
+    tokio::spawn(stop.clone().on_signals(Hangup::Ends));
     print_line(format_args!(
         "posthouse: starting, state in {}",
         data.path().display()

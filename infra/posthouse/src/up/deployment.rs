@@ -138,6 +138,7 @@ fn public_files(data: &Path) -> TlsFiles {
     TlsFiles {
         certificate: Some(certificate),
         key: Some(key),
+        ..TlsFiles::default()
     }
 }
 
