@@ -12,6 +12,7 @@ mod cached;
 mod error;
 mod feed;
 mod logins;
+mod turns;
 mod verbs;
 
 use std::fmt;
@@ -33,6 +34,8 @@ use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
 pub use logins::KeptLogins;
 use logins::Logins;
+pub use turns::LoginTurns;
+use turns::Turns;
 
 /// How a client keeps answers.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct ClientOptions {
     pub entries_max: u64,
     /// Which logins are kept; none but at a back-end.
     pub logins: Option<KeptLogins>,
+    /// In which order logins are asked for.
+    pub login_turns: LoginTurns,
 }
 
 impl Default for ClientOptions {
@@ -59,6 +64,7 @@ impl Default for ClientOptions {
             // About 60 MB when full of ordinary addresses.
             entries_max: 200_000,
             logins: None,
+            login_turns: LoginTurns::default(),
         }
     }
 }
@@ -81,6 +87,7 @@ struct Inner {
     lookups: Cached<Address, LookupResult>,
     backends: Cached<BackendName, Backend>,
     logins: Logins,
+    turns: Turns,
 }
 
 const STALE_ANSWERS: &str = "posthouse_directory_client_stale_answers_total";
@@ -118,6 +125,7 @@ impl DirectoryClient {
                 lookups: Cached::new(options, &seen),
                 backends: Cached::new(options, &seen),
                 logins: Logins::new(options.logins.as_ref(), &seen),
+                turns: Turns::new(options.login_turns.clone()),
                 seen,
             }),
         }
@@ -182,11 +190,13 @@ impl DirectoryClient {
         self.inner.backends.get(name, ask).await
     }
 
-    /// Checks a password and asks for a grant. Never cached.
+    /// Checks a password and asks for a grant. Never cached. Many at once have their turn one after the other.
     ///
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
+        let turn = self.inner.turns.turn().await;
+        let _turn = turn.map_err(|_| LoginError::Throttled)?;
         self.call(Method::POST, path::LOGIN, request, LOGIN_DEADLINE)
             .await
             .map_err(LoginError::from)
