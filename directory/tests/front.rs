@@ -48,6 +48,7 @@ impl Front {
             tls: Some(PublicTls::load(&file("public.pem"), &file("public.key")).unwrap()),
             plaintext_on_loopback: true,
             login_timeout: Duration::from_secs(10),
+            move_wait: Duration::ZERO,
             backend: None,
             pop3_policy: None,
         };

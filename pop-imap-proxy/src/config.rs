@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use daemon::balancers::Balancers;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
 use directory_api::Service;
+use directory_api::client::LoginTurns;
 
 daemon::settings! {
     /// Settings of a POP3 and IMAP proxy.
@@ -24,6 +26,8 @@ daemon::settings! {
         pub hostname: String = "localhost".into(),
         /// Where the directory listens, `host:port`.
         pub directory: String = "127.0.0.1:4205".into(),
+        /// Where operators reach this process over mutual TLS: `posthouse connections`, `kick` and `drain`. Without it they cannot.
+        pub inside_listen: Option<SocketAddr> = None,
         /// Where `GET /health` and `GET /metrics` are answered, without TLS.
         pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9143)),
         /// Whether a client on loopback may log in without TLS. Others never may.
@@ -32,6 +36,8 @@ daemon::settings! {
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to users.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// Load balancers in front of this process.
+        pub balancers: Balancers = Balancers::default(),
         /// What one client and one session may take.
         pub limits: Limits = Limits::default(),
         /// The log.
@@ -48,8 +54,16 @@ daemon::settings! {
         pub client_connections_max: usize = 50,
         /// Whether that limit holds for clients on loopback too. A webmail on this machine speaks for many users.
         pub client_limit_on_loopback: bool = false,
+        /// Sessions open at once of one user, IMAP and POP3 together. A mail program opens five to ten for each device.
+        pub user_sessions_max: usize = 100,
         /// Seconds from the connection to the login, the TLS handshake included.
         pub login_timeout_s: u64 = 60,
+        /// Seconds that a login waits while its account is being moved; after that it is told to come again.
+        pub move_wait_s: u64 = 10,
+        /// Logins that the directory is asked for at once. More wait for their turn, first come first served.
+        pub logins_at_once_max: usize = 64,
+        /// Logins that wait for their turn; those beyond are told to come again.
+        pub logins_waiting_max: usize = 20_000,
         /// Seconds that a back-end may take to open a session.
         pub open_timeout_s: u64 = 10,
         /// Seconds without an octet either way before an IMAP session is cut. More than the back-end's
@@ -63,6 +77,15 @@ daemon::settings! {
 impl Limits {
     pub(crate) fn login_timeout(&self) -> Duration {
         Duration::from_secs(self.login_timeout_s)
+    }
+
+    /// Five seconds of the login's time are left for its answer.
+    pub(crate) fn login_turns(&self) -> LoginTurns {
+        LoginTurns {
+            at_once_max: self.logins_at_once_max,
+            waiting_max: self.logins_waiting_max,
+            wait_max: Duration::from_secs(self.login_timeout_s.saturating_sub(5).max(1)),
+        }
     }
 
     pub(crate) fn open_timeout(&self) -> Duration {
@@ -142,7 +165,15 @@ impl Settings for Limits {
                 &self.client_connections_max,
                 1..=1_000_000,
             ),
+            Problem::outside("user_sessions_max", &self.user_sessions_max, 1..=1_000_000),
             Problem::outside("login_timeout_s", &self.login_timeout_s, 1..=600),
+            Problem::outside("move_wait_s", &self.move_wait_s, 0..=60),
+            Problem::outside("logins_at_once_max", &self.logins_at_once_max, 1..=10_000),
+            Problem::outside(
+                "logins_waiting_max",
+                &self.logins_waiting_max,
+                1..=1_000_000,
+            ),
             Problem::outside("open_timeout_s", &self.open_timeout_s, 1..=60),
             // RFC 9051 §5.4: at least 30 minutes. RFC 1939 §3: at least 10.
             Problem::outside(

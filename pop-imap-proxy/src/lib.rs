@@ -10,8 +10,11 @@
 mod config;
 mod door;
 mod meter;
+pub mod operate;
+mod patience;
 mod proxy;
 mod session;
+mod sessions;
 
 pub use config::{Config, Limits};
 pub use proxy::{Proxy, RunError, run};

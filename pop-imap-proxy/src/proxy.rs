@@ -4,20 +4,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::balancers::Balancers;
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
+use daemon::link;
 use daemon::listener::{self, BindError, accept_each_or};
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use directory_api::front::FrontOptions;
 use directory_api::{ChangeNumber, ClientOptions, DirectoryClient, Service};
+use mail_proto::login::Shut;
 use store_api::Backends;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 use crate::config::{Config, Limits};
 use crate::door::Door;
-use crate::{meter, session};
+use crate::patience::Patience;
+use crate::sessions::Sessions;
+use crate::{meter, operate, session};
 use daemon::clients::Clients;
 
 /// Why a proxy cannot run.
@@ -41,7 +46,10 @@ pub(crate) struct Shared {
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
     pub(crate) tls: Option<PublicTls>,
+    pub(crate) balancers: Balancers,
     pub(crate) clients: Clients,
+    pub(crate) sessions: Sessions,
+    pub(crate) patience: Patience,
     pub(crate) limits: Limits,
     pop3: FrontOptions,
     imap: FrontOptions,
@@ -60,6 +68,8 @@ impl Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     doors: Vec<(Door, TcpListener)>,
+    inside: Option<TcpListener>,
+    identity: Arc<Identity>,
     observability: TcpListener,
     directory_address: String,
 }
@@ -95,26 +105,38 @@ impl Proxy {
             tls: tls.clone(),
             plaintext_on_loopback: config.plaintext_login_on_loopback,
             login_timeout: config.limits.login_timeout(),
+            move_wait: Duration::from_secs(config.limits.move_wait_s),
             backend: None,
             // Each home has its own; it announces them after the login.
             pop3_policy: None,
         };
         let (pop3, imap) = (front(Service::Pop3), front(Service::Imap));
         let limits = config.limits;
-        let directory =
-            DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
+        let options = ClientOptions {
+            login_turns: limits.login_turns(),
+            ..ClientOptions::default()
+        };
+        let directory = DirectoryClient::new(&config.directory, &identity, &options);
+        let inside = config.inside_listen;
         Ok(Self {
             doors,
+            inside: inside
+                .map(|address| listener::bind(address, "proxy inside"))
+                .transpose()?,
+            identity: Arc::clone(&identity),
             observability: listener::bind(config.metrics_listen, "proxy metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
                 backends: Backends::new(identity, directory.clone()),
                 directory,
                 tls,
+                balancers: config.balancers,
                 clients: Clients::new(
                     limits.client_connections_max,
                     limits.client_limit_on_loopback,
                 ),
+                patience: Patience::new(limits.open_timeout()),
+                sessions: Sessions::new(limits.user_sessions_max),
                 limits,
                 pop3,
                 imap,
@@ -132,6 +154,12 @@ impl Proxy {
         socket.local_addr().ok()
     }
 
+    /// Where operators are answered.
+    #[must_use]
+    pub fn inside_address(&self) -> Option<SocketAddr> {
+        self.inside.as_ref()?.local_addr().ok()
+    }
+
     /// Where health and metrics are answered.
     ///
     /// # Errors
@@ -145,20 +173,30 @@ impl Proxy {
         let Self {
             shared,
             doors,
+            inside,
+            identity,
             observability,
             directory_address,
         } = self;
         meter::describe();
+        if let Some(tls) = &shared.tls {
+            tls.follow(&shutdown);
+        }
         let health = Health::new("pop-imap-proxy");
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),
             shutdown.clone(),
         ));
+        if let Some(inside) = inside {
+            let node = identity.peer().node.clone();
+            let routes = operate::routes(Arc::clone(&shared), health.clone(), &node);
+            shutdown.spawn(link::serve(inside, identity, routes, shutdown.clone()));
+        }
         for (door, socket) in doors {
             shutdown.spawn(attend(Arc::clone(&shared), door, socket, shutdown.clone()));
         }
-        watch(&shared.directory, &directory_address, &health, &shutdown).await;
+        watch(&shared, &directory_address, &health, &shutdown).await;
     }
 }
 
@@ -178,7 +216,7 @@ async fn attend(shared: Arc<Shared>, door: Door, socket: TcpListener, shutdown: 
             let shared = Arc::clone(&full);
             async move {
                 meter::refused(door, "connections_max");
-                session::refuse(&shared, door, socket, client).await;
+                session::refuse(&shared, door, socket, client, Shut::Overloaded).await;
             }
         },
     )
@@ -186,15 +224,19 @@ async fn attend(shared: Arc<Shared>, door: Door, socket: TcpListener, shutdown: 
 }
 
 /// Tells in health whether the directory answers: without it nobody can log in, open sessions go on.
-async fn watch(directory: &DirectoryClient, address: &str, health: &Health, shutdown: &Shutdown) {
+async fn watch(shared: &Shared, address: &str, health: &Health, shutdown: &Shutdown) {
     let what = format!("directory at {address}");
     loop {
-        let pause = match directory
-            .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO)
-            .await
-        {
+        let changes = shared
+            .directory
+            .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO);
+        let pause = match changes.await {
             Ok(_) => {
-                health.set_ready();
+                health.arrived(&what);
+                match shared.sessions.is_drained() {
+                    true => health.set_waiting(operate::DRAINED),
+                    false => health.set_ready(),
+                }
                 WATCH_INTERVAL
             }
             Err(error) => {

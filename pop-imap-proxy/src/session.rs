@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use daemon::balancers::{HEADER_UNEXPECTED, begins_with_header};
 use daemon::random;
 use daemon::shutdown::Shutdown;
 use daemon::stream::{TlsFacts, UserStream};
@@ -10,7 +11,7 @@ use data_encoding::BASE32_DNSSEC;
 use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
 use directory_api::wire::LoginReply;
 use mail_proto::login::{CloseReason, Refusal, Shut};
-use store_api::session::{self, Session, SessionOpen, relay};
+use store_api::session::{self, Passed, RelayEnd, Session, SessionOpen, Terms, relay};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -19,35 +20,43 @@ use tracing::{debug, info, warn};
 use crate::door::Door;
 use crate::meter;
 use crate::proxy::Shared;
+use crate::sessions::{About, Entered, NoEntry};
+
+/// A session at the user's home, and its place among the open ones.
+struct Home {
+    session: Session,
+    entered: Entered,
+}
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(
     shared: &Shared,
     door: Door,
-    socket: TcpStream,
-    client: SocketAddr,
+    mut socket: TcpStream,
+    peer: SocketAddr,
     shutdown: &Shutdown,
 ) {
+    // First of all: whose connection it is decides what it may.
+    let client = match shared.balancers.client(&mut socket, peer).await {
+        Ok(client) => client,
+        Err(fault) => {
+            meter::refused(door, fault.code());
+            let cause = daemon::log::causes(&fault);
+            return info!(%peer, door = door.name(), reason = fault.code(), cause, "connection of a balancer refused");
+        }
+    };
+    if shared.sessions.is_drained() {
+        meter::refused(door, NoEntry::Drained.code());
+        return Box::pin(refuse(shared, door, socket, client, Shut::GoingDown)).await;
+    }
     let Some(_counted) = shared.clients.admit(client.ip()) else {
         meter::refused(door, "client_connections_max");
-        return Box::pin(refuse(shared, door, socket, client)).await;
+        return Box::pin(refuse(shared, door, socket, client, Shut::Overloaded)).await;
     };
     let _open = meter::connection(door);
     let options = shared.front(door.service);
-    let stream = if door.implicit_tls {
-        let Some(tls) = &shared.tls else {
-            unreachable!("a listener in TLS is opened only with a certificate")
-        };
-        let handshake = UserStream::implicit_tls(socket, tls, options.login_timeout);
-        match Box::pin(handshake).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                debug!(%client, %error, "TLS handshake failed");
-                return meter::ended_before_login(door, "tls_failed");
-            }
-        }
-    } else {
-        UserStream::plain(socket)
+    let Some(stream) = Box::pin(open_stream(shared, door, socket, client, options)).await else {
+        return;
     };
     let trace_id = trace_id();
     // A statement of its own: the dialogue's memory goes before the session's begins.
@@ -57,11 +66,53 @@ pub(crate) async fn serve(
     .await;
     match begun {
         Ok(user) => Box::pin(carry(shared, door, user, &trace_id, shutdown)).await,
+        Err(Ended::HeaderUnexpected) => header_unexpected(door, client),
         Err(ended) => {
             meter::ended_before_login(door, reason(&ended));
             debug!(%client, door = door.name(), %ended, "connection ended before login");
         }
     }
+}
+
+/// The stream that the dialogue is led on; nothing when there is none to lead.
+async fn open_stream(
+    shared: &Shared,
+    door: Door,
+    socket: TcpStream,
+    client: SocketAddr,
+    options: &FrontOptions,
+) -> Option<UserStream> {
+    if !door.implicit_tls {
+        return Some(UserStream::plain(socket));
+    }
+    let Some(tls) = &shared.tls else {
+        unreachable!("a listener in TLS is opened only with a certificate")
+    };
+    let began = Instant::now();
+    let error = match timeout(options.login_timeout, begins_with_header(&socket)).await {
+        Ok(Ok(true)) => {
+            header_unexpected(door, client);
+            return None;
+        }
+        Ok(Ok(false)) => {
+            let left = options.login_timeout.saturating_sub(began.elapsed());
+            match UserStream::implicit_tls(socket, tls, left).await {
+                Ok(stream) => return Some(stream),
+                Err(error) => error,
+            }
+        }
+        Ok(Err(error)) => error,
+        Err(elapsed) => elapsed.into(),
+    };
+    debug!(%client, %error, "TLS handshake failed");
+    meter::ended_before_login(door, "tls_failed");
+    None
+}
+
+/// Somebody speaks for others who may not.
+fn header_unexpected(door: Door, client: SocketAddr) {
+    meter::ended_before_login(door, HEADER_UNEXPECTED);
+    info!(%client, door = door.name(), reason = HEADER_UNEXPECTED, "connection refused: a PROXY header, and not from a network of balancers.networks");
 }
 
 /// The dialogue up to the login. The session is opened before the user is told anything.
@@ -73,10 +124,29 @@ async fn begin(
     options: &FrontOptions,
     trace_id: &str,
     shutdown: &Shutdown,
-) -> Result<LoggedIn<Session>, Ended> {
+) -> Result<LoggedIn<Home>, Ended> {
     let dialogue = door.dialogue(options.dialogue(&stream, client));
     let open = async |login: Arc<LoginReply>, facts: LoginFacts| {
         let home = &login.home.backend;
+        let about = About {
+            account: login.account,
+            user: login.login_name.clone(),
+            door,
+            client: facts.client,
+            backend: home.clone().into(),
+            trace_id: trace_id.to_owned(),
+            began: Instant::now(),
+            passed: Passed::default(),
+            ending: shutdown.child(),
+        };
+        let entered = shared.sessions.enter(about).map_err(|no| {
+            meter::open_failed(door, no.code());
+            info!(trace_id, account = %login.account, user = %login.login_name, client = %facts.client, backend = %home, reason = no.code(), "session refused");
+            OpenError::Refused(match no {
+                NoEntry::UserFull => Refusal::TooMany,
+                NoEntry::Drained => Refusal::Temporary,
+            })
+        })?;
         let link = shared.backends.link_at(home, &login.backend_address);
         let first = SessionOpen {
             grant: login.grant.clone(),
@@ -86,14 +156,19 @@ async fn begin(
             tag: facts.tag,
             trace_id: trace_id.to_owned(),
         };
-        let opened = Session::open(&link, &first, shared.limits.open_timeout()).await;
-        opened.map_err(|error| {
+        let opened = Session::open(&link, &first, shared.patience.with(home, Instant::now())).await;
+        match &opened {
+            Err(session::OpenError::Away(_)) => shared.patience.was_silent(home, Instant::now()),
+            Ok(_) | Err(_) => shared.patience.has_answered(home),
+        }
+        let session = opened.map_err(|error| {
             let (next, code) = after(&error);
             meter::open_failed(door, code);
             let cause = daemon::log::causes(&error);
             warn!(trace_id, account = %login.account, backend = %home, code, cause, "session was not opened");
             next
-        })
+        })?;
+        Ok(Home { session, entered })
     };
     log_in(
         stream,
@@ -121,7 +196,7 @@ fn after(error: &session::OpenError) -> (OpenError, &'static str) {
                 "login_delay",
             )
         }
-        Why::Frozen => (OpenError::Refused(Refusal::Temporary), "frozen"),
+        Why::Frozen => (OpenError::Moving, "frozen"),
         Why::GrantRefused(_) => (OpenError::Refused(Refusal::Temporary), "grant_refused"),
         Why::Refused(_) => (OpenError::Refused(Refusal::Temporary), "backend_refused"),
     }
@@ -131,28 +206,36 @@ fn after(error: &session::OpenError) -> (OpenError, &'static str) {
 async fn carry(
     shared: &Shared,
     door: Door,
-    user: LoggedIn<Session>,
+    user: LoggedIn<Home>,
     trace_id: &str,
     shutdown: &Shutdown,
 ) {
     let LoggedIn {
         stream,
-        session,
+        session: Home { session, entered },
         login,
         facts,
         leftover,
     } = user;
-    let began = Instant::now();
-    let idle_max = shared.limits.idle_timeout(door.service);
-    let relayed = relay(stream, leftover, session, idle_max, shutdown).await;
-    let took = began.elapsed();
-    meter::session(
-        door,
-        relayed.end.as_str(),
-        took,
-        relayed.from_user,
-        relayed.to_user,
-    );
+    let about = Arc::clone(&entered.about);
+    let terms = Terms {
+        passed: &about.passed,
+        idle_max: shared.limits.idle_timeout(door.service),
+        service: door.service,
+        backends: &shared.backends,
+        went_on: &|backend| about.went_on(backend),
+        trace_id,
+        shutdown: &about.ending,
+    };
+    let end = relay(stream, leftover, session, &terms).await;
+    drop(entered);
+    let end = match end {
+        RelayEnd::Shutdown if !shutdown.is_requested() => "kicked",
+        end => end.as_str(),
+    };
+    let took = about.began.elapsed();
+    let (from_user, to_user) = (about.passed.from_user(), about.passed.to_user());
+    meter::session(door, end, took, from_user, to_user);
     info!(
         trace_id,
         service = door.name(),
@@ -160,17 +243,23 @@ async fn carry(
         account = %login.account,
         client = %facts.client,
         tls = facts.tls.is_some(),
-        backend = %login.home.backend,
-        octets_from_user = relayed.from_user,
-        octets_to_user = relayed.to_user,
+        backend = %about.backend(),
+        octets_from_user = from_user,
+        octets_to_user = to_user,
         seconds = took.as_secs_f64(),
-        end = relayed.end.as_str(),
+        end,
         "session"
     );
 }
 
-/// Says that there are too many connections, where words can be said before TLS, and closes.
-pub(crate) async fn refuse(shared: &Shared, door: Door, mut socket: TcpStream, client: SocketAddr) {
+/// Says why a connection is not served, where words can be said before TLS, and closes.
+pub(crate) async fn refuse(
+    shared: &Shared,
+    door: Door,
+    mut socket: TcpStream,
+    client: SocketAddr,
+    why: Shut,
+) {
     if door.implicit_tls {
         return;
     }
@@ -178,10 +267,10 @@ pub(crate) async fn refuse(shared: &Shared, door: Door, mut socket: TcpStream, c
         shared.front(door.service).hostname.clone(),
         mail_proto::login::Tls::Absent,
     );
-    let words = door.dialogue(stream_is_plain).last_words(Shut::Overloaded);
+    let words = door.dialogue(stream_is_plain).last_words(why);
     // The send buffer of a new socket takes these lines at once.
     let told = timeout(shared.limits.login_timeout(), socket.write_all(&words)).await;
-    debug!(%client, door = door.name(), told = told.is_ok(), "too many connections");
+    debug!(%client, door = door.name(), told = told.is_ok(), ?why, "connection refused");
 }
 
 fn reason(ended: &Ended) -> &'static str {
@@ -192,6 +281,7 @@ fn reason(ended: &Ended) -> &'static str {
         Ended::Disconnected => "disconnected",
         Ended::TimedOut => "timed_out",
         Ended::GoingDown => "going_down",
+        Ended::HeaderUnexpected => HEADER_UNEXPECTED,
         Ended::Failed(_) => "failed",
     }
 }
@@ -227,11 +317,8 @@ mod tests {
         let waits = OpenError::Refused(Refusal::LoginDelay { wait_s: 9 });
         assert_eq!(after(&Why::LoginDelay(9)).0, waits);
         let problem = || Problem::unavailable("starting");
-        for why in [
-            Why::Frozen,
-            Why::GrantRefused(problem()),
-            Why::Refused(problem()),
-        ] {
+        assert_eq!(after(&Why::Frozen).0, OpenError::Moving);
+        for why in [Why::GrantRefused(problem()), Why::Refused(problem())] {
             assert_eq!(
                 after(&why).0,
                 OpenError::Refused(Refusal::Temporary),

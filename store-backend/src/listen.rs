@@ -15,7 +15,7 @@ use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError,
 use directory_api::wire::LoginReply;
 use mail_proto::login::{LoginDialogue, Refusal};
 use mail_proto::{imap, pop3};
-use store_api::session::{self, Session, SessionOpen, relay};
+use store_api::session::{self, Passed, Session, SessionOpen, Terms, relay};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info, warn};
 
@@ -41,7 +41,7 @@ struct UserListener {
 /// A session that opened, here or on the sibling where the user lives.
 enum Home {
     Here(Box<Opened>),
-    There(Session),
+    There { session: Session, trace_id: String },
 }
 
 impl Bound {
@@ -97,6 +97,7 @@ impl Bound {
                     tls: backend.public_tls.clone(),
                     plaintext_on_loopback: backend.config.listen.plaintext_login,
                     login_timeout: Duration::from_secs(limits.login_s),
+                    move_wait: MOVE_WAIT,
                     // A user who lives on a sibling is relayed there.
                     backend: None,
                     pop3_policy: Some(limits.pop3_policy()),
@@ -134,7 +135,7 @@ impl Front {
                 let user = User::direct(logged_in.stream, logged_in.leftover, stall);
                 Arc::clone(&self.backend).run_session(opened, user).await;
             }
-            Home::There(_) => Box::pin(self.relay(logged_in)).await,
+            Home::There { .. } => Box::pin(self.relay(logged_in)).await,
         }
     }
 
@@ -173,7 +174,7 @@ impl Front {
     async fn relay(&self, logged_in: LoggedIn<Home>) {
         let LoggedIn {
             stream,
-            session: Home::There(session),
+            session: Home::There { session, trace_id },
             leftover,
             facts,
             login,
@@ -185,15 +186,25 @@ impl Front {
         // The session's own idle limit is shorter and comes with a word to the user.
         let idle_max =
             Duration::from_secs(limits.pop3_idle_s.max(limits.imap_idle_s) + limits.stall_s);
-        let relayed = relay(stream, leftover, session, idle_max, &self.backend.shutdown).await;
+        let passed = Passed::default();
+        let terms = Terms {
+            passed: &passed,
+            idle_max,
+            service: facts.service,
+            backends: &self.backend.backends,
+            went_on: &|home| info!(%home, trace_id, "relayed session went on"),
+            trace_id: &trace_id,
+            shutdown: &self.backend.shutdown,
+        };
+        let end = relay(stream, leftover, session, &terms).await;
         info!(
             service = facts.service.as_str(),
             account = %login.account,
             home = %login.home.backend,
             client = %facts.client,
-            from_user = relayed.from_user,
-            to_user = relayed.to_user,
-            end = relayed.end.as_str(),
+            from_user = passed.from_user(),
+            to_user = passed.to_user(),
+            end = end.as_str(),
             "relayed session ended"
         );
     }
@@ -239,6 +250,7 @@ impl Front {
                 Err(SessionRefusal::Account(
                     AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
                 )) => Err(OpenError::LookAgain),
+                Err(SessionRefusal::Account(AccountRefusal::Frozen)) => Err(OpenError::Moving),
                 Err(SessionRefusal::LoginDelay { wait_s }) => {
                     Err(OpenError::Refused(Refusal::LoginDelay { wait_s }))
                 }
@@ -250,10 +262,14 @@ impl Front {
             .backends
             .link_at(&login.home.backend, &login.backend_address);
         match Session::open(&link, &open, OPEN_WITHIN).await {
-            Ok(session) => Ok(Home::There(session)),
+            Ok(session) => Ok(Home::There {
+                session,
+                trace_id: open.trace_id,
+            }),
             Err(session::OpenError::Moved(_) | session::OpenError::StaleEpoch) => {
                 Err(OpenError::LookAgain)
             }
+            Err(session::OpenError::Frozen) => Err(OpenError::Moving),
             Err(session::OpenError::LoginDelay(wait_s)) => {
                 Err(OpenError::Refused(Refusal::LoginDelay { wait_s }))
             }
@@ -269,5 +285,7 @@ fn trace_id() -> String {
     data_encoding::HEXLOWER.encode(&daemon::random::token128()[..8])
 }
 
+/// As a proxy's by default.
+const MOVE_WAIT: Duration = Duration::from_secs(10);
 /// Opening takes a snapshot of the maildrop: milliseconds, seconds for a very large one.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 // The `settings!` macro names this package as its users do, so that it works in here as well.
 extern crate self as daemon;
 
+pub mod balancers;
 pub mod clients;
 pub mod clock;
 pub mod config;

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use daemon::balancers::looks_like_header;
 use daemon::log::causes;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
@@ -26,7 +27,7 @@ use mail_proto::login::{
 };
 use mail_proto::pop3::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::client::{DirectoryClient, LoginError};
@@ -46,6 +47,8 @@ pub struct FrontOptions {
     pub plaintext_on_loopback: bool,
     /// Time from the connection to the login (DESIGN §13: 60 s).
     pub login_timeout: Duration,
+    /// How long a login waits while its account is being moved, before it is told to come again.
+    pub move_wait: Duration,
     /// Only accounts of this back-end may log in here; none on a proxy.
     pub backend: Option<BackendName>,
     /// The rules that POP3 announces before the login; none when they are known after it alone.
@@ -104,6 +107,8 @@ pub struct LoggedIn<T> {
 pub enum OpenError {
     /// The account is not there any more: ask the directory again, the home has moved.
     LookAgain,
+    /// The account is on its way elsewhere: ask the directory again in a moment.
+    Moving,
     /// Say this to the user.
     Refused(Refusal),
 }
@@ -123,6 +128,9 @@ pub enum Ended {
     /// This process is going down.
     #[error("going down")]
     GoingDown,
+    /// It began with a load balancer's header, which only those of the settings may send.
+    #[error("a PROXY header came from a peer that is no load balancer of ours")]
+    HeaderUnexpected,
     /// The connection or its TLS handshake broke.
     #[error("connection failed before login")]
     Failed(#[source] std::io::Error),
@@ -156,11 +164,12 @@ where
     Fut: Future<Output = Result<T, OpenError>>,
 {
     let deadline = Instant::now() + options.login_timeout;
+    let mut is_new = true;
     loop {
         let spoken = tokio::select! {
             // A login under way is answered before the process goes down.
             biased;
-            spoken = timeout_at(deadline, speak(&mut stream, &mut dialogue)) => spoken,
+            spoken = timeout_at(deadline, speak(&mut stream, &mut dialogue, &mut is_new)) => spoken,
             () = shutdown.requested() => {
                 say_goodbye(&mut stream, &mut dialogue, Shut::GoingDown).await;
                 return Err(Ended::GoingDown);
@@ -201,10 +210,11 @@ where
     }
 }
 
-/// Moves octets until the core asks something.
+/// Moves octets until the core asks something. The first ones on a new connection may be a load balancer's.
 async fn speak<D: LoginDialogue>(
     stream: &mut UserStream,
     dialogue: &mut D,
+    is_new: &mut bool,
 ) -> Result<LoginEvent, Ended> {
     loop {
         match dialogue.next() {
@@ -221,6 +231,9 @@ async fn speak<D: LoginDialogue>(
                     .map_err(Ended::Failed)?;
                 if count == 0 {
                     return Err(Ended::Disconnected);
+                }
+                if std::mem::replace(is_new, false) && looks_like_header(&buffer[..count]) {
+                    return Err(Ended::HeaderUnexpected);
                 }
                 let taken = dialogue.receive(&buffer[..count]);
                 debug_assert_eq!(taken, count, "the core takes what it has room for");
@@ -281,7 +294,8 @@ where
         backend: options.backend.clone(),
     };
     for look in 0..LOOKS_MAX {
-        let answer = directory.login_or_kept(&request, look > 0).await;
+        let ask = || directory.login_or_kept(&request, look > 0);
+        let answer = until_moved(facts, options.move_wait, ask).await;
         let login = answer.map_err(|error| {
             report(credentials, facts, error.code());
             if let LoginError::Away(_) = &error {
@@ -300,6 +314,8 @@ where
             Err(OpenError::LookAgain) => {
                 debug!(account = %login.account, home = %login.home.backend, "home has moved, asking again");
             }
+            // From now on the directory says so, and is asked until it does not.
+            Err(OpenError::Moving) => sleep(MOVE_PAUSE_FIRST).await,
             Err(OpenError::Refused(refusal)) => {
                 report(credentials, facts, "session_refused");
                 return Err(refusal);
@@ -310,12 +326,51 @@ where
     Err(Refusal::Temporary)
 }
 
+/// Asks until the account is not being moved any more, or for so long.
+async fn until_moved<T, Fut>(
+    facts: &LoginFacts,
+    wait_max: Duration,
+    ask: impl Fn() -> Fut,
+) -> Result<T, LoginError>
+where
+    Fut: Future<Output = Result<T, LoginError>>,
+{
+    let until = Instant::now() + wait_max;
+    let mut pause = MOVE_PAUSE_FIRST;
+    let mut waited = false;
+    loop {
+        let answer = ask().await;
+        let is_moving = matches!(answer, Err(LoginError::Moving));
+        if is_moving && Instant::now() + pause <= until {
+            waited = true;
+            sleep(pause).await;
+            pause = (2 * pause).min(MOVE_PAUSE_MAX);
+            continue;
+        }
+        if waited {
+            let outcome = if is_moving { "gave_up" } else { "over" };
+            metrics::counter!(MOVE_WAITS, "service" => facts.service.as_str(), "outcome" => outcome)
+                .increment(1);
+        }
+        return answer;
+    }
+}
+
+const MOVE_WAITS: &str = "posthouse_front_move_waits_total";
+/// A freeze aims at a tenth of a second (DESIGN §9).
+const MOVE_PAUSE_FIRST: Duration = Duration::from_millis(100);
+const MOVE_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 fn report(credentials: &Credentials, facts: &LoginFacts, outcome: &'static str) {
     static DESCRIBED: Once = Once::new();
     DESCRIBED.call_once(|| {
         metrics::describe_counter!(
             "posthouse_front_logins_total",
             "Logins tried here, by service and outcome (ok, or why not)."
+        );
+        metrics::describe_counter!(
+            MOVE_WAITS,
+            "Logins that waited for the end of a move, by service and whether it came."
         );
     });
     let service = facts.service.as_str();
@@ -348,5 +403,5 @@ fn refusal(error: &LoginError) -> Refusal {
 /// Lets the core say why, to a client that reads; others are just closed.
 async fn say_goodbye<D: LoginDialogue>(stream: &mut UserStream, dialogue: &mut D, why: Shut) {
     dialogue.shut(why);
-    let _ = timeout(GOODBYE_MAX, speak(stream, dialogue)).await;
+    let _ = timeout(GOODBYE_MAX, speak(stream, dialogue, &mut false)).await;
 }

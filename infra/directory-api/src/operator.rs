@@ -26,6 +26,8 @@ daemon::settings! {
         pub directory: String = "127.0.0.1:4205".into(),
         /// Certificate of the person or command, with the role operator or migrator.
         pub identity: IdentityFiles = IdentityFiles::default(),
+        /// The inside listeners of the POP3 and IMAP proxies, `host:port`, for `posthouse connections`, `kick` and `drain`.
+        pub proxies: Vec<String> = Vec::new(),
     }
 }
 impl Settings for OperatorConfig {}
@@ -68,11 +70,17 @@ pub enum SourceError {
     Identity(#[from] IdentityError),
 }
 
-/// The part of an endpoints file that leads to the directory.
+/// The part of an endpoints file that leads to the directory and the proxy.
 #[derive(Deserialize)]
 struct Endpoints {
     data: PathBuf,
     directory: Listens,
+    proxy: ListensInside,
+}
+
+#[derive(Deserialize)]
+struct ListensInside {
+    inside: String,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +101,14 @@ impl DirectorySource {
         Ok((client, Arc::new(identity)))
     }
 
+    /// Where the inside listeners of the proxies are; none when the settings file names none.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn proxies(&self, role: Role) -> Result<Vec<String>, SourceError> {
+        Ok(self.config(role)?.proxies)
+    }
+
     fn config(&self, role: Role) -> Result<OperatorConfig, SourceError> {
         if let Some(path) = &self.config {
             return Ok(daemon::config::load(path, "POSTHOUSE")?);
@@ -107,6 +123,7 @@ impl DirectorySource {
         Ok(OperatorConfig {
             directory: found.directory.http,
             identity: identity_files(&found.data, role.as_str()),
+            proxies: vec![found.proxy.inside],
         })
     }
 

@@ -82,7 +82,11 @@ impl Pop3 {
         self.answer().expect("a greeting");
     }
 
-    fn answer(&mut self) -> Result<String, String> {
+    /// The next line, whether asked for or not: the text behind `+OK`.
+    ///
+    /// # Errors
+    /// The line itself when it is not `+OK`, empty when the connection was closed.
+    pub fn answer(&mut self) -> Result<String, String> {
         let line = String::from_utf8_lossy(&self.wire.line())
             .trim_end()
             .to_owned();

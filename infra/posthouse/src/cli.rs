@@ -47,6 +47,33 @@ enum Command {
     Backend(Directed<verbs::backend::Verb>),
     /// Which back-end each account lives on
     Home(Directed<verbs::home::Verb>),
+    /// The sessions that users have open at the proxies
+    Connections {
+        #[command(flatten)]
+        options: verbs::connections::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
+    /// End sessions of a user, or one, with a word to the user
+    Kick {
+        #[command(flatten)]
+        options: verbs::kick::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
+    /// Let no user into a proxy, or through any proxy to a back-end, and wait until the last one has left
+    Drain {
+        #[command(flatten)]
+        options: verbs::drain::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
     /// Bring back messages that a user has expunged or deleted, while they are kept; all of them unless told which
     Undelete {
         #[command(flatten)]
@@ -160,6 +187,21 @@ pub fn main() -> ExitCode {
         Command::Address(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Backend(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Home(line) => told(verbs::perform(line.verb, line.source, &line.output)),
+        Command::Connections {
+            options,
+            source,
+            output,
+        } => told(verbs::connections::perform(options, source, &output)),
+        Command::Kick {
+            options,
+            source,
+            output,
+        } => told(verbs::kick::perform(options, source, &output)),
+        Command::Drain {
+            options,
+            source,
+            output,
+        } => told(verbs::drain::perform(&options, source, &output)),
         Command::Backup {
             options,
             source,

@@ -49,6 +49,8 @@ pub struct ProxyEndpoints {
     pub pop3: SocketAddr,
     /// POP3 over TLS.
     pub pop3s: SocketAddr,
+    /// Operators, over mutual TLS.
+    pub inside: SocketAddr,
 }
 
 /// Where a store back-end listens.
@@ -95,6 +97,7 @@ impl Endpoints {
                 imaps: ports.of(Port::Imaps),
                 pop3: ports.of(Port::Pop3),
                 pop3s: ports.of(Port::Pop3s),
+                inside: ports.of(Port::ProxyInside),
             },
             backends: BACKENDS.iter().enumerate().map(backend).collect(),
             directory: DirectoryEndpoints {

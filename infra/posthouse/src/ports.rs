@@ -23,6 +23,8 @@ pub enum Port {
     Imap,
     /// IMAP by way of the proxy, TLS from the first octet.
     Imaps,
+    /// The proxy's interface, for operators.
+    ProxyInside,
     /// The directory's interface, for the other tiers and operators.
     Directory,
     /// A back-end's streams, for the other tiers.
@@ -46,6 +48,7 @@ impl Port {
             Self::Pop3s,
             Self::Imap,
             Self::Imaps,
+            Self::ProxyInside,
             Self::Directory,
         ];
         for backend in 0..BACKENDS.len() {
@@ -68,6 +71,7 @@ impl Port {
             Self::Pop3s => 11,
             Self::Imap => 12,
             Self::Imaps => 13,
+            Self::ProxyInside => 14,
             Self::Directory => 20,
             Self::Link(backend) => 30 + 10 * backend as u16,
             Self::Lmtp(backend) => 31 + 10 * backend as u16,
@@ -86,6 +90,7 @@ impl fmt::Display for Port {
             Self::Pop3s => f.write_str("proxy pop3s"),
             Self::Imap => f.write_str("proxy imap"),
             Self::Imaps => f.write_str("proxy imaps"),
+            Self::ProxyInside => f.write_str("proxy inside"),
             Self::Directory => f.write_str("directory http"),
             Self::Link(backend) => write!(f, "{} link", BACKENDS[*backend]),
             Self::Lmtp(backend) => write!(f, "{} lmtp", BACKENDS[*backend]),

@@ -7,9 +7,13 @@ pub(crate) mod account;
 pub(crate) mod address;
 pub(crate) mod backend;
 pub(crate) mod backup;
+pub(crate) mod connections;
 pub(crate) mod domain;
+pub(crate) mod drain;
 pub(crate) mod home;
+pub(crate) mod kick;
 mod password;
+mod proxies;
 pub(crate) mod restore;
 pub(crate) mod undelete;
 
@@ -75,6 +79,17 @@ pub(crate) enum VerbError {
     /// It gives no answer.
     #[error("back-end does not answer: {}; what was asked may have been done, ask again", daemon::log::causes(.0))]
     BackendSilent(#[source] CallError),
+    /// A proxy refuses, or gives no answer.
+    #[error("proxy {name}: {}", daemon::log::causes(.error))]
+    Proxy {
+        /// Its name, or its address as long as it has not told it.
+        name: String,
+        /// Why.
+        error: CallError,
+    },
+    /// Nothing has that name.
+    #[error("{0:?} is neither a proxy of the settings nor a back-end")]
+    NoSuchNode(String),
     /// A name that cannot be one.
     #[error("{name:?} is no login name and no account number: {source}")]
     AccountName {

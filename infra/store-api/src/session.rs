@@ -9,8 +9,16 @@
 //! ```
 //! The back-end speaks first: the answer to PASS, AUTH or LOGIN is its own, because only it knows
 //! whether the mailbox opens. `End` closes a direction in order; a stream that stops without it was
-//! cut, and the proxy cuts the user's connection likewise. `Pause` and `Resume` carry octet offsets
-//! of both directions so that a session can later be handed to another back-end at a command's edge.
+//! cut, and the proxy cuts the user's connection likewise.
+//!
+//! ```text
+//! proxy                                      back-end
+//!                                    ◀──     Pause {taken, sent} at a command's edge
+//!   Pause {sent, passed on}          ──▶     what lies between is the back-end's to hand on
+//!                                    ◀──     Resume {sent, passed on, elsewhere?}
+//! ```
+//! Then the session goes on where it was, or the proxy opens the next stream at the back-end that
+//! is named, with `Resume {token, sent, passed on}` in place of `Open`.
 
 mod client;
 mod relay;
@@ -19,7 +27,7 @@ use directory_api::{BackendName, Epoch, Service};
 use serde::{Deserialize, Serialize};
 
 pub use client::{OpenError, Session, SessionReceiver, SessionSender};
-pub use relay::{DRAIN_MAX, QUIET, RelayEnd, Relayed, relay};
+pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay};
 
 /// The path of version 1.
 pub const PATH: &str = "/v1/session";
@@ -45,13 +53,50 @@ pub struct SessionOpen {
 }
 
 /// Offsets of both directions at a command's edge, in octets since the session's first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offsets {
     /// Octets from the user that the sender of this frame has taken or sent.
     pub from_user: u64,
     /// Octets to the user that the sender of this frame has sent or passed on.
     pub to_user: u64,
+}
+
+/// What a back-end says that has paused a session: it goes on. The offsets are those of the proxy's own `Pause`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// Octets from the user that the proxy has sent.
+    pub from_user: u64,
+    /// Octets to the user that the proxy has passed on.
+    pub to_user: u64,
+    /// Where it goes on; here when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// The back-end that has the session now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    /// Its name.
+    pub backend: BackendName,
+    /// What it knows the session by, once; a secret between the two back-ends and the proxy.
+    pub token: String,
+}
+
+/// The first frame of a session's next stream, of the kind `Resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionResume {
+    /// As the last back-end has said.
+    pub token: String,
+    /// Octets from the user that the last back-end was sent; the next ones follow.
+    pub from_user: u64,
+    /// Octets that the user has been sent; the next ones are to follow.
+    pub to_user: u64,
+    /// As when the session was opened.
+    pub trace_id: String,
 }
 
 /// The detail of the problem `moved`.

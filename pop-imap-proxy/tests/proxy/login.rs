@@ -61,7 +61,7 @@ async fn imap_hands_the_tag_and_the_tls_facts_to_the_home() {
 
 #[tokio::test]
 async fn without_tls_nobody_logs_in_and_what_was_injected_before_tls_is_gone() {
-    let world = World::without_directory(Limits::default(), false).await;
+    let world = World::without_directory(|config| config.plaintext_login_on_loopback = false).await;
     world.start_directory().await;
     let mut b1 = world.backend("b1").await;
     world.directory.live_at(&[("b1", b1.address)]);
@@ -211,7 +211,7 @@ async fn a_home_that_is_gone_is_said_at_once_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn a_directory_that_is_away_is_never_a_wrong_password_and_health_says_so() {
-    let world = World::without_directory(Limits::default(), true).await;
+    let world = World::without_directory(|_| {}).await;
     let mut user = User::connect(world.pop3).await;
     user.expect("+OK").await;
     user.command("USER ann").await;
@@ -220,7 +220,7 @@ async fn a_directory_that_is_away_is_never_a_wrong_password_and_health_says_so()
             .await
             .starts_with("-ERR [SYS/TEMP]")
     );
-    let health = get(&world, "/health").await;
+    let health = world.get("/health").await;
     assert!(
         health.starts_with("HTTP/1.1 503") && health.contains("directory at 127.0.0.1:"),
         "{health}"
@@ -230,7 +230,7 @@ async fn a_directory_that_is_away_is_never_a_wrong_password_and_health_says_so()
     world.directory.live_at(&[("b1", b1.address)]);
     world.start_directory().await;
     let deadline = Instant::now() + crate::played::LONG;
-    while !get(&world, "/health").await.starts_with("HTTP/1.1 200") {
+    while !world.get("/health").await.starts_with("HTTP/1.1 200") {
         assert!(Instant::now() < deadline, "never ready");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -279,20 +279,123 @@ async fn one_client_has_only_so_many_connections_over_all_listeners() {
     let mut fourth = User::connect(world.imap).await;
     fourth.expect("* OK").await;
     assert!(fourth.command("a1 NOOP").await.starts_with("a1 OK"));
-    let metrics = get(&world, "/metrics").await;
+    let metrics = world.get("/metrics").await;
     assert!(
         metrics.contains("posthouse_proxy_connections_open"),
         "{metrics}"
     );
 }
 
-/// One plain HTTP exchange with the observability listener.
-async fn get(world: &World, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(world.metrics).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+#[tokio::test]
+async fn one_user_has_only_so_many_sessions_over_both_services() {
+    let world = World::start(Limits {
+        user_sessions_max: 2,
+        ..Limits::default()
+    })
+    .await;
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let mut first = User::connect(world.pop3).await;
+    first.pop3_login().await;
+    let mut second = User::connect(world.imap).await;
+    second.expect("* OK").await;
+    assert_eq!(second.command("a1 LOGIN ann right").await, "+OK welcome");
+
+    let mut imap = User::connect(world.imap).await;
+    imap.expect("* OK").await;
+    let refused = imap.command("a1 LOGIN ann right").await;
+    assert!(refused.starts_with("a1 NO [LIMIT]"), "{refused}");
+    let mut pop3 = User::connect(world.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.command("USER ann").await;
+    let refused = pop3.command("PASS right").await;
+    assert!(refused.starts_with("-ERR [IN-USE]"), "{refused}");
+    for listener in ["imap", "pop3"] {
+        let line = format!(
+            "posthouse_proxy_open_failures_total{{listener=\"{listener}\",reason=\"user_sessions_max\"}}"
+        );
+        world.counted(&line).await;
+    }
+    // Somebody else is not concerned, and a place is free as soon as a session has ended.
+    imap.send("a2 LOGIN bob right\r\n").await;
+    imap.expect("+OK welcome").await;
+    drop(first);
+    let deadline = Instant::now() + crate::played::LONG;
+    loop {
+        pop3.command("USER ann").await;
+        let answer = pop3.command("PASS right").await;
+        if answer == "+OK welcome" {
+            break;
+        }
+        assert!(answer.starts_with("-ERR [IN-USE]"), "{answer}");
+        assert!(Instant::now() < deadline, "the place stays taken");
+        // Ten refusals end a connection.
+        pop3 = User::connect(world.pop3).await;
+        pop3.expect("+OK").await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_waits_for_the_end_of_a_move_and_not_for_ever() {
+    let world = World::start(Limits {
+        move_wait_s: 2,
+        ..Limits::default()
+    })
+    .await;
+    let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+    // The old home is frozen already, then the directory says so too, then the account is elsewhere.
+    world
+        .directory
+        .live_at(&[("b1", b1.address), ("b2", b2.address)]);
+    b1.play(Play::Frozen);
+    let mut user = User::connect(world.pop3).await;
+    user.expect("+OK").await;
+    user.command("USER ann").await;
+    user.send("PASS right\r\n").await;
+    b1.opened().await;
+    world.directory.is_moving(3);
+    user.expect("+OK welcome").await;
+    b2.opened().await;
+
+    world.directory.is_moving(usize::MAX);
+    let began = Instant::now();
+    let mut imap = User::connect(world.imap).await;
+    imap.expect("* OK").await;
+    let refused = imap.command("a1 LOGIN ann right").await;
+    assert!(refused.starts_with("a1 NO [UNAVAILABLE]"), "{refused}");
+    assert!(began.elapsed() < crate::played::LONG);
+    let metrics = world.get("/metrics").await;
+    for outcome in ["over", "gave_up"] {
+        let counted = metrics.lines().any(|line| {
+            line.starts_with("posthouse_front_move_waits_total{") && line.contains(outcome)
+        });
+        assert!(counted, "{outcome} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_back_end_that_says_nothing_is_soon_not_waited_for_and_others_are_not_touched() {
+    let world = World::start(Limits {
+        open_timeout_s: 2,
+        ..Limits::default()
+    })
+    .await;
+    let b2 = world.backend("b2").await;
+    // Takes connections and never answers, as a process that was stopped.
+    let silent = std::net::TcpListener::bind(crate::played::any_port()).unwrap();
+    let silent_at = silent.local_addr().unwrap();
+    world.directory.live_at(&[("b1", silent_at)]);
+    let mut ann = User::connect(world.imap).await;
+    ann.expect("* OK").await;
+    for tag in ["a1", "a2", "a3"] {
+        let refused = ann.command(&format!("{tag} LOGIN ann right")).await;
+        assert!(
+            refused.starts_with(&format!("{tag} NO [UNAVAILABLE]")),
+            "{refused}"
+        );
+    }
+    world.directory.live_at(&[("b2", b2.address)]);
+    let mut bob = User::connect(world.imap).await;
+    bob.expect("* OK").await;
+    assert_eq!(bob.command("a1 LOGIN bob right").await, "+OK welcome");
 }

@@ -1,7 +1,11 @@
 //! A proxy between real users and played neighbours, over real sockets.
 #![allow(clippy::unwrap_used)]
 
+mod balancer;
+mod hand_over;
+mod herd;
 mod login;
+mod operate;
 mod played;
 mod relay;
 mod user;

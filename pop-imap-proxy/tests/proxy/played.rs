@@ -1,12 +1,12 @@
 //! Plays the neighbours of a proxy: a directory that signs grants, and back-ends that check them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -14,20 +14,24 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use daemon::clock;
 use daemon::identity::{Authority, Identity, IdentityFiles, Role};
-use daemon::link::{self, LinkBody, Problem, next_data};
+use daemon::link::{self, BodySender, LinkBody, Problem, next_data};
 use daemon::random;
 use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner, GrantVerifier};
-use directory_api::wire::{ChangesReply, LoginReply, LoginRequest, code};
+use directory_api::wire::{Backend, ChangesReply, LoginReply, LoginRequest, code};
 use directory_api::{
-    AccountId, BackendName, ChangeNumber, Epoch, Home, LoginName, Quota, VolumeName,
+    AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota, VolumeName,
 };
+use pop_imap_proxy::operate::ProxyClient;
 use pop_imap_proxy::{Config, Limits, Proxy};
-use store_api::frame::{Decoder, Event, Kind, frame};
-use store_api::session::{MovedTo, SessionOpen, Wait, problem};
+use store_api::frame::{Decoder, Event, Kind, frame, json_frame};
+use store_api::session::{
+    Elsewhere, MovedTo, Offsets, Resume, SessionOpen, SessionResume, Wait, problem,
+};
 use tempfile::TempDir;
 use testkit::address::unused_address;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -40,12 +44,14 @@ pub(crate) struct World {
     pub(crate) imap: SocketAddr,
     pub(crate) imaps: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    pub(crate) inside: SocketAddr,
     pub(crate) directory: PlayedDirectory,
     pub(crate) proxy_shutdown: Shutdown,
     shutdown: Shutdown,
     folder: TempDir,
     authority: Authority,
     directory_address: SocketAddr,
+    bundles: Bundles,
 }
 
 impl Drop for World {
@@ -57,13 +63,18 @@ impl Drop for World {
 impl World {
     /// With the directory there, and plaintext logins allowed on loopback.
     pub(crate) async fn start(limits: Limits) -> Self {
-        let world = Self::without_directory(limits, true).await;
+        Self::with(|config| config.limits = limits).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let world = Self::without_directory(change).await;
         world.start_directory().await;
         world
     }
 
     /// Where nobody answers for the directory yet.
-    pub(crate) async fn without_directory(limits: Limits, plaintext: bool) -> Self {
+    pub(crate) async fn without_directory(change: impl FnOnce(&mut Config)) -> Self {
         daemon::tier::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::create(folder.path()).unwrap();
@@ -79,16 +90,17 @@ impl World {
             pop3: Some(any_port()),
             imap: Some(any_port()),
             imaps: Some(any_port()),
+            inside_listen: Some(any_port()),
             metrics_listen: any_port(),
             hostname: "proxy.test".into(),
             directory: directory_address.to_string(),
-            plaintext_login_on_loopback: plaintext,
+            plaintext_login_on_loopback: true,
             identity: issue(&authority, &folder, Role::PopImapProxy, "p1").0,
-            limits,
             ..Config::default()
         };
         config.tls.certificate = Some(public.0);
         config.tls.key = Some(public.1);
+        change(&mut config);
         let proxy = Proxy::bind(config).unwrap();
         let shutdown = Shutdown::new();
         let proxy_shutdown = shutdown.child();
@@ -97,12 +109,14 @@ impl World {
             imap: proxy.address("imap").unwrap(),
             imaps: proxy.address("imaps").unwrap(),
             metrics: proxy.metrics_address().unwrap(),
+            inside: proxy.inside_address().unwrap(),
             directory: PlayedDirectory::new(),
             proxy_shutdown: proxy_shutdown.clone(),
             shutdown,
             folder,
             authority,
             directory_address,
+            bundles: Bundles::default(),
         };
         assert_eq!(proxy.address("pop3s"), None);
         proxy_shutdown.spawn(proxy.serve(proxy_shutdown.clone()));
@@ -124,6 +138,8 @@ impl World {
     pub(crate) async fn backend(&self, name: &str) -> PlayedBackend {
         let listener = TcpListener::bind(any_port()).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let backends = &self.directory.backends;
+        backends.lock().unwrap().insert(name.to_owned(), address);
         let identity = issue(&self.authority, &self.folder, Role::StoreBackend, name).1;
         let (seen, receiver) = unbounded_channel();
         let verifier = GrantVerifier::new(clock::now_ms() - 1000);
@@ -132,6 +148,7 @@ impl World {
             name: BackendName::new(name).unwrap(),
             verifier,
             plays: Mutex::default(),
+            bundles: Arc::clone(&self.bundles),
             seen,
         });
         let router = Router::new()
@@ -147,6 +164,36 @@ impl World {
             address,
             stage,
             seen: receiver,
+        }
+    }
+
+    /// An operator's way to the proxy, or another's who may not go it.
+    pub(crate) fn operator(&self, role: Role) -> ProxyClient {
+        let identity = issue(&self.authority, &self.folder, role, role.as_str()).1;
+        ProxyClient::new(&self.inside.to_string(), &identity)
+    }
+
+    /// One plain HTTP exchange with the observability listener.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.metrics).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until the metrics have a line that begins so. All tests of this process share them.
+    pub(crate) async fn counted(&self, beginning: &str) {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let metrics = self.get("/metrics").await;
+            if metrics.lines().any(|line| line.starts_with(beginning)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {beginning} in {metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -175,12 +222,28 @@ pub(crate) fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// Knows one user, `ann` with the password `right`.
+/// Sessions on their way from one back-end to another, by token: what the first one was sent and had not looked at, and
+/// how far both directions were.
+type Bundles = Arc<Mutex<HashMap<String, (Vec<u8>, Offsets)>>>;
+
+/// Knows two users, `ann` and `bob`, with the password `right`.
 #[derive(Clone)]
 pub(crate) struct PlayedDirectory {
     signer: Arc<GrantSigner>,
     homes: Arc<Mutex<VecDeque<(String, SocketAddr)>>>,
     asked: Arc<Mutex<Vec<LoginRequest>>>,
+    /// Logins to which the answer is still that the account is being moved.
+    moving: Arc<Mutex<usize>>,
+    pace: Arc<Mutex<Pace>>,
+    backends: Arc<Mutex<HashMap<String, SocketAddr>>>,
+}
+
+/// How long a login takes the directory, and how many it had at once.
+#[derive(Default)]
+struct Pace {
+    takes: Duration,
+    now: usize,
+    most: usize,
 }
 
 impl PlayedDirectory {
@@ -190,15 +253,33 @@ impl PlayedDirectory {
             signer: Arc::new(signer),
             homes: Arc::default(),
             asked: Arc::default(),
+            moving: Arc::default(),
+            pace: Arc::default(),
+            backends: Arc::default(),
         }
     }
 
-    /// Where ann lives from the next login on; several are answered in turn, the last one for ever.
+    /// Where both live from the next login on; several are answered in turn, the last one for ever.
     pub(crate) fn live_at(&self, homes: &[(&str, SocketAddr)]) {
         let homes = homes
             .iter()
             .map(|(name, address)| ((*name).to_owned(), *address));
         *self.homes.lock().unwrap() = homes.collect();
+    }
+
+    /// Answers so many logins that the account is being moved.
+    pub(crate) fn is_moving(&self, logins: usize) {
+        *self.moving.lock().unwrap() = logins;
+    }
+
+    /// Takes so long for each login.
+    pub(crate) fn answers_after(&self, takes: Duration) {
+        self.pace.lock().unwrap().takes = takes;
+    }
+
+    /// The most logins that were asked for at once.
+    pub(crate) fn asked_at_once(&self) -> usize {
+        self.pace.lock().unwrap().most
     }
 
     /// The logins asked for so far.
@@ -210,6 +291,7 @@ impl PlayedDirectory {
         Router::new()
             .route("/v1/login", post(login))
             .route("/v1/changes", get(changes))
+            .route("/v1/backends/{name}", get(backend))
             .with_state(self.clone())
     }
 }
@@ -221,17 +303,54 @@ async fn changes() -> Json<ChangesReply> {
     })
 }
 
+async fn backend(
+    State(directory): State<PlayedDirectory>,
+    Path(name): Path<String>,
+) -> Result<Json<Backend>, Problem> {
+    let address = directory.backends.lock().unwrap().get(&name).copied();
+    let address = address.ok_or_else(|| Problem::not_found("no such back-end"))?;
+    Ok(Json(Backend {
+        name: BackendName::new(name.as_str()).unwrap(),
+        address: address.to_string(),
+        state: BackendState::Active,
+        weight: 1,
+        volumes: Vec::new(),
+        accounts: 0,
+    }))
+}
+
 async fn login(
     State(directory): State<PlayedDirectory>,
     Json(request): Json<LoginRequest>,
 ) -> Result<Json<LoginReply>, Problem> {
     directory.asked.lock().unwrap().push(request.clone());
-    if (request.user.as_str(), request.password.reveal()) != ("ann", "right") {
+    let takes = {
+        let mut pace = directory.pace.lock().unwrap();
+        pace.now += 1;
+        pace.most = pace.most.max(pace.now);
+        pace.takes
+    };
+    tokio::time::sleep(takes).await;
+    directory.pace.lock().unwrap().now -= 1;
+    let account = match request.user.as_str() {
+        "ann" => Some(7),
+        "bob" => Some(8),
+        _ => None,
+    };
+    let account = account.filter(|_| request.password.reveal() == "right");
+    let Some(account) = account else {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             code::BAD_CREDENTIALS,
             "no",
         ));
+    };
+    {
+        let mut moving = directory.moving.lock().unwrap();
+        if *moving > 0 {
+            *moving -= 1;
+            return Err(Problem::new(StatusCode::CONFLICT, code::MOVING, "wait"));
+        }
     }
     let (name, address) = {
         let mut homes = directory.homes.lock().unwrap();
@@ -243,11 +362,11 @@ async fn login(
     };
     let now = clock::now_ms();
     let grant = Grant {
-        account: AccountId(7),
+        account: AccountId(account),
         backend: BackendName::new(name.as_str()).unwrap(),
         epoch: Epoch(1),
         service: request.service,
-        login_name: LoginName::new("ann").unwrap(),
+        login_name: LoginName::new(request.user.as_str()).unwrap(),
         quota: Quota::NONE,
         issued_at_ms: now,
         expires_at_ms: now + 10_000,
@@ -278,14 +397,25 @@ pub(crate) enum Play {
     Unavailable,
     /// Says that ann logged in so recently that she must wait for so many seconds.
     LoginDelay(u64),
+    /// Says that the account is being moved.
+    Frozen,
     /// Greets, then drops the stream without an end at the user's first octet.
     Cut,
+    /// Pauses behind so many octets of the user's, and goes on here or hands the session to another back-end.
+    Pause {
+        behind: usize,
+        elsewhere: Option<&'static str>,
+    },
+    /// Pauses at the user's first octet and goes on from offsets that are not the proxy's.
+    PauseAndLie,
 }
 
 /// What a back-end saw.
 #[derive(Debug)]
 pub(crate) enum Seen {
     Open(SessionOpen),
+    /// A session comes from another back-end.
+    Resume(SessionResume),
     /// The user has no more to say, after so many octets.
     End(usize),
     /// The stream broke off.
@@ -304,6 +434,7 @@ struct Stage {
     name: BackendName,
     verifier: GrantVerifier,
     plays: Mutex<VecDeque<Play>>,
+    bundles: Bundles,
     seen: UnboundedSender<Seen>,
 }
 
@@ -329,21 +460,41 @@ impl PlayedBackend {
 
 async fn session(State(stage): State<Arc<Stage>>, mut body: Body) -> Response {
     let mut decoder = Decoder::default();
-    let open: SessionOpen = loop {
+    let (kind, first) = loop {
         match decoder.next().unwrap() {
-            Some(Event::Control(Kind::Open, json)) => break serde_json::from_slice(&json).unwrap(),
+            Some(Event::Control(kind, json)) => break (kind, json),
             Some(other) => panic!("not an open: {other:?}"),
             None => decoder.push(next_data(&mut body).await.unwrap().unwrap()),
         }
     };
-    let checked = stage
-        .verifier
-        .verify(&open.grant, clock::now_ms(), &stage.name);
-    assert_eq!(checked.unwrap().service, open.service);
-    _ = stage.seen.send(Seen::Open(open));
     let refusal = |code, detail| {
         let problem = Problem::new(StatusCode::CONFLICT, code, "no");
         problem.with_detail(detail).into_response()
+    };
+    let (rest, here) = match kind {
+        Kind::Open => {
+            let open: SessionOpen = serde_json::from_slice(&first).unwrap();
+            let checked = stage
+                .verifier
+                .verify(&open.grant, clock::now_ms(), &stage.name);
+            assert_eq!(checked.unwrap().service, open.service);
+            _ = stage.seen.send(Seen::Open(open));
+            (b"+OK welcome\r\n".to_vec(), Offsets::default())
+        }
+        Kind::Resume => {
+            let resume: SessionResume = serde_json::from_slice(&first).unwrap();
+            let bundle = stage.bundles.lock().unwrap().remove(&resume.token);
+            let Some((rest, here)) = bundle else {
+                return refusal(problem::MALFORMED, serde_json::Value::Null);
+            };
+            assert_eq!(
+                (here.from_user, here.to_user),
+                (resume.from_user, resume.to_user)
+            );
+            _ = stage.seen.send(Seen::Resume(resume));
+            (rest, here)
+        }
+        other => panic!("not an open: {other:?}"),
     };
     let play = stage.plays.lock().unwrap().pop_front();
     match play {
@@ -355,43 +506,156 @@ async fn session(State(stage): State<Arc<Stage>>, mut body: Body) -> Response {
             return refusal(problem::MOVED, serde_json::to_value(to).unwrap());
         }
         Some(Play::StaleEpoch) => return refusal(problem::STALE_EPOCH, serde_json::Value::Null),
+        Some(Play::Frozen) => return refusal(problem::FROZEN, serde_json::Value::Null),
         Some(Play::LoginDelay(wait_s)) => {
             let detail = serde_json::to_value(Wait { wait_s }).unwrap();
             return refusal(problem::LOGIN_DELAY, detail);
         }
         Some(Play::Unavailable) => return refusal(problem::UNAVAILABLE, serde_json::Value::Null),
-        Some(Play::Cut) | None => {}
+        Some(Play::Cut | Play::Pause { .. } | Play::PauseAndLie) | None => {}
     }
     let (out, answer) = LinkBody::channel(4);
-    tokio::spawn(async move {
-        let send = async |octets: Bytes| {
-            _ = out.send(frame(Kind::Data, &octets)).await;
-        };
-        send(Bytes::from_static(b"+OK welcome\r\n")).await;
-        let mut octets = 0;
+    let scene = Scene {
+        stage,
+        body,
+        decoder,
+        out,
+        here,
+    };
+    tokio::spawn(scene.run(rest, play));
+    Response::new(Body::new(answer))
+}
+
+/// One session at a back-end.
+struct Scene {
+    stage: Arc<Stage>,
+    body: Body,
+    decoder: Decoder,
+    out: BodySender,
+    here: Offsets,
+}
+
+impl Scene {
+    async fn send(&mut self, octets: &[u8]) {
+        self.here.to_user += octets.len() as u64;
+        _ = self.out.send(frame(Kind::Data, octets)).await;
+    }
+
+    async fn event(&mut self) -> Option<Event> {
         loop {
-            match decoder.next().unwrap() {
-                Some(Event::Data(_)) if matches!(play, Some(Play::Cut)) => return,
-                Some(Event::Data(piece)) => {
-                    octets += piece.len();
-                    send(piece).await;
+            if let Some(event) = self.decoder.next().unwrap() {
+                return Some(event);
+            }
+            match next_data(&mut self.body).await {
+                Ok(Some(piece)) => self.decoder.push(piece),
+                Ok(None) | Err(_) => {
+                    _ = self.stage.seen.send(Seen::Broken);
+                    return None;
                 }
-                Some(Event::Control(Kind::End, _)) => {
-                    _ = stage.seen.send(Seen::End(octets));
-                    send(Bytes::from_static(b"bye\r\n")).await;
-                    _ = out.send(frame(Kind::End, &[])).await;
-                    return out.finish();
-                }
-                Some(other) => panic!("unexpected {other:?}"),
-                None => match next_data(&mut body).await {
-                    Ok(Some(piece)) => decoder.push(piece),
-                    Ok(None) | Err(_) => {
-                        _ = stage.seen.send(Seen::Broken);
-                        return;
-                    }
-                },
             }
         }
-    });
-    Response::new(Body::new(answer))
+    }
+
+    async fn run(mut self, first: Vec<u8>, mut play: Option<Play>) {
+        self.send(&first).await;
+        loop {
+            let Some(event) = self.event().await else {
+                return;
+            };
+            match event {
+                Event::Data(_) if matches!(play, Some(Play::Cut)) => return,
+                Event::Data(piece) if matches!(play, Some(Play::PauseAndLie)) => {
+                    self.here.from_user += piece.len() as u64;
+                    play = None;
+                    _ = self.out.send(json_frame(Kind::Pause, &self.here)).await;
+                    self.event().await;
+                    let resume = Resume {
+                        from_user: self.here.from_user + 1,
+                        to_user: self.here.to_user,
+                        elsewhere: None,
+                    };
+                    _ = self.out.send(json_frame(Kind::Resume, &resume)).await;
+                }
+                Event::Data(piece) => {
+                    self.here.from_user += piece.len() as u64;
+                    let taken = usize::try_from(self.here.from_user).unwrap();
+                    let paused = match play {
+                        Some(Play::Pause { behind, elsewhere }) if taken >= behind => {
+                            Some((piece.len() - (taken - behind), elsewhere))
+                        }
+                        _ => None,
+                    };
+                    let Some((edge, elsewhere)) = paused else {
+                        self.send(&piece).await;
+                        continue;
+                    };
+                    play = None;
+                    self.send(&piece[..edge]).await;
+                    if !self.pause(piece.slice(edge..), elsewhere).await {
+                        // In order: a stream that is reset may lose what was sent last.
+                        return self.out.finish();
+                    }
+                }
+                Event::Control(Kind::End, _) => return self.end().await,
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    async fn end(mut self) {
+        let octets = usize::try_from(self.here.from_user).unwrap();
+        _ = self.stage.seen.send(Seen::End(octets));
+        self.send(b"bye\r\n").await;
+        _ = self.out.send(frame(Kind::End, &[])).await;
+        self.out.finish();
+    }
+
+    /// Pauses with `unread` behind the edge; whether the session goes on here.
+    async fn pause(&mut self, unread: Bytes, elsewhere: Option<&str>) -> bool {
+        let edge = Offsets {
+            from_user: self.here.from_user - unread.len() as u64,
+            ..self.here
+        };
+        _ = self.out.send(json_frame(Kind::Pause, &edge)).await;
+        let mut rest = unread.to_vec();
+        let mut ended = false;
+        let there: Offsets = loop {
+            match self.event().await {
+                Some(Event::Data(piece)) => {
+                    self.here.from_user += piece.len() as u64;
+                    rest.extend_from_slice(&piece);
+                }
+                Some(Event::Control(Kind::Pause, json)) => {
+                    break serde_json::from_slice(&json).unwrap();
+                }
+                // Who has no more to say has said how much there was.
+                Some(Event::Control(Kind::End, _)) => {
+                    ended = true;
+                    break self.here;
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        };
+        assert_eq!(there, self.here);
+        let mut resume = Resume {
+            from_user: there.from_user,
+            to_user: there.to_user,
+            elsewhere: None,
+        };
+        if let Some(name) = elsewhere {
+            let token = data_encoding::HEXLOWER.encode(&random::token128());
+            resume.elsewhere = Some(Elsewhere {
+                backend: BackendName::new(name).unwrap(),
+                token: token.clone(),
+            });
+            let mut bundles = self.stage.bundles.lock().unwrap();
+            bundles.insert(token, (rest.clone(), there));
+        }
+        _ = self.out.send(json_frame(Kind::Resume, &resume)).await;
+        if elsewhere.is_none() {
+            assert!(!ended, "not played");
+            self.send(&rest).await;
+        }
+        elsewhere.is_none()
+    }
 }

@@ -325,7 +325,8 @@ fn refusal_line(why: Refusal) -> Cow<'static, str> {
         // RFC 3206 §4: the credentials are right, and a client that hears AUTH asks for others for ever.
         Refusal::NotAllowed => "-ERR [SYS/PERM] POP3 is not enabled for this account",
         Refusal::InUse => "-ERR [IN-USE] the maildrop is in use",
-        Refusal::TooMany => "-ERR [SYS/TEMP] too many sessions",
+        // RFC 2449 §8.1.2: the credentials are right, and it is the user's own sessions that are in the way.
+        Refusal::TooMany => "-ERR [IN-USE] too many sessions",
         Refusal::LoginDelay { wait_s } => {
             return format!("-ERR [LOGIN-DELAY] wait {wait_s} s").into();
         }

@@ -191,6 +191,7 @@ impl Made<'_> {
             pop3s: Some(self.at(Port::Pop3s)),
             imap: Some(self.at(Port::Imap)),
             imaps: Some(self.at(Port::Imaps)),
+            inside_listen: Some(self.at(Port::ProxyInside)),
             hostname: HOSTNAME.to_owned(),
             directory: self.at(Port::Directory).to_string(),
             metrics_listen: self.at(Port::Metrics(node)),

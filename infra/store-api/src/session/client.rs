@@ -6,8 +6,9 @@ use bytes::Bytes;
 use daemon::link::{BodySender, CallError, Link, LinkBody, LinkError, Problem, next_data};
 use http::{Method, Request};
 use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 
-use super::{MovedTo, PATH, SessionOpen, Wait, problem};
+use super::{MovedTo, Offsets, PATH, Resume, SessionOpen, SessionResume, Wait, problem};
 use crate::frame::{Decoder, Event, Kind, data_frames, frame, json_frame};
 
 /// Why a session did not open. Every variant is another thing to do next.
@@ -78,9 +79,25 @@ impl Session {
         open: &SessionOpen,
         deadline: Duration,
     ) -> Result<Self, OpenError> {
+        Self::begin(link, json_frame(Kind::Open, open), deadline).await
+    }
+
+    /// Goes on with a session that another back-end has handed to this one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn resume(
+        link: &Link,
+        resume: &SessionResume,
+        deadline: Duration,
+    ) -> Result<Self, OpenError> {
+        Self::begin(link, json_frame(Kind::Resume, resume), deadline).await
+    }
+
+    async fn begin(link: &Link, first: Bytes, deadline: Duration) -> Result<Self, OpenError> {
         let (body, request_body) = LinkBody::channel(WINDOW_PIECES);
         // There is room for the first piece before anybody takes it.
-        let _ = body.send(json_frame(Kind::Open, open)).await;
+        let _ = body.send(first).await;
         let request = Request::builder()
             .method(Method::POST)
             .uri(PATH)
@@ -132,6 +149,15 @@ impl SessionSender {
         Ok(())
     }
 
+    /// Tells how far both directions are, and that nothing more is sent before the `resume`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn pause(&self, here: Offsets) -> Result<(), SessionGone> {
+        let frame = json_frame(Kind::Pause, &here);
+        self.body.send(frame).await.map_err(|_| SessionGone)
+    }
+
     /// Says that the user has no more to send.
     pub async fn end(self) {
         if self.body.send(frame(Kind::End, &[])).await.is_ok() {
@@ -153,19 +179,48 @@ pub struct SessionReceiver {
 #[error("session stream was cut")]
 pub struct SessionCut(#[source] Option<LinkError>);
 
+/// What a back-end says.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// Octets for the user.
+    Data(Bytes),
+    /// It is at a command's edge and stops there.
+    Pause(Offsets),
+    /// A paused session goes on.
+    Resume(Resume),
+    /// It has no more to say.
+    End,
+}
+
 impl SessionReceiver {
     /// The next octets, or `None` after the back-end's `End`. Safe to cancel.
     ///
     /// # Errors
-    /// [`SessionCut`]: what came so far may end anywhere.
+    /// [`SessionCut`]: what came so far may end anywhere. A session that is handed on is one, too: [`relay`](super::relay)
+    /// goes on with it.
     pub async fn next(&mut self) -> Result<Option<Bytes>, SessionCut> {
+        match self.event().await? {
+            Received::Data(octets) => Ok(Some(octets)),
+            Received::End => Ok(None),
+            Received::Pause(_) | Received::Resume(_) => Err(SessionCut(None)),
+        }
+    }
+
+    /// What comes next. Safe to cancel.
+    pub(super) async fn event(&mut self) -> Result<Received, SessionCut> {
         loop {
             if self.ended {
-                return Ok(None);
+                return Ok(Received::End);
             }
             match self.decoder.next() {
-                Ok(Some(Event::Data(octets))) => return Ok(Some(octets)),
+                Ok(Some(Event::Data(octets))) => return Ok(Received::Data(octets)),
                 Ok(Some(Event::Control(Kind::End, _))) => self.ended = true,
+                Ok(Some(Event::Control(Kind::Pause, payload))) => {
+                    return json(&payload).map(Received::Pause);
+                }
+                Ok(Some(Event::Control(Kind::Resume, payload))) => {
+                    return json(&payload).map(Received::Resume);
+                }
                 Ok(Some(Event::Control(..))) | Err(_) => return Err(SessionCut(None)),
                 Ok(None) => match next_data(&mut self.body).await {
                     Ok(Some(piece)) => self.decoder.push(piece),
@@ -175,4 +230,8 @@ impl SessionReceiver {
             }
         }
     }
+}
+
+fn json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, SessionCut> {
+    serde_json::from_slice(payload).map_err(|_| SessionCut(None))
 }
