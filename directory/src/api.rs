@@ -4,6 +4,7 @@
 //! [`login`](crate::login)'s.
 
 mod extract;
+mod import;
 mod reply;
 mod verbs;
 
@@ -69,6 +70,11 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
                 .put(verbs::put_address::<E>)
                 .delete(verbs::delete_address::<E>),
         )
+        .route(
+            &format!("{}/targets", item(path::ADDRESSES)),
+            post(verbs::edit_address::<E>),
+        )
+        .route(path::IMPORT, post(import::import::<E>))
         .route(
             path::ACCOUNTS,
             get(verbs::list_accounts::<E>).post(verbs::create_account::<E>),

@@ -10,7 +10,7 @@ mod lmdb;
 mod record;
 
 use directory_api::wire::{
-    Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
+    Account, AccountBatchReply, AccountHome, AddressEdit, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
     Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret, limit,
 };
@@ -18,7 +18,10 @@ use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, H
 use tokio::sync::watch;
 
 pub use lmdb::{Lmdb, LmdbError};
-pub use record::{AccountDraft, AccountEdit, CredentialUse, LoginRecord, StoredCredential};
+pub use record::{
+    AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LoginRecord, RowDraft,
+    StoredCredential,
+};
 
 /// What an engine answers.
 pub type Answer<T> = Result<T, EngineError>;
@@ -49,6 +52,9 @@ pub enum EngineError {
     /// An account named as target is not there.
     #[error("account {0} does not exist")]
     UnknownAccount(AccountId),
+    /// No account logs in under this name.
+    #[error("no account logs in as {0}")]
+    UnknownLogin(LoginName),
     /// A back-end or volume named is not there.
     #[error("back-end {0} does not exist, or has no such volume")]
     UnknownPlace(BackendName),
@@ -138,6 +144,12 @@ pub trait Engine: Send + Sync + 'static {
         put: AddressPut,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<AddressEntry>>> + Send;
+    fn edit_address(
+        &self,
+        address: Address,
+        edit: AddressEdit,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<AddressEntry>>> + Send;
     fn delete_address(
         &self,
         address: Address,
@@ -176,6 +188,14 @@ pub trait Engine: Send + Sync + 'static {
         account: AccountId,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
+
+    /// What became of each row, in their order. A row that is refused has changed nothing, and only
+    /// [`EngineError::Storage`] ends the whole.
+    fn import(
+        &self,
+        import: ImportDraft,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Vec<Answer<Brought>>>>> + Send;
 
     fn backends(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Backend>>> + Send;
     fn backend(&self, name: BackendName) -> impl Future<Output = Answer<Backend>> + Send;

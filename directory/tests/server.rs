@@ -12,15 +12,15 @@ use daemon::shutdown::Shutdown;
 use directory::{Config, RunError};
 use directory_api::grant::{GrantError, GrantVerifier};
 use directory_api::wire::{
-    AccountBatch, AccountChange, AccountNew, AddressPut, AppPassword, BackendPut, ChangeKind,
-    CompareAndSet, Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place,
-    Target, Verdict, code,
+    AccountBatch, AccountChange, AccountNew, AddressPut, BackendPut, ChangeKind, CompareAndSet,
+    Credential, ListQuery, LoginRequest, MoveId, MoveRecord, MoveState, Place, Target, Verdict,
+    code,
 };
 use directory_api::{
     AccountStatus, Address, BackendState, ChangeNumber, ClientOptions, DirectoryClient,
     DirectoryError, Epoch, KeptLogins, LoginError, Service,
 };
-use site::{Site, address, announcement, backend, login, secret};
+use site::{Site, address, announcement, backend, eventually, is_kept, login, secret};
 use testkit::address::unused_address;
 
 fn to_b2(epoch: u64) -> CompareAndSet {
@@ -307,13 +307,6 @@ fn keeping(site: &Site) -> DirectoryClient {
     site.client_with(Role::StoreBackend, "b1", &options)
 }
 
-/// Whether a login was answered without the directory: its grant is one that was there before.
-async fn is_kept(client: &DirectoryClient, request: &LoginRequest) -> bool {
-    let first = client.login_or_kept(request, false).await.unwrap();
-    let second = client.login_or_kept(request, false).await.unwrap();
-    first.grant == second.grant
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_at_home_is_kept_until_the_feed_tells_of_a_change() {
     let site = Site::start().await;
@@ -477,17 +470,6 @@ async fn an_upgraded_password_drops_no_answer_that_clients_keep() {
         "it was dropped"
     );
     shutdown.begin();
-}
-
-async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "it never came to hold"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -780,129 +762,4 @@ async fn a_directory_that_cannot_start_says_why() {
     };
     let wrong = directory::run(config, Shutdown::new()).await.unwrap_err();
     assert!(wrong.to_string().starts_with("/proc/nowhere: "), "{wrong}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_app_password_opens_its_services_and_tells_when_it_was_used() {
-    let mut site = Site::start().await;
-    let ann = site.settle().await;
-    let operator = site.client(Role::Operator, "op");
-    let proxy = site.client(Role::PopImapProxy, "p1");
-    let phone = AppPassword {
-        name: "Phone".parse().unwrap(),
-        credential: Credential::salted_sha256("made-by-a-program", b"salty"),
-        services: Some(vec![Service::Pop3]),
-    };
-    let change = AccountChange {
-        app_passwords: vec![phone],
-        ..AccountChange::default()
-    };
-    operator.change_account(ann, &change).await.unwrap();
-    let used = async |client: &DirectoryClient| {
-        let items = client.credentials(ann).await.unwrap().items;
-        let told = |one: directory_api::wire::CredentialEntry| {
-            let name = one.name.map_or(String::new(), String::from);
-            (name, one.scheme, one.last_used_ms)
-        };
-        items.into_iter().map(told).collect::<Vec<_>>()
-    };
-    let (own, phone) = (
-        (String::new(), "ARGON2ID".to_owned()),
-        ("phone".to_owned(), "SSHA256".to_owned()),
-    );
-    let before = used(&operator).await;
-    assert_eq!(
-        before,
-        [
-            (own.0.clone(), own.1.clone(), None),
-            (phone.0.clone(), phone.1.clone(), None)
-        ]
-    );
-
-    let pop3 = login("ann@x.test", "made-by-a-program");
-    let imap = LoginRequest {
-        service: Service::Imap,
-        ..pop3.clone()
-    };
-    assert_eq!(
-        proxy.login(&imap).await.unwrap_err().code(),
-        code::SERVICE_FORBIDDEN
-    );
-    assert_eq!(
-        used(&operator).await,
-        before,
-        "who is refused has used nothing"
-    );
-    let began = now_ms();
-    proxy.login(&pop3).await.unwrap();
-    let after = used(&operator).await;
-    assert!(after[1].2.is_some_and(|at| at >= began), "{after:?}");
-    assert_eq!(after[0].2, None);
-    let imap = LoginRequest {
-        service: Service::Imap,
-        ..login("ann@x.test", "right")
-    };
-    proxy.login(&imap).await.unwrap();
-
-    // It outlives the process, and the form in which it is kept stays.
-    let told = used(&operator).await;
-    site.down().await;
-    site.up().await;
-    let operator = site.client(Role::Operator, "op");
-    assert_eq!(used(&operator).await, told);
-    let remove = AccountChange {
-        remove_app_passwords: vec!["phone".parse().unwrap()],
-        ..AccountChange::default()
-    };
-    operator.change_account(ann, &remove).await.unwrap();
-    let proxy = site.client(Role::PopImapProxy, "p1");
-    assert_eq!(
-        proxy.login(&pop3).await.unwrap_err().code(),
-        code::BAD_CREDENTIALS
-    );
-    proxy.login(&imap).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn answers_kept_about_an_alias_or_a_closing_account_go_with_the_change() {
-    let site = Site::start().await;
-    let ann = site.settle().await;
-    let operator = site.client(Role::Operator, "op");
-    let options = ClientOptions {
-        positive_ttl: Duration::from_secs(600),
-        negative_ttl: Duration::from_secs(600),
-        logins: Some(KeptLogins {
-            home: backend("b1"),
-            time: Duration::from_secs(600),
-        }),
-        ..ClientOptions::default()
-    };
-    let client = site.client_with(Role::StoreBackend, "b1", &options);
-    let shutdown = Shutdown::new();
-    client.follow(&shutdown);
-    let (x, y) = ("x.test".parse().unwrap(), "y.test".parse().unwrap());
-    operator.put_domain_alias(&y, &x).await.unwrap();
-    let is_known = async || {
-        let verdict = client.lookup(&address("ann@y.test")).await.unwrap();
-        matches!(verdict, Verdict::Accounts(_))
-    };
-    let user = login("ann@y.test", "right");
-    let logs_in = async || client.login_or_kept(&user, false).await.is_ok();
-    eventually(async || is_known().await && is_kept(&client, &user).await).await;
-    let set = async |status| {
-        let change = AccountChange {
-            status: Some(status),
-            ..AccountChange::default()
-        };
-        operator.change_account(ann, &change).await.unwrap();
-    };
-    set(AccountStatus::Closing).await;
-    eventually(async || !is_known().await && !logs_in().await).await;
-    set(AccountStatus::Active).await;
-    eventually(async || is_known().await && is_kept(&client, &user).await).await;
-    operator.put_domain(&y).await.unwrap();
-    eventually(async || !is_known().await && !logs_in().await).await;
-    operator.put_domain_alias(&y, &x).await.unwrap();
-    eventually(async || is_known().await && logs_in().await).await;
-    shutdown.begin();
 }

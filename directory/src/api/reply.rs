@@ -24,7 +24,7 @@ pub(super) fn refused(error: EngineError) -> Problem {
         EngineError::AliasDomain { .. } => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, code::ALIAS_DOMAIN)
         }
-        EngineError::UnknownAccount(_) => {
+        EngineError::UnknownAccount(_) | EngineError::UnknownLogin(_) => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, code::UNKNOWN_ACCOUNT)
         }
         EngineError::UnknownPlace(_) => {

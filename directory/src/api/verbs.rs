@@ -6,9 +6,10 @@ use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
 use directory_api::wire::{
-    Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEntry,
-    AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Credential,
-    CredentialEntry, Credentials, Domain, DomainPut, ListQuery, MoveRecord, Page, limit,
+    Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEdit,
+    AddressEntry, AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply,
+    Credential, CredentialEntry, Credentials, Domain, DomainPut, ListQuery, MoveRecord, Page,
+    limit,
 };
 use directory_api::{AccountId, AccountStatus, Address, BackendName, DomainName, Service};
 
@@ -116,6 +117,23 @@ pub(super) async fn put_address<E: Engine>(
         "put_address",
         changed.now.address.as_str(),
     );
+    Ok(Json(changed))
+}
+
+pub(super) async fn edit_address<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Key(key): Key<Address>,
+    Body(edit): Body<AddressEdit>,
+) -> Reply<Changed<AddressEntry>> {
+    require(&peer, OPERATORS)?;
+    let text = key.to_string();
+    let changed = app
+        .engine
+        .edit_address(key, edit, now_ms())
+        .await
+        .map_err(refused)?;
+    report(&peer, changed.change, "edit_address", &text);
     Ok(Json(changed))
 }
 
@@ -468,9 +486,7 @@ async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDr
         credential,
         addresses: account.addresses,
         status: account.status.unwrap_or(AccountStatus::Active),
-        services: account
-            .services
-            .unwrap_or_else(|| vec![Service::Pop3, Service::Imap]),
+        services: account.services.unwrap_or_else(|| Service::ALL.to_vec()),
         quota_octets: account.quota_octets,
         quota_messages: account.quota_messages,
         backend: account.backend,
@@ -479,7 +495,7 @@ async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDr
 }
 
 /// A credential in the form in which it is kept.
-async fn stored<E: Engine>(
+pub(super) async fn stored<E: Engine>(
     app: &App<E>,
     credential: Credential,
 ) -> Result<StoredCredential, Problem> {

@@ -24,6 +24,7 @@ mod backends;
 mod credentials;
 mod domains;
 mod homes;
+mod import;
 mod scan;
 
 use std::ops::Bound;
@@ -34,7 +35,7 @@ use ::lmdb::heed::types::Bytes;
 use ::lmdb::heed::{self, Database, RoTxn, RwTxn, WithoutTls};
 use ::lmdb::{Env, OpenError, Options, create_databases, with_read, with_write};
 use directory_api::wire::{
-    Account, AccountBatchReply, AccountHome, AddressEntry, AddressPut, AnnounceReply,
+    Account, AccountBatchReply, AccountHome, AddressEdit, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Change, ChangeKind, Changed, ChangesReply, CompareAndSet,
     CompareAndSetReply, Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret,
 };
@@ -44,8 +45,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::{
-    AccountDraft, AccountEdit, Answer, CredentialUse, Engine, EngineError, LoginRecord,
-    StoredCredential,
+    AccountDraft, AccountEdit, Answer, Brought, CredentialUse, Engine, EngineError, ImportDraft,
+    LoginRecord, StoredCredential,
 };
 
 /// Changes kept for clients that were away. At 100 changes a second it is half an hour; a client
@@ -165,9 +166,19 @@ impl Lmdb {
         now_ms: i64,
         write: impl FnOnce(&mut Write<'_, '_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
+        self.write_unless(now_ms, false, write).await
+    }
+
+    /// Writes, or with `on_trial` finds out what a write would do and leaves everything as it was.
+    async fn write_unless<R: Send + 'static>(
+        &self,
+        now_ms: i64,
+        on_trial: bool,
+        write: impl FnOnce(&mut Write<'_, '_>) -> Answer<R> + Send + 'static,
+    ) -> Answer<R> {
         let this = self.clone();
         on_blocking_thread(move || {
-            let (reply, last) = with_write(&this.env, |txn| {
+            let written = with_write(&this.env, |txn| {
                 let last = this.tables.last_change(txn)?;
                 let mut write_on = Write {
                     tables: this.tables,
@@ -177,9 +188,17 @@ impl Lmdb {
                     last,
                 };
                 let reply = write(&mut write_on)?;
+                if on_trial {
+                    return Err(Unwritten::OnTrial(reply));
+                }
                 write_on.trim_changes()?;
-                Ok::<_, EngineError>((reply, write_on.last))
-            })?;
+                Ok((reply, write_on.last))
+            });
+            let (reply, last) = match written {
+                Ok(written) => written,
+                Err(Unwritten::OnTrial(reply)) => return Ok(reply),
+                Err(Unwritten::Failed(error)) => return Err(error),
+            };
             this.wake.send_if_modified(|known| {
                 let news = *known < last;
                 *known = last.max(*known);
@@ -188,6 +207,24 @@ impl Lmdb {
             Ok(reply)
         })
         .await
+    }
+}
+
+/// Why a transaction has left nothing.
+enum Unwritten<R> {
+    OnTrial(R),
+    Failed(EngineError),
+}
+
+impl<R> From<heed::Error> for Unwritten<R> {
+    fn from(error: heed::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl<R> From<EngineError> for Unwritten<R> {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -415,6 +452,16 @@ impl Engine for Lmdb {
             .await
     }
 
+    async fn edit_address(
+        &self,
+        address: Address,
+        edit: AddressEdit,
+        now_ms: i64,
+    ) -> Answer<Changed<AddressEntry>> {
+        self.write(now_ms, move |write| write.edit_address(address, edit))
+            .await
+    }
+
     async fn delete_address(&self, address: Address, now_ms: i64) -> Answer<Changed<AddressEntry>> {
         self.write(now_ms, move |write| write.delete_address(address))
             .await
@@ -469,6 +516,16 @@ impl Engine for Lmdb {
 
     async fn delete_account(&self, account: AccountId, now_ms: i64) -> Answer<Changed<Account>> {
         self.write(now_ms, move |write| write.delete_account(account))
+            .await
+    }
+
+    async fn import(
+        &self,
+        import: ImportDraft,
+        now_ms: i64,
+    ) -> Answer<Changed<Vec<Answer<Brought>>>> {
+        let on_trial = import.on_trial;
+        self.write_unless(now_ms, on_trial, move |write| write.import(import))
             .await
     }
 

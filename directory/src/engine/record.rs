@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use directory_api::wire::{Account, Incarnation, Secret};
+use directory_api::wire::{
+    Account, ImportAccount, ImportAddress, ImportDomain, Incarnation, Secret,
+};
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, DomainName, Home,
     LoginName, Quota, Service, VolumeName,
@@ -92,6 +94,41 @@ pub struct AccountDraft {
     pub backend: Option<BackendName>,
     /// None: the engine chooses.
     pub volume: Option<VolumeName>,
+}
+
+/// Rows to bring, their passwords in the form in which they are kept.
+#[derive(Clone, Debug, Default)]
+pub struct ImportDraft {
+    /// Taken in this order.
+    pub rows: Vec<RowDraft>,
+    /// As in [`directory_api::wire::Import`].
+    pub update: bool,
+    /// As there.
+    pub update_passwords: bool,
+    /// As there.
+    pub on_trial: bool,
+}
+
+/// One thing to bring.
+#[derive(Clone, Debug)]
+pub enum RowDraft {
+    /// A domain.
+    Domain(ImportDomain),
+    /// An account, with its own password.
+    Account(ImportAccount, Option<StoredCredential>),
+    /// An address.
+    Address(ImportAddress),
+}
+
+/// What became of a row that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// It is new.
+    Created,
+    /// It was there and is as the row says.
+    Equal,
+    /// It was there and has changed.
+    Updated,
 }
 
 /// Changes to an account, its password hashed. What is `None` stays.

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod aliases;
+mod import;
 mod logins;
+mod moves;
 
 use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
 use directory_api::wire::{
     Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, DomainPut,
-    Incarnation, ListQuery, MoveId, MoveRecord, MoveState, Place, Target, Verdict, VolumePosition,
+    Incarnation, ListQuery, Place, Target, Verdict, VolumePosition,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
@@ -19,11 +21,21 @@ use aliases::{
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
     mail_and_logins_in_an_alias_are_those_of_its_domain,
 };
+use import::{
+    a_trial_of_an_import_says_what_would_be_and_changes_nothing,
+    an_import_made_twice_is_made_once_and_differences_are_named,
+    targets_of_an_address_are_added_and_removed_one_by_one,
+};
 use logins::{
     a_login_name_finds_everything_that_decides_a_login,
     a_stored_form_is_replaced_only_while_it_is_the_one, a_use_of_a_credential_is_kept_once_an_hour,
     app_passwords_stand_beside_the_accounts_own_password,
     credentials_come_page_by_page_in_the_order_of_accounts,
+};
+
+use moves::{
+    a_move_commits_its_home_only_when_verified,
+    a_move_is_given_up_even_when_its_target_was_removed, a_move_is_not_taken_over_by_another,
 };
 
 /// Runs each claim on a fresh database of each engine.
@@ -65,6 +77,9 @@ claims! {
     mail_and_logins_in_an_alias_are_those_of_its_domain,
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
+    an_import_made_twice_is_made_once_and_differences_are_named,
+    a_trial_of_an_import_says_what_would_be_and_changes_nothing,
+    targets_of_an_address_are_added_and_removed_one_by_one,
 }
 
 fn address(text: &str) -> Address {
@@ -503,172 +518,6 @@ async fn what_is_in_use_is_not_removed<E: Engine>(engine: E) {
         Err(EngineError::NotFound)
     ));
     assert_eq!(verdict(&engine, "ann@x.test").await, Verdict::UnknownDomain);
-}
-
-async fn a_move_is_not_taken_over_by_another<E: Engine>(engine: E) {
-    prepare(&engine).await;
-    let ann = create(&engine, "ann@x.test").await;
-    let record = |id: u8, state| MoveRecord {
-        account: ann.id,
-        id: MoveId::from_octets([id; 16]),
-        from: ann.home.clone(),
-        to: place("b2"),
-        state,
-        started_ms: 1,
-        updated_ms: 2,
-    };
-    engine
-        .put_move(record(1, MoveState::Planned), 1)
-        .await
-        .unwrap();
-    engine
-        .put_move(record(1, MoveState::Copying), 1)
-        .await
-        .unwrap();
-    match engine.put_move(record(2, MoveState::Planned), 1).await {
-        Err(EngineError::MoveInProgress(other)) => {
-            assert_eq!(*other, record(1, MoveState::Copying))
-        }
-        other => panic!("{other:?}"),
-    }
-    assert!(matches!(
-        engine.delete_move(ann.id, 1).await,
-        Err(EngineError::InUse(_))
-    ));
-    assert!(matches!(
-        engine.delete_account(ann.id, 1).await,
-        Err(EngineError::InUse(_))
-    ));
-    let held = async |state| {
-        engine.put_move(record(1, state), 1).await.unwrap();
-        let record = engine
-            .login_record("ann@x.test".parse().unwrap())
-            .await
-            .unwrap();
-        record.unwrap().held_by_move
-    };
-    assert!(held(MoveState::Frozen).await);
-    assert!(held(MoveState::Verified).await);
-    // The source serves again before the target has let its copy go.
-    assert!(!held(MoveState::Aborting).await);
-    assert!(!held(MoveState::Aborted).await);
-    engine
-        .put_move(record(2, MoveState::Planned), 1)
-        .await
-        .unwrap();
-    let query = ListQuery {
-        filter: Some("planned".into()),
-        ..ListQuery::default()
-    };
-    assert_eq!(engine.moves(query).await.unwrap().items.len(), 1);
-}
-
-async fn a_move_commits_its_home_only_when_verified<E: Engine>(engine: E) {
-    prepare(&engine).await;
-    let ann = create(&engine, "ann@x.test").await;
-    let id = MoveId::from_octets([1; 16]);
-    let set = async |id| {
-        let request = CompareAndSet {
-            from_epoch: Epoch::FIRST,
-            to: place("b2"),
-            move_id: Some(id),
-        };
-        engine.compare_and_set(ann.id, request, 1).await
-    };
-    assert!(matches!(set(id).await, Err(EngineError::Invalid(_))));
-    let put = async |id, state| {
-        let record = MoveRecord {
-            account: ann.id,
-            id,
-            from: ann.home.clone(),
-            to: place("b2"),
-            state,
-            started_ms: 1,
-            updated_ms: 2,
-        };
-        engine.put_move(record, 1).await.map(drop)
-    };
-    assert!(matches!(
-        put(id, MoveState::Frozen).await,
-        Err(EngineError::Invalid(_))
-    ));
-    for state in [MoveState::Planned, MoveState::Frozen] {
-        put(id, state).await.unwrap();
-        assert!(matches!(set(id).await, Err(EngineError::MoveInProgress(_))));
-    }
-    put(id, MoveState::Verified).await.unwrap();
-    let mut by_hand = CompareAndSet {
-        from_epoch: Epoch::FIRST,
-        to: place("b2"),
-        move_id: None,
-    };
-    let refused = engine.compare_and_set(ann.id, by_hand.clone(), 1).await;
-    assert!(matches!(refused, Err(EngineError::MoveInProgress(_))));
-    (by_hand.to, by_hand.move_id) = (place("b1"), Some(id));
-    let refused = engine.compare_and_set(ann.id, by_hand, 1).await;
-    assert!(matches!(refused, Err(EngineError::Invalid(_))));
-    let target_removed = async || engine.delete_backend(backend("b2"), 1).await.map(drop);
-    assert!(matches!(target_removed().await, Err(EngineError::InUse(_))));
-    let early = put(id, MoveState::Switched).await;
-    assert!(
-        matches!(early, Err(EngineError::StaleEpoch(_))),
-        "the home has not changed yet"
-    );
-
-    // Given up: the compare-and-set that was already on its way comes too late, and so does
-    // whatever else the move still says.
-    put(id, MoveState::Aborting).await.unwrap();
-    assert!(matches!(set(id).await, Err(EngineError::MoveInProgress(_))));
-    for late in [MoveState::Frozen, MoveState::Verified, MoveState::Switched] {
-        assert!(matches!(
-            put(id, late).await,
-            Err(EngineError::MoveInProgress(_))
-        ));
-    }
-    put(id, MoveState::Aborted).await.unwrap();
-
-    let id = MoveId::from_octets([3; 16]);
-    for state in [MoveState::Planned, MoveState::Frozen, MoveState::Verified] {
-        put(id, state).await.unwrap();
-    }
-    let other = set(MoveId::from_octets([2; 16])).await;
-    assert!(matches!(other, Err(EngineError::MoveInProgress(_))));
-    assert_eq!(set(id).await.unwrap().home.epoch, Epoch(2));
-    let late = put(id, MoveState::Aborting).await;
-    assert!(
-        matches!(late, Err(EngineError::StaleEpoch(_))),
-        "the commit point has passed"
-    );
-    put(id, MoveState::Switched).await.unwrap();
-    put(id, MoveState::Released).await.unwrap();
-}
-
-async fn a_move_is_given_up_even_when_its_target_was_removed<E: Engine>(engine: E) {
-    prepare(&engine).await;
-    let ann = create(&engine, "ann@x.test").await;
-    let put = async |state| {
-        let record = MoveRecord {
-            account: ann.id,
-            id: MoveId::from_octets([1; 16]),
-            from: ann.home.clone(),
-            to: place("b2"),
-            state,
-            started_ms: 1,
-            updated_ms: 2,
-        };
-        engine.put_move(record, 1).await.map(drop)
-    };
-    put(MoveState::Planned).await.unwrap();
-    put(MoveState::Frozen).await.unwrap();
-    let remove = async || engine.delete_backend(backend("b2"), 1).await.map(drop);
-    assert!(matches!(remove().await, Err(EngineError::InUse(_))));
-    put(MoveState::Aborting).await.unwrap();
-    remove().await.unwrap();
-    put(MoveState::Aborted).await.unwrap();
-    assert!(matches!(
-        put(MoveState::Planned).await,
-        Err(EngineError::UnknownPlace(_))
-    ));
 }
 
 async fn a_restored_volume_is_told_what_was_known_until_it_is_adopted<E: Engine>(engine: E) {

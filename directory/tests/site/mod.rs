@@ -164,3 +164,22 @@ pub(crate) fn login(user: &str, password: &str) -> LoginRequest {
         backend: None,
     }
 }
+
+/// Whether a login was answered without the directory: its grant is one that was there before.
+pub(crate) async fn is_kept(client: &DirectoryClient, request: &LoginRequest) -> bool {
+    let first = client.login_or_kept(request, false).await.unwrap();
+    let second = client.login_or_kept(request, false).await.unwrap();
+    first.grant == second.grant
+}
+
+/// Waits until it holds.
+pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it never came to hold"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

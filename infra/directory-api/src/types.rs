@@ -284,6 +284,9 @@ pub enum Service {
 }
 
 impl Service {
+    /// Every service.
+    pub const ALL: [Self; 2] = [Self::Pop3, Self::Imap];
+
     /// The name in logs, metrics and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -10,6 +10,7 @@ mod address;
 mod backend;
 mod change;
 mod home;
+mod import;
 mod list;
 mod login;
 mod lookup;
@@ -20,13 +21,17 @@ pub use account::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountNew, AppPassword, Credential,
     CredentialEntry, Credentials, salted_sha256,
 };
-pub use address::{AddressEntry, AddressPut, Domain, DomainPut, Target};
+pub use address::{AddressEdit, AddressEntry, AddressPut, Domain, DomainPut, Target};
 pub use backend::{
     AnnounceReply, AnnounceRequest, Backend, BackendPut, Incarnation, Volume, VolumePosition,
 };
 pub use change::{Change, ChangeKind, Changed, ChangesQuery, ChangesReply};
 pub use home::{
     AccountHome, CompareAndSet, CompareAndSetReply, MoveId, MoveRecord, MoveState, Place,
+};
+pub use import::{
+    Import, ImportAccount, ImportAddress, ImportDomain, ImportOutcome, ImportReply, ImportRow,
+    ImportTarget,
 };
 pub use list::{ListQuery, Page, encode_path_segment};
 pub use login::{KeysReply, LoginReply, LoginRequest, PublicKey};
@@ -51,7 +56,10 @@ pub mod path {
     pub const ACCOUNTS: &str = "/v1/accounts";
     /// POST [`super::AccountBatch`] → [`super::AccountBatchReply`].
     pub const ACCOUNTS_BATCH: &str = "/v1/accounts/batch";
-    /// Collection of [`super::AddressEntry`], keyed by address.
+    /// POST [`super::Import`] → [`super::ImportReply`].
+    pub const IMPORT: &str = "/v1/import";
+    /// Collection of [`super::AddressEntry`], keyed by address;
+    /// POST [`super::AddressEdit`] to `<address>/targets`.
     pub const ADDRESSES: &str = "/v1/addresses";
     /// Collection of [`super::Backend`], keyed by name.
     pub const BACKENDS: &str = "/v1/backends";
@@ -123,6 +131,8 @@ pub mod limit {
     pub const TARGETS_MAX: usize = 1_000;
     /// Accounts of one batch.
     pub const BATCH_ACCOUNTS_MAX: usize = 10_000;
+    /// Rows of one import.
+    pub const IMPORT_ROWS_MAX: usize = 10_000;
     /// Rows of one page of a list.
     pub const PAGE_ROWS_MAX: usize = 1_000;
     /// Changes of one reply of the feed.

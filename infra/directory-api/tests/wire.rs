@@ -4,8 +4,9 @@
 use std::fmt::Debug;
 
 use directory_api::wire::{
-    AccountNew, AddressPut, AnnounceRequest, Change, ChangeKind, CompareAndSet, Credential,
-    LoginRequest, LookupReply, LookupRequest, MoveRecord, Target,
+    AccountChange, AccountNew, AddressEdit, AddressPut, AnnounceRequest, Change, ChangeKind,
+    CompareAndSet, Credential, DomainPut, Import, ImportReply, LoginRequest, LookupReply,
+    LookupRequest, MoveRecord, Target,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,21 @@ fn version_1_is_written_as_it_was_agreed() {
     );
     golden::<CompareAndSet>(r#"{"from_epoch":1,"to":{"backend":"b2","volume":"v1"}}"#);
     golden::<AccountNew>(r#"{"login_name":"ann","credential":{"password":"p"}}"#);
+    golden::<DomainPut>(r#"{"alias_of":"x.test"}"#);
+    golden::<DomainPut>("{}");
+    golden::<AccountChange>(
+        r#"{"app_passwords":[{"name":"phone","credential":{"hashed":"{SSHA256}x"},"services":["imap"]}],"remove_app_passwords":["laptop"],"status":"closing"}"#,
+    );
+    golden::<AddressEdit>(r#"{"add":[{"account":7}],"remove":[{"address":"b@x.test"}]}"#);
+    golden::<Import>(concat!(
+        r#"{"rows":[{"domain":{"name":"y.test","alias_of":"x.test"}},"#,
+        r#"{"account":{"login_name":"ann@x.test","credential":{"hashed":"{PLAIN}x"},"quota_octets":5}},"#,
+        r#"{"address":{"address":"a@x.test","targets":[{"login":"ann@x.test"},{"account":7},{"address":"b@x.test"}]}}],"#,
+        r#""update":true,"update_passwords":false,"on_trial":true}"#,
+    ));
+    golden::<ImportReply>(
+        r#"{"change":9,"outcomes":["created","equal","updated",{"refused":{"code":"exists","message":"m"}}]}"#,
+    );
     golden::<MoveRecord>(concat!(
         r#"{"account":7,"id":"01010101010101010101010101010101","from":{"backend":"b1","volume":"v1","epoch":1},"#,
         r#""to":{"backend":"b2","volume":"v1"},"state":"frozen","started_ms":1,"updated_ms":2}"#,

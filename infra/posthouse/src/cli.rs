@@ -74,6 +74,22 @@ enum Command {
         #[command(flatten)]
         output: verbs::Output,
     },
+    /// Bring domains, accounts and addresses from a file; exit code 1 when a line was refused
+    Import {
+        #[command(flatten)]
+        options: verbs::import::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
+    /// Write domains, accounts (without passwords) and addresses as `import` takes them
+    Export {
+        #[command(flatten)]
+        options: verbs::export::Options,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Bring back messages that a user has expunged or deleted, while they are kept; all of them unless told which
     Undelete {
         #[command(flatten)]
@@ -202,6 +218,12 @@ pub fn main() -> ExitCode {
             source,
             output,
         } => told(verbs::drain::perform(&options, source, &output)),
+        Command::Import {
+            options,
+            source,
+            output,
+        } => whole(verbs::import::perform(&options, source, &output)),
+        Command::Export { options, source } => told(verbs::export::perform(&options, source)),
         Command::Backup {
             options,
             source,

@@ -10,7 +10,9 @@ pub(crate) mod backup;
 pub(crate) mod connections;
 pub(crate) mod domain;
 pub(crate) mod drain;
+pub(crate) mod export;
 pub(crate) mod home;
+pub(crate) mod import;
 pub(crate) mod kick;
 mod password;
 mod proxies;
@@ -20,6 +22,8 @@ pub(crate) mod undelete;
 use daemon::link::{CallError, Problem};
 use daemon::output::print_line;
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use directory_api::operator::SourceError;
@@ -108,7 +112,7 @@ pub(crate) enum VerbError {
     },
     /// The password could not be read.
     #[error("cannot read the password ({0}); give it as one line on standard input")]
-    Password(std::io::Error),
+    Password(io::Error),
     /// There is none, or too long a one.
     #[error("the password {0}")]
     PasswordLength(&'static str),
@@ -118,12 +122,31 @@ pub(crate) enum VerbError {
     /// A backup or a restore.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// A file of the command line.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Lines of it, which were told, cannot be read.
+    #[error("{}: nothing was changed, for lines cannot be read: {mistakes}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        mistakes: usize,
+    },
+    /// Standard output.
+    #[error("cannot write: {0}")]
+    Output(io::Error),
     /// The command line says too little.
     #[error("give {0}; --help tells more")]
     Missing(&'static str),
     /// The asynchronous runtime.
     #[error("cannot start: {0}")]
-    Runtime(std::io::Error),
+    Runtime(io::Error),
 }
 
 impl From<CallError> for VerbError {

@@ -24,7 +24,7 @@ fn login_key(name: &LoginName) -> [u8; 32] {
 }
 
 impl Tables {
-    fn account_of(
+    pub(super) fn account_of(
         &self,
         txn: &Reader<'_>,
         name: &LoginName,
@@ -159,7 +159,11 @@ impl Write<'_, '_> {
         })
     }
 
-    fn create_one(&mut self, draft: AccountDraft, backends: &mut Backends) -> Answer<Account> {
+    pub(super) fn create_one(
+        &mut self,
+        draft: AccountDraft,
+        backends: &mut Backends,
+    ) -> Answer<Account> {
         let home = backends.place(&draft)?;
         let id = self.next_account()?;
         for address in &draft.addresses {
@@ -308,13 +312,13 @@ impl Write<'_, '_> {
 }
 
 /// Every back-end, in memory while accounts are placed.
-struct Backends {
+pub(super) struct Backends {
     rows: BTreeMap<BackendName, BackendRow>,
     before: BTreeMap<BackendName, u64>,
 }
 
 impl Backends {
-    fn read(write: &Write<'_, '_>) -> Answer<Self> {
+    pub(super) fn read(write: &Write<'_, '_>) -> Answer<Self> {
         let mut rows = BTreeMap::new();
         for row in write.tables.backends.iter(write.txn)? {
             let (key, row) = row?;
@@ -327,7 +331,7 @@ impl Backends {
         Ok(Self { rows, before })
     }
 
-    fn write(&self, write: &mut Write<'_, '_>) -> Answer<()> {
+    pub(super) fn write(&self, write: &mut Write<'_, '_>) -> Answer<()> {
         for (name, row) in &self.rows {
             if self.before.get(name) != Some(&row.accounts) {
                 write.put(write.tables.backends, name.as_str().as_bytes(), row)?;

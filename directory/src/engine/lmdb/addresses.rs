@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use directory_api::wire::{
-    AddressEntry, ChangeKind, Changed, ListQuery, Located, LookupReply, LookupResult, Page, Target,
-    Verdict, limit,
+    AddressEdit, AddressEntry, ChangeKind, Changed, ListQuery, Located, LookupReply, LookupResult,
+    Page, Target, Verdict, limit,
 };
 use directory_api::{AccountId, AccountStatus, Address};
 
@@ -181,11 +181,17 @@ impl Write<'_, '_> {
         if targets.is_empty() {
             return Err(EngineError::Invalid("an address needs a target"));
         }
+        self.check_targets(&address, &targets)?;
+        self.set_targets(&address, &targets)?;
+        Ok(self.reply(AddressEntry { address, targets }))
+    }
+
+    fn check_targets(&self, address: &Address, targets: &[Target]) -> Answer<()> {
         if targets.len() > limit::TARGETS_MAX {
             return Err(EngineError::Invalid("an address has at most 1,000 targets"));
         }
-        self.check_domain(&address)?;
-        for target in &targets {
+        self.check_domain(address)?;
+        for target in targets {
             if let Target::Account(account) = target
                 && self
                     .tables
@@ -196,6 +202,31 @@ impl Write<'_, '_> {
                 return Err(EngineError::UnknownAccount(*account));
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn edit_address(
+        &mut self,
+        address: Address,
+        edit: AddressEdit,
+    ) -> Answer<Changed<AddressEntry>> {
+        let before: Option<Vec<Target>> =
+            self.get(self.tables.addresses, &address_key(&address))?;
+        if before.is_none() && edit.add.is_empty() {
+            return Err(EngineError::NotFound);
+        }
+        let mut targets = before.unwrap_or_default();
+        for gone in &edit.remove {
+            let place = targets.iter().position(|target| target == gone);
+            let place = place.ok_or(EngineError::Invalid(
+                "the address does not deliver to what shall be removed",
+            ))?;
+            targets.remove(place);
+        }
+        targets.extend(edit.add);
+        targets.sort();
+        targets.dedup();
+        self.check_targets(&address, &targets)?;
         self.set_targets(&address, &targets)?;
         Ok(self.reply(AddressEntry { address, targets }))
     }

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use super::{CALL_DEADLINE, DirectoryClient, DirectoryError, WRITE_DEADLINE, item};
 use crate::types::{AccountId, Address, BackendName, DomainName, LoginName};
 use crate::wire::{
-    Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEntry,
-    AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply, Credentials,
-    Domain, DomainPut, ListQuery, MoveRecord, Page, path,
+    Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEdit,
+    AddressEntry, AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply,
+    Credentials, Domain, DomainPut, Import, ImportReply, ListQuery, MoveRecord, Page, path,
 };
 
 /// Reads, writes and removals answer [`DirectoryError::Unknown`] when nothing bears the name,
@@ -179,6 +179,28 @@ impl DirectoryClient {
         put: &AddressPut,
     ) -> Result<Changed<AddressEntry>, DirectoryError> {
         self.put(path::ADDRESSES, address.as_str(), put).await
+    }
+
+    /// Adds and removes targets of an address.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn edit_address(
+        &self,
+        address: &Address,
+        edit: &AddressEdit,
+    ) -> Result<Changed<AddressEntry>, DirectoryError> {
+        let path = format!("{}/targets", item(path::ADDRESSES, address.as_str()));
+        self.call(Method::POST, &path, edit, CALL_DEADLINE).await
+    }
+
+    /// Brings many things at once; what is there and equal stays.
+    ///
+    /// # Errors
+    /// See above. What is refused of single rows stands in the reply.
+    pub async fn import(&self, import: &Import) -> Result<ImportReply, DirectoryError> {
+        self.call(Method::POST, path::IMPORT, import, WRITE_DEADLINE)
+            .await
     }
 
     /// Removes an address.

@@ -40,7 +40,7 @@ pub enum Target {
 pub struct AddressEntry {
     /// The address.
     pub address: Address,
-    /// Never empty.
+    /// Never empty, but in the answer to an edit that took the last one.
     pub targets: Vec<Target>,
 }
 
@@ -51,4 +51,18 @@ pub struct AddressEntry {
 pub struct AddressPut {
     /// From 1 to [`super::limit::TARGETS_MAX`].
     pub targets: Vec<Target>,
+}
+
+/// Changes the targets of an address one by one: POST to `<address>/targets`, answered with
+/// [`super::Changed`]`<`[`AddressEntry`]`>`. An address that is not there is made, one that delivers to
+/// nothing any more goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressEdit {
+    /// Targets that it shall have; one that it has stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<Target>,
+    /// Targets that it shall not have; one that it does not have is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<Target>,
 }

@@ -1,6 +1,6 @@
 //! `posthouse address …`
 
-use directory_api::wire::{AddressEntry, AddressPut, Target};
+use directory_api::wire::{AddressEdit, AddressEntry, AddressPut, Changed, Target};
 use directory_api::{Address, DirectoryClient, DirectoryError};
 
 use super::{Output, Row, VerbError, account_id, told};
@@ -31,8 +31,12 @@ pub(crate) enum Verb {
         #[arg(required = true)]
         targets: Vec<String>,
     },
-    /// Remove an address; its accounts stay
-    Remove { address: Address },
+    /// Remove an address, or some of what it delivers to; accounts stay
+    Remove {
+        address: Address,
+        /// Only these; with the last of them the address goes
+        targets: Vec<String>,
+    },
 }
 
 impl super::Verb for Verb {
@@ -51,48 +55,55 @@ impl super::Verb for Verb {
                 output.one(None, &entry);
             }
             Self::Add { address, targets } => {
-                let before = match directory.address(&address).await {
-                    Ok(entry) => entry.targets,
-                    Err(DirectoryError::Unknown) => Vec::new(),
-                    Err(error) => return Err(told(NOUN, &address, error)),
+                let add = resolved(directory, &targets).await?;
+                let edit = AddressEdit {
+                    add,
+                    remove: Vec::new(),
                 };
-                put(directory, output, "added", &address, before, &targets).await?;
+                let changed = directory.edit_address(&address, &edit).await;
+                print(output, "added", &address, changed)?;
             }
             Self::Set { address, targets } => {
-                put(directory, output, "set", &address, Vec::new(), &targets).await?;
-            }
-            Self::Remove { address } => {
+                let targets = resolved(directory, &targets).await?;
                 let changed = directory
-                    .delete_address(&address)
-                    .await
-                    .map_err(|error| told(NOUN, &address, error))?;
-                output.one(Some("removed"), &changed.now);
+                    .put_address(&address, &AddressPut { targets })
+                    .await;
+                print(output, "set", &address, changed)?;
+            }
+            Self::Remove { address, targets } => {
+                let changed = if targets.is_empty() {
+                    directory.delete_address(&address).await
+                } else {
+                    let edit = AddressEdit {
+                        add: Vec::new(),
+                        remove: resolved(directory, &targets).await?,
+                    };
+                    directory.edit_address(&address, &edit).await
+                };
+                print(output, "removed", &address, changed)?;
             }
         }
         Ok(())
     }
 }
 
-async fn put(
-    directory: &DirectoryClient,
+fn print(
     output: &Output,
     done: &str,
     address: &Address,
-    mut targets: Vec<Target>,
-    given: &[String],
+    changed: Result<Changed<AddressEntry>, DirectoryError>,
 ) -> Result<(), VerbError> {
+    let changed = changed.map_err(|error| told(NOUN, address, error))?;
+    output.one(Some(done), &changed.now);
+    Ok(())
+}
+
+async fn resolved(directory: &DirectoryClient, given: &[String]) -> Result<Vec<Target>, VerbError> {
+    let mut targets = Vec::with_capacity(given.len());
     for text in given {
         targets.push(target(directory, text).await?);
     }
-    targets.sort();
-    targets.dedup();
-    let put = AddressPut { targets };
-    let changed = directory
-        .put_address(address, &put)
-        .await
-        .map_err(|error| told(NOUN, &address, error))?;
-    output.one(Some(done), &changed.now);
-    Ok(())
+    Ok(targets)
 }
 
 /// A login name mostly looks like an address, so an alias is marked.
