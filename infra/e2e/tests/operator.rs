@@ -1,0 +1,206 @@
+//! What an operator does with the real command, and what users and senders see of it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::imap::Imap;
+use e2e::pop3::Pop3;
+use e2e::smtp::Smtp;
+use e2e::system::{System, posthouse};
+use serde_json::Value;
+
+/// Runs a verb: whether it succeeded, and what it printed.
+fn verb(system: &System, arguments: &[&str]) -> (bool, String) {
+    let data = system.data.to_str().unwrap();
+    posthouse(&[arguments, &["--data", data]].concat())
+}
+
+fn done(system: &System, arguments: &[&str]) -> String {
+    let (success, printed) = verb(system, arguments);
+    assert!(success, "{arguments:?}: {printed}");
+    printed
+}
+
+/// One line of what was printed as JSON.
+fn json(printed: &str, has: &str, value: &str) -> Value {
+    let objects = printed
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let found = objects
+        .filter(|line: &Value| line[has] == value)
+        .next_back();
+    found.unwrap_or_else(|| panic!("no {has} {value}: {printed}"))
+}
+
+fn file(folder: &Path, name: &str, lines: &[&str]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    path
+}
+
+#[test]
+fn a_file_of_another_system_is_imported_again_and_again_and_exported() {
+    let system = System::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let all = file(
+        folder.path(),
+        "all.jsonl",
+        &[
+            // An address may stand before the account, an alias before the domain that it is of.
+            r#"{"address":"ann@new.test","targets":["ann@new.test"]}"#,
+            r#"{"domain":"other.test","alias_of":"new.test"}"#,
+            r#"{"domain":"new.test"}"#,
+            r#"{"account":"ann@new.test","password":"ann's","quota_octets":1000000}"#,
+            r#"{"account":"bob@new.test","hashed":"{SSHA256}nonsense-of-bob","services":["pop3"]}"#,
+            r#"{"address":"team@new.test","targets":["ann@new.test","=cid@new.test"]}"#,
+        ],
+    );
+    let import = |path: &Path, options: &[&str]| {
+        let arguments = [&["import", path.to_str().unwrap(), "--json"], options].concat();
+        verb(&system, &arguments)
+    };
+    let counts = |printed: &str, kind: &str| {
+        let line = json(printed, "kind", kind);
+        ["created", "equal", "updated", "refused"].map(|what| line[what].as_u64().unwrap())
+    };
+
+    // Bob's hash cannot be one: the directory says so, on a trial as in earnest.
+    let (whole, said) = import(&all, &["--dry-run"]);
+    assert!(!whole && said.contains("all.jsonl:5: "), "{said}");
+    assert_eq!(counts(&said, "domain"), [2, 0, 0, 0]);
+    assert_eq!(counts(&said, "account"), [1, 0, 0, 1]);
+    assert_eq!(counts(&said, "address"), [2, 0, 0, 0]);
+    assert!(!done(&system, &["domain", "list"]).contains("new.test"));
+
+    let (whole, said) = import(&all, &[]);
+    assert!(!whole && said.contains("all.jsonl:5: "), "{said}");
+    assert_eq!(counts(&said, "account"), [1, 0, 0, 1]);
+    let text = fs::read_to_string(&all).unwrap();
+    fs::write(
+        &all,
+        text.replace("{SSHA256}nonsense-of-bob", "{PLAIN}bob's"),
+    )
+    .unwrap();
+    let (whole, said) = import(&all, &[]);
+    assert!(whole, "{said}");
+    assert_eq!(counts(&said, "domain"), [0, 2, 0, 0]);
+    assert_eq!(counts(&said, "account"), [1, 1, 0, 0]);
+    assert_eq!(counts(&said, "address"), [0, 2, 0, 0]);
+
+    // They are in use, under the other name of the domain too.
+    let mail = b"Subject: welcome\r\n\r\nhello\r\n";
+    let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+    let to = ["ann@other.test", "team@new.test"];
+    smtp.send("carla@elsewhere.test", &to, mail).expect(250);
+    let pop3 = || Pop3::connect_tls(system.endpoints.proxy.pop3s, &system.ca());
+    assert_eq!(pop3().login("ann@other.test", "ann's").count(), 1);
+    drop(pop3().login("bob@new.test", "bob's"));
+
+    // A file with a line that cannot be read changes nothing; a difference wants to be said.
+    let broken = file(
+        folder.path(),
+        "broken.csv",
+        &[
+            "address,targets",
+            "x@new.test,ann@new.test",
+            "\"y@new.test\",a b@new.test,z",
+            "x@new.test,=ann@new.test",
+        ],
+    );
+    let (whole, said) = import(&broken, &[]);
+    assert!(!whole, "{said}");
+    assert!(said.contains("broken.csv:3: 3 fields"), "{said}");
+    assert!(
+        said.contains("broken.csv:4: stands on line 2 already"),
+        "{said}"
+    );
+    assert!(!done(&system, &["address", "list"]).contains("x@new.test"));
+    let other = file(
+        folder.path(),
+        "other.csv",
+        &[
+            "address,targets",
+            "team@new.test,bob@new.test",
+            "x@nowhere.test,=ann@new.test",
+        ],
+    );
+    let (whole, said) = import(&other, &[]);
+    assert!(!whole, "{said}");
+    assert!(
+        said.contains("other.csv:2: ") && said.contains("--update"),
+        "{said}"
+    );
+    assert!(said.contains("other.csv:3: domain nowhere.test"), "{said}");
+    let (_, said) = import(&other, &["--update"]);
+    assert_eq!(counts(&said, "address"), [0, 0, 1, 1]);
+
+    // What is exported is there and equal.
+    let exported = folder.path().join("exported.jsonl");
+    fs::write(&exported, done(&system, &["export"])).unwrap();
+    let (whole, said) = import(&exported, &[]);
+    assert!(whole, "{said}");
+    assert_eq!(counts(&said, "domain"), [0, 3, 0, 0]);
+    assert_eq!(counts(&said, "account"), [0, 4, 0, 0]);
+    for (kind, name) in [("accounts", "account"), ("addresses", "address")] {
+        let path = folder.path().join(format!("{kind}.csv"));
+        let printed = done(&system, &["export", "--only", kind, "--format", "csv"]);
+        fs::write(&path, printed).unwrap();
+        let (whole, said) = import(&path, &[]);
+        assert!(whole && counts(&said, name)[1] >= 4, "{said}");
+    }
+}
+
+#[test]
+fn an_operator_closes_accounts_edits_groups_and_makes_app_passwords() {
+    let system = System::start(&[]);
+    let (user, password) = system.demo(0);
+    let (other, _) = system.demo(1);
+    let make = |name: &str, options: &[&str]| {
+        let add = ["account", "app-password", "add", &user, name, "--json"];
+        let made = json(&done(&system, &[&add, options].concat()), "name", name);
+        made["password"].as_str().unwrap().to_owned()
+    };
+    let (phone, laptop) = (make("phone", &["--services", "imap"]), make("laptop", &[]));
+    let pop3 = || Pop3::connect_tls(system.endpoints.proxy.pop3s, &system.ca());
+    let refused = |password: &str| {
+        let mut pop3 = pop3();
+        pop3.command(&format!("USER {user}"));
+        pop3.try_command(&format!("PASS {password}")).is_err()
+    };
+    drop(Imap::connect_tls(system.endpoints.proxy.imaps, &system.ca()).login(&user, &phone));
+    assert!(refused(&phone), "it is for IMAP alone");
+    drop((pop3().login(&user, &laptop), pop3().login(&user, &password)));
+    let list = ["account", "app-password", "list", &user, "--json"];
+    let listed = done(&system, &list);
+    assert!(
+        json(&listed, "name", "phone")["last_used_ms"].is_i64(),
+        "{listed}"
+    );
+    done(
+        &system,
+        &["account", "app-password", "remove", &user, "laptop"],
+    );
+    assert!(refused(&laptop) && !refused(&password));
+
+    let domain = user.split_once('@').unwrap().1;
+    let group = format!("all@{domain}");
+    done(&system, &["address", "add", &group, &user]);
+    done(&system, &["address", "add", &group, &other]);
+    done(&system, &["account", "set", &user, "--status", "closing"]);
+    let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+    smtp.command("MAIL FROM:<carla@elsewhere.test>").expect(250);
+    smtp.command(&format!("RCPT TO:<{group}>")).expect(250);
+    let unknown = smtp.command(&format!("RCPT TO:<{user}>"));
+    unknown.expect(550);
+    assert!(unknown.text.contains("5.1.1"), "{}", unknown.text);
+    assert!(refused(&password));
+    let rest = done(&system, &["address", "remove", &group, &user, "--json"]);
+    let rest = json(&rest, "address", &group)["targets"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(rest, 1);
+    done(&system, &["account", "set", &user, "--status", "active"]);
+    drop(pop3().login(&user, &password));
+}
