@@ -21,14 +21,15 @@ use daemon::shutdown::Shutdown;
 use directory_api::grant::GrantSigner;
 use directory_api::wire::{
     AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LoginReply,
-    LoginRequest, LookupReply, LookupRequest, Verdict, limit, path,
+    LoginRequest, LookupReply, LookupRequest, Refusals, RefusalsQuery, Verdict, code, limit, path,
 };
 use tracing::info;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::last_use::Uses;
 use crate::login::log_in;
 use crate::password::Passwords;
+use crate::refusals::Memory;
 use crate::upgrade::{self, Upgrades};
 use extract::{Body, Query};
 use reply::{refused, too_many};
@@ -40,6 +41,7 @@ pub(crate) struct App<E> {
     /// None: passwords stay as they were imported.
     pub(crate) upgrades: Option<Upgrades>,
     pub(crate) uses: Uses,
+    pub(crate) refusals: Memory,
     pub(crate) signer: GrantSigner,
     pub(crate) shutdown: Shutdown,
 }
@@ -74,6 +76,7 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
             &format!("{}/targets", item(path::ADDRESSES)),
             post(verbs::edit_address::<E>),
         )
+        .route(path::REFUSALS, get(refusals::<E>))
         .route(path::IMPORT, post(import::import::<E>))
         .route(
             path::ACCOUNTS,
@@ -130,11 +133,18 @@ async fn lookup<E: Engine>(
             limit::LOOKUP_ADDRESSES_MAX,
         ));
     }
-    let reply = app
-        .engine
-        .lookup(request.addresses)
-        .await
-        .map_err(refused)?;
+    // An operator who asks why shall not find his own question.
+    let is_mail = peer.role != Role::Operator;
+    let reply = match app.engine.lookup(request.addresses).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            if let (EngineError::TooManyTargets(address), true) = (&error, is_mail) {
+                let code = code::TOO_MANY_TARGETS;
+                app.refusals.recipient(address, code, &peer.node).await;
+            }
+            return Err(refused(error));
+        }
+    };
     for result in &reply.results {
         let verdict = match result.verdict {
             Verdict::Accounts(_) => "accounts",
@@ -142,8 +152,27 @@ async fn lookup<E: Engine>(
             Verdict::UnknownDomain => "unknown_domain",
         };
         metrics::counter!("posthouse_directory_lookups_total", "verdict" => verdict).increment(1);
+        if is_mail && !matches!(result.verdict, Verdict::Accounts(_)) {
+            app.refusals
+                .recipient(&result.address, verdict, &peer.node)
+                .await;
+        }
     }
     Ok(Json(reply))
+}
+
+/// What is remembered of refusals is for operators: it tells who tries to log in, and from where.
+async fn refusals<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Query(query): Query<RefusalsQuery>,
+) -> Reply<Refusals> {
+    require(&peer, &[Role::Operator])?;
+    app.refusals
+        .of(&app.engine, &query.name)
+        .await
+        .map(Json)
+        .map_err(refused)
 }
 
 /// Back-ends listen for users too, and pass on those who live on a sibling: like a proxy, they get a
@@ -156,7 +185,7 @@ async fn login<E: Engine>(
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
     let upgrades = app.upgrades.as_ref();
     let (engine, passwords) = (&app.engine, &app.passwords);
-    log_in(
+    let decided = log_in(
         engine,
         passwords,
         upgrades,
@@ -164,9 +193,13 @@ async fn login<E: Engine>(
         &app.signer,
         &request,
     )
-    .await
-    .map(Json)
-    .map_err(reply::login_refused)
+    .await;
+    if let Err(refused) = &decided {
+        app.refusals
+            .login(engine, &request, refused.code(), &peer.node)
+            .await;
+    }
+    decided.map(Json).map_err(reply::login_refused)
 }
 
 /// Public keys are for everyone inside.

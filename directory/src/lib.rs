@@ -11,6 +11,7 @@ mod folder;
 mod last_use;
 mod login;
 mod password;
+mod refusals;
 mod server;
 mod survey;
 mod upgrade;

@@ -15,6 +15,7 @@ use crate::api::{App, describe_metrics, router};
 use crate::folder::{Folder, FolderError};
 use crate::last_use::Uses;
 use crate::password::Passwords;
+use crate::refusals::Memory;
 use crate::survey::survey;
 use crate::upgrade::Upgrades;
 
@@ -86,6 +87,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         passwords,
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
+        refusals: Memory::new(),
         signer,
         shutdown: ours.clone(),
     });

@@ -8,7 +8,9 @@ use std::time::Duration;
 use daemon::clock::now_ms;
 use daemon::identity::Role;
 use daemon::shutdown::Shutdown;
-use directory_api::wire::{AccountChange, AppPassword, Credential, LoginRequest, Verdict, code};
+use directory_api::wire::{
+    AccountChange, AppPassword, Credential, LoginRequest, Refused, Verdict, code,
+};
 use directory_api::{AccountStatus, ClientOptions, DirectoryClient, KeptLogins, Service};
 use site::{Site, address, backend, eventually, is_kept, login};
 
@@ -135,4 +137,58 @@ async fn answers_kept_about_an_alias_or_a_closing_account_go_with_the_change() {
     operator.put_domain_alias(&y, &x).await.unwrap();
     eventually(async || is_known().await && logs_in().await).await;
     shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_refusals_of_a_name_are_remembered_until_a_restart() {
+    let mut site = Site::start().await;
+    site.settle().await;
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let began = now_ms();
+    for user in ["ANN@x.test", "nobody@x.test"] {
+        for _ in 0..7 {
+            proxy.login(&login(user, "wrong")).await.unwrap_err();
+        }
+    }
+    let front = site.client(Role::MxFrontend, "m1");
+    front.lookup(&address("nobody@x.test")).await.unwrap();
+    front.lookup(&address("ann@y.test")).await.unwrap();
+    let operator = site.client(Role::Operator, "op");
+    operator.lookup(&address("nobody@x.test")).await.unwrap();
+    let told = async |client: &DirectoryClient, name: &str| client.refusals(name).await.unwrap();
+    let ann = told(&operator, "ann@X.test").await;
+    assert!(ann.since_ms <= began);
+    assert_eq!(ann.items.len(), 5, "the last ones");
+    let last = &ann.items[0];
+    let of = Refused::Login {
+        service: Service::Pop3,
+        client_address: [192, 0, 2, 1].into(),
+    };
+    assert_eq!(
+        (&last.of, &*last.code, &*last.by),
+        (&of, code::BAD_CREDENTIALS, "p1")
+    );
+    assert!(last.at_ms >= began && ann.items.windows(2).all(|two| two[0].at_ms >= two[1].at_ms));
+    let nobody = told(&operator, "nobody@x.test").await.items;
+    let last = &nobody[0];
+    assert_eq!(
+        (&last.of, &*last.code, &*last.by),
+        (&Refused::Recipient, "unknown_address", "m1")
+    );
+    assert!(
+        nobody[1..]
+            .iter()
+            .all(|one| one.code == code::BAD_CREDENTIALS)
+    );
+    let foreign = told(&operator, "ann@y.test").await.items;
+    assert_eq!((foreign.len(), &*foreign[0].code), (1, "unknown_domain"));
+    assert!(
+        proxy.refusals("ann@x.test").await.is_err(),
+        "it is the operator's"
+    );
+
+    site.down().await;
+    site.up().await;
+    let again = told(&site.client(Role::Operator, "op"), "ann@x.test").await;
+    assert!(again.items.is_empty() && again.since_ms > ann.since_ms);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use directory_api::wire::{
-    Account, ImportAccount, ImportAddress, ImportDomain, Incarnation, Secret,
+    Account, ImportAccount, ImportAddress, ImportDomain, Incarnation, Placed, Secret,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, DomainName, Home,
@@ -183,6 +183,8 @@ pub(super) struct AccountRow {
     #[serde(default, skip_serializing_if = "Quota::is_none")]
     pub(super) quota: Quota,
     pub(super) home: Home,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) placed: Option<Placed>,
     pub(super) created_ms: i64,
     pub(super) credentials: Vec<StoredCredential>,
 }
@@ -197,6 +199,7 @@ impl AccountRow {
             quota_octets: self.quota.octets,
             quota_messages: self.quota.messages,
             home: self.home.clone(),
+            placed: self.placed,
             created_ms: self.created_ms,
         }
     }

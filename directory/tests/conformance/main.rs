@@ -9,7 +9,7 @@ mod moves;
 use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
 use directory_api::wire::{
     Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, DomainPut,
-    Incarnation, ListQuery, Place, Target, Verdict, VolumePosition,
+    Incarnation, ListQuery, Place, Placed, PlacedBy, Target, Verdict, VolumePosition,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, Epoch, Quota,
@@ -451,6 +451,11 @@ async fn a_home_changes_only_from_the_epoch_it_has<E: Engine>(engine: E) {
             other => panic!("{other:?}"),
         }
     }
+    let placed = async || engine.account(ann.id).await.unwrap().placed.unwrap();
+    let (at_ms, by) = (1, PlacedBy::Hand);
+    assert_eq!(placed().await, Placed { at_ms, by });
+    let by = PlacedBy::Balance;
+    assert_eq!(ann.placed, Some(Placed { at_ms, by }));
     let refused = engine.compare_and_set(ann.id, set(2, "b9"), 1).await;
     assert!(matches!(refused, Err(EngineError::UnknownPlace(_))));
     let refused = engine.compare_and_set(AccountId(99), set(1, "b2"), 1).await;

@@ -2,7 +2,7 @@
 
 use directory::engine::{Engine, EngineError};
 use directory_api::Epoch;
-use directory_api::wire::{CompareAndSet, ListQuery, MoveId, MoveRecord, MoveState};
+use directory_api::wire::{CompareAndSet, ListQuery, MoveId, MoveRecord, MoveState, PlacedBy};
 
 use super::{backend, create, place, prepare};
 
@@ -135,6 +135,8 @@ pub(super) async fn a_move_commits_its_home_only_when_verified<E: Engine>(engine
     let other = set(MoveId::from_octets([2; 16])).await;
     assert!(matches!(other, Err(EngineError::MoveInProgress(_))));
     assert_eq!(set(id).await.unwrap().home.epoch, Epoch(2));
+    let placed = engine.account(ann.id).await.unwrap().placed.unwrap();
+    assert_eq!(placed.by, PlacedBy::Move);
     let late = put(id, MoveState::Aborting).await;
     assert!(
         matches!(late, Err(EngineError::StaleEpoch(_))),

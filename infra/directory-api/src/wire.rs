@@ -14,12 +14,13 @@ mod import;
 mod list;
 mod login;
 mod lookup;
+mod refusal;
 
 pub use daemon::config::Secret;
 
 pub use account::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountNew, AppPassword, Credential,
-    CredentialEntry, Credentials, salted_sha256,
+    CredentialEntry, Credentials, Placed, PlacedBy, salted_sha256,
 };
 pub use address::{AddressEdit, AddressEntry, AddressPut, Domain, DomainPut, Target};
 pub use backend::{
@@ -36,6 +37,7 @@ pub use import::{
 pub use list::{ListQuery, Page, encode_path_segment};
 pub use login::{KeysReply, LoginReply, LoginRequest, PublicKey};
 pub use lookup::{Located, LookupReply, LookupRequest, LookupResult, Verdict};
+pub use refusal::{Refusal, Refusals, RefusalsQuery, Refused};
 
 /// Paths of version 1. Items of a collection stand under `<collection>/<key>`, the key percent-encoded.
 pub mod path {
@@ -56,6 +58,8 @@ pub mod path {
     pub const ACCOUNTS: &str = "/v1/accounts";
     /// POST [`super::AccountBatch`] → [`super::AccountBatchReply`].
     pub const ACCOUNTS_BATCH: &str = "/v1/accounts/batch";
+    /// GET with [`super::RefusalsQuery`] → [`super::Refusals`].
+    pub const REFUSALS: &str = "/v1/refusals";
     /// POST [`super::Import`] → [`super::ImportReply`].
     pub const IMPORT: &str = "/v1/import";
     /// Collection of [`super::AddressEntry`], keyed by address;

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use directory_api::wire::{
     AccountChange, AccountNew, AddressEdit, AddressPut, AnnounceRequest, Change, ChangeKind,
     CompareAndSet, Credential, DomainPut, Import, ImportReply, LoginRequest, LookupReply,
-    LookupRequest, MoveRecord, Target,
+    LookupRequest, MoveRecord, Target, code,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -88,4 +88,26 @@ fn no_password_is_ever_printed() {
         Some(Credential::Hashed(login.password.clone())),
     );
     assert!(!format!("{login:?} {account:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_reason_of_a_refusal_is_explained() {
+    let page = include_str!("../../docs/REASONS.md");
+    for reason in [
+        code::BAD_CREDENTIALS,
+        code::SERVICE_FORBIDDEN,
+        code::SUSPENDED,
+        code::CLOSING,
+        code::FOREIGN_BACKEND,
+        code::MOVING,
+        code::HOME_DOWN,
+        code::THROTTLED,
+        code::TOO_MANY_TARGETS,
+        "unknown_address",
+        "unknown_domain",
+        "directory_away",
+        "directory_refused",
+    ] {
+        assert!(page.contains(&format!("\n| `{reason}` |")), "{reason}");
+    }
 }

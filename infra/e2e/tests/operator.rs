@@ -24,12 +24,10 @@ fn done(system: &System, arguments: &[&str]) -> String {
 
 /// One line of what was printed as JSON.
 fn json(printed: &str, has: &str, value: &str) -> Value {
-    let objects = printed
+    let mut objects = printed
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
-    let found = objects
-        .filter(|line: &Value| line[has] == value)
-        .next_back();
+    let found = objects.rfind(|line: &Value| line[has] == value);
     found.unwrap_or_else(|| panic!("no {has} {value}: {printed}"))
 }
 
@@ -203,4 +201,61 @@ fn an_operator_closes_accounts_edits_groups_and_makes_app_passwords() {
     assert_eq!(rest, 1);
     done(&system, &["account", "set", &user, "--status", "active"]);
     drop(pop3().login(&user, &password));
+}
+
+#[test]
+fn why_tells_the_way_of_mail_the_home_and_the_last_refusals() {
+    let system = System::start(&[]);
+    let (user, _) = system.demo(0);
+    let (local, domain) = user.split_once('@').unwrap();
+    done(
+        &system,
+        &["domain", "add", "other.test", "--alias-of", domain],
+    );
+    let group = format!("all@{domain}");
+    let alias = format!("={local}@other.test");
+    done(&system, &["address", "add", &group, &alias]);
+    let mut pop3 = Pop3::connect_tls(system.endpoints.proxy.pop3s, &system.ca());
+    pop3.command(&format!("USER {local}@other.test"));
+    assert!(pop3.try_command("PASS wrong").is_err());
+    let why = |name: &str, words: &[&str]| {
+        let said = done(&system, &["why", name]);
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in: {said}");
+        }
+    };
+    let of = format!("the domain is another name of {domain}");
+    let words = [
+        &*of,
+        "account 1",
+        "mail: accepted",
+        "home: b1/main",
+        "as was demanded",
+    ];
+    why(&group, &words);
+    why(
+        &format!("{local}@other.test"),
+        &["login: as account 1", "bad_credentials", "127.0.0.1"],
+    );
+
+    let nobody = format!("nobody@{domain}");
+    let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+    smtp.command("MAIL FROM:<carla@elsewhere.test>").expect(250);
+    smtp.command(&format!("RCPT TO:<{nobody}>")).expect(550);
+    why(
+        &nobody,
+        &[
+            "mail: refused, unknown_address",
+            "recipient, asked by",
+            "nobody has this name",
+        ],
+    );
+    why(
+        "x@nowhere.test",
+        &["unknown_domain", "none that the directory remembers"],
+    );
+    let said = done(&system, &["why", &user, "--json"]);
+    let told: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(told["accounts"][0]["account"]["placed"]["by"], "demand");
+    assert_eq!(told["refusals"]["items"][0]["code"], "bad_credentials");
 }

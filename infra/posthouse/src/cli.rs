@@ -74,6 +74,15 @@ enum Command {
         #[command(flatten)]
         output: verbs::Output,
     },
+    /// Why mail for an address goes where it goes, or a login was refused
+    Why {
+        #[command(flatten)]
+        options: verbs::why::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
     /// Bring domains, accounts and addresses from a file; exit code 1 when a line was refused
     Import {
         #[command(flatten)]
@@ -218,6 +227,11 @@ pub fn main() -> ExitCode {
             source,
             output,
         } => told(verbs::drain::perform(&options, source, &output)),
+        Command::Why {
+            options,
+            source,
+            output,
+        } => told(verbs::why::perform(options, source, &output)),
         Command::Import {
             options,
             source,

@@ -18,6 +18,7 @@ mod password;
 mod proxies;
 pub(crate) mod restore;
 pub(crate) mod undelete;
+pub(crate) mod why;
 
 use daemon::link::{CallError, Problem};
 use daemon::output::print_line;

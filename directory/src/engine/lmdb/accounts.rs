@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use directory_api::wire::{
-    Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Target,
+    Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Placed, PlacedBy,
+    Target,
 };
 use directory_api::{
     AccountId, AccountStatus, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName,
@@ -165,6 +166,10 @@ impl Write<'_, '_> {
         backends: &mut Backends,
     ) -> Answer<Account> {
         let home = backends.place(&draft)?;
+        let by = match draft.backend {
+            Some(_) => PlacedBy::Demand,
+            None => PlacedBy::Balance,
+        };
         let id = self.next_account()?;
         for address in &draft.addresses {
             self.check_domain(address)?;
@@ -184,6 +189,10 @@ impl Write<'_, '_> {
             services: draft.services,
             quota: self.quota(Quota::NONE, draft.quota_octets, draft.quota_messages),
             home,
+            placed: Some(Placed {
+                at_ms: self.now_ms,
+                by,
+            }),
             created_ms: self.now_ms,
             credentials: draft.credential.into_iter().collect(),
         };

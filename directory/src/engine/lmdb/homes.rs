@@ -2,7 +2,7 @@
 
 use directory_api::wire::{
     AccountHome, ChangeKind, Changed, CompareAndSet, CompareAndSetReply, ListQuery, MoveRecord,
-    MoveState, Page, Place,
+    MoveState, Page, Place, Placed, PlacedBy,
 };
 use directory_api::{AccountId, Home};
 
@@ -121,6 +121,13 @@ impl Write<'_, '_> {
         self.count_account(&row.home.backend, -1)?;
         self.count_account(&home.backend, 1)?;
         row.home = home.clone();
+        row.placed = Some(Placed {
+            at_ms: self.now_ms,
+            by: match request.move_id {
+                Some(_) => PlacedBy::Move,
+                None => PlacedBy::Hand,
+            },
+        });
         self.put(self.tables.accounts, &key, &row)?;
         self.changed(ChangeKind::Home, &account.to_string())?;
         Ok(CompareAndSetReply {

@@ -9,7 +9,8 @@ use crate::types::{AccountId, Address, BackendName, DomainName, LoginName};
 use crate::wire::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEdit,
     AddressEntry, AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply,
-    Credentials, Domain, DomainPut, Import, ImportReply, ListQuery, MoveRecord, Page, path,
+    Credentials, Domain, DomainPut, Import, ImportReply, ListQuery, MoveRecord, Page, Refusals,
+    encode_path_segment, path,
 };
 
 /// Reads, writes and removals answer [`DirectoryError::Unknown`] when nothing bears the name,
@@ -201,6 +202,15 @@ impl DirectoryClient {
     pub async fn import(&self, import: &Import) -> Result<ImportReply, DirectoryError> {
         self.call(Method::POST, path::IMPORT, import, WRITE_DEADLINE)
             .await
+    }
+
+    /// The last refusals of an address or login name that the directory remembers.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn refusals(&self, name: &str) -> Result<Refusals, DirectoryError> {
+        let name = encode_path_segment(name);
+        self.get(&format!("{}?name={name}", path::REFUSALS)).await
     }
 
     /// Removes an address.

@@ -105,8 +105,37 @@ pub struct Account {
     pub quota_messages: Option<u64>,
     /// Where it lives.
     pub home: Home,
+    /// Since when, and why there; none for an account that came there before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
     /// When it was created, Unix milliseconds.
     pub created_ms: i64,
+}
+
+/// Why an account lives where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Since when, Unix milliseconds.
+    pub at_ms: i64,
+    /// Why.
+    pub by: PlacedBy,
+}
+
+/// What brought an account to its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacedBy {
+    /// It was made there because there were the fewest accounts for the back-end's weight.
+    Balance,
+    /// It was made there because that was demanded.
+    Demand,
+    /// A move brought it.
+    Move,
+    /// An operator pointed it there by hand.
+    Hand,
+    /// A reason of a later version.
+    #[serde(other)]
+    Other,
 }
 
 /// Creates an account: POST to [`super::path::ACCOUNTS`], answered with [`super::Changed`]`<`[`Account`]`>`.
