@@ -49,6 +49,7 @@ impl Front {
             plaintext_on_loopback: true,
             login_timeout: Duration::from_secs(10),
             move_wait: Duration::ZERO,
+            imap_capabilities: None,
             backend: None,
             pop3_policy: None,
         };

@@ -11,6 +11,8 @@ use daemon::public_tls::TlsFiles;
 use directory_api::Service;
 use directory_api::client::LoginTurns;
 
+use crate::announced;
+
 daemon::settings! {
     /// Settings of a POP3 and IMAP proxy.
     pub struct Config {
@@ -24,6 +26,9 @@ daemon::settings! {
         pub imaps: Option<SocketAddr> = None,
         /// Our name in greetings.
         pub hostname: String = "localhost".into(),
+        /// What IMAP announces before the login; STARTTLS and AUTH=… follow from other settings. Each back-end tells its own list
+        /// with the answer to the login; one that lacks any of these is named in the log and at /health.
+        pub imap_capabilities: Vec<String> = announced::usual(),
         /// Where the directory listens, `host:port`.
         pub directory: String = "127.0.0.1:4205".into(),
         /// Where operators reach this process over mutual TLS: `posthouse connections`, `kick` and `drain`. Without it they cannot.
@@ -54,7 +59,8 @@ daemon::settings! {
         pub client_connections_max: usize = 50,
         /// Whether that limit holds for clients on loopback too. A webmail on this machine speaks for many users.
         pub client_limit_on_loopback: bool = false,
-        /// Sessions open at once of one user, IMAP and POP3 together. A mail program opens five to ten for each device.
+        /// Sessions open at once of one user in this process, IMAP and POP3 together. A mail program opens five to ten for each
+        /// device.
         pub user_sessions_max: usize = 100,
         /// Seconds from the connection to the login, the TLS handshake included.
         pub login_timeout_s: u64 = 60,
@@ -140,6 +146,25 @@ impl Settings for Config {
                 "write it like mail.example.test",
             ));
         }
+        let wrong = self
+            .imap_capabilities
+            .iter()
+            .find(|one| !announced::may_be_set(one));
+        if let Some(wrong) = wrong {
+            let remedy = "name capabilities of RFC 9051 and its extensions, one a text";
+            let problem = "cannot be announced by this setting";
+            problems.push(Problem::new("imap_capabilities", wrong, problem, remedy));
+        }
+        let version = |one: &String| one.to_ascii_uppercase().starts_with("IMAP4REV");
+        if !self.imap_capabilities.iter().any(version) {
+            let remedy = "name IMAP4rev1, IMAP4rev2, or both";
+            problems.push(Problem::new(
+                "imap_capabilities",
+                "",
+                "has no version of IMAP",
+                remedy,
+            ));
+        }
         if !self.directory.contains(':') {
             problems.push(Problem::new(
                 "directory",
@@ -219,6 +244,14 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(keys(config.problems()), ["imaps", "directory"]);
+        for wrong in ["STARTTLS", "AUTH=PLAIN", "ID IDLE", "", "A(B", "\u{e4}"] {
+            let config = Config {
+                imap,
+                imap_capabilities: vec!["IMAP4rev1".into(), wrong.into()],
+                ..Config::default()
+            };
+            assert_eq!(keys(config.problems()), ["imap_capabilities"], "{wrong}");
+        }
         assert_eq!(keys(Limits::default().problems()), [""; 0]);
         let limits = Limits {
             imap_idle_timeout_s: 1799,

@@ -106,6 +106,10 @@ impl LoginDialogue for Dialogue {
         self.core_mut().take_leftover()
     }
 
+    fn client_id(&self) -> Option<&str> {
+        self.core().client_id()
+    }
+
     fn shut(&mut self, why: Shut) {
         self.core_mut().shut(why);
     }

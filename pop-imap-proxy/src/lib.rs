@@ -7,6 +7,7 @@
 //! This package never parses anything after the login, never verifies a password, never decides
 //! where an account lives.
 
+mod announced;
 mod config;
 mod door;
 mod meter;

@@ -6,6 +6,7 @@ use metrics::{
     Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::announced::MISSING;
 use crate::door::Door;
 
 /// Says what each metric means. Call once the recorder is installed.
@@ -33,6 +34,10 @@ pub(crate) fn describe() {
     describe_counter!(
         "posthouse_proxy_sessions_total",
         "Sessions ended, by listener and who ended them."
+    );
+    describe_gauge!(
+        MISSING,
+        "Capabilities announced before the login that a back-end lacks."
     );
     describe_histogram!(
         "posthouse_proxy_session_seconds",

@@ -18,6 +18,7 @@ use store_api::Backends;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
+use crate::announced::Announced;
 use crate::config::{Config, Limits};
 use crate::door::Door;
 use crate::patience::Patience;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) directory: DirectoryClient,
     pub(crate) backends: Backends,
     pub(crate) tls: Option<PublicTls>,
+    pub(crate) announced: Announced,
     pub(crate) balancers: Balancers,
     pub(crate) clients: Clients,
     pub(crate) sessions: Sessions,
@@ -70,6 +72,7 @@ pub struct Proxy {
     doors: Vec<(Door, TcpListener)>,
     inside: Option<TcpListener>,
     identity: Arc<Identity>,
+    health: Health,
     observability: TcpListener,
     directory_address: String,
 }
@@ -99,6 +102,8 @@ impl Proxy {
                 listener::bind(address, &format!("proxy {}", door.name()))?,
             ));
         }
+        let health = Health::new("pop-imap-proxy");
+        let announced = Announced::new(config.imap_capabilities, health.clone());
         let front = |service| FrontOptions {
             service,
             hostname: config.hostname.clone(),
@@ -107,6 +112,7 @@ impl Proxy {
             login_timeout: config.limits.login_timeout(),
             move_wait: Duration::from_secs(config.limits.move_wait_s),
             backend: None,
+            imap_capabilities: Some(announced.line()),
             // Each home has its own; it announces them after the login.
             pop3_policy: None,
         };
@@ -124,12 +130,14 @@ impl Proxy {
                 .map(|address| listener::bind(address, "proxy inside"))
                 .transpose()?,
             identity: Arc::clone(&identity),
+            health,
             observability: listener::bind(config.metrics_listen, "proxy metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
                 backends: Backends::new(identity, directory.clone()),
                 directory,
                 tls,
+                announced,
                 balancers: config.balancers,
                 clients: Clients::new(
                     limits.client_connections_max,
@@ -175,6 +183,7 @@ impl Proxy {
             doors,
             inside,
             identity,
+            health,
             observability,
             directory_address,
         } = self;
@@ -182,7 +191,6 @@ impl Proxy {
         if let Some(tls) = &shared.tls {
             tls.follow(&shutdown);
         }
-        let health = Health::new("pop-imap-proxy");
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),

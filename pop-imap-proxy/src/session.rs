@@ -154,6 +154,7 @@ async fn begin(
             client: facts.client.to_string(),
             tls: facts.tls.map(tls_text),
             tag: facts.tag,
+            client_id: facts.client_id,
             trace_id: trace_id.to_owned(),
         };
         let opened = Session::open(&link, &first, shared.patience.with(home, Instant::now())).await;
@@ -168,6 +169,9 @@ async fn begin(
             warn!(trace_id, account = %login.account, backend = %home, code, cause, "session was not opened");
             next
         })?;
+        if let Some(has) = session.capabilities() {
+            shared.announced.compare(home, has);
+        }
         Ok(Home { session, entered })
     };
     log_in(

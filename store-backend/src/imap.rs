@@ -38,7 +38,7 @@
 mod acl;
 mod append;
 mod binary;
-mod capability;
+pub(crate) mod capability;
 mod carry;
 mod close;
 mod collect;

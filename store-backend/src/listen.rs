@@ -100,6 +100,7 @@ impl Bound {
                     move_wait: MOVE_WAIT,
                     // A user who lives on a sibling is relayed there.
                     backend: None,
+                    imap_capabilities: None,
                     pop3_policy: Some(limits.pop3_policy()),
                 },
                 implicit_tls: backend.public_tls.clone().filter(|_| implicit_tls),
@@ -242,6 +243,7 @@ impl Front {
                 .tls
                 .map(|tls| format!("{} {}", tls.version, tls.cipher)),
             tag: facts.tag,
+            client_id: facts.client_id,
             trace_id: trace_id(),
         };
         if login.home.backend == self.backend.name {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::response::Response;
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
@@ -20,7 +21,7 @@ use directory_api::wire::LoginReply;
 use directory_api::{AccountId, Epoch, LoginName, Quota, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
-use store_api::session::SessionOpen;
+use store_api::session::{CAPABILITIES, SessionOpen};
 use tracing::{info, warn};
 
 use crate::backend::Backend;
@@ -135,9 +136,15 @@ pub(crate) async fn serve(
     let opened = backend.open_granted(open).await.map_err(Problem::from)?;
     let (sender, answer) = LinkBody::channel(WINDOW_PIECES);
     let user = User::framed(body, decoder, sender, backend.config.limits.stall());
+    let is_imap = opened.facts.service == Service::Imap;
     let serving = Arc::clone(&backend).run_session(opened, user);
     backend.shutdown.spawn(serving);
-    Ok(Response::new(Body::new(answer)))
+    let mut response = Response::new(Body::new(answer));
+    if is_imap {
+        let told = HeaderValue::from_static(imap::capability::advertised());
+        response.headers_mut().insert(CAPABILITIES, told);
+    }
+    Ok(response)
 }
 
 impl Backend {
@@ -174,6 +181,12 @@ impl Backend {
             Ok((owner, home, registration, start))
         }
         .await;
+        if let Some(client_id) = &open.client_id {
+            info!(
+                trace_id = open.trace_id,
+                client_id, "the user's program tells of itself"
+            );
+        }
         match admitted {
             Ok((owner, home, registration, start)) => Ok(Box::new(Opened {
                 facts: Facts {

@@ -1,7 +1,7 @@
 //! Says whether a process can do its work, to people and to load balancers; also serves its metrics.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -32,6 +32,7 @@ pub struct Health {
 struct State {
     waiting: BTreeSet<String>,
     failing: Option<String>,
+    notes: BTreeMap<String, String>,
 }
 
 impl Health {
@@ -44,6 +45,7 @@ impl Health {
             state: Arc::new(Mutex::new(State {
                 waiting,
                 failing: None,
+                notes: BTreeMap::new(),
             })),
         }
     }
@@ -94,6 +96,26 @@ impl Health {
         }
     }
 
+    /// Says something about `what` that somebody should look at, and that keeps nobody from being served; nothing takes it
+    /// back.
+    pub fn note(&self, what: &str, text: Option<String>) {
+        let mut state = self.state();
+        let before = match &text {
+            Some(text) => state.notes.insert(what.to_owned(), text.clone()),
+            None => state.notes.remove(what),
+        };
+        drop(state);
+        match text {
+            Some(text) if before.as_ref() != Some(&text) => {
+                warn!(of = &*self.of, what, text, "to be looked at");
+            }
+            None if before.is_some() => {
+                info!(of = &*self.of, what, "nothing to be looked at any more")
+            }
+            _ => {}
+        }
+    }
+
     /// Tells whether nothing is missing or broken.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -103,7 +125,7 @@ impl Health {
 
     fn answer(&self) -> (StatusCode, Json<serde_json::Value>) {
         let state = self.state();
-        let (status, body) = if let Some(why) = &state.failing {
+        let (status, mut body) = if let Some(why) = &state.failing {
             (
                 StatusCode::SERVICE_UNAVAILABLE,
                 json!({ "status": "failing", "why": why }),
@@ -116,6 +138,9 @@ impl Health {
                 json!({ "status": "waiting", "for": state.waiting }),
             )
         };
+        if !state.notes.is_empty() {
+            body["notes"] = json!(state.notes);
+        }
         (status, Json(body))
     }
 

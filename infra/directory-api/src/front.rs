@@ -51,6 +51,8 @@ pub struct FrontOptions {
     pub move_wait: Duration,
     /// Only accounts of this back-end may log in here; none on a proxy.
     pub backend: Option<BackendName>,
+    /// What IMAP announces before the login, besides STARTTLS and mechanisms; the usual when nothing is said.
+    pub imap_capabilities: Option<Arc<str>>,
     /// The rules that POP3 announces before the login; none when they are known after it alone.
     pub pop3_policy: Option<Policy>,
 }
@@ -66,6 +68,7 @@ impl FrontOptions {
         };
         let mut config = Config::new(self.hostname.clone(), tls);
         config.pop3_policy = self.pop3_policy;
+        config.imap_capabilities = self.imap_capabilities.clone();
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
         config
@@ -85,6 +88,8 @@ pub struct LoginFacts {
     pub tag: Option<String>,
     /// How the credentials came.
     pub mechanism: Mechanism,
+    /// What the client's program has told of itself (RFC 2971).
+    pub client_id: Option<String>,
 }
 
 /// A user who is in. Nothing has been said to them about it yet: the session says it.
@@ -191,6 +196,7 @@ where
                     tls: stream.tls_facts(),
                     tag: credentials.tag.clone(),
                     mechanism: credentials.mechanism,
+                    client_id: dialogue.client_id().map(str::to_owned),
                 };
                 match try_login(&credentials, &facts, directory, options, &open).await {
                     Ok((login, session)) => {

@@ -165,6 +165,16 @@ impl Imap {
         answers.into_iter().filter_map(message).collect()
     }
 
+    /// Goes into IDLE.
+    ///
+    /// # Panics
+    /// When the server does not go along.
+    pub fn idle(&mut self) {
+        self.send(b"IDLE");
+        let answer = self.response();
+        assert!(answer.text.starts_with("+ "), "{}", answer.text);
+    }
+
     fn send(&mut self, command: &[u8]) -> String {
         self.tags += 1;
         let tag = format!("T{}", self.tags);
@@ -193,7 +203,10 @@ impl Imap {
     }
 
     /// A line and the literals it announces. A closed connection is an empty text.
-    fn response(&mut self) -> Response {
+    ///
+    /// # Panics
+    /// When nothing comes.
+    pub fn response(&mut self) -> Response {
         let mut response = Response {
             text: String::new(),
             literals: Vec::new(),

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::eventually;
+use e2e::imap::Imap;
 use e2e::pop3::Pop3;
 use e2e::programs::program;
 use e2e::system::{self, System};
@@ -118,6 +119,25 @@ fn an_operator_lists_sessions_ends_some_and_drains_back_end_and_proxy() {
         "1 sessions end"
     );
     assert!(annas.answer().unwrap_err().starts_with("-ERR [SYS/TEMP]"));
+    bens.command("NOOP");
+
+    // One session, in the middle of IDLE.
+    let mut idle = Imap::connect(system.endpoints.proxy.imap).login(&ben, &system.demo(1).1);
+    idle.command("SELECT INBOX");
+    idle.idle();
+    let listed = posthouse(&system, &["connections", "--user", &ben, "--json"]);
+    let listed = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let of_imap = |shown: &serde_json::Value| shown["service"] == "imap";
+    let shown: serde_json::Value = listed.into_iter().find(of_imap).unwrap();
+    let session = format!("{}:{}", shown["proxy"].as_str().unwrap(), shown["id"]);
+    assert_eq!(
+        posthouse(&system, &["kick", &session]).trim(),
+        "1 sessions end"
+    );
+    let last = idle.response().text;
+    assert!(last.starts_with("* BYE [UNAVAILABLE]"), "{last}");
     bens.command("NOOP");
 
     // The back-end of one: the other's is not concerned.

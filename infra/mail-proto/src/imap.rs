@@ -43,4 +43,4 @@ pub mod parse;
 pub mod sequence;
 mod syntax;
 
-pub use login::Login;
+pub use login::{CAPABILITIES_BEFORE_LOGIN, Login};

@@ -1,6 +1,8 @@
 //! What POP3 and IMAP have in common up to the login, so that one shell
 //! drives both.
 
+use std::sync::Arc;
+
 use crate::password::Password;
 use crate::pop3::Policy;
 
@@ -15,6 +17,9 @@ pub struct Config {
     pub plaintext_login: bool,
     /// The rules that POP3 announces before the login; none when they are known after it alone.
     pub pop3_policy: Option<Policy>,
+    /// What IMAP announces before the login, besides what follows from the rest of this, when it is not
+    /// [`CAPABILITIES_BEFORE_LOGIN`](crate::imap::CAPABILITIES_BEFORE_LOGIN).
+    pub imap_capabilities: Option<Arc<str>>,
     /// Refused commands and logins after which the connection is closed.
     pub errors_max: u32,
 }
@@ -27,6 +32,7 @@ impl Config {
             tls,
             plaintext_login: false,
             pop3_policy: None,
+            imap_capabilities: None,
             errors_max: 10,
         }
     }
@@ -74,6 +80,9 @@ pub trait LoginDialogue: Send {
     /// command, and ends this dialogue. Nothing has been said to the client;
     /// the positive reply is the back-end's.
     fn take_leftover(&mut self) -> Vec<u8>;
+
+    /// What the client's program has told of itself, made fit for a line of a log; none in POP3.
+    fn client_id(&self) -> Option<&str>;
 
     /// Ends the dialogue from our side: says why, then `Close`.
     fn shut(&mut self, why: Shut);

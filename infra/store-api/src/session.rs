@@ -31,6 +31,8 @@ pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay};
 
 /// The path of version 1.
 pub const PATH: &str = "/v1/session";
+/// The header of a back-end's yes to an IMAP session: what it can do, as it tells clients.
+pub const CAPABILITIES: &str = "posthouse-imap-capabilities";
 
 /// The first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,9 @@ pub struct SessionOpen {
     /// IMAP: the tag of the login command, which the back-end answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// What the user's program has told of itself before the login (RFC 2971), for the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// Tells this session apart in the logs of every tier.
     pub trace_id: String,
 }

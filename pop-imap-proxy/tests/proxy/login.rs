@@ -229,11 +229,7 @@ async fn a_directory_that_is_away_is_never_a_wrong_password_and_health_says_so()
     let b1 = world.backend("b1").await;
     world.directory.live_at(&[("b1", b1.address)]);
     world.start_directory().await;
-    let deadline = Instant::now() + crate::played::LONG;
-    while !world.get("/health").await.starts_with("HTTP/1.1 200") {
-        assert!(Instant::now() < deadline, "never ready");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    world.ready().await;
     user.command("USER ann").await;
     assert_eq!(user.command("PASS right").await, "+OK welcome");
 }
@@ -398,4 +394,34 @@ async fn a_back_end_that_says_nothing_is_soon_not_waited_for_and_others_are_not_
     let mut bob = User::connect(world.imap).await;
     bob.expect("* OK").await;
     assert_eq!(bob.command("a1 LOGIN bob right").await, "+OK welcome");
+}
+
+#[tokio::test]
+async fn what_is_announced_and_a_back_end_lacks_is_named_and_the_program_s_own_words_go_to_the_home()
+ {
+    let world = World::with(|config| {
+        config.imap_capabilities = ["IMAP4rev1", "idle", "MOVE"].map(str::to_owned).to_vec();
+    })
+    .await;
+    let mut b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let mut user = User::connect(world.imap).await;
+    let greeting = user.line().await;
+    assert!(
+        greeting.starts_with("* OK [CAPABILITY IMAP4rev1 idle MOVE STARTTLS AUTH="),
+        "{greeting}"
+    );
+    user.send("a0 ID (\"name\" \"Mail\tProgram\" \"version\" NIL)\r\n")
+        .await;
+    user.expect("* ID (").await;
+    user.expect("a0 OK").await;
+    assert_eq!(user.command("a1 LOGIN ann right").await, "+OK welcome");
+    let told = b1.opened().await.client_id.unwrap();
+    assert_eq!(told, "(\"name\" \"Mail?Program\" \"version\" NIL)");
+    // It serves all the same.
+    let health = world.ready().await;
+    assert!(
+        health.contains("back-end b1") && health.contains("before the login: MOVE\""),
+        "{health}"
+    );
 }

@@ -1,14 +1,12 @@
 //! What an operator sees and does: the list of sessions, ending some, taking no new ones.
 
-use std::time::{Duration, Instant};
-
 use daemon::identity::Role;
 use daemon::link::CallError;
 use directory_api::{BackendName, LoginName};
 use pop_imap_proxy::Limits;
 use pop_imap_proxy::operate::{Drain, ListConnections, Which};
 
-use crate::played::{LONG, World};
+use crate::played::World;
 use crate::user::User;
 
 fn of(user: &str) -> Which {
@@ -145,11 +143,7 @@ async fn a_drained_proxy_is_not_ready_takes_nobody_and_says_so() {
 
     drain.on = false;
     operator.drain(&drain).await.unwrap();
-    let deadline = Instant::now() + LONG;
-    while !world.get("/health").await.starts_with("HTTP/1.1 200") {
-        assert!(Instant::now() < deadline, "never ready again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    world.ready().await;
     let mut again = User::connect(world.pop3).await;
     again.pop3_login().await;
 }

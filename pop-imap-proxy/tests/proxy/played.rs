@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -26,7 +26,7 @@ use pop_imap_proxy::operate::ProxyClient;
 use pop_imap_proxy::{Config, Limits, Proxy};
 use store_api::frame::{Decoder, Event, Kind, frame, json_frame};
 use store_api::session::{
-    Elsewhere, MovedTo, Offsets, Resume, SessionOpen, SessionResume, Wait, problem,
+    CAPABILITIES, Elsewhere, MovedTo, Offsets, Resume, SessionOpen, SessionResume, Wait, problem,
 };
 use tempfile::TempDir;
 use testkit::address::unused_address;
@@ -182,6 +182,19 @@ impl World {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Waits until the proxy says that it is ready; what it says.
+    pub(crate) async fn ready(&self) -> String {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let health = self.get("/health").await;
+            if health.starts_with("HTTP/1.1 200") {
+                return health;
+            }
+            assert!(Instant::now() < deadline, "never ready: {health}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the metrics have a line that begins so. All tests of this process share them.
@@ -523,7 +536,10 @@ async fn session(State(stage): State<Arc<Stage>>, mut body: Body) -> Response {
         here,
     };
     tokio::spawn(scene.run(rest, play));
-    Response::new(Body::new(answer))
+    let mut response = Response::new(Body::new(answer));
+    let told = HeaderValue::from_static("IMAP4rev1 ENABLE ID IDLE SASL-IR");
+    response.headers_mut().insert(CAPABILITIES, told);
+    response
 }
 
 /// One session at a back-end.

@@ -1,5 +1,7 @@
 //! CAPABILITY and ENABLE. RFC 9051 §6.1.1, §6.3.1, RFC 5161.
 
+use std::sync::OnceLock;
+
 use mail_proto::imap::capability::Enable;
 use mail_proto::imap::encode::{Code, Condition};
 
@@ -55,6 +57,12 @@ pub(super) const ADVERTISED: &[&str] = &[
     "UTF8=ACCEPT",
     "WITHIN",
 ];
+
+/// The same in one line, for a proxy that compares it with what it announces before the login.
+pub(crate) fn advertised() -> &'static str {
+    static LINE: OnceLock<String> = OnceLock::new();
+    LINE.get_or_init(|| ADVERTISED.join(" "))
+}
 
 /// CAPABILITY.
 pub(super) fn run(session: &mut Session<'_>) -> Result<Reply, Failure> {

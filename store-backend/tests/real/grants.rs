@@ -18,6 +18,7 @@ fn open(grant: String) -> SessionOpen {
         client: "192.0.2.7:4711".into(),
         tls: None,
         tag: None,
+        client_id: None,
         trace_id: "t-1".into(),
     }
 }

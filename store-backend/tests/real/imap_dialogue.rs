@@ -200,6 +200,7 @@ pub(crate) async fn framed(site: &Site, backend: &Backend, account: u64) -> Dial
         client: "192.0.2.7:4711".into(),
         tls: None,
         tag: Some("l".into()),
+        client_id: None,
         trace_id: "t-1".into(),
     };
     let session = Session::open(&link, &open, PATIENCE).await.unwrap();

@@ -257,6 +257,7 @@ async fn a_freeze_ends_proxied_sessions_in_order_and_names_itself_to_the_next() 
         client: "192.0.2.7:4711".into(),
         tls: None,
         tag: None,
+        client_id: None,
         trace_id: "t-1".into(),
     };
     let session = Session::open(&link, &open(), PATIENCE).await.unwrap();

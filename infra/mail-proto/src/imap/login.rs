@@ -19,6 +19,7 @@ pub struct Login {
     input: Input,
     out: Output,
     command: CommandText,
+    client_id: Option<String>,
     error_count: u32,
 }
 
@@ -64,6 +65,7 @@ impl Login {
             input: Input::default(),
             out,
             command: CommandText::default(),
+            client_id: None,
             error_count: 0,
         }
     }
@@ -187,6 +189,7 @@ impl Login {
                     if list.eq_ignore_ascii_case(b"NIL")
                         || (list.starts_with(b"(") && list.ends_with(b")")) =>
                 {
+                    self.client_id = Some(calm(list)).filter(|id| id.starts_with('('));
                     self.out.line("* ID (\"name\" \"Posthouse\")");
                     self.ok(tag, "done");
                 }
@@ -421,6 +424,10 @@ impl LoginDialogue for Login {
         self.input.take_all()
     }
 
+    fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
     fn shut(&mut self, why: Shut) {
         self.out.begin_step();
         if !matches!(self.state, State::Closing(_)) {
@@ -441,11 +448,32 @@ fn begins_id(line: &[u8]) -> bool {
     verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"ID")) && words.next().is_some()
 }
 
+/// A client's own words, as many as a log wants and without what would move a terminal's cursor.
+fn calm(list: &[u8]) -> String {
+    let list = &list[..list.len().min(CLIENT_ID_MAX)];
+    let calm = |one: char| if one.is_control() { '?' } else { one };
+    String::from_utf8_lossy(list).chars().map(calm).collect()
+}
+
 /// Before the login, what a client needs for it, and what some look for here and never again although it is of use only
 /// behind it (Python's imaplib: ENABLE, IDLE). Each back-end tells its own list with the answer to the login.
+pub const CAPABILITIES_BEFORE_LOGIN: &[&str] = &[
+    "IMAP4rev1",
+    "IMAP4rev2",
+    "ENABLE",
+    "ID",
+    "IDLE",
+    "LITERAL+",
+    "NAMESPACE",
+    "SASL-IR",
+    "UTF8=ACCEPT",
+];
+
 fn capabilities(config: &Config) -> String {
-    let mut text =
-        "IMAP4rev1 IMAP4rev2 ENABLE ID IDLE LITERAL+ NAMESPACE SASL-IR UTF8=ACCEPT".to_owned();
+    let mut text = match &config.imap_capabilities {
+        Some(told) => told.to_string(),
+        None => CAPABILITIES_BEFORE_LOGIN.join(" "),
+    };
     if config.tls == Tls::Offered {
         text.push_str(" STARTTLS");
     }
@@ -473,6 +501,8 @@ fn refusal_text(why: Refusal) -> &'static str {
 const COMMAND_MAX: usize = 8 * 1024;
 /// Longest ID in one line: 30 fields of 30 octets with values of 1,024 (RFC 2971 §3.3), quoted.
 const ID_MAX: usize = 33 * 1024;
+/// Of an ID, so much is kept.
+const CLIENT_ID_MAX: usize = 1_024;
 /// Longest literal: LOGIN's password is the longest thing worth sending in one.
 const LITERAL_MAX: u64 = PASSWORD_MAX as u64;
 /// LOGIN has two; ID may have some more.

@@ -270,6 +270,10 @@ impl LoginDialogue for Login {
         self.input.take_all()
     }
 
+    fn client_id(&self) -> Option<&str> {
+        None
+    }
+
     fn shut(&mut self, why: Shut) {
         self.out.begin_step();
         if !matches!(self.state, State::Closing(_)) {

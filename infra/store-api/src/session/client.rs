@@ -8,7 +8,9 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use super::{MovedTo, Offsets, PATH, Resume, SessionOpen, SessionResume, Wait, problem};
+use super::{
+    CAPABILITIES, MovedTo, Offsets, PATH, Resume, SessionOpen, SessionResume, Wait, problem,
+};
 use crate::frame::{Decoder, Event, Kind, data_frames, frame, json_frame};
 
 /// Why a session did not open. Every variant is another thing to do next.
@@ -64,6 +66,7 @@ impl From<Problem> for OpenError {
 pub struct Session {
     sender: SessionSender,
     receiver: SessionReceiver,
+    capabilities: Option<String>,
 }
 
 /// Pieces on their way inside this process; a piece is at most one read from the user.
@@ -109,7 +112,10 @@ impl Session {
             Ok(Err(error)) => return Err(OpenError::Away(error)),
             Err(_) => return Err(OpenError::Away(CallError::Deadline(deadline))),
         };
+        let capabilities = response.headers().get(CAPABILITIES);
+        let capabilities = capabilities.and_then(|told| told.to_str().ok());
         Ok(Self {
+            capabilities: capabilities.map(str::to_owned),
             sender: SessionSender { body },
             receiver: SessionReceiver {
                 body: response.into_body(),
@@ -117,6 +123,12 @@ impl Session {
                 ended: false,
             },
         })
+    }
+
+    /// What the back-end can do in IMAP, in its own words; none in POP3.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<&str> {
+        self.capabilities.as_deref()
     }
 
     /// The two directions, to be driven apart.
