@@ -21,15 +21,17 @@ use daemon::shutdown::Shutdown;
 use directory_api::grant::GrantSigner;
 use directory_api::wire::{
     AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LoginReply,
-    LoginRequest, LookupReply, LookupRequest, Refusals, RefusalsQuery, Verdict, code, limit, path,
+    LoginRequest, LookupReply, LookupRequest, MechanismsReply, Refusals, RefusalsQuery, SaslReply,
+    SaslRequest, Verdict, code, limit, path,
 };
 use tracing::info;
 
 use crate::engine::{Engine, EngineError};
 use crate::last_use::Uses;
-use crate::login::log_in;
+use crate::login::{Seen, log_in};
 use crate::password::Passwords;
 use crate::refusals::Memory;
+use crate::sasl::Sasl;
 use crate::upgrade::{self, Upgrades};
 use extract::{Body, Query};
 use reply::{refused, too_many};
@@ -42,6 +44,7 @@ pub(crate) struct App<E> {
     pub(crate) upgrades: Option<Upgrades>,
     pub(crate) uses: Uses,
     pub(crate) refusals: Memory,
+    pub(crate) sasl: Sasl,
     pub(crate) signer: GrantSigner,
     pub(crate) shutdown: Shutdown,
 }
@@ -55,6 +58,8 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
     Router::new()
         .route(path::LOOKUP, post(lookup::<E>))
         .route(path::LOGIN, post(login::<E>))
+        .route(path::SASL, post(sasl::<E>))
+        .route(path::MECHANISMS, get(mechanisms::<E>))
         .route(path::KEYS, get(keys::<E>))
         .route(path::ANNOUNCE, post(announce::<E>))
         .route(path::CHANGES, get(changes::<E>))
@@ -185,6 +190,7 @@ async fn login<E: Engine>(
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
     let upgrades = app.upgrades.as_ref();
     let (engine, passwords) = (&app.engine, &app.passwords);
+    let mut seen = Seen::new(request.service, request.client_address, request.secured);
     let decided = log_in(
         engine,
         passwords,
@@ -192,14 +198,46 @@ async fn login<E: Engine>(
         &app.uses,
         &app.signer,
         &request,
+        &mut seen,
     )
     .await;
     if let Err(refused) = &decided {
         app.refusals
-            .login(engine, &request, refused.code(), &peer.node)
+            .login(engine, &seen, refused.code(), &peer.node)
             .await;
     }
     decided.map(Json).map_err(reply::login_refused)
+}
+
+/// As a login, for those whose password does not come here.
+async fn sasl<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(request): Body<SaslRequest>,
+) -> Reply<SaslReply> {
+    require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
+    let (engine, signer, uses) = (&app.engine, &app.signer, &app.uses);
+    let mut seen = Seen::new(request.service, request.client_address, request.secured);
+    let step = app
+        .sasl
+        .step(engine, signer, uses, &peer, &request, &mut seen);
+    let decided = step.await;
+    let code = match &decided {
+        Ok(SaslReply::Challenge { .. } | SaslReply::LoggedIn { .. }) => None,
+        Err(refused) => Some(refused.code()),
+    };
+    if let Some(code) = code.filter(|_| !seen.user.is_empty()) {
+        app.refusals.login(engine, &seen, code, &peer.node).await;
+    }
+    decided.map(Json).map_err(reply::login_refused)
+}
+
+/// What is offered to everybody outside is for everyone inside.
+async fn mechanisms<E: Engine>(State(app): Shared<E>) -> Json<MechanismsReply> {
+    let mechanisms = app.sasl.mechanisms();
+    Json(MechanismsReply {
+        mechanisms: mechanisms.into_iter().map(str::to_owned).collect(),
+    })
 }
 
 /// Public keys are for everyone inside.
@@ -274,7 +312,7 @@ fn report(peer: &Peer, change: directory_api::ChangeNumber, verb: &'static str, 
 pub(crate) fn describe_metrics() {
     metrics::describe_counter!(
         "posthouse_directory_logins_total",
-        "Logins decided, by service and outcome (ok, or the code of the refusal)."
+        "Logins decided, by service, mechanism and outcome (ok, or the code of the refusal)."
     );
     metrics::describe_histogram!(
         "posthouse_directory_login_seconds",
@@ -282,7 +320,7 @@ pub(crate) fn describe_metrics() {
     );
     metrics::describe_counter!(
         upgrade::UPGRADES,
-        "Logins with a hash of another server, by its scheme and what became of it (upgraded; changed_meanwhile; later: too many at once, the next login tries again; failed)."
+        "Logins with a hash of another server or without the wanted keys for SCRAM, by its scheme and what became of it (upgraded; changed_meanwhile; later: too many at once, the next login tries again; failed)."
     );
     metrics::describe_gauge!(
         crate::survey::UNUSABLE,

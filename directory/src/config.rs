@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 
+use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
+
 daemon::settings! {
     /// The directory: users, addresses, homes.
     pub struct Config {
@@ -25,6 +27,14 @@ daemon::settings! {
         /// its owner's next login on. Turn it off where hashes are brought from elsewhere again and
         /// again, or are read back by something that does not know Argon2id.
         pub upgrade_passwords: bool = true,
+        /// Lets users log in by SCRAM-SHA-256, so that their password is not even told to the proxy. Keys
+        /// for it are made with so many iterations, 4,096 to 1,000,000 (15,000 is a usual number), and kept
+        /// beside each password that is set in clear or shown at a login (`upgrade_passwords`); until then a user
+        /// who tries SCRAM is refused as with a wrong password. 0, the default, offers no SCRAM and
+        /// takes the keys away at the next login: whoever steals the database guesses faster at these keys
+        /// than at Argon2id, and most mail programs send the password in TLS anyway. Imported {SCRAM-SHA-256}
+        /// of other iterations tells who asks that there is such a user: choose the number that most of them have.
+        pub scram_iterations: u32 = 0,
         /// How and what to log.
         pub log: daemon::log::LogSettings = daemon::log::LogSettings::default(),
         /// Who this process is to the other tiers.
@@ -41,6 +51,15 @@ impl Settings for Config {
                 0..=3_600,
             ),
             Problem::outside("password_threads", &self.password_threads, 0..=256),
+            (self.scram_iterations != 0)
+                .then(|| {
+                    Problem::outside(
+                        "scram_iterations",
+                        &self.scram_iterations,
+                        ITERATIONS_MIN..=ITERATIONS_MAX,
+                    )
+                })
+                .flatten(),
         ]
         .into_iter()
         .flatten()

@@ -12,7 +12,7 @@ mod record;
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEdit, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Changed, ChangesReply, CompareAndSet, CompareAndSetReply,
-    Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret, limit,
+    Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, limit,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
@@ -101,6 +101,11 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         name: LoginName,
     ) -> impl Future<Output = Answer<Option<LoginRecord>>> + Send;
+    /// The login name that an alias of a domain makes of one. `None`: its domain is no alias.
+    fn other_login_name(
+        &self,
+        name: LoginName,
+    ) -> impl Future<Output = Answer<Option<LoginName>>> + Send;
     /// The credentials of the accounts behind one, by number, at most so many accounts; none: there
     /// are no more.
     fn credentials(
@@ -174,13 +179,13 @@ pub trait Engine: Send + Sync + 'static {
         edit: AccountEdit,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Account>>> + Send;
-    /// Keeps the same password in another form, if `from` is still one of the account's
+    /// Keeps the same password in another's form and with its keys, if `from` is still one of the account's
     /// credentials. `None`: it is not, or the account is gone, and nothing has changed.
     fn replace_credential(
         &self,
         account: AccountId,
         from: StoredCredential,
-        to: Secret,
+        to: StoredCredential,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Option<ChangeNumber>>> + Send;
     fn delete_account(

@@ -4,7 +4,8 @@
 //! FORMAT        "posthouse directory 1", written first
 //! lock          held while a directory serves the folder
 //! data/         the database
-//! signing.key   Ed25519 in PKCS#8, mode 0600, written last: where it stands there was a database
+//! signing.key   Ed25519 in PKCS#8, mode 0600, written last: where it stands there was a database.
+//!               SCRAM's salts and the states of its dialogues are made with keys derived from it
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::hmac;
 use directory_api::grant::{GrantSigner, KeyError};
 
 use crate::engine::{Lmdb, LmdbError};
@@ -71,6 +73,7 @@ pub enum FolderError {
 pub(crate) struct Folder {
     pub(crate) engine: Lmdb,
     pub(crate) signer: GrantSigner,
+    pub(crate) keys: DerivedKeys,
     /// Held while the folder is served.
     pub(crate) lock: File,
 }
@@ -94,10 +97,11 @@ impl Folder {
             path: data.clone(),
             source,
         })?;
-        let signer = signer(path, &key_file)?;
+        let (signer, keys) = signer(path, &key_file)?;
         Ok(Self {
             engine,
             signer,
+            keys,
             lock,
         })
     }
@@ -158,17 +162,36 @@ fn lock(path: &Path) -> Result<File, FolderError> {
     }
 }
 
-fn signer(path: &Path, key_file: &Path) -> Result<GrantSigner, FolderError> {
+/// Keys for hashes that the directory alone makes and checks, derived from the one that it keeps: so
+/// every replica that signs with it has them too, and they last as long.
+pub(crate) struct DerivedKeys(hmac::Key);
+
+impl DerivedKeys {
+    fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The key for one purpose.
+    pub(crate) fn key(&self, purpose: &str) -> hmac::Key {
+        let key = hmac::sign(&self.0, format!("posthouse {purpose}").as_bytes());
+        hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
+    }
+}
+
+fn signer(path: &Path, key_file: &Path) -> Result<(GrantSigner, DerivedKeys), FolderError> {
     let key_error = |source| FolderError::Key {
         path: key_file.into(),
         source,
     };
     match fs::read(key_file) {
-        Ok(octets) => GrantSigner::from_pkcs8(&octets).map_err(key_error),
+        Ok(octets) => {
+            let signer = GrantSigner::from_pkcs8(&octets).map_err(key_error)?;
+            Ok((signer, DerivedKeys::new(&octets)))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let (signer, octets) = GrantSigner::generate().map_err(key_error)?;
             write_synced(path, "signing.key", &octets, 0o600)?;
-            Ok(signer)
+            Ok((signer, DerivedKeys::new(&octets)))
         }
         Err(source) => Err(FolderError::Io {
             path: key_file.into(),

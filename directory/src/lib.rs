@@ -12,6 +12,8 @@ mod last_use;
 mod login;
 mod password;
 mod refusals;
+mod sasl;
+mod scram;
 mod server;
 mod survey;
 mod upgrade;

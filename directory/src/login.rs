@@ -1,11 +1,12 @@
 //! One login: from a user and a password to a signed grant, or to one reason why not.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
 use directory_api::wire::{LoginReply, LoginRequest, code, limit};
-use directory_api::{AccountStatus, BackendState, LoginName};
+use directory_api::{AccountStatus, BackendName, BackendState, LoginName, Service};
 use tracing::info;
 
 use crate::engine::{Engine, EngineError, LoginRecord, StoredCredential};
@@ -32,6 +33,14 @@ pub(crate) enum Refused {
     ForeignBackend,
     #[error("the account's home is out of service, try again later")]
     HomeDown,
+    #[error("the message is not as the mechanism says")]
+    SaslMalformed,
+    #[error("the mechanism is not offered")]
+    SaslNotOffered,
+    #[error("the state is too old, used up or of another dialogue")]
+    SaslState,
+    #[error("the client is bound to another channel, or was kept from binding to this one")]
+    ChannelBinding,
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -48,6 +57,10 @@ impl Refused {
             Self::Moving => code::MOVING,
             Self::ForeignBackend => code::FOREIGN_BACKEND,
             Self::HomeDown => code::HOME_DOWN,
+            Self::SaslMalformed => code::SASL_MALFORMED,
+            Self::SaslNotOffered => code::SASL_NOT_OFFERED,
+            Self::SaslState => code::SASL_STATE,
+            Self::ChannelBinding => code::CHANNEL_BINDING,
             Self::Engine(_) => code::STORAGE,
         }
     }
@@ -61,25 +74,60 @@ pub(crate) async fn log_in<E: Engine>(
     uses: &Uses,
     signer: &GrantSigner,
     request: &LoginRequest,
+    seen: &mut Seen,
 ) -> Result<LoginReply, Refused> {
-    let start = Instant::now();
+    seen.user.clone_from(&request.user);
     let decided = decide(engine, passwords, upgrades, uses, signer, request).await;
-    let outcome = decided.as_ref().map_or_else(Refused::code, |_| "ok");
-    let service = request.service.as_str();
-    metrics::counter!("posthouse_directory_logins_total", "service" => service, "outcome" => outcome)
-        .increment(1);
-    metrics::histogram!("posthouse_directory_login_seconds").record(start.elapsed().as_secs_f64());
-    info!(
-        user = ?shortened(&request.user),
-        service,
-        outcome,
-        account = decided.as_ref().ok().map(|reply| reply.account.0),
-        client = %request.client_address,
-        secured = request.secured,
-        ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "login"
-    );
+    seen.report(decided.as_ref());
     decided
+}
+
+/// What is reported of a login: one line, one count.
+pub(crate) struct Seen {
+    start: Instant,
+    /// Empty until it is known.
+    pub(crate) user: String,
+    pub(crate) mechanism: &'static str,
+    pub(crate) service: Service,
+    pub(crate) client: IpAddr,
+    secured: bool,
+}
+
+impl Seen {
+    /// A login that begins now.
+    pub(crate) fn new(service: Service, client: IpAddr, secured: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            user: String::new(),
+            mechanism: "password",
+            service,
+            client,
+            secured,
+        }
+    }
+
+    pub(crate) fn report(&self, decided: Result<&LoginReply, &Refused>) {
+        let outcome = decided.map_or_else(Refused::code, |_| "ok");
+        let (service, mechanism) = (self.service.as_str(), self.mechanism);
+        metrics::counter!(
+            "posthouse_directory_logins_total",
+            "service" => service, "mechanism" => mechanism, "outcome" => outcome
+        )
+        .increment(1);
+        let took = self.start.elapsed();
+        metrics::histogram!("posthouse_directory_login_seconds").record(took.as_secs_f64());
+        info!(
+            user = ?shortened(&self.user),
+            service,
+            mechanism,
+            outcome,
+            account = decided.ok().map(|reply| reply.account.0),
+            client = %self.client,
+            secured = self.secured,
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "login"
+        );
+    }
 }
 
 async fn decide<E: Engine>(
@@ -119,10 +167,14 @@ async fn decide<E: Engine>(
         }
         match record {
             Some(now) if now.credentials.contains(&matched.stored) => {
-                let reply = allow(now, &matched.stored, signer, request)?;
+                let asked = Asked {
+                    service: request.service,
+                    backend: request.backend.as_ref(),
+                };
+                let reply = allow(now, &matched.stored, signer, &asked)?;
                 uses.note(reply.account, matched.stored.name.clone(), now_ms());
                 if let Some(upgrades) = upgrades {
-                    upgrades.ask(reply.account, matched, &request.password);
+                    upgrades.ask(&reply, matched, &request.password);
                 }
                 return Ok(reply);
             }
@@ -138,12 +190,19 @@ const LOOKS_MAX: usize = 3;
 /// A check that took longer may have waited for others.
 const WAITED: Duration = Duration::from_millis(5);
 
+/// What a user wants who is who they say.
+pub(crate) struct Asked<'a> {
+    pub(crate) service: Service,
+    /// Only this back-end may be granted.
+    pub(crate) backend: Option<&'a BackendName>,
+}
+
 /// The user is who they say; may they, and where?
-fn allow(
+pub(crate) fn allow(
     record: LoginRecord,
     shown: &StoredCredential,
     signer: &GrantSigner,
-    request: &LoginRequest,
+    asked: &Asked<'_>,
 ) -> Result<LoginReply, Refused> {
     let account = record.account;
     match account.status {
@@ -151,15 +210,14 @@ fn allow(
         AccountStatus::Suspended => return Err(Refused::Suspended),
         AccountStatus::Closing => return Err(Refused::Closing),
     }
-    if !account.services.contains(&request.service) || !shown.opens(request.service) {
+    if !account.services.contains(&asked.service) || !shown.opens(asked.service) {
         return Err(Refused::ServiceForbidden);
     }
     if record.held_by_move {
         return Err(Refused::Moving);
     }
-    if request
+    if asked
         .backend
-        .as_ref()
         .is_some_and(|only| *only != account.home.backend)
     {
         return Err(Refused::ForeignBackend);
@@ -173,7 +231,7 @@ fn allow(
         account: account.id,
         backend: account.home.backend.clone(),
         epoch: account.home.epoch,
-        service: request.service,
+        service: asked.service,
         login_name: account.login_name.clone(),
         quota: record.quota,
         issued_at_ms,

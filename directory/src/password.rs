@@ -15,12 +15,15 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher;
 use aws_lc_rs::hmac;
+use directory_api::LoginName;
 use directory_api::wire::{Credential, Secret, limit};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::StoredCredential;
+use crate::sasl::ScramKeys;
+use crate::scram::{Keys, prepared};
 use form::Form;
 use pace::Pace;
 
@@ -34,6 +37,9 @@ const WAITING_MAX: usize = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(6);
 /// Verified passwords remembered: every user of a large site who polls. About 100 octets each.
 const VERIFIED_MAX: u64 = 500_000;
+
+/// Iterations, a salt of 64 octets and two keys, however written, are less.
+const SCRAM_TEXT_MAX: usize = 512;
 
 /// Too many passwords wait to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,22 +63,47 @@ pub(crate) enum HashError {
 #[derive(Debug)]
 pub(crate) struct Matched {
     pub(crate) stored: StoredCredential,
-    /// The scheme, when the password is to be kept as Argon2id of today's cost instead.
+    /// The scheme, when the password is to be kept as Argon2id of today's cost instead, or with
+    /// other keys for SCRAM beside it.
     pub(crate) outdated: Option<&'static str>,
 }
 
 impl Matched {
-    fn new(stored: StoredCredential, password: &Secret) -> Self {
+    fn new(stored: StoredCredential, password: &Secret, scram: Option<&ScramKeys>) -> Self {
+        let has_wanted_keys = match (scram, &stored.scram) {
+            (None, None) => true,
+            // Turned off: they go.
+            (None, Some(_)) => false,
+            (Some(scram), Some(text)) => match Form::parse(text.reveal()) {
+                Ok(Form::Scram(keys)) => scram.are_current(&keys),
+                _ => false,
+            },
+            (Some(_), None) => prepared(password.reveal()).is_none(),
+        };
         let outdated = Form::parse(stored.secret.reveal())
             .ok()
             // An app password is long and made by a program: no Argon2id makes it safer, and each would
             // make every refusal dearer.
-            .filter(|form| {
-                stored.name.is_none() && !form.is_current() && form.proves(password.reveal())
-            })
+            .filter(|form| stored.name.is_none() && !(form.is_current() && has_wanted_keys))
+            .filter(|form| form.proves(password.reveal()))
             .map(|form| form.scheme());
         Self { stored, outdated }
     }
+}
+
+/// The keys by which SCRAM checks credentials, of those that have them.
+pub(crate) fn scram_keys(
+    credentials: &[StoredCredential],
+) -> impl Iterator<Item = (&StoredCredential, Keys)> {
+    credentials.iter().filter_map(|stored| {
+        let text = stored.scram.as_ref().unwrap_or(&stored.secret);
+        // Cheaper than to read a form that is none.
+        let may_be = text.reveal().len() <= SCRAM_TEXT_MAX && text.reveal().contains("SCRAM");
+        match may_be.then(|| Form::parse(text.reveal())) {
+            Some(Ok(Form::Scram(keys))) => Some((stored, keys)),
+            _ => None,
+        }
+    })
 }
 
 /// Checks passwords. One for the whole process.
@@ -86,6 +117,8 @@ pub(crate) struct Passwords {
     /// What is hashed for users that do not exist.
     decoy: Arc<Form>,
     pace: Pace,
+    /// Makes the keys for SCRAM, where it is wanted.
+    scram: Option<ScramKeys>,
 }
 
 impl Passwords {
@@ -107,7 +140,13 @@ impl Passwords {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             decoy: Arc::new(Form::parse(decoy.secret.reveal())?),
             pace: Pace::measured(),
+            scram: None,
         })
+    }
+
+    /// Keeps the keys for SCRAM beside each password from now on, or takes them away.
+    pub(crate) fn with_scram(self, scram: Option<ScramKeys>) -> Self {
+        Self { scram, ..self }
     }
 
     /// Which of the credentials the password matches; none of them is a user that does not exist.
@@ -120,7 +159,7 @@ impl Passwords {
         if let Some(verified) = &self.verified {
             let known = |stored: &&_| verified.contains_key(&self.tag(stored, password));
             if let Some(stored) = credentials.iter().find(known) {
-                return Ok(Some(Matched::new(stored.clone(), password)));
+                return Ok(Some(self.matched(stored.clone(), password)));
             }
         }
         let forms: Vec<(StoredCredential, Form)> = credentials
@@ -136,7 +175,7 @@ impl Passwords {
             .partition(|(_, form)| form.work().is_none());
         let right = |(_, form): &(_, Form)| form.matches(password.reveal());
         if let Some((stored, _)) = fast.into_iter().find(right) {
-            return Ok(Some(Matched::new(stored, password)));
+            return Ok(Some(self.matched(stored, password)));
         }
         let decoy = Arc::clone(&self.decoy);
         let password_moved = password.clone();
@@ -159,7 +198,11 @@ impl Passwords {
             return Ok(None);
         };
         self.remember(&stored, password).await;
-        Ok(Some(Matched::new(stored, password)))
+        Ok(Some(self.matched(stored, password)))
+    }
+
+    fn matched(&self, stored: StoredCredential, password: &Secret) -> Matched {
+        Matched::new(stored, password, self.scram.as_ref())
     }
 
     /// Keeps in mind that the password matches.
@@ -169,15 +212,22 @@ impl Passwords {
         }
     }
 
-    /// Gives the form in which a credential is stored.
+    /// Gives the form in which a credential of this user is stored.
     pub(crate) async fn store(
         &self,
+        user: &LoginName,
         credential: Credential,
     ) -> Result<StoredCredential, HashError> {
         match credential {
             Credential::Password(password) if password.reveal().is_empty() => Err(HashError::Empty),
             Credential::Password(password) => {
-                self.in_turn(move || hash(password.reveal()))
+                let (user, scram) = (user.clone(), self.scram.clone());
+                let store = move || {
+                    let mut stored = hash(password.reveal())?;
+                    stored.scram = scram.and_then(|scram| scram.make(&user, password.reveal()));
+                    Ok(stored)
+                };
+                self.in_turn(store)
                     .await
                     .map_err(|Throttled| HashError::Throttled)?
                     .0
@@ -295,6 +345,10 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
+    fn ann() -> LoginName {
+        LoginName::new("ann").unwrap()
+    }
+
     impl Passwords {
         /// Holds every turn until it is dropped.
         pub(crate) async fn all_turns(&self) -> tokio::sync::OwnedSemaphorePermit {
@@ -324,7 +378,7 @@ mod tests {
             Credential::Password(secret("right")),
             Credential::salted_sha256("right", b"salty"),
         ] {
-            let stored = passwords.store(credential).await.unwrap();
+            let stored = passwords.store(&ann(), credential).await.unwrap();
             assert!(!stored.secret.reveal().contains("right"));
             for _ in 0..2 {
                 let stored = vec![stored.clone()];
@@ -339,12 +393,12 @@ mod tests {
     async fn a_verified_password_is_forgotten_with_its_stored_form() {
         let passwords = passwords();
         let old = passwords
-            .store(Credential::Password(secret("old")))
+            .store(&ann(), Credential::Password(secret("old")))
             .await
             .unwrap();
         assert!(passwords.is_right(vec![old], "old").await.unwrap());
         let new = passwords
-            .store(Credential::Password(secret("new")))
+            .store(&ann(), Credential::Password(secret("new")))
             .await
             .unwrap();
         assert!(!passwords.is_right(vec![new], "old").await.unwrap());
@@ -354,11 +408,11 @@ mod tests {
     async fn every_refusal_costs_one_slow_hash() {
         let passwords = passwords();
         let fast = passwords
-            .store(Credential::salted_sha256("right", b"salty"))
+            .store(&ann(), Credential::salted_sha256("right", b"salty"))
             .await
             .unwrap();
         let slow = passwords
-            .store(Credential::Password(secret("right")))
+            .store(&ann(), Credential::Password(secret("right")))
             .await
             .unwrap();
         let time = async |credentials: Vec<StoredCredential>, password| {
@@ -402,7 +456,7 @@ mod tests {
         let passwords = passwords();
         let mut several: Vec<_> = FAST.iter().chain(&SLOW).map(|text| stored(text)).collect();
         let own = Credential::Password(secret("new"));
-        several.push(passwords.store(own).await.unwrap());
+        several.push(passwords.store(&ann(), own).await.unwrap());
         let verify = async |password| passwords.is_right(several.clone(), password).await;
         assert!(verify("secret").await.unwrap());
         assert!(verify("new").await.unwrap());
@@ -415,7 +469,7 @@ mod tests {
         let passwords = passwords();
         for text in ["{PLAIN}secret", "{cleartext.b64}c2VjcmV0"] {
             let kept = passwords
-                .store(Credential::Hashed(secret(text)))
+                .store(&ann(), Credential::Hashed(secret(text)))
                 .await
                 .unwrap();
             assert!(kept.secret.reveal().starts_with("{SSHA512}"), "{text}");
@@ -436,7 +490,9 @@ mod tests {
             let verified = passwords.verify(vec![stored(text)], &password);
             let in_time = timeout(Duration::from_secs(60), verified).await;
             assert!(in_time.unwrap().unwrap().is_none(), "{text}");
-            let refused = passwords.store(Credential::Hashed(secret(text))).await;
+            let refused = passwords
+                .store(&ann(), Credential::Hashed(secret(text)))
+                .await;
             assert!(
                 matches!(refused, Err(HashError::Form(FormError::OutOfLimits { .. }))),
                 "{text}"
@@ -449,11 +505,11 @@ mod tests {
     async fn once_a_slow_scheme_is_known_all_refusals_are_answered_at_the_same_time() {
         let passwords = passwords();
         let imported = Credential::Hashed(secret(SLOW[0]));
-        passwords.store(imported).await.unwrap();
+        passwords.store(&ann(), imported).await.unwrap();
         let unit = passwords.pace.answer_after(Duration::ZERO, 5);
         assert!(unit > Duration::from_millis(1), "{unit:?}");
         let own = Credential::Password(secret("new"));
-        let own = passwords.store(own).await.unwrap();
+        let own = passwords.store(&ann(), own).await.unwrap();
         let mut accounts = vec![vec![], vec![own]];
         accounts.extend(FAST.iter().chain(&SLOW).map(|text| vec![stored(text)]));
         for credentials in accounts {

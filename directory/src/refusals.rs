@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::clock::now_ms;
-use directory_api::wire::{LoginRequest, Refusal, Refused};
+use directory_api::wire::{Refusal, Refused};
 use directory_api::{AccountId, Address, LoginName};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
 use crate::engine::{Answer, Engine};
+use crate::login::Seen;
 
 /// What is remembered.
 pub(crate) struct Memory {
@@ -34,26 +35,20 @@ impl Memory {
     }
 
     /// Remembers a login that was refused.
-    pub(crate) async fn login<E: Engine>(
-        &self,
-        engine: &E,
-        request: &LoginRequest,
-        code: &str,
-        by: &str,
-    ) {
+    pub(crate) async fn login<E: Engine>(&self, engine: &E, seen: &Seen, code: &str, by: &str) {
         let refusal = Refusal {
             at_ms: now_ms(),
             of: Refused::Login {
-                service: request.service,
-                client_address: request.client_address,
+                service: seen.service,
+                client_address: seen.client,
             },
             code: code.to_owned(),
             by: by.to_owned(),
         };
-        let account = account_of(engine, &request.user).await;
+        let account = account_of(engine, &seen.user).await;
         match account.ok().flatten() {
             Some(account) => push(&self.accounts, account, refusal).await,
-            None => self.name(&request.user, refusal).await,
+            None => self.name(&seen.user, refusal).await,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Starts the directory, serves, and ends in order.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::folder::{Folder, FolderError};
 use crate::last_use::Uses;
 use crate::password::Passwords;
 use crate::refusals::Memory;
+use crate::sasl::{Sasl, ScramKeys};
 use crate::survey::survey;
 use crate::upgrade::Upgrades;
 
@@ -73,8 +75,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let Folder {
         engine,
         signer,
+        keys,
         lock,
     } = folder;
+    let scram = NonZeroU32::new(config.scram_iterations)
+        .map(|iterations| ScramKeys::new(keys.key("scram salts"), iterations));
+    let passwords = passwords.with_scram(scram.clone());
 
     // A child, so that the database is closed when our own requests have ended, whoever else runs
     // in this process.
@@ -88,6 +94,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
         refusals: Memory::new(),
+        sasl: Sasl::new(keys.key("sasl states"), scram),
         signer,
         shutdown: ours.clone(),
     });

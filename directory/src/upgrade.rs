@@ -1,4 +1,5 @@
-//! Keeps a password as Argon2id that was imported as another server's hash, behind the login that showed it.
+//! Keeps a password as Argon2id that was imported as another server's hash, or with the keys for SCRAM
+//! that a setting asks for, behind the login that showed it.
 //!
 //! The user does not wait for it: the login is answered, and one task does what is asked here, one
 //! after the other, with rests, so that it takes a fifth of one turn of the pool or less as a rule. Little
@@ -11,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::clock::now_ms;
-use directory_api::AccountId;
-use directory_api::wire::{Credential, Secret};
+use directory_api::wire::{Credential, LoginReply, Secret};
+use directory_api::{AccountId, LoginName};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::Instant;
@@ -38,6 +39,7 @@ type Waiting = Arc<Mutex<HashSet<AccountId>>>;
 
 struct Upgrade {
     account: AccountId,
+    user: LoginName,
     from: &'static str,
     stored: StoredCredential,
     password: Secret,
@@ -61,7 +63,8 @@ impl Upgrades {
     }
 
     /// Asks for an upgrade if what matched is outdated. Does not wait.
-    pub(crate) fn ask(&self, account: AccountId, matched: Matched, password: &Secret) {
+    pub(crate) fn ask(&self, login: &LoginReply, matched: Matched, password: &Secret) {
+        let account = login.account;
         let Some(from) = matched.outdated else {
             return;
         };
@@ -70,6 +73,7 @@ impl Upgrades {
         }
         let upgrade = Upgrade {
             account,
+            user: login.login_name.clone(),
             from,
             stored: matched.stored,
             password: password.clone(),
@@ -102,25 +106,27 @@ impl Asked {
 async fn replace<E: Engine>(engine: &E, passwords: &Passwords, upgrade: Upgrade) -> &'static str {
     let Upgrade {
         account,
+        user,
         from,
         stored,
         password,
         ..
     } = upgrade;
     let Ok(new) = passwords
-        .store(Credential::Password(password.clone()))
+        .store(&user, Credential::Password(password.clone()))
         .await
     else {
         return "later";
     };
     match engine
-        .replace_credential(account, stored, new.secret.clone(), now_ms())
+        .replace_credential(account, stored, new.clone(), now_ms())
         .await
     {
         Ok(Some(change)) => {
             // The next poll of a mail program shall not cost a full check.
             passwords.remember(&new, &password).await;
-            info!(%account, from, %change, "the password is kept as Argon2id from now on");
+            let scram = new.scram.is_some();
+            info!(%account, from, scram, %change, "the password is kept as Argon2id from now on");
             "upgraded"
         }
         Ok(None) => "changed_meanwhile",
@@ -166,6 +172,14 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
+    fn login(account: AccountId) -> LoginReply {
+        serde_json::from_value(serde_json::json!({
+            "account": account, "login_name": "ann", "backend_address": "b1:1", "grant": "",
+            "home": {"backend": "b1", "volume": "v1", "epoch": 1},
+        }))
+        .unwrap()
+    }
+
     fn imported() -> StoredCredential {
         StoredCredential::own(secret(IMPORTED))
     }
@@ -205,12 +219,12 @@ mod tests {
         let (old, new) = (secret("secret"), secret("new"));
         let new = Credential::Password(new);
         let edit = AccountEdit {
-            credential: Some(passwords.store(new).await.unwrap()),
+            credential: Some(passwords.store(&"ann".parse().unwrap(), new).await.unwrap()),
             ..AccountEdit::default()
         };
         let matched = passwords.verify(vec![imported()], &old).await.unwrap();
         let (upgrades, asked) = Upgrades::new();
-        upgrades.ask(ann, matched.unwrap(), &old);
+        upgrades.ask(&login(ann), matched.unwrap(), &old);
         drop(upgrades);
         let turns = passwords.all_turns().await;
         let (changed, ()) = tokio::join!(
@@ -239,7 +253,7 @@ mod tests {
         let (upgrades, asked) = Upgrades::new();
         for _ in 0..WAITING_MAX + 1 {
             let matched = passwords.verify(vec![imported()], &password).await;
-            upgrades.ask(ann, matched.unwrap().unwrap(), &password);
+            upgrades.ask(&login(ann), matched.unwrap().unwrap(), &password);
         }
         assert_eq!(asked.queue.len(), 1);
         drop(upgrades);
@@ -260,7 +274,11 @@ mod tests {
         let (upgrades, asked) = Upgrades::new();
         for number in 0..WAITING_MAX as u64 + 10 {
             let matched = passwords.verify(vec![imported()], &password).await;
-            upgrades.ask(AccountId(number), matched.unwrap().unwrap(), &password);
+            upgrades.ask(
+                &login(AccountId(number)),
+                matched.unwrap().unwrap(),
+                &password,
+            );
         }
         assert_eq!(asked.queue.len(), WAITING_MAX);
         assert_eq!(lock(&asked.waiting).len(), WAITING_MAX);

@@ -11,6 +11,7 @@ use daemon::identity::Role;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
+use data_encoding::BASE64;
 use directory_api::Service;
 use directory_api::front::{Ended, FrontOptions, LoggedIn, OpenError, log_in};
 use mail_proto::login::Refusal;
@@ -18,6 +19,7 @@ use mail_proto::{imap, pop3};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use site::Site;
+use testkit::scram::ScramClient;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -36,7 +38,10 @@ struct Front {
 
 impl Front {
     async fn start(service: Service) -> Self {
-        let site = Site::start().await;
+        Self::of(Site::start().await, service).await
+    }
+
+    async fn of(site: Site, service: Service) -> Self {
         site.settle().await;
         let file = |name: &str| site.dir.path().join(name);
         site.authority
@@ -72,7 +77,7 @@ impl Front {
         let calls = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(async move {
             let stream = UserStream::plain(socket);
-            let config = options.dialogue(&stream, client);
+            let config = options.dialogue(&stream, client, &directory).await;
             let open = move |login: Arc<directory_api::wire::LoginReply>, _| {
                 let call = calls.fetch_add(1, Ordering::Relaxed);
                 async move {
@@ -106,9 +111,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> User<S> {
     }
 
     async fn hears(&mut self, start: &str) {
+        let line = self.line().await;
+        assert!(line.starts_with(start), "{line:?} instead of {start:?}");
+    }
+
+    async fn line(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();
-        assert!(line.starts_with(start), "{line:?} instead of {start:?}");
+        line
+    }
+
+    /// Says the first message as the argument of a command; gives the last words that it heard.
+    async fn proves(&mut self, command: &str, client: &ScramClient) -> String {
+        let first = BASE64.encode(client.first().as_bytes());
+        self.says(&format!("{command} {first}\r\n")).await;
+        let line = self.line().await;
+        let challenge = line.trim_end().strip_prefix("+ ").unwrap();
+        let server_first = String::from_utf8(BASE64.decode(challenge.as_bytes()).unwrap()).unwrap();
+        let (last, server_final) = client.last(&server_first);
+        let last = BASE64.encode(last.as_bytes());
+        self.says(&format!("{last}\r\n")).await;
+        format!("+ {}\r\n", BASE64.encode(server_final.as_bytes()))
     }
 }
 
@@ -142,6 +165,52 @@ async fn an_imap_user_gets_in_with_a_tag_still_to_be_answered() {
     let logged_in = ours.await.unwrap().unwrap();
     assert_eq!(logged_in.facts.tag.as_deref(), Some("a7"));
     assert_eq!(logged_in.leftover, b"a8 SELECT INBOX\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imap_user_gets_in_by_scram_and_hears_that_the_server_has_the_keys() {
+    let front = Front::of(Site::start_with_scram().await, Service::Imap).await;
+    let (mut user, ours) = front.connect(&[OpenError::LookAgain]).await;
+    let greeting = user.line().await;
+    let offered = " AUTH=SCRAM-SHA-256 AUTH=PLAIN AUTH=LOGIN]";
+    assert!(greeting.contains(offered), "{greeting}");
+    let wrong = ScramClient::new("ann@x.test", "wrong");
+    user.proves("a1 AUTHENTICATE SCRAM-SHA-256", &wrong).await;
+    user.hears("a1 NO [AUTHENTICATIONFAILED]").await;
+    let right = ScramClient::new("ann@x.test", "right");
+    // The client finds that the server has no keys, and cancels: nobody is in.
+    let last_words = user.proves("a2 AUTHENTICATE SCRAM-SHA-256", &right).await;
+    user.hears(&last_words).await;
+    user.says("*\r\n").await;
+    user.hears("a2 BAD cancelled").await;
+    let last_words = user.proves("a3 AUTHENTICATE SCRAM-SHA-256", &right).await;
+    user.hears(&last_words).await;
+    user.says("bm90IGVtcHR5\r\n").await;
+    user.hears("a3 BAD malformed").await;
+    user.says("a4 AUTHENTICATE SCRAM-SHA-256 bm8=\r\n").await;
+    user.hears("a4 BAD malformed").await;
+    let last_words = user.proves("a5 AUTHENTICATE SCRAM-SHA-256", &right).await;
+    user.hears(&last_words).await;
+    user.says("\r\na6 SELECT INBOX\r\n").await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(logged_in.facts.tag.as_deref(), Some("a5"));
+    assert_eq!(logged_in.facts.mechanism.name(), "scram-sha-256");
+    assert_eq!(logged_in.leftover, b"a6 SELECT INBOX\r\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_refuses_a_pop3_user_does_so_before_the_last_words() {
+    let front = Front::of(Site::start_with_scram().await, Service::Pop3).await;
+    let (mut user, ours) = front.connect(&[OpenError::Refused(Refusal::InUse)]).await;
+    user.hears("+OK").await;
+    let right = ScramClient::new("ann@x.test", "right");
+    user.proves("AUTH SCRAM-SHA-256", &right).await;
+    user.hears("-ERR [IN-USE]").await;
+    let last_words = user.proves("AUTH SCRAM-SHA-256", &right).await;
+    user.hears(&last_words).await;
+    user.says("\r\nSTAT\r\n").await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(logged_in.leftover, b"STAT\r\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,8 +98,12 @@ impl LoginDialogue for Dialogue {
         self.core_mut().refuse(why);
     }
 
-    fn tls_started(&mut self) {
-        self.core_mut().tls_started();
+    fn challenge(&mut self, message: &[u8]) {
+        self.core_mut().challenge(message);
+    }
+
+    fn tls_started(&mut self, has_binding: bool) {
+        self.core_mut().tls_started(has_binding);
     }
 
     fn take_leftover(&mut self) -> Vec<u8> {

@@ -125,7 +125,8 @@ async fn begin(
     trace_id: &str,
     shutdown: &Shutdown,
 ) -> Result<LoggedIn<Home>, Ended> {
-    let dialogue = door.dialogue(options.dialogue(&stream, client));
+    let config = options.dialogue(&stream, client, &shared.directory).await;
+    let dialogue = door.dialogue(config);
     let open = async |login: Arc<LoginReply>, facts: LoginFacts| {
         let home = &login.home.backend;
         let about = About {

@@ -154,7 +154,8 @@ impl Front {
             }
             None => UserStream::plain(socket),
         };
-        let dialogue = self.options.dialogue(&stream, client);
+        let directory = &self.backend.directory;
+        let dialogue = self.options.dialogue(&stream, client, directory).await;
         let logged_in = match self.options.service {
             Service::Pop3 => {
                 self.log_in(stream, pop3::Login::new(dialogue), client)

@@ -72,7 +72,7 @@ async fn draft<E: Engine>(app: &App<E>, row: ImportRow) -> Result<RowDraft, Prob
                         "a clear password is given as {PLAIN} and kept slowly hashed by the next login",
                     ));
                 }
-                Some(hashed) => Some(verbs::stored(app, hashed).await?),
+                Some(hashed) => Some(verbs::stored(app, &account.login_name, hashed).await?),
             };
             RowDraft::Account(account, credential)
         }

@@ -53,10 +53,14 @@ pub(super) fn login_refused(error: Refused) -> Problem {
     let status = match error {
         Refused::Engine(error) => return refused(error),
         Refused::BadCredentials => StatusCode::UNAUTHORIZED,
-        Refused::Suspended | Refused::Closing | Refused::ServiceForbidden => StatusCode::FORBIDDEN,
+        Refused::Suspended
+        | Refused::Closing
+        | Refused::ServiceForbidden
+        | Refused::ChannelBinding => StatusCode::FORBIDDEN,
         Refused::Throttled => StatusCode::TOO_MANY_REQUESTS,
         Refused::Moving | Refused::HomeDown => StatusCode::SERVICE_UNAVAILABLE,
-        Refused::ForeignBackend => StatusCode::CONFLICT,
+        Refused::ForeignBackend | Refused::SaslState => StatusCode::CONFLICT,
+        Refused::SaslMalformed | Refused::SaslNotOffered => StatusCode::UNPROCESSABLE_ENTITY,
     };
     Problem::new(status, error.code(), error.to_string())
 }

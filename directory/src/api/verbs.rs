@@ -11,7 +11,9 @@ use directory_api::wire::{
     Credential, CredentialEntry, Credentials, Domain, DomainPut, ListQuery, MoveRecord, Page,
     limit,
 };
-use directory_api::{AccountId, AccountStatus, Address, BackendName, DomainName, Service};
+use directory_api::{
+    AccountId, AccountStatus, Address, BackendName, DomainName, LoginName, Service,
+};
 
 use super::extract::{Body, Key, Query};
 use super::reply::{hash_refused, refused, too_many};
@@ -242,15 +244,20 @@ pub(super) async fn change_account<E: Engine>(
     if change.app_passwords.len() > limit::APP_PASSWORDS_MAX {
         return Err(too_many("app passwords", limit::APP_PASSWORDS_MAX));
     }
+    // The keys for SCRAM are made with it.
+    let user = match &change.login_name {
+        Some(name) => name.clone(),
+        None => app.engine.account(key).await.map_err(refused)?.login_name,
+    };
     for one in change.app_passwords {
         app_passwords.push(StoredCredential {
             name: Some(one.name),
             services: one.services,
-            ..stored(&app, one.credential).await?
+            ..stored(&app, &user, one.credential).await?
         });
     }
     let credential = match change.credential {
-        Some(credential) => Some(stored(&app, credential).await?),
+        Some(credential) => Some(stored(&app, &user, credential).await?),
         None => None,
     };
     let edit = AccountEdit {
@@ -478,7 +485,7 @@ pub(super) fn check_address(address: &str) -> Result<(), Problem> {
 
 async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDraft, Problem> {
     let credential = match account.credential {
-        Some(credential) => Some(stored(app, credential).await?),
+        Some(credential) => Some(stored(app, &account.login_name, credential).await?),
         None => None,
     };
     Ok(AccountDraft {
@@ -497,9 +504,10 @@ async fn draft<E: Engine>(app: &App<E>, account: AccountNew) -> Result<AccountDr
 /// A credential in the form in which it is kept.
 pub(super) async fn stored<E: Engine>(
     app: &App<E>,
+    user: &LoginName,
     credential: Credential,
 ) -> Result<StoredCredential, Problem> {
-    let stored = app.passwords.store(credential).await;
+    let stored = app.passwords.store(user, credential).await;
     Ok(StoredCredential {
         set_ms: now_ms(),
         ..stored.map_err(hash_refused)?

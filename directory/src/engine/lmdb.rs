@@ -37,7 +37,7 @@ use ::lmdb::{Env, OpenError, Options, create_databases, with_read, with_write};
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEdit, AddressEntry, AddressPut, AnnounceReply,
     AnnounceRequest, Backend, BackendPut, Change, ChangeKind, Changed, ChangesReply, CompareAndSet,
-    CompareAndSetReply, Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page, Secret,
+    CompareAndSetReply, Domain, DomainPut, ListQuery, LookupReply, MoveRecord, Page,
 };
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, LoginName};
 use serde::Serialize;
@@ -386,6 +386,11 @@ impl Engine for Lmdb {
             .await
     }
 
+    async fn other_login_name(&self, name: LoginName) -> Answer<Option<LoginName>> {
+        self.read(move |tables, txn| tables.other_login_name(txn, &name))
+            .await
+    }
+
     async fn credentials(
         &self,
         after: AccountId,
@@ -505,7 +510,7 @@ impl Engine for Lmdb {
         &self,
         account: AccountId,
         from: StoredCredential,
-        to: Secret,
+        to: StoredCredential,
         now_ms: i64,
     ) -> Answer<Option<ChangeNumber>> {
         self.write(now_ms, move |write| {

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub struct StoredCredential {
     /// Checked by `password::verify`.
     pub secret: Secret,
+    /// The keys of the same password by which SCRAM checks it, in their stored form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scram: Option<Secret>,
     /// None: the account's own password. Otherwise an app password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<CredentialName>,
@@ -33,6 +36,7 @@ impl StoredCredential {
     pub fn own(secret: Secret) -> Self {
         Self {
             secret,
+            scram: None,
             name: None,
             services: None,
             set_ms: 0,
@@ -111,6 +115,7 @@ pub struct ImportDraft {
 
 /// One thing to bring.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most rows are accounts")]
 pub enum RowDraft {
     /// A domain.
     Domain(ImportDomain),

@@ -9,6 +9,8 @@
 //! {SHA512-CRYPT}$6$[rounds=N$]salt$hash                    crypt(3); SHA256-CRYPT is $5$
 //! {CRYPT}…                                                 one of the three above, by its prefix
 //! {PBKDF2}$1$salt$iterations$hex                           HMAC-SHA-1, 20 octets (RFC 8018)
+//! {SCRAM-SHA-256}iterations,salt,StoredKey,ServerKey       the last three in base64; without braces:
+//! SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey        RFC 5803, as PostgreSQL writes it
 //! {SSHA} {SSHA256} {SSHA512} {SMD5}                        base64 of the hash of password and salt, then the salt
 //! {PLAIN} {CLEAR} {CLEARTEXT}                              the password
 //! ```
@@ -28,6 +30,8 @@ use directory_api::wire::limit;
 use md5::{Digest as _, Md5};
 use sha_crypt::ShaCrypt;
 use subtle::ConstantTimeEq;
+
+use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN, Keys};
 
 /// Why a stored form is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +75,7 @@ pub(super) enum Form {
         iterations: NonZeroU32,
         hash: [u8; PBKDF2_OCTETS],
     },
+    Scram(Keys),
     Salted {
         with: Salted,
         hash: Vec<u8>,
@@ -99,8 +104,10 @@ pub(super) enum Function {
     Sha256,
     /// One block of 128 octets.
     Sha512,
-    /// One iteration.
+    /// One iteration of PBKDF2 with HMAC-SHA-1.
     Pbkdf2,
+    /// One with HMAC-SHA-256.
+    Pbkdf2Sha256,
 }
 
 /// How much a slow check has to do.
@@ -122,6 +129,9 @@ impl Form {
             1,
             STORED_MAX_OCTETS,
         )?;
+        if let Some(text) = stored.strip_prefix("SCRAM-SHA-256$") {
+            return scram_sha_256(&text.replace([':', '$'], ","));
+        }
         let (name, text) = stored
             .strip_prefix('{')
             .and_then(|rest| rest.split_once('}'))
@@ -144,6 +154,7 @@ impl Form {
             "SHA256-CRYPT" => SHA256_CRYPT,
             "CRYPT" => CRYPT,
             "PBKDF2" => PBKDF2,
+            "SCRAM-SHA-256" => SCRAM_SHA_256,
             "PLAIN" | "CLEAR" | "CLEARTEXT" => PLAIN,
             _ => return Err(FormError::Scheme),
         };
@@ -158,6 +169,7 @@ impl Form {
         match scheme {
             ARGON2ID => argon2id(&text),
             PBKDF2 => pbkdf2_hmac_sha1(&text),
+            SCRAM_SHA_256 => scram_sha_256(&text),
             PLAIN => plain(text),
             // As Dovecot does: crypt(3) goes by the text and not by the name.
             _ if text.starts_with("$2") => blf_crypt(text),
@@ -205,6 +217,8 @@ impl Form {
                 // Nor does HMAC tell a short key from one with NULs behind it.
                 bool::from(found.ct_eq(hash)) & !octets.contains(&0)
             }
+            // The preparation refuses NULs.
+            Self::Scram(keys) => keys.match_password(password),
             Self::Salted { with, hash, salt } => with.hash(octets, salt).ct_eq(hash).into(),
             Self::Plain(text) => text.as_bytes().ct_eq(octets).into(),
         }
@@ -267,6 +281,11 @@ impl Form {
             Self::Pbkdf2 { iterations, .. } => {
                 work(Function::Pbkdf2, f64::from(iterations.get()), 0.0)
             }
+            Self::Scram(keys) => work(
+                Function::Pbkdf2Sha256,
+                f64::from(keys.iterations.get()),
+                0.0,
+            ),
             Self::Salted { .. } | Self::Plain(_) => None,
         }
     }
@@ -288,6 +307,7 @@ impl Form {
             Self::ShaCrypt { wide: true, .. } => SHA512_CRYPT,
             Self::ShaCrypt { wide: false, .. } => SHA256_CRYPT,
             Self::Pbkdf2 { .. } => PBKDF2,
+            Self::Scram(_) => SCRAM_SHA_256,
             Self::Salted { with, .. } => with.scheme(),
             Self::Plain(_) => PLAIN,
         }
@@ -512,6 +532,37 @@ fn pbkdf2_hmac_sha1(text: &str) -> Result<Form, FormError> {
     })
 }
 
+fn scram_sha_256(text: &str) -> Result<Form, FormError> {
+    let wrong = malformed(
+        SCRAM_SHA_256,
+        "it is not iterations,salt,StoredKey,ServerKey",
+    );
+    let [iterations, salt, stored_key, server_key] = text.split(',').collect::<Vec<_>>()[..] else {
+        return Err(wrong);
+    };
+    let iterations =
+        number(iterations).ok_or(malformed(SCRAM_SHA_256, "its iterations are no number"))?;
+    let (least, most) = (ITERATIONS_MIN.into(), ITERATIONS_MAX.into());
+    within(SCRAM_SHA_256, "iterations", iterations, least, most)?;
+    let decoded = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| wrong);
+    let key = |text: &str| decoded(text)?.try_into().map_err(|_| wrong);
+    let salt = decoded(salt)?;
+    within(
+        SCRAM_SHA_256,
+        "salt in octets",
+        salt.len() as u64,
+        1,
+        SALT_MAX_OCTETS,
+    )?;
+    let iterations = u32::try_from(iterations).ok().and_then(NonZeroU32::new);
+    Ok(Form::Scram(Keys {
+        salt,
+        iterations: iterations.expect("the limits are 4,096 and below 2^32"),
+        stored_key: key(stored_key)?,
+        server_key: key(server_key)?,
+    }))
+}
+
 fn plain(text: String) -> Result<Form, FormError> {
     let most = limit::PASSWORD_MAX_OCTETS as u64;
     within(PLAIN, "password in octets", text.len() as u64, 1, most)?;
@@ -554,12 +605,13 @@ const SHA512_CRYPT: &str = "SHA512-CRYPT";
 const SHA256_CRYPT: &str = "SHA256-CRYPT";
 const CRYPT: &str = "CRYPT";
 const PBKDF2: &str = "PBKDF2";
+const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 const SSHA: &str = "SSHA";
 const SSHA256: &str = "SSHA256";
 const SSHA512: &str = "SSHA512";
 const SMD5: &str = "SMD5";
 const PLAIN: &str = "PLAIN";
-const SCHEMES: &str = "ARGON2ID, BLF-CRYPT, SHA512-CRYPT, SHA256-CRYPT, CRYPT, PBKDF2, SSHA, SSHA256, SSHA512, SMD5, PLAIN";
+const SCHEMES: &str = "ARGON2ID, BLF-CRYPT, SHA512-CRYPT, SHA256-CRYPT, CRYPT, PBKDF2, SCRAM-SHA-256, SSHA, SSHA256, SSHA512, SMD5, PLAIN";
 
 /// A password of 1,024 octets in base 16 and a scheme, twice over.
 const STORED_MAX_OCTETS: u64 = 4_096;

@@ -69,7 +69,7 @@ pub(super) async fn a_stored_form_is_replaced_only_while_it_is_the_one<E: Engine
     };
     let ann = engine.create_account(draft, 1).await.unwrap().now;
     let replace = async |from: &str, to: &str| {
-        let (from, to) = (credential(from), Secret::new(to.to_owned()));
+        let (from, to) = (credential(from), credential(to));
         let replaced = engine.replace_credential(ann.id, from, to, 7).await;
         replaced.unwrap()
     };

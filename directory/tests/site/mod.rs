@@ -21,6 +21,8 @@ pub(crate) struct Site {
     pub(crate) authority: Authority,
     listen: SocketAddr,
     metrics: SocketAddr,
+    /// Changes the settings before each start.
+    pub(crate) settle_config: fn(&mut Config),
     running: Option<(Shutdown, JoinHandle<Result<(), RunError>>)>,
 }
 
@@ -36,12 +38,21 @@ impl Site {
             authority,
             listen: unused_address(),
             metrics: unused_address(),
+            settle_config: |_| (),
             running: None,
         }
     }
 
     pub(crate) async fn start() -> Self {
         let mut site = Self::prepare();
+        site.up().await;
+        site
+    }
+
+    /// One that offers SCRAM.
+    pub(crate) async fn start_with_scram() -> Self {
+        let mut site = Self::prepare();
+        site.settle_config = |config| config.scram_iterations = 4_096;
         site.up().await;
         site
     }
@@ -68,13 +79,15 @@ impl Site {
     }
 
     pub(crate) fn config(&self) -> Config {
-        Config {
+        let mut config = Config {
             listen: self.listen,
             metrics_listen: self.metrics,
             data: self.dir.path().join("data"),
             identity: self.files(Role::Directory, "d1"),
             ..Config::default()
-        }
+        };
+        (self.settle_config)(&mut config);
+        config
     }
 
     pub(crate) fn files(&self, role: Role, node: &str) -> IdentityFiles {

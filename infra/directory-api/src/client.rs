@@ -28,7 +28,8 @@ use serde::de::DeserializeOwned;
 use crate::types::{Address, BackendName};
 use crate::wire::{
     AnnounceReply, AnnounceRequest, Backend, KeysReply, LoginReply, LoginRequest, LookupReply,
-    LookupRequest, LookupResult, PublicKey, Verdict, encode_path_segment, path,
+    LookupRequest, LookupResult, MechanismsReply, PublicKey, SaslReply, SaslRequest, Verdict,
+    encode_path_segment, path,
 };
 use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
@@ -86,6 +87,7 @@ struct Inner {
     seen: Seen,
     lookups: Cached<Address, LookupResult>,
     backends: Cached<BackendName, Backend>,
+    mechanisms: Cached<(), MechanismsReply>,
     logins: Logins,
     turns: Turns,
 }
@@ -124,6 +126,7 @@ impl DirectoryClient {
                 link: Link::new(target, identity, LinkOptions::default()),
                 lookups: Cached::new(options, &seen),
                 backends: Cached::new(options, &seen),
+                mechanisms: Cached::new(options, &seen),
                 logins: Logins::new(options.logins.as_ref(), &seen),
                 turns: Turns::new(options.login_turns.clone()),
                 seen,
@@ -200,6 +203,36 @@ impl DirectoryClient {
         self.call(Method::POST, path::LOGIN, request, LOGIN_DEADLINE)
             .await
             .map_err(LoginError::from)
+    }
+
+    /// One step of a SASL mechanism. Never cached.
+    ///
+    /// # Errors
+    /// [`LoginError`]: each variant is another answer to the user.
+    pub async fn sasl(&self, request: &SaslRequest) -> Result<SaslReply, LoginError> {
+        self.call(Method::POST, path::SASL, request, LOGIN_DEADLINE)
+            .await
+            .map_err(LoginError::from)
+    }
+
+    /// The SASL mechanisms that the directory decides, from the cache when they are known there.
+    /// None while it is away and has never answered, or when it is of a version that knows none.
+    pub async fn mechanisms(&self) -> Vec<String> {
+        let ask = async {
+            let change = self.inner.seen.number();
+            let (value, known) = match self.get(path::MECHANISMS).await {
+                Ok(value) => (value, true),
+                Err(DirectoryError::Unknown) => (MechanismsReply::default(), false),
+                Err(error) => return Err(error),
+            };
+            Ok(Stamped {
+                value,
+                change,
+                known,
+            })
+        };
+        let answer = self.inner.mechanisms.get(&(), ask).await;
+        answer.map(|reply| reply.mechanisms).unwrap_or_default()
     }
 
     /// The keys by which grants are checked.

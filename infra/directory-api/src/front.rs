@@ -11,6 +11,11 @@
 //!            ├───────────────────────────┼──── refused ◀─┤
 //!            │                           └─ look again ◀─┘  (at most 3 times: the home has moved)
 //! ```
+//!
+//! Mechanisms that the directory decides itself, so that no password comes by here, take more
+//! steps: `front/sasl.rs`.
+
+mod sasl;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
@@ -32,7 +37,7 @@ use tracing::{debug, info, warn};
 
 use crate::client::{DirectoryClient, LoginError};
 use crate::types::{BackendName, Service};
-use crate::wire::{LoginReply, LoginRequest, Secret};
+use crate::wire::{LoginReply, LoginRequest, SaslRequest, Secret};
 
 /// How a front lets users in. One for each service and process.
 #[derive(Clone)]
@@ -58,9 +63,13 @@ pub struct FrontOptions {
 }
 
 impl FrontOptions {
-    /// The set-up of the core for one connection.
-    #[must_use]
-    pub fn dialogue(&self, stream: &UserStream, client: SocketAddr) -> Config {
+    /// The set-up of the core for one connection. The directory says which mechanisms are offered.
+    pub async fn dialogue(
+        &self,
+        stream: &UserStream,
+        client: SocketAddr,
+        directory: &DirectoryClient,
+    ) -> Config {
         let tls = match (stream.tls_facts(), &self.tls) {
             (Some(_), _) => Tls::Active,
             (None, Some(_)) => Tls::Offered,
@@ -69,6 +78,7 @@ impl FrontOptions {
         let mut config = Config::new(self.hostname.clone(), tls);
         config.pop3_policy = self.pop3_policy;
         config.imap_capabilities = self.imap_capabilities.clone();
+        config.mechanisms = sasl::offered(&directory.mechanisms().await);
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
         config
@@ -170,6 +180,7 @@ where
 {
     let deadline = Instant::now() + options.login_timeout;
     let mut is_new = true;
+    let mut sasl = sasl::Dialogue::new(directory, options, &open);
     loop {
         let spoken = tokio::select! {
             // A login under way is answered before the process goes down.
@@ -187,9 +198,34 @@ where
         match event? {
             LoginEvent::StartTls => {
                 stream = start_tls(stream, options, deadline).await?;
-                dialogue.tls_started();
+                dialogue.tls_started(false);
+            }
+            LoginEvent::Sasl(message) => {
+                let facts = LoginFacts {
+                    service: options.service,
+                    client,
+                    tls: stream.tls_facts(),
+                    tag: message.tag.clone(),
+                    mechanism: message.mechanism,
+                    client_id: dialogue.client_id().map(str::to_owned),
+                };
+                match sasl.take(&message, &facts).await {
+                    Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
+                    Ok(sasl::Next::In { login, session }) => {
+                        let leftover = dialogue.take_leftover();
+                        return Ok(LoggedIn {
+                            stream,
+                            session,
+                            login,
+                            facts,
+                            leftover,
+                        });
+                    }
+                    Err(refusal) => dialogue.refuse(refusal),
+                }
             }
             LoginEvent::Login(credentials) => {
+                sasl.give_up();
                 let facts = LoginFacts {
                     service: options.service,
                     client,
@@ -299,36 +335,85 @@ where
         secured: facts.tls.is_some(),
         backend: options.backend.clone(),
     };
+    let user = Some(credentials.user.as_str());
+    let question = Question::Password(&request);
+    let (answer, session) = open_at_home(directory, options, &question, facts, user, open).await?;
+    report(user, facts, "ok");
+    Ok((answer.login, session))
+}
+
+/// How the directory is asked for a grant, and asked again.
+enum Question<'a> {
+    Password(&'a LoginRequest),
+    /// A mechanism's last step, and what it brought.
+    Sasl(&'a SaslRequest, Granted),
+}
+
+/// The directory's yes.
+#[derive(Clone)]
+struct Granted {
+    login: Arc<LoginReply>,
+    /// What the client is to hear before it is in.
+    last_words: Option<Vec<u8>>,
+}
+
+impl Question<'_> {
+    async fn ask(
+        &self,
+        directory: &DirectoryClient,
+        looks_again: bool,
+    ) -> Result<Granted, LoginError> {
+        match self {
+            Self::Password(request) => {
+                let login = directory.login_or_kept(request, looks_again).await?;
+                Ok(Granted {
+                    login,
+                    last_words: None,
+                })
+            }
+            Self::Sasl(_, granted) if !looks_again => Ok(granted.clone()),
+            Self::Sasl(request, _) => match sasl::step(directory, request).await? {
+                sasl::Answer::Granted(granted) => Ok(granted),
+                sasl::Answer::Challenge { .. } => {
+                    Err(sasl::nonsense("a challenge behind the last step"))
+                }
+            },
+        }
+    }
+}
+
+/// Asks for a grant and opens the session; again while the home moves under us. A refusal is reported.
+async fn open_at_home<T, F, Fut>(
+    directory: &DirectoryClient,
+    options: &FrontOptions,
+    question: &Question<'_>,
+    facts: &LoginFacts,
+    user: Option<&str>,
+    open: &F,
+) -> Result<(Granted, T), Refusal>
+where
+    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
     for look in 0..LOOKS_MAX {
-        let ask = || directory.login_or_kept(&request, look > 0);
+        let ask = || question.ask(directory, look > 0);
         let answer = until_moved(facts, options.move_wait, ask).await;
-        let login = answer.map_err(|error| {
-            report(credentials, facts, error.code());
-            if let LoginError::Away(_) = &error {
-                warn!(
-                    error = causes(&error),
-                    "directory gave no verdict on a login"
-                );
-            }
-            refusal(&error)
-        })?;
-        match open(Arc::clone(&login), facts.clone()).await {
-            Ok(session) => {
-                report(credentials, facts, "ok");
-                return Ok((login, session));
-            }
+        let granted = answer.map_err(|error| directory_refused(user, facts, &error))?;
+        let login = &granted.login;
+        match open(Arc::clone(login), facts.clone()).await {
+            Ok(session) => return Ok((granted, session)),
             Err(OpenError::LookAgain) => {
                 debug!(account = %login.account, home = %login.home.backend, "home has moved, asking again");
             }
             // From now on the directory says so, and is asked until it does not.
             Err(OpenError::Moving) => sleep(MOVE_PAUSE_FIRST).await,
             Err(OpenError::Refused(refusal)) => {
-                report(credentials, facts, "session_refused");
+                report(user, facts, "session_refused");
                 return Err(refusal);
             }
         }
     }
-    report(credentials, facts, "home_keeps_moving");
+    report(user, facts, "home_keeps_moving");
     Err(Refusal::Temporary)
 }
 
@@ -367,27 +452,43 @@ const MOVE_WAITS: &str = "posthouse_front_move_waits_total";
 const MOVE_PAUSE_FIRST: Duration = Duration::from_millis(100);
 const MOVE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-fn report(credentials: &Credentials, facts: &LoginFacts, outcome: &'static str) {
+/// Reports that the directory lets nobody in, and says what the user hears.
+fn directory_refused(user: Option<&str>, facts: &LoginFacts, error: &LoginError) -> Refusal {
+    report(user, facts, error.code());
+    if let LoginError::Away(_) = error {
+        warn!(
+            error = causes(error),
+            "directory gave no verdict on a login"
+        );
+    }
+    refusal(error)
+}
+
+/// `user` is not known here where only the directory reads what the client says.
+fn report(user: Option<&str>, facts: &LoginFacts, outcome: &'static str) {
     static DESCRIBED: Once = Once::new();
     DESCRIBED.call_once(|| {
         metrics::describe_counter!(
             "posthouse_front_logins_total",
-            "Logins tried here, by service and outcome (ok, or why not)."
+            "Logins tried here, by service, mechanism and outcome (ok, or why not)."
         );
         metrics::describe_counter!(
             MOVE_WAITS,
             "Logins that waited for the end of a move, by service and whether it came."
         );
     });
-    let service = facts.service.as_str();
-    metrics::counter!("posthouse_front_logins_total", "service" => service, "outcome" => outcome)
-        .increment(1);
+    let (service, mechanism) = (facts.service.as_str(), facts.mechanism.name());
+    metrics::counter!(
+        "posthouse_front_logins_total",
+        "service" => service, "mechanism" => mechanism, "outcome" => outcome
+    )
+    .increment(1);
     info!(
         service,
-        user = ?credentials.user,
+        user = user.map(tracing::field::debug),
         client = %facts.client,
         tls = facts.tls.is_some(),
-        mechanism = credentials.mechanism.name(),
+        mechanism,
         outcome,
         "login"
     );
@@ -400,9 +501,14 @@ fn refusal(error: &LoginError) -> Refusal {
         | LoginError::Suspended
         | LoginError::Closing
         | LoginError::ForeignBackend => Refusal::NotAllowed,
-        LoginError::Moving | LoginError::HomeDown | LoginError::Throttled | LoginError::Away(_) => {
-            Refusal::Temporary
-        }
+        LoginError::Moving
+        | LoginError::HomeDown
+        | LoginError::Throttled
+        | LoginError::SaslState
+        | LoginError::Away(_) => Refusal::Temporary,
+        LoginError::SaslMalformed => Refusal::Malformed,
+        LoginError::SaslNotOffered => Refusal::NotOffered,
+        LoginError::ChannelBinding => Refusal::ChannelBinding,
     }
 }
 

@@ -35,7 +35,10 @@ pub use import::{
     ImportTarget,
 };
 pub use list::{ListQuery, Page, encode_path_segment};
-pub use login::{KeysReply, LoginReply, LoginRequest, PublicKey};
+pub use login::{
+    ChannelBinding, KeysReply, LoginReply, LoginRequest, MechanismsReply, PublicKey, SaslReply,
+    SaslRequest,
+};
 pub use lookup::{Located, LookupReply, LookupRequest, LookupResult, Verdict};
 pub use refusal::{Refusal, Refusals, RefusalsQuery, Refused};
 
@@ -45,6 +48,10 @@ pub mod path {
     pub const LOOKUP: &str = "/v1/lookup";
     /// POST [`super::LoginRequest`] → [`super::LoginReply`].
     pub const LOGIN: &str = "/v1/login";
+    /// POST [`super::SaslRequest`] → [`super::SaslReply`].
+    pub const SASL: &str = "/v1/sasl";
+    /// GET → [`super::MechanismsReply`].
+    pub const MECHANISMS: &str = "/v1/mechanisms";
     /// GET → [`super::KeysReply`].
     pub const KEYS: &str = "/v1/keys";
     /// POST [`super::AnnounceRequest`] → [`super::AnnounceReply`].
@@ -90,6 +97,14 @@ pub mod code {
     pub const HOME_DOWN: &str = "home_down";
     /// 409: the password is right, the account lives on another back-end than the one demanded.
     pub const FOREIGN_BACKEND: &str = "foreign_backend";
+    /// 422: the client's message is not as its mechanism says.
+    pub const SASL_MALFORMED: &str = "sasl_malformed";
+    /// 422: the mechanism is not offered, or not any more.
+    pub const SASL_NOT_OFFERED: &str = "sasl_not_offered";
+    /// 409: the state that came back is too old, used up, somebody else's or not ours.
+    pub const SASL_STATE: &str = "sasl_state";
+    /// 403: the client is bound to another channel, or was kept from binding to this one.
+    pub const CHANNEL_BINDING: &str = "channel_binding";
     /// 429: too many logins are waiting to be checked.
     pub const THROTTLED: &str = "throttled";
     /// 409: the home's epoch is not the one expected; `detail` is the present home.
@@ -145,6 +160,8 @@ pub mod limit {
     pub const CHANGES_WAIT_MAX_MS: u64 = 30_000;
     /// Octets of a password (DESIGN §13).
     pub const PASSWORD_MAX_OCTETS: usize = 1_024;
+    /// Octets of one SASL message: 64 KiB of base64 (DESIGN §13).
+    pub const SASL_MESSAGE_MAX_OCTETS: usize = 48 * 1_024;
     /// Octets of a user name (DESIGN §13).
     pub const USER_MAX_OCTETS: usize = 512;
     /// App passwords of one account.

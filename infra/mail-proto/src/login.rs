@@ -20,6 +20,11 @@ pub struct Config {
     /// What IMAP announces before the login, besides what follows from the rest of this, when it is not
     /// [`CAPABILITIES_BEFORE_LOGIN`](crate::imap::CAPABILITIES_BEFORE_LOGIN).
     pub imap_capabilities: Option<Arc<str>>,
+    /// The mechanisms offered besides PLAIN and LOGIN, the most wanted first. Those that bind to
+    /// the channel are offered only while there is a [`binding`](Self::has_binding).
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether the connection's TLS, if it is active, can be bound to (RFC 5056).
+    pub has_binding: bool,
     /// Refused commands and logins after which the connection is closed.
     pub errors_max: u32,
 }
@@ -33,6 +38,8 @@ impl Config {
             plaintext_login: false,
             pop3_policy: None,
             imap_capabilities: None,
+            mechanisms: Vec::new(),
+            has_binding: false,
             errors_max: 10,
         }
     }
@@ -40,6 +47,16 @@ impl Config {
     /// Whether a password may be sent over the connection as it is.
     pub(crate) fn allows_login(&self) -> bool {
         self.plaintext_login || self.tls == Tls::Active
+    }
+
+    /// The mechanisms that a client may begin now, as RFC 4422 names them.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = (Mechanism, &'static str)> {
+        let binds = self.has_binding && self.tls == Tls::Active;
+        let more = self.mechanisms.iter().copied();
+        more.filter(move |mechanism| binds || !mechanism.binds_to_channel())
+            .chain([Mechanism::Plain, Mechanism::Login])
+            .filter(|_| self.allows_login())
+            .filter_map(|mechanism| Some((mechanism, mechanism.sasl_name()?)))
     }
 }
 
@@ -70,15 +87,18 @@ pub trait LoginDialogue: Send {
     /// The next thing to do.
     fn next(&mut self) -> LoginStep<'_>;
 
-    /// Answers `Login` with no; the dialogue goes on.
+    /// Answers `Login` or `Sasl` with no; the dialogue goes on.
     fn refuse(&mut self, why: Refusal);
 
-    /// Answers `StartTls`: the handshake is done.
-    fn tls_started(&mut self);
+    /// Answers `Sasl`: says this to the client, whose response is the next `Sasl`.
+    fn challenge(&mut self, message: &[u8]);
 
-    /// Answers `Login` with yes: gives the octets received beyond the login
-    /// command, and ends this dialogue. Nothing has been said to the client;
-    /// the positive reply is the back-end's.
+    /// Answers `StartTls`: the handshake is done, and what came of it can be bound to or not.
+    fn tls_started(&mut self, has_binding: bool);
+
+    /// Answers `Login` or `Sasl` with yes: gives the octets received beyond
+    /// the login command, and ends this dialogue. Nothing has been said to the
+    /// client; the positive reply is the back-end's.
     fn take_leftover(&mut self) -> Vec<u8>;
 
     /// What the client's program has told of itself, made fit for a line of a log; none in POP3.
@@ -108,6 +128,9 @@ pub enum LoginStep<'a> {
 pub enum LoginEvent {
     /// Verify these. Answer with `refuse` or `take_leftover`.
     Login(Credentials),
+    /// Take the client's next message of a mechanism that is not decided here. Answer with
+    /// `challenge`, `refuse` or `take_leftover`.
+    Sasl(SaslMessage),
     /// Start the TLS handshake (the go-ahead was sent). Answer with `tls_started`.
     StartTls,
 }
@@ -125,6 +148,20 @@ pub struct Credentials {
     pub tag: Option<String>,
 }
 
+/// What a client says in a mechanism that is not decided here.
+#[derive(Debug)]
+pub struct SaslMessage {
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// Whether it begins the mechanism anew. What a client said before in one that it then
+    /// cancelled is over.
+    pub is_first: bool,
+    /// The message, decoded: it may be a secret. Below 64 KiB.
+    pub message: Password,
+    /// The tag of the IMAP command, to be answered by the back-end. None in POP3.
+    pub tag: Option<String>,
+}
+
 /// How credentials were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
@@ -136,6 +173,10 @@ pub enum Mechanism {
     Plain,
     /// SASL LOGIN.
     Login,
+    /// SASL SCRAM-SHA-256, RFC 7677.
+    ScramSha256,
+    /// The same, bound to the channel.
+    ScramSha256Plus,
 }
 
 impl Mechanism {
@@ -146,7 +187,24 @@ impl Mechanism {
             Self::LoginCommand => "login-command",
             Self::Plain => "plain",
             Self::Login => "login",
+            Self::ScramSha256 => "scram-sha-256",
+            Self::ScramSha256Plus => "scram-sha-256-plus",
         }
+    }
+
+    /// Its registered name; none where it is no SASL.
+    pub fn sasl_name(self) -> Option<&'static str> {
+        match self {
+            Self::UserPass | Self::LoginCommand => None,
+            Self::Plain => Some("PLAIN"),
+            Self::Login => Some("LOGIN"),
+            Self::ScramSha256 => Some("SCRAM-SHA-256"),
+            Self::ScramSha256Plus => Some("SCRAM-SHA-256-PLUS"),
+        }
+    }
+
+    fn binds_to_channel(self) -> bool {
+        self == Self::ScramSha256Plus
     }
 }
 
@@ -159,6 +217,13 @@ pub enum Refusal {
     Temporary,
     /// No login without TLS. The cores say this by themselves too.
     PlaintextForbidden,
+    /// The client's message is not as its mechanism says.
+    Malformed,
+    /// The mechanism is not offered here, or not any more.
+    NotOffered,
+    /// The client is bound to another channel than the one that ends here, or was kept from
+    /// seeing that it could be bound to this one: somebody may be in the middle.
+    ChannelBinding,
     /// Right credentials, but this account may not use this service.
     NotAllowed,
     /// The mailbox is locked by another session.

@@ -1,8 +1,9 @@
-//! The SASL mechanisms PLAIN (RFC 4616) and LOGIN, the server's side.
+//! SASL exchanges (RFC 4422), the server's side: PLAIN (RFC 4616) and LOGIN, and the framing of
+//! mechanisms that somebody else decides, message by message.
 
 use data_encoding::BASE64;
 
-use crate::login::Mechanism;
+use crate::login::{Config, Mechanism};
 use crate::password::{Password, wipe};
 
 /// Longest response in base64. DESIGN §13.
@@ -45,6 +46,13 @@ pub enum Exchange {
         /// The user name sent before, decoded and unchecked.
         user: Vec<u8>,
     },
+    /// Another mechanism, the client's next message. The client speaks first in all of them.
+    AwaitMessage {
+        /// Which.
+        mechanism: Mechanism,
+        /// Whether nothing has been said yet.
+        is_first: bool,
+    },
 }
 
 /// What a response leads to.
@@ -61,24 +69,36 @@ pub enum Progress {
         /// By which mechanism.
         mechanism: Mechanism,
     },
+    /// Somebody else takes the message.
+    Message {
+        /// Of which mechanism.
+        mechanism: Mechanism,
+        /// Whether it is the first one.
+        is_first: bool,
+        /// Decoded.
+        message: Password,
+    },
 }
 
 impl Exchange {
-    /// Begins the mechanism of this name, if there is one.
-    pub fn start(mechanism: &str) -> Option<Self> {
-        if mechanism.eq_ignore_ascii_case("PLAIN") {
-            Some(Self::AwaitPlain)
-        } else if mechanism.eq_ignore_ascii_case("LOGIN") {
-            Some(Self::AwaitUser)
-        } else {
-            None
-        }
+    /// Begins the mechanism of this name, if it is offered.
+    pub fn start(name: &str, config: &Config) -> Option<Self> {
+        let mut offered = config.offered();
+        let (mechanism, _) = offered.find(|(_, known)| known.eq_ignore_ascii_case(name))?;
+        Some(match mechanism {
+            Mechanism::Plain => Self::AwaitPlain,
+            Mechanism::Login => Self::AwaitUser,
+            mechanism => Self::AwaitMessage {
+                mechanism,
+                is_first: true,
+            },
+        })
     }
 
     /// What to send (in base64 already) to get the awaited response.
     pub fn challenge(&self) -> &'static str {
         match self {
-            Self::AwaitPlain => "",
+            Self::AwaitPlain | Self::AwaitMessage { .. } => "",
             // "Username:" and "Password:", as every client of LOGIN expects.
             Self::AwaitUser => "VXNlcm5hbWU6",
             Self::AwaitPassword { .. } => "UGFzc3dvcmQ6",
@@ -105,6 +125,17 @@ impl Exchange {
             return Err(SaslError::TooLong);
         }
         let mut response = BASE64.decode(base64).map_err(|_| SaslError::Encoding)?;
+        if let Self::AwaitMessage {
+            mechanism,
+            is_first,
+        } = self
+        {
+            return Ok(Progress::Message {
+                mechanism,
+                is_first,
+                message: Password::new(response),
+            });
+        }
         let progress = self.take(&response);
         wipe(&mut response);
         progress
@@ -141,6 +172,7 @@ impl Exchange {
                     mechanism: Mechanism::Login,
                 })
             }
+            Self::AwaitMessage { .. } => unreachable!("it is passed on as it is"),
         }
     }
 }
@@ -167,11 +199,12 @@ pub(crate) fn checked(user: &[u8], password: &[u8]) -> Result<(String, Password)
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::login::Tls;
 
     fn plain(response: &[u8]) -> Result<(String, Vec<u8>), SaslError> {
         match Exchange::AwaitPlain.respond(BASE64.encode(response).as_bytes())? {
             Progress::Done { user, password, .. } => Ok((user, password.as_bytes().to_vec())),
-            Progress::Continue(_) => unreachable!("PLAIN has one response"),
+            _ => unreachable!("PLAIN has one response"),
         }
     }
 
@@ -234,9 +267,9 @@ mod tests {
 
     #[test]
     fn login_asks_for_the_name_and_then_for_the_password() {
-        let Progress::Continue(exchange) =
-            Exchange::start("login").unwrap().respond(b"am9l").unwrap()
-        else {
+        let config = Config::new("mail.test", Tls::Active);
+        let exchange = Exchange::start("login", &config).unwrap();
+        let Progress::Continue(exchange) = exchange.respond(b"am9l").unwrap() else {
             unreachable!("LOGIN has two responses")
         };
         assert_eq!(exchange.challenge(), "UGFzc3dvcmQ6");

@@ -250,7 +250,7 @@ fn plain_text_behind_starttls_is_dropped_however_much_it_is() {
         login.receive(command);
         while !matches!(login.next(), LoginStep::Ask(_)) {}
         assert_eq!(flood(|octets| login.receive(octets)), 140_000);
-        login.tls_started();
+        login.tls_started(true);
         assert!(matches!(login.next(), LoginStep::NeedInput));
     }
 }

@@ -1,7 +1,8 @@
-//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly.
+//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM.
 
 pub mod address;
 pub mod block_disk;
 pub mod dialogue;
 pub mod fault_disk;
 pub mod fetch_grammar;
+pub mod scram;

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use directory_api::wire::{ChangeKind, Secret, limit};
+use directory_api::wire::{ChangeKind, limit};
 use directory_api::{AccountId, ChangeNumber, CredentialName};
 
 use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number};
@@ -129,7 +129,7 @@ impl Write<'_, '_> {
         &mut self,
         id: AccountId,
         from: &StoredCredential,
-        to: Secret,
+        to: StoredCredential,
     ) -> Answer<Option<ChangeNumber>> {
         let key = account_key(id);
         let Some(mut row) = self.get::<AccountRow>(self.tables.accounts, &key)? else {
@@ -138,7 +138,8 @@ impl Write<'_, '_> {
         let Some(stored) = row.credentials.iter_mut().find(|one| *one == from) else {
             return Ok(None);
         };
-        stored.secret = to;
+        stored.secret = to.secret;
+        stored.scram = to.scram;
         self.put(self.tables.accounts, &key, &row)?;
         self.changed(ChangeKind::Hash, &id.to_string())?;
         Ok(Some(self.last))

@@ -86,6 +86,15 @@ const WRITTEN: &[(&str, &str)] = &[
         "pässwörd",
         "{PBKDF2}$1$Oq40RRMMd2.pcy1Q$5000$e7cb532b4b4c57eb58bcb6101610c5f39399f29f",
     ),
+    // RFC 7677's example, and one made by Python's hashlib.
+    (
+        "pencil",
+        "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+    ),
+    (
+        "pässwörd",
+        "{scram-SHA-256}10000,MDEyMzQ1Njc4OWFi,CoTYuyk/r9Krf5rJz9fadCLWVms7XYp/mOr6qcgSY4A=,uc7F9UelO7hICa1NUgBo+/vv3yATdx77HqSsUOtUb2I=",
+    ),
     ("test", "{SSHA}H/zrDv8FXUu1JmwvVYijfrYEF34jVZcO"),
     ("secret", "{ssha}iQrL+xd/s2lVWm1ZUufKoAbHRkjX2kzd"),
     (
@@ -238,6 +247,11 @@ fn a_stored_form_that_is_cut_or_garbled_is_refused() {
         "{PBKDF2}$1$salt$0c60c80f961f0e71f3a9b524af6012062fe037a6",
         "{SSHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=",
         "{SSHA256}AAAA",
+        "SCRAM-SHA-256$4096",
+        "SCRAM-SHA-1$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+        "{SCRAM-SHA-256}-4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+        "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+        "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,AAAA",
     ] {
         assert!(Form::parse(other).is_err(), "{other:?}");
     }
@@ -270,8 +284,13 @@ fn a_number_is_taken_at_its_limit_and_refused_one_beyond_with_the_limit_named() 
             "00".repeat(20 + usize::try_from(salt).unwrap())
         )
     };
+    let scram = |iterations: u64, salt: u64| {
+        let salt = BASE64.encode(&vec![0; usize::try_from(salt).unwrap()]);
+        let key = BASE64.encode(&[0; 32]);
+        format!("{{SCRAM-SHA-256}}{iterations},{salt},{key},{key}")
+    };
     type Limit<'a> = (&'a str, &'a dyn Fn(u64) -> String, u64, u64);
-    let limits: [Limit<'_>; 9] = [
+    let limits: [Limit<'_>; 11] = [
         ("memory", &|m| argon2id(m, 1, 1), 8, 262_144),
         ("passes", &|t| argon2id(8_192, t, 1), 1, 128),
         ("parallelism", &|p| argon2id(1_024, 1, p), 1, 16),
@@ -279,6 +298,8 @@ fn a_number_is_taken_at_its_limit_and_refused_one_beyond_with_the_limit_named() 
         ("rounds", &|rounds| sha(5, rounds), 1_000, 1_000_000),
         ("rounds", &|rounds| sha(6, rounds), 1_000, 1_000_000),
         ("iterations", &pbkdf2, 1, 2_000_000),
+        ("iterations", &|i| scram(i, 16), 4_096, 1_000_000),
+        ("salt", &|salt| scram(4_096, salt), 1, 64),
         ("salt", &ssha, 1, 64),
         (
             "salt",

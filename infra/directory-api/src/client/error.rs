@@ -56,7 +56,7 @@ impl DirectoryError {
         self.detail(code::MOVE_IN_PROGRESS)
     }
 
-    pub(super) fn nonsense(what: &'static str) -> Self {
+    pub(crate) fn nonsense(what: &'static str) -> Self {
         Self::Away(Arc::new(AwayCause::Nonsense(what)))
     }
 
@@ -114,6 +114,18 @@ pub enum LoginError {
     /// Too many logins at once.
     #[error("too many logins at once")]
     Throttled,
+    /// The client's message is not as its mechanism says.
+    #[error("malformed message of the mechanism")]
+    SaslMalformed,
+    /// The mechanism is not offered, or not any more.
+    #[error("mechanism is not offered")]
+    SaslNotOffered,
+    /// The dialogue took too long, or its state was used before.
+    #[error("state of the dialogue is refused")]
+    SaslState,
+    /// The client is bound to another channel than the one that ends here.
+    #[error("channel binding does not fit")]
+    ChannelBinding,
     /// The directory gave no verdict.
     #[error(transparent)]
     Away(DirectoryError),
@@ -138,6 +150,10 @@ impl From<DirectoryError> for LoginError {
             code::HOME_DOWN => Self::HomeDown,
             code::FOREIGN_BACKEND => Self::ForeignBackend,
             code::THROTTLED => Self::Throttled,
+            code::SASL_MALFORMED => Self::SaslMalformed,
+            code::SASL_NOT_OFFERED => Self::SaslNotOffered,
+            code::SASL_STATE => Self::SaslState,
+            code::CHANNEL_BINDING => Self::ChannelBinding,
             _ => Self::Away(error),
         }
     }
@@ -157,6 +173,10 @@ impl LoginError {
             Self::HomeDown => code::HOME_DOWN,
             Self::ForeignBackend => code::FOREIGN_BACKEND,
             Self::Throttled => code::THROTTLED,
+            Self::SaslMalformed => code::SASL_MALFORMED,
+            Self::SaslNotOffered => code::SASL_NOT_OFFERED,
+            Self::SaslState => code::SASL_STATE,
+            Self::ChannelBinding => code::CHANNEL_BINDING,
             Self::Away(DirectoryError::Refused(_)) => "directory_refused",
             Self::Away(_) => "directory_away",
         }

@@ -105,6 +105,8 @@ impl DirectoryClient {
     fn drop_everything(&self) {
         self.inner.lookups.drop_all();
         self.inner.backends.drop_all();
+        // After a restart it may decide others.
+        self.inner.mechanisms.drop_all();
         self.inner.logins.drop_all();
     }
 

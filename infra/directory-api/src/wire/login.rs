@@ -1,4 +1,4 @@
-//! From a user and a password to a grant.
+//! From a user who shows who they are to a grant: by a password, or by a SASL mechanism step by step.
 
 use std::net::IpAddr;
 
@@ -42,6 +42,71 @@ pub struct LoginReply {
     pub quota: Quota,
     /// The signed grant in its text form; see [`crate::grant`].
     pub grant: String,
+}
+
+/// Which SASL mechanisms the directory decides itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MechanismsReply {
+    /// Their registered names, the most wanted first. PLAIN and LOGIN are not among them: where
+    /// they end, a password has come, which is a [`LoginRequest`].
+    pub mechanisms: Vec<String>,
+}
+
+/// One step of a SASL mechanism (RFC 4422): what the client says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SaslRequest {
+    /// The mechanism's registered name.
+    pub mechanism: String,
+    /// The client's message, in base64. At most [`super::limit::SASL_MESSAGE_MAX_OCTETS`] when decoded.
+    pub message: Secret,
+    /// What came with the last challenge; none at the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What the user's connection can be bound to. Not empty means that the client was offered to
+    /// bind, and one that says that it was not is refused (RFC 5802 §6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bindings: Vec<ChannelBinding>,
+    /// What the grant shall open.
+    pub service: Service,
+    /// The user's address.
+    pub client_address: IpAddr,
+    /// Whether the user's connection is encrypted.
+    pub secured: bool,
+    /// Only this back-end may be granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendName>,
+}
+
+/// What tells a connection from all others (RFC 5056).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelBinding {
+    /// Its registered name: `tls-exporter` (RFC 9266) or `tls-server-end-point` (RFC 5929).
+    pub kind: String,
+    /// The octets, in base64.
+    pub data: String,
+}
+
+/// What a step leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaslReply {
+    /// Say this to the client, and come again with its response.
+    Challenge {
+        /// In base64.
+        message: String,
+        /// To be given back unread with the response: soon, by the same caller, for the same user's
+        /// connection.
+        state: String,
+    },
+    /// The user is who they say.
+    LoggedIn {
+        /// What the client is to be told before it is let in, in base64. Its response is empty.
+        message: Option<String>,
+        /// Their grant.
+        login: Box<LoginReply>,
+    },
 }
 
 /// The keys by which grants are checked.

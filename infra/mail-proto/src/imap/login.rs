@@ -1,12 +1,14 @@
 //! IMAP up to the login: the not authenticated state. RFC 9051 §6.1, §6.2.
 
+use data_encoding::BASE64;
+
 use super::framing::announcement::Announcement;
 use super::framing::skip::{Skip, Skipped};
 use super::syntax::CommandText;
 use crate::input::{Frame, Input, LineFault};
 use crate::login::{
     CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
-    Shut, Tls,
+    SaslMessage, Shut, Tls,
 };
 use crate::output::Output;
 use crate::password::{Password, wipe};
@@ -36,11 +38,13 @@ enum State {
         tag: String,
         exchange: Exchange,
     },
-    /// Credentials go to the shell once `out` was written: after a yes the
-    /// back-end speaks, and what is still here would be lost.
-    CredentialsGiven {
+    /// What the client showed goes to the shell once `out` was written: after
+    /// a yes the back-end speaks, and what is still here would be lost.
+    Shown {
         tag: String,
-        credentials: Option<Credentials>,
+        event: Option<LoginEvent>,
+        /// The mechanism that may go on.
+        goes_on: Option<Mechanism>,
     },
     AwaitTls {
         asked: bool,
@@ -227,8 +231,8 @@ impl Login {
         if !self.config.allows_login() {
             return self.no(tag, refusal_text(Refusal::PlaintextForbidden));
         }
-        match (Exchange::start(mechanism), initial) {
-            (None, _) => self.no(tag, "[CANNOT] mechanism not supported"),
+        match (Exchange::start(mechanism, &self.config), initial) {
+            (None, _) => self.no(tag, NOT_OFFERED),
             (Some(exchange), Some(initial)) => {
                 self.on_progress(tag.to_owned(), exchange.respond_initially(initial));
             }
@@ -249,6 +253,23 @@ impl Login {
                 password,
                 mechanism,
             }) => self.ask(tag, user, password, mechanism),
+            Ok(Progress::Message {
+                mechanism,
+                is_first,
+                message,
+            }) => {
+                let message = SaslMessage {
+                    mechanism,
+                    is_first,
+                    message,
+                    tag: Some(tag.clone()),
+                };
+                self.state = State::Shown {
+                    tag,
+                    event: Some(LoginEvent::Sasl(message)),
+                    goes_on: Some(mechanism),
+                };
+            }
             Err(SaslError::Cancelled) => self.bad(Some(&tag), "cancelled"),
             Err(SaslError::ActingAs) => self.no(&tag, refusal_text(Refusal::BadCredentials)),
             Err(SaslError::Encoding | SaslError::Syntax | SaslError::TooLong) => {
@@ -275,9 +296,10 @@ impl Login {
             mechanism,
             tag: Some(tag.clone()),
         };
-        self.state = State::CredentialsGiven {
+        self.state = State::Shown {
             tag,
-            credentials: Some(credentials),
+            event: Some(LoginEvent::Login(credentials)),
+            goes_on: None,
         };
     }
 
@@ -357,9 +379,7 @@ impl LoginDialogue for Login {
         self.out.begin_step();
         loop {
             match &mut self.state {
-                State::CredentialsGiven {
-                    credentials: None, ..
-                }
+                State::Shown { event: None, .. }
                 | State::Done
                 | State::AwaitTls { asked: true } => {
                     return LoginStep::AwaitAnswer;
@@ -388,9 +408,9 @@ impl LoginDialogue for Login {
                     }
                 }
                 _ if !self.out.is_empty() => return LoginStep::Send(self.out.give()),
-                State::CredentialsGiven { credentials, .. } => {
-                    if let Some(credentials) = credentials.take() {
-                        return LoginStep::Ask(LoginEvent::Login(credentials));
+                State::Shown { event, .. } => {
+                    if let Some(event) = event.take() {
+                        return LoginStep::Ask(event);
                     }
                 }
                 State::AwaitTls { asked } => {
@@ -404,18 +424,41 @@ impl LoginDialogue for Login {
 
     fn refuse(&mut self, why: Refusal) {
         match std::mem::replace(&mut self.state, State::AwaitCommand) {
-            State::CredentialsGiven {
-                tag,
-                credentials: None,
-            } => self.no(&tag, refusal_text(why)),
+            State::Shown {
+                tag, event: None, ..
+            } => match why {
+                Refusal::Malformed => self.bad(Some(&tag), refusal_text(why)),
+                _ => self.no(&tag, refusal_text(why)),
+            },
             _ => panic!("an answer to no question"),
         }
     }
 
-    fn tls_started(&mut self) {
+    fn challenge(&mut self, message: &[u8]) {
+        match std::mem::replace(&mut self.state, State::AwaitCommand) {
+            State::Shown {
+                tag,
+                event: None,
+                goes_on: Some(mechanism),
+            } => {
+                self.out.line(&format!("+ {}", BASE64.encode(message)));
+                self.state = State::AwaitResponse {
+                    tag,
+                    exchange: Exchange::AwaitMessage {
+                        mechanism,
+                        is_first: false,
+                    },
+                };
+            }
+            _ => panic!("a challenge to no message"),
+        }
+    }
+
+    fn tls_started(&mut self, has_binding: bool) {
         // Whatever was pipelined behind the command was injected.
         self.input.clear();
         self.config.tls = Tls::Active;
+        self.config.has_binding = has_binding;
         self.state = State::AwaitCommand;
     }
 
@@ -477,11 +520,13 @@ fn capabilities(config: &Config) -> String {
     if config.tls == Tls::Offered {
         text.push_str(" STARTTLS");
     }
-    text.push_str(if config.allows_login() {
-        " AUTH=PLAIN AUTH=LOGIN"
-    } else {
-        " LOGINDISABLED"
-    });
+    for (_, mechanism) in config.offered() {
+        text.push_str(" AUTH=");
+        text.push_str(mechanism);
+    }
+    if !config.allows_login() {
+        text.push_str(" LOGINDISABLED");
+    }
     text
 }
 
@@ -491,6 +536,9 @@ fn refusal_text(why: Refusal) -> &'static str {
         Refusal::BadCredentials => "[AUTHENTICATIONFAILED] wrong user name or password",
         Refusal::Temporary => "[UNAVAILABLE] login is not possible now, try again later",
         Refusal::PlaintextForbidden => "[PRIVACYREQUIRED] TLS first",
+        Refusal::Malformed => MALFORMED_RESPONSE,
+        Refusal::NotOffered => NOT_OFFERED,
+        Refusal::ChannelBinding => "[CANNOT] channel binding does not fit this connection",
         Refusal::NotAllowed => "[AUTHORIZATIONFAILED] IMAP is not enabled for this account",
         Refusal::InUse => "[INUSE] the account is in use",
         Refusal::TooMany | Refusal::LoginDelay { .. } => "[LIMIT] too many sessions",
@@ -510,3 +558,5 @@ const LITERALS_MAX: usize = 8;
 /// A literal over the limit that comes unasked is read and dropped up to here.
 const DROPPED_MAX: u64 = 64 * 1024;
 const MALFORMED: &str = "malformed user name or password";
+const MALFORMED_RESPONSE: &str = "malformed response";
+const NOT_OFFERED: &str = "[CANNOT] mechanism not supported";

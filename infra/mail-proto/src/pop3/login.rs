@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use data_encoding::BASE64;
+
 use super::{LINE_MAX, Policy, shut_line};
 use crate::input::{Frame, Input};
 use crate::login::{
     CloseReason, Config, Credentials, LoginDialogue, LoginEvent, LoginStep, Mechanism, Refusal,
-    Shut, Tls,
+    SaslMessage, Shut, Tls,
 };
 use crate::output::Output;
 use crate::password::{Password, wipe};
@@ -28,9 +30,13 @@ enum State {
         user: Vec<u8>,
     },
     AwaitResponse(Exchange),
-    /// Credentials go to the shell once `out` was written: after a yes the
-    /// back-end speaks, and what is still here would be lost.
-    CredentialsGiven(Option<Credentials>),
+    /// What the client showed goes to the shell once `out` was written: after
+    /// a yes the back-end speaks, and what is still here would be lost.
+    Shown {
+        event: Option<LoginEvent>,
+        /// The mechanism that may go on.
+        goes_on: Option<Mechanism>,
+    },
     AwaitTls {
         asked: bool,
     },
@@ -91,8 +97,9 @@ impl Login {
             (Some(arguments), _) if is("AUTH") => self.on_auth(arguments),
             (None, _) if is("AUTH") => {
                 self.out.line("+OK");
-                let mechanisms = MECHANISMS.iter().filter(|_| self.config.allows_login());
-                mechanisms.for_each(|mechanism| self.out.line(mechanism));
+                for (_, mechanism) in self.config.offered() {
+                    self.out.line(mechanism);
+                }
                 self.out.line(".");
             }
             (None, _) if is("CAPA") => {
@@ -133,8 +140,8 @@ impl Login {
             .and_then(|word| std::str::from_utf8(word).ok())
             .unwrap_or_default();
         let (initial, rest) = (words.next(), words.next());
-        let Some(exchange) = Exchange::start(mechanism) else {
-            return self.error("-ERR mechanism not supported");
+        let Some(exchange) = Exchange::start(mechanism, &self.config) else {
+            return self.error(NOT_OFFERED);
         };
         match (initial, rest) {
             (_, Some(_)) => self.error("-ERR bad arguments"),
@@ -154,6 +161,21 @@ impl Login {
                 password,
                 mechanism,
             }) => self.ask(user, password, mechanism),
+            Ok(Progress::Message {
+                mechanism,
+                is_first,
+                message,
+            }) => {
+                self.state = State::Shown {
+                    event: Some(LoginEvent::Sasl(SaslMessage {
+                        mechanism,
+                        is_first,
+                        message,
+                        tag: None,
+                    })),
+                    goes_on: Some(mechanism),
+                };
+            }
             Err(SaslError::Cancelled) => self.error("-ERR cancelled"),
             Err(SaslError::ActingAs) => self.error(&refusal_line(Refusal::BadCredentials)),
             Err(SaslError::Encoding | SaslError::Syntax | SaslError::TooLong) => {
@@ -174,12 +196,15 @@ impl Login {
     }
 
     fn ask(&mut self, user: String, password: Password, mechanism: Mechanism) {
-        self.state = State::CredentialsGiven(Some(Credentials {
-            user,
-            password,
-            mechanism,
-            tag: None,
-        }));
+        self.state = State::Shown {
+            event: Some(LoginEvent::Login(Credentials {
+                user,
+                password,
+                mechanism,
+                tag: None,
+            })),
+            goes_on: None,
+        };
     }
 
     fn error(&mut self, line: &str) {
@@ -211,7 +236,9 @@ impl LoginDialogue for Login {
         self.out.begin_step();
         loop {
             match &mut self.state {
-                State::CredentialsGiven(None) | State::Done | State::AwaitTls { asked: true } => {
+                State::Shown { event: None, .. }
+                | State::Done
+                | State::AwaitTls { asked: true } => {
                     return LoginStep::AwaitAnswer;
                 }
                 _ if self.out.is_full() => return LoginStep::Send(self.out.give()),
@@ -235,9 +262,9 @@ impl LoginDialogue for Login {
                     }
                 }
                 _ if !self.out.is_empty() => return LoginStep::Send(self.out.give()),
-                State::CredentialsGiven(credentials) => {
-                    if let Some(credentials) = credentials.take() {
-                        return LoginStep::Ask(LoginEvent::Login(credentials));
+                State::Shown { event, .. } => {
+                    if let Some(event) = event.take() {
+                        return LoginStep::Ask(event);
                     }
                 }
                 State::AwaitTls { asked } => {
@@ -251,17 +278,33 @@ impl LoginDialogue for Login {
 
     fn refuse(&mut self, why: Refusal) {
         assert!(
-            matches!(self.state, State::CredentialsGiven(None)),
+            matches!(self.state, State::Shown { event: None, .. }),
             "an answer to no question"
         );
         self.state = State::AwaitCommand;
         self.error(&refusal_line(why));
     }
 
-    fn tls_started(&mut self) {
+    fn challenge(&mut self, message: &[u8]) {
+        let State::Shown {
+            event: None,
+            goes_on: Some(mechanism),
+        } = self.state
+        else {
+            panic!("a challenge to no message")
+        };
+        self.out.line(&format!("+ {}", BASE64.encode(message)));
+        self.state = State::AwaitResponse(Exchange::AwaitMessage {
+            mechanism,
+            is_first: false,
+        });
+    }
+
+    fn tls_started(&mut self, has_binding: bool) {
         // Whatever was pipelined behind the command was injected.
         self.input.clear();
         self.config.tls = Tls::Active;
+        self.config.has_binding = has_binding;
         self.state = State::AwaitCommand;
     }
 
@@ -311,7 +354,8 @@ pub(super) fn write_capabilities(
     if let Some(config) = before_login {
         if config.allows_login() {
             out.line("USER");
-            out.line(&format!("SASL {}", MECHANISMS.join(" ")));
+            let offered: Vec<&str> = config.offered().map(|(_, name)| name).collect();
+            out.line(&format!("SASL {}", offered.join(" ")));
         }
         if config.tls == Tls::Offered {
             out.line("STLS");
@@ -326,6 +370,9 @@ fn refusal_line(why: Refusal) -> Cow<'static, str> {
         Refusal::BadCredentials => "-ERR [AUTH] wrong user name or password",
         Refusal::Temporary => "-ERR [SYS/TEMP] login is not possible now, try again later",
         Refusal::PlaintextForbidden => "-ERR TLS first",
+        Refusal::Malformed => "-ERR malformed response",
+        Refusal::NotOffered => NOT_OFFERED,
+        Refusal::ChannelBinding => "-ERR channel binding does not fit this connection",
         // RFC 3206 §4: the credentials are right, and a client that hears AUTH asks for others for ever.
         Refusal::NotAllowed => "-ERR [SYS/PERM] POP3 is not enabled for this account",
         Refusal::InUse => "-ERR [IN-USE] the maildrop is in use",
@@ -338,7 +385,6 @@ fn refusal_line(why: Refusal) -> Cow<'static, str> {
     .into()
 }
 
-/// Those that [`Exchange::start`] knows, as CAPA and AUTH tell them.
-const MECHANISMS: [&str; 2] = ["PLAIN", "LOGIN"];
 const KNOWN: [&str; 7] = ["USER", "PASS", "AUTH", "CAPA", "STLS", "UTF8", "QUIT"];
+const NOT_OFFERED: &str = "-ERR mechanism not supported";
 const MALFORMED: &str = "-ERR malformed user name or password";

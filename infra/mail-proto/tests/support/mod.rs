@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use mail_proto::login::{Config, Tls};
+use mail_proto::login::{Config, Mechanism, Tls};
 use mail_proto::pop3::{Entry, Maildrop, Policy, RetrieveError, Transaction};
 use mail_proto::smtp::{self, Mode, Reply, Server, Step};
 use mail_proto::{LoginDialogue, LoginEvent, LoginStep, Refusal, imap, pop3};
@@ -195,6 +195,8 @@ pub(crate) struct Login {
     login: Option<Box<dyn LoginDialogue>>,
     transaction: Option<Transaction>,
     refusal: Option<Refusal>,
+    /// What is answered to messages of a mechanism, in turn; behind the end it is a yes.
+    challenges: VecDeque<String>,
     fails: bool,
     ages_ms: [i64; 3],
     seen: [bool; 3],
@@ -219,6 +221,7 @@ impl Login {
             login: None,
             transaction: None,
             refusal: None,
+            challenges: VecDeque::new(),
             fails: false,
             ages_ms: [0; 3],
             seen: [false; 3],
@@ -276,6 +279,26 @@ impl Login {
                     match refusal {
                         Some(why) => self.login().refuse(why),
                         None => return self.log_in(seen),
+                    }
+                }
+                LoginEvent::Sasl(message) => {
+                    seen.events.push(format!(
+                        "{} {} {}{}",
+                        message.mechanism.name(),
+                        if message.is_first {
+                            "begins"
+                        } else {
+                            "goes on"
+                        },
+                        message.message.as_bytes().escape_ascii(),
+                        message
+                            .tag
+                            .map_or(String::new(), |tag| format!(" tag {tag}"))
+                    ));
+                    match (self.refusal.take(), self.challenges.pop_front()) {
+                        (Some(why), _) => self.login().refuse(why),
+                        (None, Some(text)) => self.login().challenge(text.as_bytes()),
+                        (None, None) => return self.log_in(seen),
                     }
                 }
             }
@@ -369,6 +392,11 @@ impl Core for Login {
                         ("tls", "offered") => self.config.tls = Tls::Offered,
                         ("tls", "absent") => self.config.tls = Tls::Absent,
                         ("plaintext", _) => self.config.plaintext_login = value == "1",
+                        ("binding", _) => self.config.has_binding = value == "1",
+                        ("mechanisms", "scram") => {
+                            self.config.mechanisms =
+                                vec![Mechanism::ScramSha256Plus, Mechanism::ScramSha256];
+                        }
                         ("errors", _) => self.config.errors_max = value.parse().unwrap(),
                         ("delay", _) => {
                             self.policy().login_delay_s = Some(value.parse().unwrap());
@@ -383,7 +411,12 @@ impl Core for Login {
             ("refuse", "temporary") => self.refusal = Some(Refusal::Temporary),
             ("refuse", "notallowed") => self.refusal = Some(Refusal::NotAllowed),
             ("refuse", "inuse") => self.refusal = Some(Refusal::InUse),
-            ("tls", "") => self.login().tls_started(),
+            ("refuse", "malformed") => self.refusal = Some(Refusal::Malformed),
+            ("refuse", "notoffered") => self.refusal = Some(Refusal::NotOffered),
+            ("refuse", "binding") => self.refusal = Some(Refusal::ChannelBinding),
+            ("challenge", text) => self.challenges.push_back(text.to_owned()),
+            ("tls", "") => self.login().tls_started(false),
+            ("tls", "bound") => self.login().tls_started(true),
             ("fail", "") => self.fails = true,
             ("age", _) => {
                 let mut ages = rest.split(' ').map(|age| age.parse().unwrap());

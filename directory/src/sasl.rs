@@ -1,0 +1,363 @@
+//! Logins by a SASL mechanism, step by step: the client's message comes, a challenge or a grant goes.
+//!
+//! ```text
+//! first message ─▶ salt, of the user or made up ─▶ challenge, sealed state
+//! final message, state ─▶ state ours? ── binding right? ── proof right? ── may they? ─▶ grant
+//!                          SaslState      ChannelBinding    BadCredentials  as with a password
+//! ```
+//!
+//! An unknown user, one without keys and a wrong password look and take the same (P8): the salt of who
+//! has none is made by a keyed hash from the name, as that of who has one is, the proof is compared with keys
+//! nobody has, and each refusal is answered at one time.
+
+mod state;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use daemon::clock::now_ms;
+use daemon::identity::Peer;
+use data_encoding::BASE64;
+use directory_api::LoginName;
+use directory_api::grant::GrantSigner;
+use directory_api::wire::{ChannelBinding, SaslReply, SaslRequest, Secret, limit};
+use tokio::time::{Instant, sleep_until};
+
+use crate::engine::{Engine, LoginRecord};
+use crate::last_use::Uses;
+use crate::login::{Asked, Refused, Seen, allow};
+use crate::password::scram_keys;
+use crate::scram::{ClientFinal, ClientFirst, Exchange, Flag, KEY_OCTETS, Keys, server_first};
+use state::{LIFE_MS, ScramState, States};
+
+/// How the keys of SCRAM are made and made up.
+#[derive(Clone)]
+pub(crate) struct ScramKeys {
+    salts: hmac::Key,
+    iterations: NonZeroU32,
+}
+
+impl ScramKeys {
+    pub(crate) fn new(salts: hmac::Key, iterations: NonZeroU32) -> Self {
+        Self { salts, iterations }
+    }
+
+    /// The keys of a user's password, to be stored. None: it cannot be typed in a client.
+    pub(crate) fn make(&self, user: &LoginName, password: &str) -> Option<Secret> {
+        let keys = Keys::of(password, self.salt(user.as_str()), self.iterations)?;
+        Some(Secret::new(keys.text()))
+    }
+
+    /// Whether keys are as they would be made now. Others tell that there is such a user: those of
+    /// who does not exist are always as they would be made.
+    pub(crate) fn are_current(&self, keys: &Keys) -> bool {
+        keys.iterations == self.iterations
+    }
+
+    /// The salt belongs to the name: so it does not change when a user gets keys or another password,
+    /// which would tell that there is such a user, and all passwords of one user have one salt, of
+    /// which a dialogue can only name one.
+    fn salt(&self, user: &str) -> Vec<u8> {
+        hmac::sign(&self.salts, user.as_bytes()).as_ref()[..SALT_OCTETS].to_vec()
+    }
+}
+
+/// Decides mechanisms. One for the whole process.
+pub(crate) struct Sasl {
+    scram: Option<ScramKeys>,
+    states: States,
+}
+
+impl Sasl {
+    /// `scram` of none decides no SCRAM.
+    pub(crate) fn new(states: hmac::Key, scram: Option<ScramKeys>) -> Self {
+        Self {
+            scram,
+            states: States::new(states),
+        }
+    }
+
+    /// The mechanisms, the most wanted first.
+    pub(crate) fn mechanisms(&self) -> Vec<&'static str> {
+        match self.scram {
+            Some(_) => vec![SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes one step for `caller`.
+    pub(crate) async fn step<E: Engine>(
+        &self,
+        engine: &E,
+        signer: &GrantSigner,
+        uses: &Uses,
+        caller: &Peer,
+        request: &SaslRequest,
+        seen: &mut Seen,
+    ) -> Result<SaslReply, Refused> {
+        let mechanisms = self.mechanisms();
+        let offered = mechanisms.iter().find(|name| **name == request.mechanism);
+        seen.mechanism = offered.copied().unwrap_or("not offered");
+        let decided = match (&self.scram, offered) {
+            (Some(scram), Some(_)) => {
+                let step = Step {
+                    sasl: self,
+                    scram,
+                    engine,
+                    signer,
+                    uses,
+                    whose: whose(caller, request),
+                    request,
+                };
+                step.take(seen).await
+            }
+            _ => Err(Refused::SaslNotOffered),
+        };
+        match &decided {
+            // It is half a login: what becomes of it is told then.
+            Ok(SaslReply::Challenge { .. }) => {}
+            Ok(SaslReply::LoggedIn { login, .. }) => seen.report(Ok(login)),
+            Err(refused) => seen.report(Err(refused)),
+        }
+        decided
+    }
+}
+
+/// One step of SCRAM.
+struct Step<'a, E> {
+    sasl: &'a Sasl,
+    scram: &'a ScramKeys,
+    engine: &'a E,
+    signer: &'a GrantSigner,
+    uses: &'a Uses,
+    whose: String,
+    request: &'a SaslRequest,
+}
+
+impl<E: Engine> Step<'_, E> {
+    async fn take(&self, seen: &mut Seen) -> Result<SaslReply, Refused> {
+        let message = self.request.message.reveal().as_bytes();
+        if message.len() > limit::SASL_MESSAGE_MAX_OCTETS.div_ceil(3) * 4 {
+            return Err(Refused::SaslMalformed);
+        }
+        let message = BASE64.decode(message).map_err(|_| Refused::SaslMalformed)?;
+        match &self.request.state {
+            None => self.take_first(&message, seen).await,
+            Some(state) => self.take_final(&message, state, seen).await,
+        }
+    }
+
+    async fn take_first(&self, message: &[u8], seen: &mut Seen) -> Result<SaslReply, Refused> {
+        let began = Instant::now();
+        let first = ClientFirst::parse(message).map_err(|_| Refused::SaslMalformed)?;
+        seen.user.clone_from(&first.user);
+        self.check_flag(first.flag)?;
+        if first.acts_as.is_some_and(|name| name != first.user) {
+            return Err(Refused::BadCredentials);
+        }
+        let record = self.record(&first.user).await?;
+        let name = self.salted_name(&first.user, record.as_ref()).await?;
+        let keys = self.keys_for(&name, record.as_ref());
+        let mut ours = [0; NONCE_OCTETS];
+        daemon::random::fill(&mut ours);
+        let nonce = format!("{}{}", first.nonce, BASE64.encode(&ours));
+        let server_first = server_first(&nonce, &keys.salt, keys.iterations);
+        let state = ScramState {
+            header: first.header.to_owned(),
+            client_first_bare: first.bare.to_owned(),
+            server_first: server_first.clone(),
+            expires_at_ms: now_ms() + LIFE_MS,
+        };
+        let state = self.sasl.states.seal(&state, &self.whose);
+        sleep_until(next_multiple(began, CHALLENGE_UNIT)).await;
+        Ok(SaslReply::Challenge {
+            message: BASE64.encode(server_first.as_bytes()),
+            state,
+        })
+    }
+
+    async fn take_final(
+        &self,
+        message: &[u8],
+        state_text: &str,
+        seen: &mut Seen,
+    ) -> Result<SaslReply, Refused> {
+        let began = Instant::now();
+        let states = &self.sasl.states;
+        let state = states.open(state_text, &self.whose, now_ms()).await;
+        let state = state.map_err(|error| {
+            tracing::debug!(%error, whose = self.whose, "a step's state is refused");
+            Refused::SaslState
+        })?;
+        let whole = format!("{}{}", state.header, state.client_first_bare);
+        let first = ClientFirst::parse(whole.as_bytes()).map_err(|_| Refused::SaslMalformed)?;
+        seen.user.clone_from(&first.user);
+        let last = ClientFinal::parse(message).map_err(|_| Refused::SaslMalformed)?;
+        if state
+            .server_first
+            .strip_prefix("r=")
+            .and_then(|rest| rest.split(',').next())
+            != Some(last.nonce)
+        {
+            return Err(Refused::SaslMalformed);
+        }
+        self.check_binding(&first, &last.bound_to)?;
+        let exchange = Exchange::new(first.bare, &state.server_first, last.without_proof);
+        let record = self.record(&first.user).await?;
+        let offered = |keys: &Keys| {
+            server_first(last.nonce, &keys.salt, keys.iterations) == state.server_first
+        };
+        let mut proved = None;
+        for (stored, keys) in record
+            .iter()
+            .flat_map(|record| scram_keys(&record.credentials))
+        {
+            if offered(&keys) && exchange.is_proved_by(&last.proof, &keys) {
+                proved = Some((stored.clone(), keys));
+            }
+        }
+        let (Some((shown, keys)), Some(record)) = (proved, record) else {
+            std::hint::black_box(exchange.is_proved_by(&last.proof, &self.decoy(&first.user)));
+            states.use_up(state_text, &self.whose).await;
+            sleep_until(next_multiple(began, REFUSAL_UNIT)).await;
+            return Err(Refused::BadCredentials);
+        };
+        let asked = Asked {
+            service: self.request.service,
+            backend: self.request.backend.as_ref(),
+        };
+        let login = match allow(record, &shown, self.signer, &asked) {
+            Err(Refused::Moving) => {
+                states.give_back(state_text, &self.whose).await;
+                return Err(Refused::Moving);
+            }
+            decided => decided?,
+        };
+        self.uses.note(login.account, shown.name, now_ms());
+        Ok(SaslReply::LoggedIn {
+            message: Some(BASE64.encode(exchange.server_final(&keys).as_bytes())),
+            login: Box::new(login),
+        })
+    }
+
+    /// RFC 5802 §6: who binds does it in the mechanism made for it, to a kind there is; and who could
+    /// bind and thinks that we cannot, though we said that we can, has heard somebody else.
+    fn check_flag(&self, flag: Flag<'_>) -> Result<(), Refused> {
+        let must_bind = self.request.mechanism == SCRAM_SHA_256_PLUS;
+        match flag {
+            Flag::Binds(_) if !must_bind => Err(Refused::SaslMalformed),
+            Flag::Unable | Flag::ThinksServerUnable if must_bind => Err(Refused::SaslMalformed),
+            Flag::ThinksServerUnable if !self.request.bindings.is_empty() => {
+                Err(Refused::ChannelBinding)
+            }
+            Flag::Binds(kind) => self.binding(kind).map(|_| ()),
+            Flag::Unable | Flag::ThinksServerUnable => Ok(()),
+        }
+    }
+
+    fn check_binding(&self, first: &ClientFirst<'_>, bound_to: &[u8]) -> Result<(), Refused> {
+        self.check_flag(first.flag)?;
+        let data = match first.flag {
+            Flag::Binds(kind) => self.binding(kind)?,
+            Flag::Unable | Flag::ThinksServerUnable => Vec::new(),
+        };
+        match bound_to == [first.header.as_bytes(), &data].concat() {
+            true => Ok(()),
+            false => Err(Refused::ChannelBinding),
+        }
+    }
+
+    /// What the user's connection is, in a kind of binding.
+    fn binding(&self, kind: &str) -> Result<Vec<u8>, Refused> {
+        let is_it = |binding: &&ChannelBinding| binding.kind == kind;
+        let found = self.request.bindings.iter().find(is_it);
+        let data = found.and_then(|binding| BASE64.decode(binding.data.as_bytes()).ok());
+        data.filter(|data| !data.is_empty())
+            .ok_or(Refused::ChannelBinding)
+    }
+
+    /// A text that is no login name is an unknown user, nothing else.
+    async fn record(&self, user: &str) -> Result<Option<LoginRecord>, Refused> {
+        match login_name(user) {
+            Some(name) => Ok(self.engine.login_record(name).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// The name that a salt belongs to: the account's, and of who does not exist what it would be. Else
+    /// two names of one user would have one salt, and two of nobody two.
+    async fn salted_name(
+        &self,
+        user: &str,
+        record: Option<&LoginRecord>,
+    ) -> Result<String, Refused> {
+        let name = match (record, login_name(user)) {
+            (Some(record), _) => record.account.login_name.clone(),
+            (None, Some(name)) => {
+                let other = self.engine.other_login_name(name.clone()).await?;
+                other.unwrap_or(name)
+            }
+            (None, None) => return Ok(user.to_owned()),
+        };
+        Ok(name.as_str().to_owned())
+    }
+
+    /// Keys with the salt that the client is told: those of most passwords of the user, if there are any.
+    fn keys_for(&self, name: &str, record: Option<&LoginRecord>) -> Keys {
+        let decoy = self.decoy(name);
+        let credentials = record.map_or(&[][..], |record| &record.credentials);
+        let keys: Vec<Keys> = scram_keys(credentials).map(|(_, keys)| keys).collect();
+        let usual = keys.iter().find(|keys| keys.salt == decoy.salt);
+        usual.or(keys.first()).cloned().unwrap_or(decoy)
+    }
+
+    /// Keys that no password has.
+    fn decoy(&self, user: &str) -> Keys {
+        let name = login_name(user);
+        Keys {
+            salt: self
+                .scram
+                .salt(name.as_ref().map_or(user, LoginName::as_str)),
+            iterations: self.scram.iterations,
+            stored_key: [0; KEY_OCTETS],
+            server_key: [0; KEY_OCTETS],
+        }
+    }
+}
+
+fn login_name(user: &str) -> Option<LoginName> {
+    LoginName::new(user)
+        .ok()
+        .filter(|_| user.len() <= limit::USER_MAX_OCTETS)
+}
+
+/// A state is good for this alone.
+fn whose(caller: &Peer, request: &SaslRequest) -> String {
+    let SaslRequest {
+        mechanism,
+        service,
+        client_address,
+        secured,
+        ..
+    } = request;
+    let service = service.as_str();
+    format!("{caller} {mechanism} {service} {client_address} {secured}")
+}
+
+/// The time says nothing finer than how often the unit fits.
+fn next_multiple(began: Instant, unit: Duration) -> Instant {
+    let units = began.elapsed().as_nanos() / unit.as_nanos() + 1;
+    began + unit * u32::try_from(units).unwrap_or(u32::MAX)
+}
+
+const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
+/// NIST SP 800-132 §5.1: 128 bits.
+const SALT_OCTETS: usize = 16;
+/// 144 bits, 24 characters.
+const NONCE_OCTETS: usize = 18;
+/// A row that is there takes microseconds longer to read than one that is not.
+const CHALLENGE_UNIT: Duration = Duration::from_millis(5);
+/// A wrong proof costs us nothing, so whoever guesses shall wait at least, as with an imported password.
+const REFUSAL_UNIT: Duration = Duration::from_millis(250);

@@ -1,0 +1,190 @@
+//! Mechanisms that the directory decides: what the client says goes there step by step, and what the
+//! directory answers goes back.
+//!
+//! ```text
+//! client's message ─▶ directory ─ challenge ─▶ client ─ response ─▶ directory ─ grant ─▶ open
+//!                                                                                         │
+//!                            LoggedIn ◀─ empty response ─ client ◀─ last words ◀─ session ┘
+//! ```
+//!
+//! The session is opened before the client hears the last words: a refusal of the home is still a
+//! refusal of the login then, and a grant does not grow old while a client thinks.
+
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use mail_proto::login::{Mechanism, Refusal, SaslMessage};
+
+use super::{
+    FrontOptions, Granted, LoginFacts, OpenError, Question, directory_refused, open_at_home,
+    report, until_moved,
+};
+use crate::client::{DirectoryClient, DirectoryError, LoginError};
+use crate::wire::{LoginReply, SaslReply, SaslRequest, Secret};
+
+/// What follows from a message.
+pub(super) enum Next<T> {
+    /// Say this to the client.
+    Say(Vec<u8>),
+    /// The user is in.
+    In { login: Arc<LoginReply>, session: T },
+}
+
+/// The mechanism that one connection is in, if any.
+pub(super) struct Dialogue<'a, T, F> {
+    directory: &'a DirectoryClient,
+    options: &'a FrontOptions,
+    open: &'a F,
+    stage: Stage<T>,
+}
+
+enum Stage<T> {
+    /// Nothing is begun.
+    Idle,
+    AwaitResponse {
+        /// The directory's.
+        state: String,
+    },
+    /// The user is in as soon as the client has answered the last words with nothing.
+    AwaitEmpty { login: Arc<LoginReply>, session: T },
+}
+
+impl<'a, T, F, Fut> Dialogue<'a, T, F>
+where
+    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
+    pub(super) fn new(
+        directory: &'a DirectoryClient,
+        options: &'a FrontOptions,
+        open: &'a F,
+    ) -> Self {
+        Self {
+            directory,
+            options,
+            open,
+            stage: Stage::Idle,
+        }
+    }
+
+    /// The client has begun something else.
+    pub(super) fn give_up(&mut self) {
+        self.stage = Stage::Idle;
+    }
+
+    /// Takes what the client says.
+    pub(super) async fn take(
+        &mut self,
+        message: &SaslMessage,
+        facts: &LoginFacts,
+    ) -> Result<Next<T>, Refusal> {
+        if message.is_first {
+            self.give_up();
+        }
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => self.ask(message, facts, None).await,
+            Stage::AwaitResponse { state } => self.ask(message, facts, Some(state)).await,
+            Stage::AwaitEmpty { login, session } => {
+                let user = Some(login.login_name.as_str());
+                if !message.message.as_bytes().is_empty() {
+                    let error = LoginError::SaslMalformed;
+                    return Err(directory_refused(user, facts, &error));
+                }
+                report(user, facts, "ok");
+                Ok(Next::In { login, session })
+            }
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        message: &SaslMessage,
+        facts: &LoginFacts,
+        state: Option<String>,
+    ) -> Result<Next<T>, Refusal> {
+        let request = SaslRequest {
+            mechanism: message.mechanism.sasl_name().unwrap_or_default().to_owned(),
+            message: Secret::new(BASE64.encode(message.message.as_bytes())),
+            state,
+            bindings: Vec::new(),
+            service: facts.service,
+            client_address: facts.client.ip().to_canonical(),
+            secured: facts.tls.is_some(),
+            backend: self.options.backend.clone(),
+        };
+        let ask = || step(self.directory, &request);
+        let answer = until_moved(facts, self.options.move_wait, ask).await;
+        let granted = match answer.map_err(|error| directory_refused(None, facts, &error))? {
+            Answer::Granted(granted) => granted,
+            Answer::Challenge { message, state } => {
+                self.stage = Stage::AwaitResponse { state };
+                return Ok(Next::Say(message));
+            }
+        };
+        let name = granted.login.login_name.clone();
+        let (user, question) = (Some(name.as_str()), Question::Sasl(&request, granted));
+        let (granted, session) = open_at_home(
+            self.directory,
+            self.options,
+            &question,
+            facts,
+            user,
+            self.open,
+        )
+        .await?;
+        let login = granted.login;
+        match granted.last_words {
+            Some(octets) => {
+                self.stage = Stage::AwaitEmpty { login, session };
+                Ok(Next::Say(octets))
+            }
+            None => {
+                report(user, facts, "ok");
+                Ok(Next::In { login, session })
+            }
+        }
+    }
+}
+
+/// What the directory says to a step, decoded.
+pub(super) enum Answer {
+    Challenge { message: Vec<u8>, state: String },
+    Granted(Granted),
+}
+
+/// Asks the directory to take one step.
+pub(super) async fn step(
+    directory: &DirectoryClient,
+    request: &SaslRequest,
+) -> Result<Answer, LoginError> {
+    let decoded = |text: &str| {
+        let octets = BASE64.decode(text.as_bytes());
+        octets.map_err(|_| nonsense("a message that is no base64"))
+    };
+    Ok(match directory.sasl(request).await? {
+        SaslReply::Challenge { message, state } => Answer::Challenge {
+            message: decoded(&message)?,
+            state,
+        },
+        SaslReply::LoggedIn { message, login } => Answer::Granted(Granted {
+            login: Arc::new(*login),
+            last_words: message.as_deref().map(decoded).transpose()?,
+        }),
+    })
+}
+
+/// Those of the directory's mechanisms that are known here.
+pub(super) fn offered(names: &[String]) -> Vec<Mechanism> {
+    let known = |name: &String| {
+        let named = |mechanism: &Mechanism| mechanism.sasl_name() == Some(name);
+        PASSED_ON.into_iter().find(named)
+    };
+    names.iter().filter_map(known).collect()
+}
+
+pub(super) fn nonsense(what: &'static str) -> LoginError {
+    LoginError::Away(DirectoryError::nonsense(what))
+}
+
+/// Whose messages the directory takes.
+const PASSED_ON: [Mechanism; 2] = [Mechanism::ScramSha256Plus, Mechanism::ScramSha256];
