@@ -24,6 +24,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 type Outcome = Result<LoggedIn<u64>, Ended>;
 
@@ -99,6 +100,37 @@ impl Front {
             }
         });
         (User(BufStream::new(user)), task)
+    }
+}
+
+impl Front {
+    /// TLS as a client makes it, and what it may bind to: the exporter's octets and the certificate's hash.
+    async fn handshake(
+        &self,
+        user: User<TcpStream>,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> (User<TlsStream<TcpStream>>, Vec<u8>, Vec<u8>) {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.site.authority.certificate_pem().as_bytes());
+        roots.add(ca.unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let plain = user.0.into_inner();
+        let tls = TlsConnector::from(Arc::new(config))
+            .connect(name, plain)
+            .await
+            .unwrap();
+        let session = tls.get_ref().1;
+        let label = b"EXPORTER-Channel-Binding";
+        let exported = session
+            .export_keying_material([0; 32], label, None)
+            .unwrap();
+        let shown = session.peer_certificates().unwrap()[0].to_vec();
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &shown);
+        let end_point = hash.as_ref().to_vec();
+        (User(BufStream::new(tls)), exported.to_vec(), end_point)
     }
 }
 
@@ -221,19 +253,7 @@ async fn commands_sent_behind_stls_in_plain_text_are_never_read() {
     // One segment: the core takes the whole of it before it asks for TLS.
     user.says("STLS\r\nUSER ann@x.test\r\nPASS right\r\n").await;
     user.hears("+OK").await;
-    let mut roots = rustls::RootCertStore::empty();
-    let ca = CertificateDer::from_pem_slice(front.site.authority.certificate_pem().as_bytes());
-    roots.add(ca.unwrap()).unwrap();
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let plain = user.0.into_inner();
-    let tls = TlsConnector::from(Arc::new(config))
-        .connect(name, plain)
-        .await
-        .unwrap();
-    let mut user = User(BufStream::new(tls));
+    let (mut user, _, _) = front.handshake(user, &rustls::version::TLS13).await;
     user.says("NOOP\r\n").await;
     user.hears("-ERR").await;
     user.says("USER ann@x.test\r\n").await;
@@ -242,6 +262,50 @@ async fn commands_sent_behind_stls_in_plain_text_are_never_read() {
     let logged_in = ours.await.unwrap().unwrap();
     assert!(logged_in.facts.tls.is_some());
     assert!(logged_in.leftover.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_binds_the_login_to_the_tls_that_ends_here_and_to_no_other() {
+    let front = Front::of(Site::start_with_scram().await, Service::Imap).await;
+    let scram = || ScramClient::new("ann@x.test", "right");
+    let plus = "a5 AUTHENTICATE SCRAM-SHA-256-PLUS";
+    for (version, kind) in [
+        (&rustls::version::TLS13, "tls-exporter"),
+        (&rustls::version::TLS13, "tls-server-end-point"),
+        (&rustls::version::TLS12, "tls-server-end-point"),
+    ] {
+        let (mut user, ours) = front.connect(&[]).await;
+        assert!(!user.line().await.contains("-PLUS"), "there is no TLS yet");
+        user.says("a1 STARTTLS\r\n").await;
+        user.hears("a1 OK").await;
+        let (mut user, exported, end_point) = front.handshake(user, version).await;
+        user.says("a2 CAPABILITY\r\n").await;
+        let offered = user.line().await;
+        assert!(
+            offered.contains("AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 "),
+            "{offered}"
+        );
+        user.hears("a2 OK").await;
+        let right = match kind {
+            "tls-exporter" => exported,
+            _ => end_point,
+        };
+        let another: Vec<u8> = right.iter().map(|octet| !octet).collect();
+        user.proves(plus, &scram().bound(kind, &another)).await;
+        user.hears("a5 NO [CANNOT] channel binding").await;
+        // Who is told that there is nothing to bind to, was told so by somebody in the middle.
+        let mut fooled = scram();
+        fooled.header = "y,,".to_owned();
+        let first = BASE64.encode(fooled.first().as_bytes());
+        user.says(&format!("a4 AUTHENTICATE SCRAM-SHA-256 {first}\r\n"))
+            .await;
+        user.hears("a4 NO [CANNOT] channel binding").await;
+        let last_words = user.proves(plus, &scram().bound(kind, &right)).await;
+        user.hears(&last_words).await;
+        user.says("\r\n").await;
+        let logged_in = ours.await.unwrap().unwrap();
+        assert_eq!(logged_in.facts.mechanism.name(), "scram-sha-256-plus");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

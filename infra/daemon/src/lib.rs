@@ -7,6 +7,7 @@
 extern crate self as daemon;
 
 pub mod balancers;
+pub mod channel_binding;
 pub mod clients;
 pub mod clock;
 pub mod config;

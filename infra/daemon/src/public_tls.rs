@@ -24,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
 
 use crate::{
+    channel_binding::{EndPoint, end_point},
     config::{Problem, Settings},
     identity::{IdentityError, certificates, private_key},
     metrics::counter,
@@ -99,7 +100,13 @@ pub struct PublicTls {
 
 struct Shared {
     files: Vec<CertificateFiles>,
-    config: ArcSwap<ServerConfig>,
+    config: ArcSwap<Shown>,
+}
+
+/// What handshakes use until the next reload.
+struct Shown {
+    config: Arc<ServerConfig>,
+    by_name: Arc<ByName>,
 }
 
 impl fmt::Debug for PublicTls {
@@ -188,7 +195,7 @@ impl PublicTls {
         paths.map(stamp).collect()
     }
 
-    /// Finishes a handshake with a user, in at most `within`.
+    /// Finishes a handshake with a user, in at most `within`, and gives the hash of the certificate that was shown.
     ///
     /// # Errors
     /// What the client did wrong, or `TimedOut`.
@@ -196,9 +203,13 @@ impl PublicTls {
         &self,
         socket: TcpStream,
         within: Duration,
-    ) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.shared.config.load_full());
-        timeout(within, acceptor.accept(socket)).await?
+    ) -> io::Result<(TlsStream<TcpStream>, Option<EndPoint>)> {
+        let shown = self.shared.config.load_full();
+        let acceptor = TlsAcceptor::from(Arc::clone(&shown.config));
+        let stream = timeout(within, acceptor.accept(socket)).await??;
+        // A session that is resumed is one of the same configuration and name: rustls sees to it.
+        let certificate = shown.by_name.choose(stream.get_ref().1.server_name());
+        Ok((stream, certificate.end_point.clone()))
     }
 }
 
@@ -208,18 +219,38 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// Shows a client the first certificate that is for the name it asks for, or the first of all.
 #[derive(Debug)]
 struct ByName {
-    first: Arc<CertifiedKey>,
-    others: Vec<Arc<CertifiedKey>>,
+    first: Certificate,
+    others: Vec<Certificate>,
+}
+
+#[derive(Debug)]
+struct Certificate {
+    key: Arc<CertifiedKey>,
+    end_point: Option<EndPoint>,
+}
+
+impl Certificate {
+    fn new(key: CertifiedKey) -> Self {
+        let end_point = key.cert.first().and_then(|end| end_point(end));
+        Self {
+            key: Arc::new(key),
+            end_point,
+        }
+    }
+}
+
+impl ByName {
+    fn choose(&self, name: Option<&str>) -> &Certificate {
+        let wanted = name.and_then(|name| ServerName::try_from(name).ok());
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        let fit = wanted.and_then(|name| all.find(|one| is_for(&one.key, &name)));
+        fit.unwrap_or(&self.first)
+    }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let wanted = hello
-            .server_name()
-            .and_then(|name| ServerName::try_from(name).ok());
-        let all = std::iter::once(&self.first).chain(&self.others);
-        let fit = wanted.and_then(|name| all.into_iter().find(|key| is_for(key, &name)));
-        Some(Arc::clone(fit.unwrap_or(&self.first)))
+        Some(Arc::clone(&self.choose(hello.server_name()).key))
     }
 }
 
@@ -231,28 +262,31 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     end.is_some_and(|end| end.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-fn config(files: &[CertificateFiles]) -> Result<ServerConfig, IdentityError> {
+fn config(files: &[CertificateFiles]) -> Result<Shown, IdentityError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut keys = Vec::new();
     for CertificateFiles { certificate, key } in files {
         let chain = certificates(certificate)?;
         let key = private_key(key)?;
         let key = CertifiedKey::from_der(chain, key, &provider);
-        keys.push(Arc::new(
-            key.map_err(|source| mismatch(certificate, source))?,
-        ));
+        let key = key.map_err(|source| mismatch(certificate, source))?;
+        keys.push(Certificate::new(key));
     }
     let others = keys.split_off(1);
-    let by_name = ByName {
+    let by_name = Arc::new(ByName {
         first: keys.remove(0),
         others,
-    };
+    });
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|source| mismatch(&files[0].certificate, source))?;
-    Ok(builder
+    let config = builder
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(by_name)))
+        .with_cert_resolver(Arc::<ByName>::clone(&by_name));
+    Ok(Shown {
+        config: Arc::new(config),
+        by_name,
+    })
 }
 
 fn mismatch(certificate: &Path, source: rustls::Error) -> IdentityError {

@@ -14,7 +14,13 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::public_tls::PublicTls;
+use crate::{
+    channel_binding::{
+        ChannelBinding, EXPORTER_LABEL, EXPORTER_OCTETS, EndPoint, TLS_EXPORTER,
+        TLS_SERVER_END_POINT,
+    },
+    public_tls::PublicTls,
+};
 
 /// A user's connection. `TCP_NODELAY` is set: replies are small and awaited.
 #[derive(Debug)]
@@ -22,7 +28,12 @@ pub enum UserStream {
     /// Without TLS.
     Plain(TcpStream),
     /// In TLS, from the first octet or since STARTTLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls {
+        /// The connection.
+        stream: Box<TlsStream<TcpStream>>,
+        /// The hash of the certificate that was shown; none where it has none.
+        end_point: Option<EndPoint>,
+    },
 }
 
 /// What the handshake agreed on, for trace lines and logs.
@@ -52,7 +63,11 @@ impl UserStream {
         within: Duration,
     ) -> io::Result<Self> {
         _ = socket.set_nodelay(true);
-        Ok(Self::Tls(Box::new(tls.accept(socket, within).await?)))
+        let (stream, end_point) = tls.accept(socket, within).await?;
+        Ok(Self::Tls {
+            stream: Box::new(stream),
+            end_point,
+        })
     }
 
     /// Goes over to TLS after the positive reply to STARTTLS or STLS was written and flushed.
@@ -66,14 +81,16 @@ impl UserStream {
     pub async fn starttls(self, tls: &PublicTls, within: Duration) -> io::Result<Self> {
         match self {
             Self::Plain(socket) => Self::implicit_tls(socket, tls, within).await,
-            Self::Tls(_) => Err(io::Error::other("TLS is spoken already")),
+            Self::Tls { .. } => Err(io::Error::other("TLS is spoken already")),
         }
     }
 
     /// Gives what the handshake agreed on; `None` without TLS.
     #[must_use]
     pub fn tls_facts(&self) -> Option<TlsFacts> {
-        let Self::Tls(stream) = self else { return None };
+        let Self::Tls { stream, .. } = self else {
+            return None;
+        };
         let session = stream.get_ref().1;
         Some(TlsFacts {
             version: match session.protocol_version()? {
@@ -85,10 +102,34 @@ impl UserStream {
         })
     }
 
+    /// Gives what the connection can be bound to; nothing without TLS.
+    #[must_use]
+    pub fn channel_bindings(&self) -> Vec<ChannelBinding> {
+        let Self::Tls { stream, end_point } = self else {
+            return Vec::new();
+        };
+        let session = stream.get_ref().1;
+        let is_tls13 = session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+        let export = || {
+            let room = [0; EXPORTER_OCTETS];
+            session.export_keying_material(room, EXPORTER_LABEL, Some(&[]))
+        };
+        let exported = is_tls13.then(export).and_then(Result::ok);
+        let exporter = exported.map(|octets| ChannelBinding {
+            kind: TLS_EXPORTER,
+            data: octets.to_vec(),
+        });
+        let end_point = end_point.as_ref().map(|octets| ChannelBinding {
+            kind: TLS_SERVER_END_POINT,
+            data: octets.to_vec(),
+        });
+        exporter.into_iter().chain(end_point).collect()
+    }
+
     /// Tells whether TLS is spoken.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Tls { .. })
     }
 
     /// Gives the user's address.
@@ -110,7 +151,7 @@ impl UserStream {
     fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls { stream, .. } => stream.get_ref().0,
         }
     }
 }
@@ -123,7 +164,7 @@ impl AsyncRead for UserStream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -136,7 +177,7 @@ impl AsyncWrite for UserStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, octets),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write(cx, octets),
         }
     }
 
@@ -147,7 +188,7 @@ impl AsyncWrite for UserStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
@@ -158,14 +199,14 @@ impl AsyncWrite for UserStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -78,6 +78,7 @@ impl FrontOptions {
         let mut config = Config::new(self.hostname.clone(), tls);
         config.pop3_policy = self.pop3_policy;
         config.imap_capabilities = self.imap_capabilities.clone();
+        config.has_binding = !stream.channel_bindings().is_empty();
         config.mechanisms = sasl::offered(&directory.mechanisms().await);
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
@@ -198,7 +199,7 @@ where
         match event? {
             LoginEvent::StartTls => {
                 stream = start_tls(stream, options, deadline).await?;
-                dialogue.tls_started(false);
+                dialogue.tls_started(!stream.channel_bindings().is_empty());
             }
             LoginEvent::Sasl(message) => {
                 let facts = LoginFacts {
@@ -209,7 +210,8 @@ where
                     mechanism: message.mechanism,
                     client_id: dialogue.client_id().map(str::to_owned),
                 };
-                match sasl.take(&message, &facts).await {
+                let bindings = stream.channel_bindings();
+                match sasl.take(&message, &bindings, &facts).await {
                     Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
                     Ok(sasl::Next::In { login, session }) => {
                         let leftover = dialogue.take_leftover();

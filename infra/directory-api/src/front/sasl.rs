@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use daemon::channel_binding::ChannelBinding;
 use data_encoding::BASE64;
 use mail_proto::login::{Mechanism, Refusal, SaslMessage};
 
@@ -20,7 +21,7 @@ use super::{
     report, until_moved,
 };
 use crate::client::{DirectoryClient, DirectoryError, LoginError};
-use crate::wire::{LoginReply, SaslReply, SaslRequest, Secret};
+use crate::wire::{self, LoginReply, SaslReply, SaslRequest, Secret};
 
 /// What follows from a message.
 pub(super) enum Next<T> {
@@ -76,14 +77,15 @@ where
     pub(super) async fn take(
         &mut self,
         message: &SaslMessage,
+        bindings: &[ChannelBinding],
         facts: &LoginFacts,
     ) -> Result<Next<T>, Refusal> {
         if message.is_first {
             self.give_up();
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => self.ask(message, facts, None).await,
-            Stage::AwaitResponse { state } => self.ask(message, facts, Some(state)).await,
+            Stage::Idle => self.ask(message, bindings, facts, None).await,
+            Stage::AwaitResponse { state } => self.ask(message, bindings, facts, Some(state)).await,
             Stage::AwaitEmpty { login, session } => {
                 let user = Some(login.login_name.as_str());
                 if !message.message.as_bytes().is_empty() {
@@ -99,6 +101,7 @@ where
     async fn ask(
         &mut self,
         message: &SaslMessage,
+        bindings: &[ChannelBinding],
         facts: &LoginFacts,
         state: Option<String>,
     ) -> Result<Next<T>, Refusal> {
@@ -106,7 +109,7 @@ where
             mechanism: message.mechanism.sasl_name().unwrap_or_default().to_owned(),
             message: Secret::new(BASE64.encode(message.message.as_bytes())),
             state,
-            bindings: Vec::new(),
+            bindings: bindings.iter().map(on_the_wire).collect(),
             service: facts.service,
             client_address: facts.client.ip().to_canonical(),
             secured: facts.tls.is_some(),
@@ -180,6 +183,13 @@ pub(super) fn offered(names: &[String]) -> Vec<Mechanism> {
         PASSED_ON.into_iter().find(named)
     };
     names.iter().filter_map(known).collect()
+}
+
+fn on_the_wire(binding: &ChannelBinding) -> wire::ChannelBinding {
+    wire::ChannelBinding {
+        kind: binding.kind.to_owned(),
+        data: BASE64.encode(&binding.data),
+    }
 }
 
 pub(super) fn nonsense(what: &'static str) -> LoginError {
