@@ -223,6 +223,7 @@ async fn sasl<E: Engine>(
         .step(engine, signer, uses, &peer, &request, &mut seen);
     let decided = step.await;
     let code = match &decided {
+        Ok(SaslReply::Refused { .. }) => Some(code::BAD_CREDENTIALS),
         Ok(SaslReply::Challenge { .. } | SaslReply::LoggedIn { .. }) => None,
         Err(refused) => Some(refused.code()),
     };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 
+use crate::oauth::OauthSettings;
 use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
 
 daemon::settings! {
@@ -35,6 +36,8 @@ daemon::settings! {
         /// than at Argon2id, and most mail programs send the password in TLS anyway. Imported {SCRAM-SHA-256}
         /// of other iterations tells who asks that there is such a user: choose the number that most of them have.
         pub scram_iterations: u32 = 0,
+        /// Users who show a token instead of a password.
+        pub oauth: OauthSettings = OauthSettings::default(),
         /// How and what to log.
         pub log: daemon::log::LogSettings = daemon::log::LogSettings::default(),
         /// Who this process is to the other tiers.

@@ -10,6 +10,7 @@ pub mod engine;
 mod folder;
 mod last_use;
 mod login;
+mod oauth;
 mod password;
 mod refusals;
 mod sasl;
@@ -20,4 +21,5 @@ mod upgrade;
 
 pub use config::Config;
 pub use folder::FolderError;
+pub use oauth::{KeySetError, KeysError, OauthSettings};
 pub use server::{RunError, run};

@@ -171,7 +171,7 @@ async fn decide<E: Engine>(
                     service: request.service,
                     backend: request.backend.as_ref(),
                 };
-                let reply = allow(now, &matched.stored, signer, &asked)?;
+                let reply = allow(now, Some(&matched.stored), signer, &asked)?;
                 uses.note(reply.account, matched.stored.name.clone(), now_ms());
                 if let Some(upgrades) = upgrades {
                     upgrades.ask(&reply, matched, &request.password);
@@ -197,10 +197,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) backend: Option<&'a BackendName>,
 }
 
-/// The user is who they say; may they, and where?
+/// The user is who they say, as a credential of theirs shows or somebody else vouches; may they, and where?
 pub(crate) fn allow(
     record: LoginRecord,
-    shown: &StoredCredential,
+    shown: Option<&StoredCredential>,
     signer: &GrantSigner,
     asked: &Asked<'_>,
 ) -> Result<LoginReply, Refused> {
@@ -210,7 +210,9 @@ pub(crate) fn allow(
         AccountStatus::Suspended => return Err(Refused::Suspended),
         AccountStatus::Closing => return Err(Refused::Closing),
     }
-    if !account.services.contains(&asked.service) || !shown.opens(asked.service) {
+    if !account.services.contains(&asked.service)
+        || shown.is_some_and(|shown| !shown.opens(asked.service))
+    {
         return Err(Refused::ServiceForbidden);
     }
     if record.held_by_move {
@@ -249,7 +251,7 @@ pub(crate) fn allow(
 }
 
 /// What of a user name goes into the log: a name is short, an attack may be long.
-fn shortened(user: &str) -> &str {
+pub(crate) fn shortened(user: &str) -> &str {
     let end = (0..=80.min(user.len()))
         .rev()
         .find(|at| user.is_char_boundary(*at))

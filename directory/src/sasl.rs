@@ -10,9 +10,11 @@
 //! has none is made by a keyed hash from the name, as that of who has one is, the proof is compared with keys
 //! nobody has, and each refusal is answered at one time.
 
+mod bearer;
 mod state;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -23,10 +25,12 @@ use directory_api::LoginName;
 use directory_api::grant::GrantSigner;
 use directory_api::wire::{ChannelBinding, SaslReply, SaslRequest, Secret, limit};
 use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
 
 use crate::engine::{Engine, LoginRecord};
 use crate::last_use::Uses;
-use crate::login::{Asked, Refused, Seen, allow};
+use crate::login::{Asked, Refused, Seen, allow, shortened};
+use crate::oauth::Issuer;
 use crate::password::scram_keys;
 use crate::scram::{ClientFinal, ClientFirst, Exchange, Flag, KEY_OCTETS, Keys, server_first};
 use state::{LIFE_MS, ScramState, States};
@@ -66,24 +70,28 @@ impl ScramKeys {
 /// Decides mechanisms. One for the whole process.
 pub(crate) struct Sasl {
     scram: Option<ScramKeys>,
+    issuer: Option<Arc<Issuer>>,
     states: States,
 }
 
 impl Sasl {
-    /// `scram` of none decides no SCRAM.
-    pub(crate) fn new(states: hmac::Key, scram: Option<ScramKeys>) -> Self {
+    /// `scram` of none decides no SCRAM, `issuer` of none takes no tokens.
+    pub(crate) fn new(states: hmac::Key, scram: Option<ScramKeys>, issuer: Option<Issuer>) -> Self {
         Self {
             scram,
+            issuer: issuer.map(Arc::new),
             states: States::new(states),
         }
     }
 
     /// The mechanisms, the most wanted first.
     pub(crate) fn mechanisms(&self) -> Vec<&'static str> {
-        match self.scram {
-            Some(_) => vec![SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
-            None => Vec::new(),
-        }
+        let scram = self
+            .scram
+            .as_ref()
+            .map(|_| [SCRAM_SHA_256_PLUS, SCRAM_SHA_256]);
+        let bearer = self.issuer.as_ref().map(|_| [OAUTHBEARER, XOAUTH2]);
+        [scram, bearer].into_iter().flatten().flatten().collect()
     }
 
     /// Takes one step for `caller`.
@@ -99,8 +107,8 @@ impl Sasl {
         let mechanisms = self.mechanisms();
         let offered = mechanisms.iter().find(|name| **name == request.mechanism);
         seen.mechanism = offered.copied().unwrap_or("not offered");
-        let decided = match (&self.scram, offered) {
-            (Some(scram), Some(_)) => {
+        let decided = match (offered.copied(), &self.scram, &self.issuer) {
+            (Some(SCRAM_SHA_256 | SCRAM_SHA_256_PLUS), Some(scram), _) => {
                 let step = Step {
                     sasl: self,
                     scram,
@@ -112,11 +120,15 @@ impl Sasl {
                 };
                 step.take(seen).await
             }
+            (Some(OAUTHBEARER | XOAUTH2), _, Some(issuer)) => {
+                take_token(issuer, engine, signer, request, seen).await
+            }
             _ => Err(Refused::SaslNotOffered),
         };
         match &decided {
             // It is half a login: what becomes of it is told then.
             Ok(SaslReply::Challenge { .. }) => {}
+            Ok(SaslReply::Refused { .. }) => seen.report(Err(&Refused::BadCredentials)),
             Ok(SaslReply::LoggedIn { login, .. }) => seen.report(Ok(login)),
             Err(refused) => seen.report(Err(refused)),
         }
@@ -137,11 +149,7 @@ struct Step<'a, E> {
 
 impl<E: Engine> Step<'_, E> {
     async fn take(&self, seen: &mut Seen) -> Result<SaslReply, Refused> {
-        let message = self.request.message.reveal().as_bytes();
-        if message.len() > limit::SASL_MESSAGE_MAX_OCTETS.div_ceil(3) * 4 {
-            return Err(Refused::SaslMalformed);
-        }
-        let message = BASE64.decode(message).map_err(|_| Refused::SaslMalformed)?;
+        let message = message_of(self.request)?;
         match &self.request.state {
             None => self.take_first(&message, seen).await,
             Some(state) => self.take_final(&message, state, seen).await,
@@ -156,7 +164,7 @@ impl<E: Engine> Step<'_, E> {
         if first.acts_as.is_some_and(|name| name != first.user) {
             return Err(Refused::BadCredentials);
         }
-        let record = self.record(&first.user).await?;
+        let record = record(self.engine, &first.user).await?;
         let name = self.salted_name(&first.user, record.as_ref()).await?;
         let keys = self.keys_for(&name, record.as_ref());
         let mut ours = [0; NONCE_OCTETS];
@@ -187,7 +195,7 @@ impl<E: Engine> Step<'_, E> {
         let states = &self.sasl.states;
         let state = states.open(state_text, &self.whose, now_ms()).await;
         let state = state.map_err(|error| {
-            tracing::debug!(%error, whose = self.whose, "a step's state is refused");
+            debug!(%error, whose = self.whose, "a step's state is refused");
             Refused::SaslState
         })?;
         let whole = format!("{}{}", state.header, state.client_first_bare);
@@ -204,7 +212,7 @@ impl<E: Engine> Step<'_, E> {
         }
         self.check_binding(&first, &last.bound_to)?;
         let exchange = Exchange::new(first.bare, &state.server_first, last.without_proof);
-        let record = self.record(&first.user).await?;
+        let record = record(self.engine, &first.user).await?;
         let offered = |keys: &Keys| {
             server_first(last.nonce, &keys.salt, keys.iterations) == state.server_first
         };
@@ -227,7 +235,7 @@ impl<E: Engine> Step<'_, E> {
             service: self.request.service,
             backend: self.request.backend.as_ref(),
         };
-        let login = match allow(record, &shown, self.signer, &asked) {
+        let login = match allow(record, Some(&shown), self.signer, &asked) {
             Err(Refused::Moving) => {
                 states.give_back(state_text, &self.whose).await;
                 return Err(Refused::Moving);
@@ -277,14 +285,6 @@ impl<E: Engine> Step<'_, E> {
             .ok_or(Refused::ChannelBinding)
     }
 
-    /// A text that is no login name is an unknown user, nothing else.
-    async fn record(&self, user: &str) -> Result<Option<LoginRecord>, Refused> {
-        match login_name(user) {
-            Some(name) => Ok(self.engine.login_record(name).await?),
-            None => Ok(None),
-        }
-    }
-
     /// The name that a salt belongs to: the account's, and of who does not exist what it would be. Else
     /// two names of one user would have one salt, and two of nobody two.
     async fn salted_name(
@@ -326,6 +326,79 @@ impl<E: Engine> Step<'_, E> {
     }
 }
 
+/// A user with a token: all in one step. What is wrong with a token is told to nobody but the log; the
+/// client hears that it is refused, and where to get another.
+async fn take_token<E: Engine>(
+    issuer: &Arc<Issuer>,
+    engine: &E,
+    signer: &GrantSigner,
+    request: &SaslRequest,
+    seen: &mut Seen,
+) -> Result<SaslReply, Refused> {
+    if request.state.is_some() {
+        return Err(Refused::SaslState);
+    }
+    let message = message_of(request)?;
+    let (said, status) = match request.mechanism.as_str() {
+        OAUTHBEARER => (
+            bearer::Message::parse_oauthbearer(&message),
+            "invalid_token",
+        ),
+        // As the servers do whose clients have only this one.
+        _ => (bearer::Message::parse_xoauth2(&message), "401"),
+    };
+    let said = said.map_err(|_| Refused::SaslMalformed)?;
+    let refused = || SaslReply::Refused {
+        message: BASE64.encode(bearer::refusal(issuer.settings(), status).as_bytes()),
+    };
+    let (checking, token) = (Arc::clone(issuer), said.token.to_owned());
+    let checked = tokio::task::spawn_blocking(move || checking.user_of(&token, now_ms())).await;
+    let checked = checked.map_err(|_| Refused::Throttled)?;
+    seen.user = match (said.user.as_ref(), checked.as_ref()) {
+        (Some(user), _) | (None, Ok(user)) => user.clone(),
+        (None, Err(_)) => String::new(),
+    };
+    let user = match checked {
+        Ok(user) => user,
+        Err(error) => {
+            info!(%error, user = ?shortened(&seen.user), "a token is refused");
+            return Ok(refused());
+        }
+    };
+    let name = login_name(&user);
+    if said.user.is_some_and(|asked| login_name(&asked) != name) {
+        info!(user = ?shortened(&seen.user), "a token is refused: it is about another user");
+        return Ok(refused());
+    }
+    let Some(record) = record(engine, &user).await? else {
+        return Ok(refused());
+    };
+    let asked = Asked {
+        service: request.service,
+        backend: request.backend.as_ref(),
+    };
+    Ok(SaslReply::LoggedIn {
+        message: None,
+        login: Box::new(allow(record, None, signer, &asked)?),
+    })
+}
+
+fn message_of(request: &SaslRequest) -> Result<Vec<u8>, Refused> {
+    let message = request.message.reveal().as_bytes();
+    if message.len() > limit::SASL_MESSAGE_MAX_OCTETS.div_ceil(3) * 4 {
+        return Err(Refused::SaslMalformed);
+    }
+    BASE64.decode(message).map_err(|_| Refused::SaslMalformed)
+}
+
+/// A text that is no login name is an unknown user, nothing else.
+async fn record<E: Engine>(engine: &E, user: &str) -> Result<Option<LoginRecord>, Refused> {
+    match login_name(user) {
+        Some(name) => Ok(engine.login_record(name).await?),
+        None => Ok(None),
+    }
+}
+
 fn login_name(user: &str) -> Option<LoginName> {
     LoginName::new(user)
         .ok()
@@ -351,6 +424,8 @@ fn next_multiple(began: Instant, unit: Duration) -> Instant {
     began + unit * u32::try_from(units).unwrap_or(u32::MAX)
 }
 
+const OAUTHBEARER: &str = "OAUTHBEARER";
+const XOAUTH2: &str = "XOAUTH2";
 const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// NIST SP 800-132 §5.1: 128 bits.

@@ -225,7 +225,7 @@ fn text(message: &[u8]) -> Result<&str, Malformed> {
 }
 
 /// A name of which `,` and `=` are written `=2C` and `=3D`.
-fn unescaped(name: &str) -> Result<String, Malformed> {
+pub(crate) fn unescaped(name: &str) -> Result<String, Malformed> {
     let mut pieces = name.split('=');
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {

@@ -15,6 +15,7 @@ use crate::Config;
 use crate::api::{App, describe_metrics, router};
 use crate::folder::{Folder, FolderError};
 use crate::last_use::Uses;
+use crate::oauth::{Issuer, KeysError};
 use crate::password::Passwords;
 use crate::refusals::Memory;
 use crate::sasl::{Sasl, ScramKeys};
@@ -36,6 +37,9 @@ pub enum RunError {
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The keys of the issuer of tokens cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -64,11 +68,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let kept = Duration::from_secs(config.verified_passwords_kept_s);
     let threads = config.password_threads;
     let data = config.data.clone();
-    let (folder, passwords) = tokio::task::spawn_blocking(move || {
+    let oauth = config.oauth.clone();
+    let (folder, passwords, issuer) = tokio::task::spawn_blocking(move || {
+        let issuer = Issuer::open(oauth)?;
         let folder = Folder::open(&data)?;
         let passwords =
             Passwords::new(threads, kept).map_err(|_| RunError::Prepare("no randomness"))?;
-        Ok::<_, RunError>((folder, passwords))
+        Ok::<_, RunError>((folder, passwords, issuer))
     })
     .await
     .map_err(|_| RunError::Prepare("no thread"))??;
@@ -94,7 +100,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
         refusals: Memory::new(),
-        sasl: Sasl::new(keys.key("sasl states"), scram),
+        sasl: Sasl::new(keys.key("sasl states"), scram, issuer),
         signer,
         shutdown: ours.clone(),
     });

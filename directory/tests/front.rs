@@ -19,6 +19,7 @@ use mail_proto::{imap, pop3};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use site::Site;
+use testkit::issuer::Issuer;
 use testkit::scram::ScramClient;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -262,6 +263,62 @@ async fn commands_sent_behind_stls_in_plain_text_are_never_read() {
     let logged_in = ours.await.unwrap().unwrap();
     assert!(logged_in.facts.tls.is_some());
     assert!(logged_in.leftover.is_empty());
+}
+
+/// RFC 7628 §4.3: the error is a challenge, the client answers it with anything, and then the command fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_a_token_gets_in_and_one_with_a_bad_one_hears_where_to_get_another() {
+    let issuer = Issuer::new();
+    let mut site = Site::prepare();
+    std::fs::write(site.dir.path().join("issuer.json"), issuer.key_set()).unwrap();
+    site.settle_config = |config| {
+        config.oauth.keys = Some(config.data.with_file_name("issuer.json"));
+        config.oauth.issuer = "https://id.x.test".to_owned();
+        config.oauth.audience = "mail".to_owned();
+    };
+    site.up().await;
+    let front = Front::of(site, Service::Imap).await;
+    let (mut user, ours) = front.connect(&[]).await;
+    let greeting = user.line().await;
+    assert!(
+        greeting.contains(" AUTH=OAUTHBEARER AUTH=XOAUTH2 AUTH=PLAIN "),
+        "{greeting}"
+    );
+    let expires = daemon::clock::now_ms() / 1_000 + 600;
+    let claims = format!(
+        r#"{{"iss":"https://id.x.test","aud":"mail","email":"ann@x.test","exp":{expires}}}"#
+    );
+    let token = issuer.token("RS256", &claims);
+    let base64 = |text: String| BASE64.encode(text.as_bytes());
+    let bearer = |token: &str| base64(format!("n,a=ann@x.test,\x01auth=Bearer {token}\x01\x01"));
+    let older = |token: &str| base64(format!("user=ann@x.test\x01auth=Bearer {token}\x01\x01"));
+    for (mechanism, message) in [
+        ("OAUTHBEARER", bearer("no.token.x")),
+        ("XOAUTH2", older("no.token.x")),
+    ] {
+        user.says(&format!("a1 AUTHENTICATE {mechanism} {message}\r\n"))
+            .await;
+        let told = user.line().await;
+        let told = BASE64.decode(&told.trim_end().as_bytes()[2..]).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(r#""schemes":"bearer""#), "{told}");
+        user.says("AQ==\r\n").await;
+        user.hears("a1 NO [AUTHENTICATIONFAILED]").await;
+    }
+    // Given up in the middle, and another mechanism begun.
+    user.says(&format!("a2 AUTHENTICATE XOAUTH2 {}\r\n", older("x")))
+        .await;
+    user.hears("+ ").await;
+    user.says("*\r\n").await;
+    user.hears("a2 BAD cancelled").await;
+    user.says("a3 AUTHENTICATE OAUTHBEARER\r\n").await;
+    user.hears("+ ").await;
+    user.says(&format!("{}\r\na4 NOOP\r\n", bearer(&token)))
+        .await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(logged_in.facts.tag.as_deref(), Some("a3"));
+    assert_eq!(logged_in.facts.mechanism.name(), "oauthbearer");
+    assert_eq!(logged_in.leftover, b"a4 NOOP\r\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -376,6 +376,7 @@ impl Question<'_> {
             Self::Sasl(_, granted) if !looks_again => Ok(granted.clone()),
             Self::Sasl(request, _) => match sasl::step(directory, request).await? {
                 sasl::Answer::Granted(granted) => Ok(granted),
+                sasl::Answer::Refused { .. } => Err(LoginError::BadCredentials),
                 sasl::Answer::Challenge { .. } => {
                     Err(sasl::nonsense("a challenge behind the last step"))
                 }

@@ -177,6 +177,10 @@ pub enum Mechanism {
     ScramSha256,
     /// The same, bound to the channel.
     ScramSha256Plus,
+    /// SASL OAUTHBEARER, RFC 7628.
+    OauthBearer,
+    /// SASL XOAUTH2, what came before it and some clients still speak.
+    XOauth2,
 }
 
 impl Mechanism {
@@ -189,6 +193,8 @@ impl Mechanism {
             Self::Login => "login",
             Self::ScramSha256 => "scram-sha-256",
             Self::ScramSha256Plus => "scram-sha-256-plus",
+            Self::OauthBearer => "oauthbearer",
+            Self::XOauth2 => "xoauth2",
         }
     }
 
@@ -200,6 +206,8 @@ impl Mechanism {
             Self::Login => Some("LOGIN"),
             Self::ScramSha256 => Some("SCRAM-SHA-256"),
             Self::ScramSha256Plus => Some("SCRAM-SHA-256-PLUS"),
+            Self::OauthBearer => Some("OAUTHBEARER"),
+            Self::XOauth2 => Some("XOAUTH2"),
         }
     }
 

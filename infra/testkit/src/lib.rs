@@ -1,8 +1,9 @@
-//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM.
+//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM, an issuer of tokens.
 
 pub mod address;
 pub mod block_disk;
 pub mod dialogue;
 pub mod fault_disk;
 pub mod fetch_grammar;
+pub mod issuer;
 pub mod scram;

@@ -46,6 +46,8 @@ enum Stage<T> {
         /// The directory's.
         state: String,
     },
+    /// What is wrong was told; the client's response ends it (RFC 7628 §3.2.3).
+    AwaitEnd(Refusal),
     /// The user is in as soon as the client has answered the last words with nothing.
     AwaitEmpty { login: Arc<LoginReply>, session: T },
 }
@@ -86,6 +88,7 @@ where
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => self.ask(message, bindings, facts, None).await,
             Stage::AwaitResponse { state } => self.ask(message, bindings, facts, Some(state)).await,
+            Stage::AwaitEnd(refusal) => Err(refusal),
             Stage::AwaitEmpty { login, session } => {
                 let user = Some(login.login_name.as_str());
                 if !message.message.as_bytes().is_empty() {
@@ -123,6 +126,11 @@ where
                 self.stage = Stage::AwaitResponse { state };
                 return Ok(Next::Say(message));
             }
+            Answer::Refused { message } => {
+                let refusal = directory_refused(None, facts, &LoginError::BadCredentials);
+                self.stage = Stage::AwaitEnd(refusal);
+                return Ok(Next::Say(message));
+            }
         };
         let name = granted.login.login_name.clone();
         let (user, question) = (Some(name.as_str()), Question::Sasl(&request, granted));
@@ -152,6 +160,7 @@ where
 /// What the directory says to a step, decoded.
 pub(super) enum Answer {
     Challenge { message: Vec<u8>, state: String },
+    Refused { message: Vec<u8> },
     Granted(Granted),
 }
 
@@ -168,6 +177,9 @@ pub(super) async fn step(
         SaslReply::Challenge { message, state } => Answer::Challenge {
             message: decoded(&message)?,
             state,
+        },
+        SaslReply::Refused { message } => Answer::Refused {
+            message: decoded(&message)?,
         },
         SaslReply::LoggedIn { message, login } => Answer::Granted(Granted {
             login: Arc::new(*login),
@@ -197,4 +209,9 @@ pub(super) fn nonsense(what: &'static str) -> LoginError {
 }
 
 /// Whose messages the directory takes.
-const PASSED_ON: [Mechanism; 2] = [Mechanism::ScramSha256Plus, Mechanism::ScramSha256];
+const PASSED_ON: [Mechanism; 4] = [
+    Mechanism::ScramSha256Plus,
+    Mechanism::ScramSha256,
+    Mechanism::OauthBearer,
+    Mechanism::XOauth2,
+];

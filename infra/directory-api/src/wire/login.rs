@@ -100,6 +100,11 @@ pub enum SaslReply {
         /// connection.
         state: String,
     },
+    /// Nobody is let in; say this to the client, whose response to it does not count.
+    Refused {
+        /// In base64.
+        message: String,
+    },
     /// The user is who they say.
     LoggedIn {
         /// What the client is to be told before it is let in, in base64. Its response is empty.

@@ -1,0 +1,98 @@
+//! Logins that show no password: through the proxy and at a back-end, with a real directory behind both.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use daemon::clock::now_ms;
+use data_encoding::BASE64;
+use e2e::eventually;
+use e2e::pop3::Pop3;
+use e2e::provider::Provider;
+use posthouse::health::Condition;
+use posthouse::nodes::Node;
+use posthouse::ports::Port;
+use testkit::issuer::Issuer;
+use testkit::scram::ScramClient;
+
+const USER: &str = "dora@example.test";
+const PASSWORD: &str = "open sesame";
+
+#[test]
+fn a_user_gets_to_her_mail_with_a_proof_or_a_token_through_the_proxy_and_at_home() {
+    let provider = Provider::new();
+    let issuer = Issuer::new();
+    let settings = provider.settings(Node::Directory);
+    let keys = settings.with_file_name("issuer.json");
+    fs::write(&keys, issuer.key_set()).unwrap();
+    let text = fs::read_to_string(&settings).unwrap();
+    let oauth =
+        format!("\n[oauth]\nkeys = {keys:?}\nissuer = \"https://id.test\"\naudience = \"mail\"\n");
+    fs::write(&settings, format!("scram_iterations = 4096\n{text}{oauth}")).unwrap();
+    let nodes = [Node::Directory, Node::Backend(0), Node::Proxy];
+    let _running: Vec<_> = nodes.map(|node| provider.start(node)).into();
+    for node in nodes {
+        eventually("each is ready", || {
+            (provider.condition(node) == Condition::Ready).then_some(())
+        });
+    }
+    _ = provider.operator(&["domain", "add", "example.test"], "");
+    let add = ["account", "add", USER, "--backend", "b1"];
+    _ = provider.operator(&add, &format!("{PASSWORD}\n"));
+
+    let through_the_proxy = || Pop3::connect_tls(provider.at(Port::Pop3s), &provider.ca());
+    let at_home = || Pop3::connect(provider.at(Port::BackendPop3(0))).start_tls(&provider.ca());
+    for connect in [&through_the_proxy as &dyn Fn() -> Pop3, &at_home] {
+        let mut user = connect();
+        // What the directory decides is learnt from it, and kept for a while.
+        let offered = String::from_utf8(user.lines("CAPA")).unwrap();
+        let sasl = "SASL SCRAM-SHA-256-PLUS SCRAM-SHA-256 OAUTHBEARER XOAUTH2 PLAIN LOGIN";
+        assert!(offered.contains(sasl), "{offered}");
+
+        let refused = prove(&mut user, "open barley");
+        assert!(refused.starts_with("-ERR [AUTH]"), "{refused}");
+        let last_words = prove(&mut user, PASSWORD);
+        assert!(last_words.starts_with("+ "), "{last_words}");
+        user.command("");
+        assert_eq!(user.count(), 0);
+        user.command("QUIT");
+
+        let mut user = connect();
+        let told = show_token(&mut user, "no.token.x").unwrap_err();
+        assert!(told.starts_with("+ "), "{told}");
+        let refused = user.try_command("").unwrap_err();
+        assert!(refused.starts_with("-ERR [AUTH]"), "{refused}");
+        let expires = now_ms() / 1_000 + 600;
+        let claims =
+            format!(r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","exp":{expires}}}"#);
+        show_token(&mut user, &issuer.token("ES256", &claims)).unwrap();
+        assert_eq!(user.count(), 0);
+        user.command("QUIT");
+    }
+}
+
+/// A dialogue up to the server's last words, which must be right, or its refusal.
+fn prove(user: &mut Pop3, password: &str) -> String {
+    let client = ScramClient::new(USER, password);
+    let first = BASE64.encode(client.first().as_bytes());
+    let challenge = user.try_command(&format!("AUTH SCRAM-SHA-256 {first}"));
+    let challenge = challenge.unwrap_err();
+    let challenge = BASE64.decode(challenge.strip_prefix("+ ").unwrap().as_bytes());
+    let (last, server_final) = client.last(&String::from_utf8(challenge.unwrap()).unwrap());
+    let said = user
+        .try_command(&BASE64.encode(last.as_bytes()))
+        .unwrap_err();
+    if said.starts_with('+') {
+        assert_eq!(
+            said,
+            format!("+ {}", BASE64.encode(server_final.as_bytes()))
+        );
+    }
+    said
+}
+
+/// A token is longer than a line of POP3: it comes as a response.
+fn show_token(user: &mut Pop3, token: &str) -> Result<String, String> {
+    assert_eq!(user.try_command("AUTH XOAUTH2").unwrap_err(), "+");
+    let message = format!("user={USER}\x01auth=Bearer {token}\x01\x01");
+    user.try_command(&BASE64.encode(message.as_bytes()))
+}
