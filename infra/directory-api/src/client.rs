@@ -198,11 +198,7 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
-        let turn = self.inner.turns.turn().await;
-        let _turn = turn.map_err(|_| LoginError::Throttled)?;
-        self.call(Method::POST, path::LOGIN, request, LOGIN_DEADLINE)
-            .await
-            .map_err(LoginError::from)
+        self.in_turn(path::LOGIN, request).await
     }
 
     /// One step of a SASL mechanism. Never cached.
@@ -210,7 +206,17 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn sasl(&self, request: &SaslRequest) -> Result<SaslReply, LoginError> {
-        self.call(Method::POST, path::SASL, request, LOGIN_DEADLINE)
+        self.in_turn(path::SASL, request).await
+    }
+
+    async fn in_turn<Q, A>(&self, path: &str, request: &Q) -> Result<A, LoginError>
+    where
+        Q: Serialize,
+        A: DeserializeOwned,
+    {
+        let turn = self.inner.turns.turn().await;
+        let _turn = turn.map_err(|_| LoginError::Throttled)?;
+        self.call(Method::POST, path, request, LOGIN_DEADLINE)
             .await
             .map_err(LoginError::from)
     }
