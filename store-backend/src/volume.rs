@@ -62,6 +62,7 @@ mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
+mod turns;
 mod types;
 mod watch;
 
@@ -90,6 +91,7 @@ pub use read::{Batch, BlobReader, Content, Listing, MailboxReader, MessageBytes,
 pub(crate) use space::SHORTAGES;
 pub use space::SpaceStatus;
 pub use transfer::Export;
+pub(crate) use turns::Turns;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
     AccountInfo, AccountState, AnnotationChange, AppendBody, AppendMessage, Appended, Changes,

@@ -24,7 +24,7 @@ enum Piece {
 
 /// The message with its binary parts as base64, or as it is if no part that is binary holds NUL.
 pub(super) async fn encoded(volume: &Volume, blob: FinishedBlob) -> Result<FinishedBlob, Failure> {
-    let (mut blob, pieces) = blocking(blob, |blob| plan(blob)).await?;
+    let (mut blob, pieces) = blocking(&volume.turns(), blob, |blob| plan(blob)).await?;
     let pieces = pieces?;
     if pieces.is_empty() {
         return Ok(blob);
@@ -41,7 +41,7 @@ pub(super) async fn encoded(volume: &Volume, blob: FinishedBlob) -> Result<Finis
         };
         for part in split(range) {
             let read;
-            (blob, read) = blocking(blob, move |blob| octets(blob, part)).await?;
+            (blob, read) = blocking(&volume.turns(), blob, move |blob| octets(blob, part)).await?;
             let octets = read?;
             match is_plain {
                 true => writer.write(&octets).await?,

@@ -20,7 +20,7 @@ use super::state::{Place, Selected};
 use super::view::View;
 use super::{Causes, Session, limit, updates};
 use crate::user::Cut;
-use crate::volume::{FlagChange, Flags, ReadError, Rights};
+use crate::volume::{FlagChange, Flags, ReadError, Rights, Turns};
 use producer::{Producer, Progress, Wanted};
 
 pub(super) async fn run(session: &mut Session<'_>, request: Fetch) -> Result<Reply, Failure> {
@@ -100,6 +100,7 @@ async fn fetch(
     } = selected.place;
     let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
+    let turns = volume.turns();
     let mut producer = Box::new(Producer::new(reader, wanted));
     let slice_max = match sets_seen {
         true => SEEN_SLICE,
@@ -120,14 +121,14 @@ async fn fetch(
         while producer.has_slice() {
             if sets_seen {
                 let unseen;
-                (producer, unseen) = blocking(producer, Producer::load_to_see).await?;
+                (producer, unseen) = blocking(&turns, producer, Producer::load_to_see).await?;
                 let unseen = unseen.map_err(Failure::Read)?;
                 tell_keywords(session, &producer);
                 if !unseen.is_empty() {
                     set_seen(session, &mut producer, unseen).await?;
                 }
             }
-            producer = write_all(session, producer, !sets_seen).await?;
+            producer = write_all(session, &turns, producer, !sets_seen).await?;
         }
     }
     if let Some(batch) = producer.batch() {
@@ -140,10 +141,15 @@ async fn fetch(
 /// filled.
 async fn write_all(
     session: &mut Session<'_>,
+    turns: &Turns,
     producer: Box<Producer>,
     loads: bool,
 ) -> Result<Box<Producer>, Failure> {
-    let fill = move |producer| blocking(producer, move |work: &mut Box<Producer>| work.fill(loads));
+    let fill = |producer| {
+        blocking(turns, producer, move |work: &mut Box<Producer>| {
+            work.fill(loads)
+        })
+    };
     let mut filling = fill(producer);
     let mut is_within = false;
     loop {
@@ -301,16 +307,17 @@ fn within(uids: &View, window: PartialRange) -> View {
     }
 }
 
-/// Runs a piece of work on a thread that may block, and brings the worker back. It begins at once.
+/// Runs a piece of work on a thread that may block, in the volume's turn, and brings the worker back.
 pub(super) fn blocking<W: Send + 'static, T: Send + 'static>(
+    turns: &Turns,
     mut worker: W,
     work: impl FnOnce(&mut W) -> T + Send + 'static,
 ) -> impl Future<Output = Result<(W, T), Failure>> + Send {
-    let ran = tokio::task::spawn_blocking(move || {
+    let ran = turns.run(move || {
         let result = work(&mut worker);
         (worker, result)
     });
-    async move { ran.await.map_err(|_| Failure::Read(ReadError::Stopped)) }
+    async move { ran.await.ok_or(Failure::Read(ReadError::Stopped)) }
 }
 
 /// Messages at a time.

@@ -160,7 +160,8 @@ pub(super) async fn find(
     let mut progress = Progress::new();
     loop {
         let is_done;
-        (searcher, is_done) = blocking(searcher, |searcher| searcher.step()).await?;
+        (searcher, is_done) =
+            blocking(&volume.turns(), searcher, |searcher| searcher.step()).await?;
         // Whoever may not read it any more gets no further.
         check_open(session).await?;
         if is_done? {

@@ -155,7 +155,7 @@ fn tell(
 }
 
 pub(super) async fn rows(reader: &MailboxReader, uids: Vec<u32>) -> Result<Option<Batch>, Failure> {
-    let (_, batch) = blocking(reader.clone(), move |reader| {
+    let (_, batch) = blocking(&reader.turns(), reader.clone(), move |reader| {
         reader.messages(&uids, Want::ROWS)
     })
     .await?;

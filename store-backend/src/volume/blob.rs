@@ -109,9 +109,8 @@ impl BlobWriter {
             spill.append(&shared, &chunk, last)?;
             Ok((spill, chunk))
         };
-        let (spill, mut chunk) = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| WriteError::Stopped)??;
+        let written = self.shared.turns.run(work).await;
+        let (spill, mut chunk) = written.ok_or(WriteError::Stopped)??;
         chunk.clear();
         self.buffer = chunk;
         self.spill = Some(spill);

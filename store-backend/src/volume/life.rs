@@ -258,9 +258,8 @@ impl Volume {
         work: impl FnOnce(&super::recovery::Shared) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         let shared = Arc::clone(self.inner.shared());
-        tokio::task::spawn_blocking(move || work(&shared))
-            .await
-            .map_err(io::Error::other)?
+        let ran = self.inner.shared().turns.run(move || work(&shared)).await;
+        ran.unwrap_or_else(|| Err(io::Error::other("the volume is being closed")))
     }
 }
 

@@ -30,6 +30,7 @@ use super::rows::{
     message_of,
 };
 use super::sequencer::canonical;
+use super::turns::Turns;
 use super::types::{
     AccountInfo, Changes, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, OpenedMailbox,
     Snapshot, Summary,
@@ -478,10 +479,9 @@ pub(super) async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
     work: impl FnOnce(&Arc<Shared>) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, ReadError> {
-    let shared = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || work(&shared))
-        .await
-        .unwrap_or(Err(ReadError::Stopped))
+    let owned = Arc::clone(shared);
+    let ran = shared.turns.run(move || work(&owned));
+    ran.await.unwrap_or(Err(ReadError::Stopped))
 }
 
 /// The mailboxes that an account may see, at one instant.
@@ -512,6 +512,7 @@ pub struct BlobReader {
     source: Source,
     number: u64,
     suspects: Arc<Suspects>,
+    turns: Turns,
     hash: Hash,
     size: u64,
     offset: u64,
@@ -547,6 +548,7 @@ impl BlobReader {
             source,
             number,
             suspects: Arc::clone(&shared.suspects),
+            turns: shared.turns.clone(),
             hash: row.hash,
             size: row.octets.get(),
             offset: 0,
@@ -608,11 +610,11 @@ impl BlobReader {
             }
             Source::File(file, path) => {
                 let (file, path, offset) = (Arc::clone(file), path.clone(), self.offset);
-                let read = tokio::task::spawn_blocking(move || {
+                let read = self.turns.run(move || {
                     let mut buffer = vec![0; count];
                     file.read_exact_at(&mut buffer, offset).map(|()| buffer)
                 });
-                match read.await.map_err(|_| ReadError::Stopped)? {
+                match read.await.ok_or(ReadError::Stopped)? {
                     Ok(buffer) => buffer.into(),
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Err(self.corrupt());

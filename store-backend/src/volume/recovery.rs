@@ -40,6 +40,7 @@ use super::replay::Replay;
 use super::sequencer::{Rules, Sequencer};
 use super::settled::Settled;
 use super::space::{self, Marks, Space, SpaceStatus};
+use super::turns::Turns;
 use super::watch::Watchers;
 use super::{VolumeConfig, VolumeStatus};
 use crate::metrics;
@@ -106,6 +107,8 @@ pub(super) struct Shared {
     pub(super) watchers: Arc<Watchers>,
     pub(super) recent: Recent,
     pub(super) settled: Settled,
+    /// Whoever may wait for the disk on a thread of the runtime.
+    pub(super) turns: Turns,
     pub(super) held: Arc<HeldBodies>,
     pub(super) broken: Arc<Broken>,
     /// What readers have found wrong.
@@ -399,6 +402,7 @@ fn open_with_room(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inner
         watchers: Arc::default(),
         recent: Recent::default(),
         settled: Settled::new(applied),
+        turns: Turns::new(),
         held: Arc::default(),
         broken: Arc::new(broken),
         suspects: Arc::default(),

@@ -137,6 +137,34 @@ async fn a_volume_that_hangs_is_asked_once_until_it_answers() {
 }
 
 #[tokio::test]
+async fn users_of_a_volume_that_hangs_leave_those_of_the_others_their_threads() {
+    let site = site(true).await;
+    let hung = Hanging::begin(&site.mounted(1).volume);
+    let volume = &site.mounted(1).volume;
+    // More than the runtime has threads that may block.
+    let reads: Vec<_> = (0..600)
+        .map(|_| {
+            let volume = volume.clone();
+            tokio::spawn(async move { volume.mailboxes(BOB).await })
+        })
+        .collect();
+    let full = async {
+        while volume.turns().free() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, full).await.unwrap();
+    let ann = &site.mounted(2).volume;
+    let read = timeout(PATIENCE, ann.mailboxes(ANN)).await;
+    assert_eq!(read.expect("others do not wait").unwrap().len(), 1);
+    drop(hung);
+    for read in reads {
+        let read = timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert_eq!(read.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_a_volume_shares_that_cannot_be_read_is_left_out_and_not_gone() {
     let site = site(true).await;
     assert_eq!(site.shared().await, (vec![CID, BOB], true));

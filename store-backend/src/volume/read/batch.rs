@@ -15,6 +15,7 @@ use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow};
+use super::super::turns::Turns;
 use super::super::types::{MailboxId, Snapshot};
 use super::scan::{Follow, Prologues};
 use super::{BlobReader, Source, Taking};
@@ -107,6 +108,11 @@ impl Volume {
 }
 
 impl MailboxReader {
+    /// Those of the volume that it reads.
+    pub(crate) fn turns(&self) -> Turns {
+        self.shared.turns.clone()
+    }
+
     /// Those of `uids` (growing) that there are, and what is wanted of them. Of that, some hundred KiB are given at a time,
     /// in one piece of memory. Neighbours are one scan, so that all of a mailbox costs one walk through it. `None`: no such
     /// mailbox.
