@@ -12,6 +12,7 @@ use posthouse::nodes::Node;
 use posthouse::ports::Port;
 use tempfile::TempDir;
 
+use crate::eventually;
 use crate::ports::PortBlock;
 use crate::programs::program;
 use crate::system::Running;
@@ -144,6 +145,39 @@ impl Provider {
             at(Port::Metrics(node)),
             self.identity_section(node.name())
         )
+    }
+
+    /// Lets the directory take proofs (SCRAM) and an issuer's tokens, from the next start on.
+    ///
+    /// # Panics
+    /// When its settings cannot be written.
+    pub fn take_proofs_and_tokens(&self, key_set: &str) {
+        let (settings, keys) = (self.settings(Node::Directory), self.file("issuer.json"));
+        fs::write(&keys, key_set).unwrap();
+        let text = fs::read_to_string(&settings).unwrap();
+        let oauth = format!("keys = {keys:?}\nissuer = \"https://id.test\"\naudience = \"mail\"\n");
+        let text = format!("scram_iterations = 4096\n{text}\n[oauth]\n{oauth}");
+        fs::write(&settings, text).unwrap();
+    }
+
+    /// Starts what one user needs, and adds them.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn start_for(&self, user: &str, password: &str) -> Vec<Running> {
+        let nodes = [Node::Directory, Node::Backend(0), Node::Proxy];
+        let running = nodes.map(|node| self.start(node)).into();
+        for node in nodes {
+            eventually("each is ready", || {
+                (self.condition(node) == Condition::Ready).then_some(())
+            });
+        }
+        let domain = user.rsplit('@').next().unwrap_or_default();
+        _ = self.operator(&["domain", "add", domain], "");
+        let add = ["account", "add", user, "--backend", "b1"];
+        _ = self.operator(&add, &format!("{password}\n"));
+        running
     }
 
     /// Starts one program from its settings file.

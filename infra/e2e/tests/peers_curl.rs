@@ -5,12 +5,16 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use daemon::clock::now_ms;
 use e2e::eventually;
 use e2e::imap::Imap;
 use e2e::pop3::Pop3;
+use e2e::provider::Provider;
 use e2e::samples::{Sample, assert_delivered, corpus, own};
 use e2e::smtp::{Smtp, ended};
 use e2e::system::System;
+use posthouse::ports::Port;
+use testkit::issuer::Issuer;
 
 const SENDER: &str = "carla@elsewhere.test";
 
@@ -258,4 +262,27 @@ fn the_corpus_travels_or_is_refused_as_the_rfc_says() {
         travelling.len(),
         refused.len()
     );
+}
+
+#[test]
+fn curl_shows_a_token_instead_of_a_password() {
+    const USER: &str = "dora@example.test";
+    let (provider, issuer) = (Provider::new(), Issuer::new());
+    provider.take_proofs_and_tokens(&issuer.key_set());
+    let _running = provider.start_for(USER, "open sesame");
+    let expires = now_ms() / 1_000 + 600;
+    let claims =
+        format!(r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","exp":{expires}}}"#);
+    let token = issuer.token("RS256", &claims);
+    let ca = provider.ca();
+    let url = format!("pop3s://localhost:{}", provider.at(Port::Pop3s).port());
+    let list = |token: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "30", "--cacert", ca.to_str().unwrap()]);
+        curl.args(["--user", &format!("{USER}:"), "--oauth2-bearer", token]);
+        curl.args(["--url", &url]).output().unwrap().status.code()
+    };
+    assert_eq!(list(&token), Some(0));
+    // 67: the user name, password, or similar was not accepted.
+    assert_eq!(list("no.token.x"), Some(67));
 }

@@ -1,15 +1,10 @@
 //! Logins that show no password: through the proxy and at a back-end, with a real directory behind both.
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-
 use daemon::clock::now_ms;
 use data_encoding::BASE64;
-use e2e::eventually;
 use e2e::pop3::Pop3;
 use e2e::provider::Provider;
-use posthouse::health::Condition;
-use posthouse::nodes::Node;
 use posthouse::ports::Port;
 use testkit::issuer::Issuer;
 use testkit::scram::ScramClient;
@@ -21,23 +16,8 @@ const PASSWORD: &str = "open sesame";
 fn a_user_gets_to_her_mail_with_a_proof_or_a_token_through_the_proxy_and_at_home() {
     let provider = Provider::new();
     let issuer = Issuer::new();
-    let settings = provider.settings(Node::Directory);
-    let keys = settings.with_file_name("issuer.json");
-    fs::write(&keys, issuer.key_set()).unwrap();
-    let text = fs::read_to_string(&settings).unwrap();
-    let oauth =
-        format!("\n[oauth]\nkeys = {keys:?}\nissuer = \"https://id.test\"\naudience = \"mail\"\n");
-    fs::write(&settings, format!("scram_iterations = 4096\n{text}{oauth}")).unwrap();
-    let nodes = [Node::Directory, Node::Backend(0), Node::Proxy];
-    let _running: Vec<_> = nodes.map(|node| provider.start(node)).into();
-    for node in nodes {
-        eventually("each is ready", || {
-            (provider.condition(node) == Condition::Ready).then_some(())
-        });
-    }
-    _ = provider.operator(&["domain", "add", "example.test"], "");
-    let add = ["account", "add", USER, "--backend", "b1"];
-    _ = provider.operator(&add, &format!("{PASSWORD}\n"));
+    provider.take_proofs_and_tokens(&issuer.key_set());
+    let _running = provider.start_for(USER, PASSWORD);
 
     let through_the_proxy = || Pop3::connect_tls(provider.at(Port::Pop3s), &provider.ca());
     let at_home = || Pop3::connect(provider.at(Port::BackendPop3(0))).start_tls(&provider.ca());
