@@ -9,9 +9,12 @@ use daemon::clock::now_ms;
 use daemon::identity::Role;
 use daemon::shutdown::Shutdown;
 use directory_api::wire::{
-    AccountChange, AppPassword, Credential, LoginRequest, Refused, Verdict, code,
+    AccountChange, AppPassword, Credential, Import, ImportAddress, ImportOutcome, ImportRow,
+    ImportTarget, LoginRequest, Refused, Verdict, code, limit,
 };
-use directory_api::{AccountStatus, ClientOptions, DirectoryClient, KeptLogins, Service};
+use directory_api::{
+    AccountStatus, ClientOptions, DirectoryClient, DirectoryError, KeptLogins, Service,
+};
 use site::{Site, address, backend, eventually, is_kept, login};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,4 +194,39 @@ async fn the_last_refusals_of_a_name_are_remembered_until_a_restart() {
     site.up().await;
     let again = told(&site.client(Role::Operator, "op"), "ann@x.test").await;
     assert!(again.items.is_empty() && again.since_ms > ann.since_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_of_more_rows_than_the_limit_is_refused() {
+    let site = Site::start().await;
+    site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let import = |count: usize| Import {
+        rows: (0..count)
+            .map(|n| {
+                ImportRow::Address(ImportAddress {
+                    address: address(&format!("a{n}@x.test")),
+                    targets: vec![ImportTarget::Login("ann@x.test".parse().unwrap())],
+                })
+            })
+            .collect(),
+        update: false,
+        update_passwords: false,
+        on_trial: true,
+    };
+    let over = operator.import(&import(limit::IMPORT_ROWS_MAX + 1)).await;
+    assert!(
+        matches!(over, Err(DirectoryError::Refused(problem)) if problem.code == code::BAD_REQUEST)
+    );
+    let at = operator
+        .import(&import(limit::IMPORT_ROWS_MAX))
+        .await
+        .unwrap();
+    assert!(at.outcomes.iter().all(|one| *one == ImportOutcome::Created));
+    assert_eq!(at.outcomes.len(), limit::IMPORT_ROWS_MAX);
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    assert!(
+        proxy.import(&import(1)).await.is_err(),
+        "it is the operator's"
+    );
 }

@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use e2e::eventually;
 use e2e::imap::Imap;
 use e2e::pop3::Pop3;
 use e2e::smtp::Smtp;
-use e2e::system::{System, posthouse};
+use e2e::system::{Running, System, posthouse};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// Runs a verb: whether it succeeded, and what it printed.
@@ -147,6 +149,42 @@ fn a_file_of_another_system_is_imported_again_and_again_and_exported() {
         let (whole, said) = import(&path, &[]);
         assert!(whole && counts(&said, name)[1] >= 4, "{said}");
     }
+}
+
+#[test]
+fn an_import_that_was_killed_is_gone_on_with() {
+    let system = System::start(&[]);
+    let (user, _) = system.demo(0);
+    let domain = user.split_once('@').unwrap().1;
+    let folder = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..12_000)
+        .map(|n| format!(r#"{{"address":"a{n}@{domain}","targets":["{user}"]}}"#))
+        .collect();
+    let path = folder.path().join("many.jsonl");
+    fs::write(&path, lines.join("\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let data = system.data.to_str().unwrap();
+    let mut import = Running::start(
+        "posthouse",
+        ["import", path, "--data", data],
+        folder.path(),
+        "import",
+    );
+    let first = format!("a0@{domain}");
+    eventually("the first batch is there", || {
+        verb(&system, &["address", "show", &first]).0.then_some(())
+    });
+    import.signal(Signal::KILL);
+    import.ended();
+    let said = done(&system, &["import", path, "--json"]);
+    let counts = json(&said, "kind", "address");
+    let (created, equal) = (&counts["created"], &counts["equal"]);
+    assert_eq!(
+        created.as_u64().unwrap() + equal.as_u64().unwrap(),
+        12_000,
+        "{said}"
+    );
+    assert!(equal.as_u64().unwrap() >= 5_000, "{said}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use directory_api::wire::{Import, ImportOutcome, ImportRow, code, limit};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Output, Row, VerbError, block_on, told};
+use super::{Output, Row, VerbError, block_on_threads, told};
 use crate::cli::{Source, connect};
 use file::{Counted, Numbered, Table};
 use needs::Needs;
@@ -60,7 +60,8 @@ pub(crate) fn perform(
 ) -> Result<bool, VerbError> {
     let table = Table::new(options.file.clone(), options.format)?;
     let counted = table.check()?;
-    block_on(async {
+    // The link is answered for while a large file is read.
+    block_on_threads(async {
         let directory = connect(source)?;
         let run = Run {
             bar: bar(counted.rows()),
