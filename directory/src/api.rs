@@ -17,16 +17,18 @@ use axum::{Extension, Json, Router};
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
+use daemon::log::causes;
 use daemon::shutdown::Shutdown;
-use directory_api::grant::GrantSigner;
 use directory_api::wire::{
     AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LoginReply,
     LoginRequest, LookupReply, LookupRequest, MechanismsReply, Refusals, RefusalsQuery, SaslReply,
     SaslRequest, Verdict, code, limit, path,
 };
-use tracing::info;
+use http::StatusCode;
+use tracing::{error, info};
 
 use crate::engine::{Engine, EngineError};
+use crate::keys::{Keys, OnItsWay};
 use crate::last_use::Uses;
 use crate::login::{Seen, log_in};
 use crate::password::Passwords;
@@ -45,7 +47,7 @@ pub(crate) struct App<E> {
     pub(crate) uses: Uses,
     pub(crate) refusals: Memory,
     pub(crate) sasl: Sasl,
-    pub(crate) signer: GrantSigner,
+    pub(crate) keys: Keys,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
         .route(path::SASL, post(sasl::<E>))
         .route(path::MECHANISMS, get(mechanisms::<E>))
         .route(path::KEYS, get(keys::<E>))
+        .route(path::KEYS_ROTATE, post(rotate_key::<E>))
         .route(path::ANNOUNCE, post(announce::<E>))
         .route(path::CHANGES, get(changes::<E>))
         .route(path::DOMAINS, get(verbs::list_domains::<E>))
@@ -196,7 +199,7 @@ async fn login<E: Engine>(
         passwords,
         upgrades,
         &app.uses,
-        &app.signer,
+        &app.keys.signer(),
         &request,
         &mut seen,
     )
@@ -216,7 +219,7 @@ async fn sasl<E: Engine>(
     Body(request): Body<SaslRequest>,
 ) -> Reply<SaslReply> {
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
-    let (engine, signer, uses) = (&app.engine, &app.signer, &app.uses);
+    let (engine, signer, uses) = (&app.engine, &app.keys.signer(), &app.uses);
     let mut seen = Seen::new(request.service, request.client_address, request.secured);
     let step = app
         .sasl
@@ -244,8 +247,34 @@ async fn mechanisms<E: Engine>(State(app): Shared<E>) -> Json<MechanismsReply> {
 /// Public keys are for everyone inside.
 async fn keys<E: Engine>(State(app): Shared<E>) -> Json<KeysReply> {
     Json(KeysReply {
-        keys: vec![app.signer.public_key()],
+        keys: app.keys.published(),
     })
+}
+
+/// Makes a new key, which signs once every back-end has had the time to ask for it.
+async fn rotate_key<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+) -> Reply<KeysReply> {
+    require(&peer, &[Role::Operator])?;
+    let behind = Arc::clone(&app);
+    let rotated = tokio::task::spawn_blocking(move || behind.keys.rotate()).await;
+    match rotated {
+        Ok(Ok(Ok(keys))) => {
+            info!(by = %peer, "a new key for grants was asked for");
+            Ok(Json(KeysReply { keys }))
+        }
+        Ok(Ok(Err(OnItsWay))) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            code::IN_USE,
+            "a new key is on its way already, `posthouse key list` shows how far; it takes two minutes",
+        )),
+        Ok(Err(error)) => {
+            error!(cause = causes(&error), "no new key for grants");
+            Err(Problem::internal())
+        }
+        Err(_) => Err(Problem::internal()),
+    }
 }
 
 async fn announce<E: Engine>(

@@ -4,8 +4,11 @@
 //! FORMAT        "posthouse directory 1", written first
 //! lock          held while a directory serves the folder
 //! data/         the database
-//! signing.key   Ed25519 in PKCS#8, mode 0600, written last: where it stands there was a database.
-//!               SCRAM's salts and the states of its dialogues are made with keys derived from it
+//! signing.key   Ed25519 in PKCS#8, mode 0600, written last: where it stands there was a database
+//! signing.next  the one after it, while it is only published
+//! signing.old   the one before it, while its grants may live
+//! derived.key   32 random octets, mode 0600, for ever: SCRAM's salts and the states of its dialogues
+//!               are made with keys derived from it
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -14,9 +17,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
-use directory_api::grant::{GrantSigner, KeyError};
+use directory_api::grant::KeyError;
 
 use crate::engine::{Lmdb, LmdbError};
+use crate::keys::{self, Keys};
 
 const MARK: &str = "posthouse directory ";
 const VERSION: &str = "1";
@@ -72,8 +76,8 @@ pub enum FolderError {
 /// An open data folder. The lock lasts as long as this value.
 pub(crate) struct Folder {
     pub(crate) engine: Lmdb,
-    pub(crate) signer: GrantSigner,
-    pub(crate) keys: DerivedKeys,
+    pub(crate) keys: Keys,
+    pub(crate) derived: DerivedKeys,
     /// Held while the folder is served.
     pub(crate) lock: File,
 }
@@ -97,11 +101,12 @@ impl Folder {
             path: data.clone(),
             source,
         })?;
-        let (signer, keys) = signer(path, &key_file)?;
+        let derived = derived(path)?;
+        let keys = Keys::open(path, keys::STEP)?;
         Ok(Self {
             engine,
-            signer,
             keys,
+            derived,
             lock,
         })
     }
@@ -162,8 +167,9 @@ fn lock(path: &Path) -> Result<File, FolderError> {
     }
 }
 
-/// Keys for hashes that the directory alone makes and checks, derived from the one that it keeps: so
-/// every replica that signs with it has them too, and they last as long.
+/// Keys for hashes that the directory alone makes and checks, derived from one that is never changed:
+/// the salt that SCRAM shows for a name that is nobody's must stay the same, as those of users do, when
+/// the key that signs grants is another one.
 pub(crate) struct DerivedKeys(hmac::Key);
 
 impl DerivedKeys {
@@ -178,23 +184,18 @@ impl DerivedKeys {
     }
 }
 
-fn signer(path: &Path, key_file: &Path) -> Result<(GrantSigner, DerivedKeys), FolderError> {
-    let key_error = |source| FolderError::Key {
-        path: key_file.into(),
-        source,
-    };
-    match fs::read(key_file) {
-        Ok(octets) => {
-            let signer = GrantSigner::from_pkcs8(&octets).map_err(key_error)?;
-            Ok((signer, DerivedKeys::new(&octets)))
-        }
+fn derived(path: &Path) -> Result<DerivedKeys, FolderError> {
+    let file = path.join("derived.key");
+    match fs::read(&file) {
+        Ok(octets) => Ok(DerivedKeys::new(&octets)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let (signer, octets) = GrantSigner::generate().map_err(key_error)?;
-            write_synced(path, "signing.key", &octets, 0o600)?;
-            Ok((signer, DerivedKeys::new(&octets)))
+            let mut octets = [0; 32];
+            daemon::random::fill(&mut octets);
+            write_synced(path, "derived.key", &octets, 0o600)?;
+            Ok(DerivedKeys::new(&octets))
         }
         Err(source) => Err(FolderError::Io {
-            path: key_file.into(),
+            path: file,
             what: "cannot be read",
             source,
         }),
@@ -202,7 +203,12 @@ fn signer(path: &Path, key_file: &Path) -> Result<(GrantSigner, DerivedKeys), Fo
 }
 
 /// Writes a file whole or not at all, durable when it returns.
-fn write_synced(folder: &Path, name: &str, octets: &[u8], mode: u32) -> Result<(), FolderError> {
+pub(crate) fn write_synced(
+    folder: &Path,
+    name: &str,
+    octets: &[u8],
+    mode: u32,
+) -> Result<(), FolderError> {
     let path = folder.join(name);
     let temporary = folder.join(format!("{name}.new"));
     let written = (|| {
@@ -218,6 +224,20 @@ fn write_synced(folder: &Path, name: &str, octets: &[u8], mode: u32) -> Result<(
         File::open(folder)?.sync_all()
     })();
     written.map_err(io_error(&path, "cannot be written"))
+}
+
+/// Gives a file the name of another, which goes; durable when it returns.
+pub(crate) fn rename_synced(folder: &Path, from: &str, to: &str) -> Result<(), FolderError> {
+    fs::rename(folder.join(from), folder.join(to))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(io_error(&folder.join(to), "cannot be renamed"))
+}
+
+/// Removes a file that is there; durable when it returns.
+pub(crate) fn remove_synced(folder: &Path, name: &str) -> Result<(), FolderError> {
+    fs::remove_file(folder.join(name))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(io_error(&folder.join(name), "cannot be removed"))
 }
 
 fn exists(path: &Path) -> Result<bool, FolderError> {
@@ -258,12 +278,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("made/by/open");
         let first = Folder::open(&path).unwrap();
-        let key = first.signer.public_key();
+        let key = first.keys.published();
         assert!(matches!(refused(&path), FolderError::Locked(_)));
         let Folder { engine, lock, .. } = first;
         engine.close();
         drop(lock);
-        assert_eq!(Folder::open(&path).unwrap().signer.public_key(), key);
+        assert_eq!(Folder::open(&path).unwrap().keys.published(), key);
         let mode = fs::metadata(path.join("signing.key"))
             .unwrap()
             .permissions()

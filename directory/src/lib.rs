@@ -8,6 +8,7 @@ mod api;
 pub mod config;
 pub mod engine;
 mod folder;
+mod keys;
 mod last_use;
 mod login;
 mod oauth;

@@ -80,12 +80,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     .map_err(|_| RunError::Prepare("no thread"))??;
     let Folder {
         engine,
-        signer,
         keys,
+        derived,
         lock,
     } = folder;
     let scram = NonZeroU32::new(config.scram_iterations)
-        .map(|iterations| ScramKeys::new(keys.key("scram salts"), iterations));
+        .map(|iterations| ScramKeys::new(derived.key("scram salts"), iterations));
     let passwords = passwords.with_scram(scram.clone());
 
     // A child, so that the database is closed when our own requests have ended, whoever else runs
@@ -100,8 +100,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
         refusals: Memory::new(),
-        sasl: Sasl::new(keys.key("sasl states"), scram, issuer),
-        signer,
+        sasl: Sasl::new(derived.key("sasl states"), scram, issuer),
+        keys,
         shutdown: ours.clone(),
     });
     let (behind, ended) = (Arc::clone(&app), ours.clone());
@@ -123,6 +123,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         tokio::select! {
             () = ended.requested() => {}
             () = behind.uses.keep_for_ever(&behind.engine) => {}
+        }
+    });
+    let (behind, ended) = (Arc::clone(&app), ours.clone());
+    ours.spawn(async move {
+        tokio::select! {
+            () = ended.requested() => {}
+            () = behind.keys.go_on_for_ever() => {}
         }
     });
     info!(listen = %config.listen, data = %config.data.display(), "directory serves");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use daemon::clock::now_ms;
 use daemon::identity::Role;
 use daemon::shutdown::Shutdown;
+use directory_api::grant::GrantVerifier;
 use directory_api::wire::{
     AccountChange, AppPassword, Credential, Import, ImportAddress, ImportOutcome, ImportRow,
-    ImportTarget, LoginRequest, Refused, Verdict, code, limit,
+    ImportTarget, KeyState, LoginRequest, Refused, Verdict, code, limit,
 };
 use directory_api::{
     AccountStatus, ClientOptions, DirectoryClient, DirectoryError, KeptLogins, Service,
@@ -194,6 +195,30 @@ async fn the_last_refusals_of_a_name_are_remembered_until_a_restart() {
     site.up().await;
     let again = told(&site.client(Role::Operator, "op"), "ann@x.test").await;
     assert!(again.items.is_empty() && again.since_ms > ann.since_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_published_before_a_grant_is_signed_with_it() {
+    let site = Site::start().await;
+    site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    assert!(proxy.rotate_key().await.is_err(), "it is the operator's");
+    let first = proxy.keys().await.unwrap();
+    let both = operator.rotate_key().await.unwrap();
+    let states: Vec<_> = both.iter().map(|key| key.state).collect();
+    assert_eq!(states, [Some(KeyState::Used), Some(KeyState::Next)]);
+    assert_eq!(both[0], first[0]);
+    assert_eq!(proxy.keys().await.unwrap(), both);
+    let again = operator.rotate_key().await;
+    assert!(matches!(again, Err(DirectoryError::Refused(problem)) if problem.code == code::IN_USE));
+    // Who knows the old key alone is served on.
+    let verifier = GrantVerifier::new(now_ms());
+    verifier.set_keys(&first);
+    let reply = proxy.login(&login("ann@x.test", "right")).await.unwrap();
+    verifier
+        .verify(&reply.grant, now_ms(), &backend("b1"))
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -250,6 +250,17 @@ impl DirectoryClient {
         Ok(reply.keys)
     }
 
+    /// Has a new key made, which is used once every back-end has had the time to ask for it.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Away`], or `Refused`: `in_use` while one is on its way.
+    pub async fn rotate_key(&self) -> Result<Vec<PublicKey>, DirectoryError> {
+        let reply: KeysReply = self
+            .call(Method::POST, path::KEYS_ROTATE, &(), CALL_DEADLINE)
+            .await?;
+        Ok(reply.keys)
+    }
+
     /// Announces a back-end, with its own certificate.
     ///
     /// # Errors

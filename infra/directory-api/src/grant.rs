@@ -168,6 +168,7 @@ impl GrantSigner {
         PublicKey {
             id: self.key_id.clone(),
             key: BASE64URL_NOPAD.encode(self.pair.public_key().as_ref()),
+            state: None,
         }
     }
 

@@ -36,8 +36,8 @@ pub use import::{
 };
 pub use list::{ListQuery, Page, encode_path_segment};
 pub use login::{
-    ChannelBinding, KeysReply, LoginReply, LoginRequest, MechanismsReply, PublicKey, SaslReply,
-    SaslRequest,
+    ChannelBinding, KeyState, KeysReply, LoginReply, LoginRequest, MechanismsReply, PublicKey,
+    SaslReply, SaslRequest,
 };
 pub use lookup::{Located, LookupReply, LookupRequest, LookupResult, Verdict};
 pub use refusal::{Refusal, Refusals, RefusalsQuery, Refused};
@@ -54,6 +54,8 @@ pub mod path {
     pub const MECHANISMS: &str = "/v1/mechanisms";
     /// GET → [`super::KeysReply`].
     pub const KEYS: &str = "/v1/keys";
+    /// POST → [`super::KeysReply`]: a new key; [`super::code::IN_USE`] while one is on its way.
+    pub const KEYS_ROTATE: &str = "/v1/keys/rotate";
     /// POST [`super::AnnounceRequest`] → [`super::AnnounceReply`].
     pub const ANNOUNCE: &str = "/v1/announce";
     /// GET with [`super::ChangesQuery`] → [`super::ChangesReply`].

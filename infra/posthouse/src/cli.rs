@@ -47,6 +47,8 @@ enum Command {
     Backend(Directed<verbs::backend::Verb>),
     /// Which back-end each account lives on
     Home(Directed<verbs::home::Verb>),
+    /// The keys by which back-ends check who may open a mailbox
+    Key(Directed<verbs::key::Verb>),
     /// The sessions that users have open at the proxies
     Connections {
         #[command(flatten)]
@@ -211,6 +213,7 @@ pub fn main() -> ExitCode {
         Command::Account(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Address(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Backend(line) => told(verbs::perform(line.verb, line.source, &line.output)),
+        Command::Key(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Home(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Connections {
             options,

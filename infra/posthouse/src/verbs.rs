@@ -13,6 +13,7 @@ pub(crate) mod drain;
 pub(crate) mod export;
 pub(crate) mod home;
 pub(crate) mod import;
+pub(crate) mod key;
 pub(crate) mod kick;
 mod password;
 mod proxies;

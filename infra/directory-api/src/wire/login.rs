@@ -114,7 +114,7 @@ pub enum SaslReply {
     },
 }
 
-/// The keys by which grants are checked.
+/// The keys by which grants are checked; also the answer to the wish for a new one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysReply {
     /// Every key whose grants are valid now or soon; the newest last.
@@ -128,4 +128,22 @@ pub struct PublicKey {
     pub id: String,
     /// 32 octets (RFC 8032), base64url without padding.
     pub key: String,
+    /// What it is for now; none from a directory that has but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<KeyState>,
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// No grant longer than its grants live.
+    Old,
+    /// Grants are signed with it.
+    Used,
+    /// Grants will be signed with it once every back-end has had the time to ask for it.
+    Next,
+    /// A state of a later version.
+    #[serde(other)]
+    Other,
 }
