@@ -34,9 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
-    /// Its number at this proxy.
+    /// The one with this trace id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<u64>,
+    pub trace_id: Option<String>,
     /// Whose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<LoginName>,
@@ -73,7 +73,7 @@ pub struct Connections {
 /// One open session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Its number at this proxy; never given again while the process lives.
+    /// Its number at this proxy, for the next page; another process begins anew.
     pub id: u64,
     /// Whose.
     pub user: LoginName,
@@ -91,7 +91,7 @@ pub struct Connection {
     pub octets_from_user: u64,
     /// Octets to the user.
     pub octets_to_user: u64,
-    /// As in the logs of every tier.
+    /// As in the logs of every tier; no other session has it, here or elsewhere.
     pub trace_id: String,
 }
 
@@ -103,14 +103,15 @@ pub struct Kicked {
 }
 
 /// Takes no new sessions, or takes them again. Forgotten when the process ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     /// Only those at this back-end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendName>,
-    /// Whether to take none.
-    pub on: bool,
+    /// Whether to take none; nothing changes without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<bool>,
 }
 
 /// Which proxy it is, and how it takes part.
@@ -126,13 +127,15 @@ pub struct ProxyState {
     pub drained_backends: Vec<BackendName>,
 }
 
-/// What is left.
+/// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
     /// The proxy's name, as in its certificate.
     pub proxy: String,
     /// Open sessions, at the back-end if one was named.
     pub open: usize,
+    /// No new ones are taken.
+    pub is_on: bool,
 }
 
 /// The paths of version 1.
@@ -198,17 +201,21 @@ async fn drain(
 ) -> Result<Json<Drained>, Problem> {
     require(&peer, &[Role::Operator])?;
     let sessions = &inside.shared.sessions;
-    if sessions.drain(backend.clone(), on) {
+    if let Some(on) = on
+        && sessions.drain(backend.clone(), on)
+    {
         let at = backend.as_ref().map(BackendName::as_str);
         warn!(by = %peer, at, on, "an operator stops or starts new sessions");
     }
     if backend.is_none() {
         // So that a load balancer sends its clients elsewhere.
         match on {
-            true => inside.health.set_waiting(DRAINED),
-            false => inside.health.arrived(DRAINED),
+            Some(true) => inside.health.set_waiting(DRAINED),
+            Some(false) => inside.health.arrived(DRAINED),
+            None => {}
         }
     }
+    let is_on = sessions.is_drained_at(backend.as_ref());
     let which = Which {
         backend,
         ..Which::default()
@@ -216,6 +223,7 @@ async fn drain(
     Ok(Json(Drained {
         proxy: inside.node.to_string(),
         open: sessions.count(&which),
+        is_on,
     }))
 }
 
@@ -267,7 +275,7 @@ impl ProxyClient {
         self.link.json(Method::POST, KICK, which, DEADLINE).await
     }
 
-    /// Takes no new sessions, or takes them again. May be repeated, to hear what is left.
+    /// Takes no new sessions, or takes them again; or only hears what is left.
     ///
     /// # Errors
     /// As [`connections`](Self::connections).

@@ -30,9 +30,12 @@ impl Patience {
         }
     }
 
-    /// It gave no answer.
-    pub(crate) fn was_silent(&self, backend: &BackendName, now: Instant) {
-        self.silent().insert(backend.clone(), now + REMEMBERED);
+    /// It gave no answer in the time it had. A short one tells nothing new: a back-end that is slow would never be waited
+    /// for long enough again.
+    pub(crate) fn was_silent(&self, backend: &BackendName, had: Duration, now: Instant) {
+        if had == self.usual {
+            self.silent().insert(backend.clone(), now + REMEMBERED);
+        }
     }
 
     /// It gave one, be it a refusal.
@@ -49,7 +52,7 @@ impl Patience {
 
 /// A connection inside is made within this, and a session is opened in milliseconds.
 const SHORT: Duration = Duration::from_secs(1);
-/// Each silence counts anew, so that it ends with the first answer.
+/// Then some wait for the usual time again.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -64,14 +67,15 @@ mod tests {
         let long = Duration::from_secs(10);
         let now = Instant::now();
         assert_eq!(patience.with(&b1, now), long);
-        patience.was_silent(&b1, now);
+        patience.was_silent(&b1, long, now);
         assert_eq!(
             (patience.with(&b1, now), patience.with(&b2, now)),
             (SHORT, long)
         );
         patience.has_answered(&b1);
         assert_eq!(patience.with(&b1, now), long);
-        patience.was_silent(&b1, now);
+        patience.was_silent(&b1, long, now);
+        patience.was_silent(&b1, SHORT, now + SHORT);
         assert_eq!(patience.with(&b1, now + REMEMBERED), long);
     }
 }

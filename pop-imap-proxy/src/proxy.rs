@@ -241,9 +241,12 @@ async fn watch(shared: &Shared, address: &str, health: &Health, shutdown: &Shutd
         let pause = match changes.await {
             Ok(_) => {
                 health.arrived(&what);
-                match shared.sessions.is_drained() {
-                    true => health.set_waiting(operate::DRAINED),
-                    false => health.set_ready(),
+                if !shared.sessions.is_drained_at(None) {
+                    health.set_ready();
+                }
+                // It may have been drained just before health was told otherwise.
+                if shared.sessions.is_drained_at(None) {
+                    health.set_waiting(operate::DRAINED);
                 }
                 WATCH_INTERVAL
             }

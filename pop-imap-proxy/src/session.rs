@@ -45,7 +45,7 @@ pub(crate) async fn serve(
             return info!(%peer, door = door.name(), reason = fault.code(), cause, "connection of a balancer refused");
         }
     };
-    if shared.sessions.is_drained() {
+    if shared.sessions.is_drained_at(None) {
         meter::refused(door, NoEntry::Drained.code());
         return Box::pin(refuse(shared, door, socket, client, Shut::GoingDown)).await;
     }
@@ -158,9 +158,12 @@ async fn begin(
             client_id: facts.client_id,
             trace_id: trace_id.to_owned(),
         };
-        let opened = Session::open(&link, &first, shared.patience.with(home, Instant::now())).await;
+        let time = shared.patience.with(home, Instant::now());
+        let opened = Session::open(&link, &first, time).await;
         match &opened {
-            Err(session::OpenError::Away(_)) => shared.patience.was_silent(home, Instant::now()),
+            Err(session::OpenError::Away(_)) => {
+                shared.patience.was_silent(home, time, Instant::now());
+            }
             Ok(_) | Err(_) => shared.patience.has_answered(home),
         }
         let session = opened.map_err(|error| {

@@ -99,9 +99,13 @@ impl Sessions {
         })
     }
 
-    /// Whether this process takes no new sessions.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.table().is_drained
+    /// Whether this process takes no new sessions, at one back-end or at all.
+    pub(crate) fn is_drained_at(&self, backend: Option<&BackendName>) -> bool {
+        let table = self.table();
+        match backend {
+            None => table.is_drained,
+            Some(backend) => table.drained.contains(backend),
+        }
     }
 
     /// Takes no new sessions from now on, or takes them again; at one back-end, or at all. Tells whether that is news.
@@ -126,8 +130,7 @@ impl Sessions {
     pub(crate) fn count(&self, which: &Which) -> usize {
         let table = self.table();
         let open = table.open.iter();
-        open.filter(|(number, about)| which.means(**number, about))
-            .count()
+        open.filter(|(_, about)| which.means(about)).count()
     }
 
     /// Asks the sessions that are meant to end, and counts them. They say good-bye first.
@@ -135,7 +138,7 @@ impl Sessions {
         let meant: Vec<_> = {
             let table = self.table();
             let open = table.open.iter();
-            open.filter(|(number, about)| which.means(**number, about))
+            open.filter(|(_, about)| which.means(about))
                 .map(|(_, about)| Arc::clone(about))
                 .collect()
         };
@@ -152,7 +155,7 @@ impl Sessions {
         let mut meant = table
             .open
             .range(first..)
-            .filter(|(number, about)| asked.which.means(**number, about));
+            .filter(|(_, about)| asked.which.means(about));
         let page: Vec<_> = meant.by_ref().take(limit).collect();
         let has_more = meant.next().is_some();
         let connections: Vec<_> = page
@@ -199,8 +202,9 @@ impl About {
 }
 
 impl Which {
-    fn means(&self, number: u64, about: &About) -> bool {
-        self.id.is_none_or(|id| id == number)
+    fn means(&self, about: &About) -> bool {
+        let is_that_one = |trace_id: &String| *trace_id == about.trace_id;
+        self.trace_id.as_ref().is_none_or(is_that_one)
             && self.user.as_ref().is_none_or(|user| *user == about.user)
             && self
                 .backend
@@ -267,12 +271,12 @@ mod tests {
         let open = at("b1").unwrap();
         sessions.drain(Some(b1.clone()), true);
         assert_eq!(at("b1").err(), Some(NoEntry::Drained));
-        assert!(at("b2").is_ok() && !sessions.is_drained());
+        assert!(at("b2").is_ok() && !sessions.is_drained_at(None));
         sessions.drain(Some(b1), false);
         assert!(at("b1").is_ok());
         sessions.drain(None, true);
         assert_eq!(at("b2").err(), Some(NoEntry::Drained));
-        assert!(!open.about.ending.is_requested() && sessions.is_drained());
+        assert!(!open.about.ending.is_requested() && sessions.is_drained_at(None));
         sessions.drain(None, false);
         assert!(at("b2").is_ok());
     }
@@ -287,7 +291,9 @@ mod tests {
                 } else {
                     ("bob", "b2")
                 };
-                sessions.enter(about(at % 2, user, backend)).unwrap()
+                let mut about = about(at % 2, user, backend);
+                about.trace_id = format!("t{at}");
+                sessions.enter(about).unwrap()
             })
             .collect();
         let ids = |asked: &ListConnections| {
@@ -310,7 +316,7 @@ mod tests {
         of.which.backend = Some(BackendName::new("b1").unwrap());
         assert_eq!(ids(&of), (vec![], None));
         let one = Which {
-            id: Some(3),
+            trace_id: Some("t2".into()),
             ..Which::default()
         };
         assert_eq!((sessions.count(&one), sessions.end(&one)), (1, 1));

@@ -147,7 +147,7 @@ impl PublicTls {
     }
 
     /// Reloads at SIGHUP and when a file has changed, until the shutdown. Each reload is a line of the log; one that
-    /// fails keeps the old certificates and is tried again when a file changes once more.
+    /// fails keeps the old certificates and is tried again.
     ///
     /// # Panics
     /// When the system refuses a signal handler, which it does not for this one.
@@ -156,6 +156,7 @@ impl PublicTls {
         let (tls, ending) = (self.clone(), shutdown.clone());
         // From now on, and not only when the task first runs.
         let mut seen = tls.stamps();
+        let mut failed = None;
         shutdown.spawn(async move {
             let mut due = interval(LOOK_INTERVAL);
             due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,21 +167,37 @@ impl PublicTls {
                     _ = due.tick() => false,
                 };
                 let now = tls.stamps();
-                if is_asked || now != seen {
+                // What could not be read may have been within the renewal, or closed to us for a moment, which changes no
+                // stamp when it is put right: it is tried again at each look.
+                if (is_asked || now != seen) && tls.reload_and_tell(&mut failed) {
                     seen = now;
-                    tls.reload_and_tell();
                 }
             }
         });
     }
 
-    fn reload_and_tell(&self) {
+    /// Whether it has done so. `failed` is what was told last: the same is not told again.
+    fn reload_and_tell(&self, failed: &mut Option<String>) -> bool {
         let reloaded = self.reload();
         let result = if reloaded.is_ok() { "ok" } else { "failed" };
         counter!("posthouse_tls_reloads_total", "result" => result).increment(1);
         match reloaded {
-            Ok(()) => info!(files = ?self.shared.files, "certificates read again"),
-            Err(error) => error!(%error, "certificates cannot be read again, the old ones stay"),
+            Ok(()) => {
+                info!(files = ?self.shared.files, "certificates read again");
+                *failed = None;
+                true
+            }
+            Err(error) => {
+                let told = error.to_string();
+                if failed.as_ref() != Some(&told) {
+                    error!(
+                        error = told,
+                        "certificates cannot be read again, the old ones stay; tried until they can"
+                    );
+                    *failed = Some(told);
+                }
+                false
+            }
         }
     }
 

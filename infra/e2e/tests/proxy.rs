@@ -131,11 +131,9 @@ fn an_operator_lists_sessions_ends_some_and_drains_back_end_and_proxy() {
         .map(|line| serde_json::from_str(line).unwrap());
     let of_imap = |shown: &serde_json::Value| shown["service"] == "imap";
     let shown: serde_json::Value = listed.into_iter().find(of_imap).unwrap();
-    let session = format!("{}:{}", shown["proxy"].as_str().unwrap(), shown["id"]);
-    assert_eq!(
-        posthouse(&system, &["kick", &session]).trim(),
-        "1 sessions end"
-    );
+    let session = shown["trace_id"].as_str().unwrap();
+    let kick = ["kick", "--session", session];
+    assert_eq!(posthouse(&system, &kick).trim(), "1 sessions end");
     let last = idle.response().text;
     assert!(last.starts_with("* BYE [UNAVAILABLE]"), "{last}");
     bens.command("NOOP");
@@ -158,6 +156,9 @@ fn an_operator_lists_sessions_ends_some_and_drains_back_end_and_proxy() {
     assert_eq!(listed, "");
     drop(logged_in(&system, 1));
 
+    let gone = [&kick[..], &["--data", system.data.to_str().unwrap()]].concat();
+    let (success, printed) = system::posthouse(&gone);
+    assert!(!success && printed.contains("no such session"), "{printed}");
     let unknown = ["drain", "nobody", "--data", system.data.to_str().unwrap()];
     let (success, printed) = system::posthouse(&unknown);
     assert!(!success && printed.contains("nobody"), "{printed}");

@@ -85,6 +85,14 @@ pub(crate) enum VerbError {
     /// It gives no answer.
     #[error("back-end does not answer: {}; what was asked may have been done, ask again", daemon::log::causes(.0))]
     BackendSilent(#[source] CallError),
+    /// Nobody was logged in whom it was about.
+    #[error(
+        "no such session is open; `posthouse connections` shows what there is, users by their login name"
+    )]
+    NoSuchSession,
+    /// Somebody has let sessions in again.
+    #[error("{0} takes sessions again: somebody else has undone it")]
+    Undone(String),
     /// A proxy refuses, or gives no answer.
     #[error("proxy {name}: {}", daemon::log::causes(.error))]
     Proxy {

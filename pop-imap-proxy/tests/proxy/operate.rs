@@ -68,7 +68,7 @@ async fn nobody_but_an_operator_is_answered() {
         let other = world.operator(role);
         let drain = Drain {
             backend: None,
-            on: true,
+            on: Some(true),
         };
         let refused = [
             other.state().await.err(),
@@ -95,7 +95,7 @@ async fn a_drained_back_end_gets_no_new_sessions_and_keeps_those_it_has() {
     open.pop3_login().await;
     let mut drain = Drain {
         backend: Some(BackendName::new("b1").unwrap()),
-        on: true,
+        on: Some(true),
     };
     assert_eq!(operator.drain(&drain).await.unwrap().open, 1);
     let mut user = User::connect(world.imap).await;
@@ -108,7 +108,7 @@ async fn a_drained_back_end_gets_no_new_sessions_and_keeps_those_it_has() {
     assert_eq!(user.command("a2 LOGIN bob right").await, "+OK welcome");
 
     world.directory.live_at(&[("b1", b1.address)]);
-    drain.on = false;
+    drain.on = Some(false);
     operator.drain(&drain).await.unwrap();
     let mut again = User::connect(world.pop3).await;
     again.pop3_login().await;
@@ -126,10 +126,12 @@ async fn a_drained_proxy_is_not_ready_takes_nobody_and_says_so() {
     waiting.expect("* OK").await;
     let mut drain = Drain {
         backend: None,
-        on: true,
+        on: Some(true),
     };
     let drained = operator.drain(&drain).await.unwrap();
     assert_eq!((drained.proxy.as_str(), drained.open), ("p1", 1));
+    let told = operator.drain(&Drain::default()).await.unwrap();
+    assert!(told.is_on, "asking changes nothing");
     assert!(world.get("/health").await.starts_with("HTTP/1.1 503"));
     let mut late = User::connect(world.imap).await;
     late.expect("* OK").await;
@@ -141,8 +143,8 @@ async fn a_drained_proxy_is_not_ready_takes_nobody_and_says_so() {
     let state = operator.state().await.unwrap();
     assert!(state.is_drained && state.open == 1);
 
-    drain.on = false;
-    operator.drain(&drain).await.unwrap();
+    drain.on = Some(false);
+    assert!(!operator.drain(&drain).await.unwrap().is_on);
     world.ready().await;
     let mut again = User::connect(world.pop3).await;
     again.pop3_login().await;

@@ -27,7 +27,7 @@ pub(crate) fn perform(options: Options, source: Source, output: &Output) -> Resu
     super::block_on(async {
         let (_, proxies) = reach(source).await?;
         let which = Which {
-            id: None,
+            trace_id: None,
             user: options.user,
             backend: options.backend,
         };
@@ -79,6 +79,7 @@ struct Shown {
 
 impl Row for Shown {
     const HEADINGS: &'static [&'static str] = &[
+        "PROXY",
         "SESSION",
         "USER",
         "SERVICE",
@@ -87,13 +88,13 @@ impl Row for Shown {
         "AGE",
         "FROM USER",
         "TO USER",
-        "TRACE",
     ];
 
     fn cells(&self) -> Vec<String> {
         let one = &self.connection;
         vec![
-            format!("{}:{}", self.proxy, one.id),
+            self.proxy.clone(),
+            one.trace_id.clone(),
             one.user.to_string(),
             one.service.clone(),
             one.client.clone(),
@@ -101,7 +102,6 @@ impl Row for Shown {
             format!("{} s", one.age_s),
             one.octets_from_user.to_string(),
             one.octets_to_user.to_string(),
-            one.trace_id.clone(),
         ]
     }
 }

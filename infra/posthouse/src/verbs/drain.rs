@@ -45,15 +45,20 @@ pub(crate) fn perform(options: &Options, source: Source, output: &Output) -> Res
             let known = known.map_err(|error| told("backend", &options.name, error))?;
             Some(known.name)
         };
-        let drain = Drain {
+        let mut drain = Drain {
             backend,
-            on: !options.undo,
+            on: Some(!options.undo),
         };
         let began = Instant::now();
         let hard_at = options.hard.map(|grace| began + Duration::from_secs(grace));
         let mut told_open = None;
         loop {
-            let open = ask(&proxies, &drain).await?;
+            let (open, is_on) = ask(&proxies, &drain).await?;
+            // Said once: what somebody else says meanwhile holds.
+            drain.on = None;
+            if !is_on && !options.undo {
+                return Err(VerbError::Undone(options.name.clone()));
+            }
             if told_open.replace(open) != Some(open) {
                 match output.json {
                     true => print_line(json!({ "open": open })),
@@ -78,16 +83,16 @@ pub(crate) fn perform(options: &Options, source: Source, output: &Output) -> Res
     })?
 }
 
-/// Says it, and counts what is open.
-async fn ask(proxies: &[Proxy], drain: &Drain) -> Result<usize, VerbError> {
-    let mut open = 0;
+/// Says it where there is something to say, counts what is open, and tells whether all of them take no more.
+async fn ask(proxies: &[Proxy], drain: &Drain) -> Result<(usize, bool), VerbError> {
+    let (mut open, mut is_on) = (0, true);
     for proxy in proxies {
-        let left = proxy.client.drain(drain).await;
-        open += left
-            .map_err(|error| proxies::told(&proxy.name, error))?
-            .open;
+        let told = proxy.client.drain(drain).await;
+        let told = told.map_err(|error| proxies::told(&proxy.name, error))?;
+        open += told.open;
+        is_on &= told.is_on;
     }
-    Ok(open)
+    Ok((open, is_on))
 }
 
 /// A session that is told to end takes a second or more.
