@@ -33,9 +33,12 @@ daemon::settings! {
         pub issuer: String = String::new(),
         /// For whom it must be: one of its `aud`.
         pub audience: String = String::new(),
-        /// The claim that says who the user is; it must be the login name. With "email" a token whose
-        /// `email_verified` says no is refused.
+        /// The claim that says who the user is; it must be the login name. With "email" a token
+        /// must say `email_verified` too.
         pub user_claim: String = "email".into(),
+        /// Takes the "email" of a token that does not say whether it is verified, as those of some issuers never do.
+        /// Only where nobody can enter an address at the issuer that is not theirs.
+        pub trust_unsaid_email: bool = false,
         /// The scope that a client is told to ask for when its token is refused.
         pub scope: String = "openid email".into(),
         /// Where a client may learn how to get a token, told to it when its own is refused.

@@ -286,7 +286,7 @@ async fn a_user_with_a_token_gets_in_and_one_with_a_bad_one_hears_where_to_get_a
     );
     let expires = daemon::clock::now_ms() / 1_000 + 600;
     let claims = format!(
-        r#"{{"iss":"https://id.x.test","aud":"mail","email":"ann@x.test","exp":{expires}}}"#
+        r#"{{"iss":"https://id.x.test","aud":"mail","email":"ann@x.test","email_verified":true,"exp":{expires}}}"#
     );
     let token = issuer.token("RS256", &claims);
     let base64 = |text: String| BASE64.encode(text.as_bytes());

@@ -24,7 +24,8 @@ fn settings(config: &mut Config) {
 fn claims(changes: &Value) -> String {
     let now_s = now_ms() / 1_000;
     let mut claims = json!({
-        "iss": "https://id.x.test", "aud": "mail", "email": "ann@x.test", "exp": now_s + 600,
+        "iss": "https://id.x.test", "aud": "mail", "email": "ann@x.test",
+        "email_verified": true, "exp": now_s + 600,
     });
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
@@ -109,6 +110,7 @@ async fn the_user_that_a_token_is_about_gets_in_and_nobody_else() {
         ("no name", &good),
         ("ann@x.test", &of(json!({"email": "bob@x.test"}))),
         ("nobody@x.test", &of(json!({"email": "nobody@x.test"}))),
+        ("ann@x.test", &of(json!({"email_verified": null}))),
         ("ann@x.test", &of(json!({"aud": "calendar"}))),
         ("ann@x.test", &of(json!({"exp": now_ms() / 1_000 - 60}))),
         ("ann@x.test", &strange),

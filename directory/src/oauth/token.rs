@@ -33,7 +33,7 @@ pub(crate) enum TokenError {
     NotYetValid,
     #[error("the token does not say who the user is")]
     NoUser,
-    #[error("the token's address is not verified")]
+    #[error("the token does not say that its address is verified")]
     Unverified,
 }
 
@@ -104,9 +104,10 @@ fn user_in(claims: &Claims, settings: &OauthSettings, now_s: i64) -> Result<Stri
         .filter(|user| !user.is_empty())
         .ok_or(TokenError::NoUser)?;
     // Whoever may enter an address at the issuer without showing that it is theirs may enter yours.
-    let is_verified = claims
-        .get("email_verified")
-        .is_none_or(|said| *said == Value::Bool(true) || said.as_str() == Some("true"));
+    let is_verified = match claims.get("email_verified") {
+        None => settings.trust_unsaid_email,
+        Some(said) => *said == Value::Bool(true) || said.as_str() == Some("true"),
+    };
     if settings.user_claim == "email" && !is_verified {
         return Err(TokenError::Unverified);
     }

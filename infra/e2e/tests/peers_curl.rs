@@ -271,8 +271,9 @@ fn curl_shows_a_token_instead_of_a_password() {
     provider.take_proofs_and_tokens(&issuer.key_set());
     let _running = provider.start_for(USER, "open sesame");
     let expires = now_ms() / 1_000 + 600;
-    let claims =
-        format!(r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","exp":{expires}}}"#);
+    let claims = format!(
+        r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","email_verified":true,"exp":{expires}}}"#
+    );
     let token = issuer.token("RS256", &claims);
     let ca = provider.ca();
     let url = format!("pop3s://localhost:{}", provider.at(Port::Pop3s).port());

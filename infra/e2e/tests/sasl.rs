@@ -42,8 +42,9 @@ fn a_user_gets_to_her_mail_with_a_proof_or_a_token_through_the_proxy_and_at_home
         let refused = user.try_command("").unwrap_err();
         assert!(refused.starts_with("-ERR [AUTH]"), "{refused}");
         let expires = now_ms() / 1_000 + 600;
-        let claims =
-            format!(r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","exp":{expires}}}"#);
+        let claims = format!(
+            r#"{{"iss":"https://id.test","aud":"mail","email":"{USER}","email_verified":true,"exp":{expires}}}"#
+        );
         show_token(&mut user, &issuer.token("ES256", &claims)).unwrap();
         assert_eq!(user.count(), 0);
         user.command("QUIT");

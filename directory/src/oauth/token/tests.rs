@@ -191,6 +191,7 @@ fn a_token_is_of_this_issuer_for_this_audience_and_now() {
         (json!({"email": ["ann@x.test"]}), TokenError::NoUser),
         (json!({"email_verified": false}), TokenError::Unverified),
         (json!({"email_verified": "false"}), TokenError::Unverified),
+        (json!({"email_verified": null}), TokenError::Unverified),
     ] {
         assert_eq!(site.claimed(&changes), Err(why), "{changes}");
     }
@@ -201,7 +202,6 @@ fn a_token_is_of_this_issuer_for_this_audience_and_now() {
         json!({"exp": i64::MAX}),
         json!({"nbf": NOW_S + LEEWAY_S, "iat": NOW_S + LEEWAY_S}),
         json!({"nbf": i64::MIN}),
-        json!({"email_verified": null}),
         json!({"email_verified": "true"}),
     ] {
         assert!(site.claimed(&changes).is_ok(), "{changes}");
@@ -209,6 +209,16 @@ fn a_token_is_of_this_issuer_for_this_audience_and_now() {
     let twice = good().replacen('{', r#"{"email":"eve@x.test","#, 1);
     let token = site.issuer.token("EdDSA", &twice);
     assert_eq!(site.check(&token), Err(TokenError::Malformed), "{twice}");
+    let trusting = OauthSettings {
+        trust_unsaid_email: true,
+        ..settings()
+    };
+    for (said, is_taken) in [(json!(null), true), (json!(false), false)] {
+        let claims = claims(&json!({"email_verified": said}));
+        let token = site.issuer.token("EdDSA", &claims);
+        let taken = user_of(&token, &site.keys, &trusting, NOW_S).is_ok();
+        assert_eq!(taken, is_taken, "{claims}");
+    }
     let by_name = OauthSettings {
         user_claim: "preferred_username".to_owned(),
         ..settings()
