@@ -44,7 +44,10 @@ impl Write<'_, '_> {
         };
         let brought = match before {
             None => Brought::Created,
-            Some(before) if before.alias_of == put.alias_of => return Ok(Brought::Equal),
+            // A list of names says of none what it is an alias of: aliases stay what they are.
+            Some(before) if put.alias_of.is_none() || before.alias_of == put.alias_of => {
+                return Ok(Brought::Equal);
+            }
             Some(_) if update => Brought::Updated,
             Some(before) => {
                 let what = before

@@ -47,7 +47,7 @@ pub enum ImportRow {
 pub struct ImportDomain {
     /// The domain.
     pub name: DomainName,
-    /// What it is an alias of.
+    /// What it is an alias of. Not given: a new one has addresses of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<DomainName>,
 }
