@@ -135,6 +135,13 @@ fn a_file_of_another_system_is_imported_again_and_again_and_exported() {
     let (_, said) = import(&other, &["--update"]);
     assert_eq!(counts(&said, "address"), [0, 0, 1, 1]);
 
+    // A pipe gives its octets once, and they are read several times.
+    let pipe = folder.path().join("pipe.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let (whole, said) = import(&pipe, &[]);
+    assert!(!whole && said.contains("no regular file"), "{said}");
+
     // What is exported is there and equal.
     let exported = folder.path().join("exported.jsonl");
     fs::write(&exported, done(&system, &["export"])).unwrap();

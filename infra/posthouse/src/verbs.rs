@@ -140,6 +140,22 @@ pub(crate) enum VerbError {
         /// Why.
         source: io::Error,
     },
+    /// A pipe or a device where a file is read several times.
+    #[error("{}: is no regular file, and it is read several times; write it to one first", .0.display())]
+    NotRegular(PathBuf),
+    /// A file was written while it was read.
+    #[error("{}: {told} lines were brought of {counted} that were checked; has the file changed meanwhile?", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Lines of which the directory has said what became of them.
+        told: u64,
+        /// Lines that the first look found.
+        counted: u64,
+    },
+    /// What is exported cannot be written so that an import reads the same.
+    #[error("cannot export: {0}")]
+    NotExported(String),
     /// Lines of it, which were told, cannot be read.
     #[error("{}: nothing was changed, for lines cannot be read: {mistakes}", path.display())]
     Unreadable {

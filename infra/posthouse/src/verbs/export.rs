@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, BufWriter, StdoutLock, Write};
 
 use clap::ValueEnum;
-use directory_api::wire::{ListQuery, Page};
+use directory_api::wire::{AddressEntry, ListQuery, Page, Target};
 use directory_api::{AccountId, DirectoryClient, DirectoryError};
 
 use super::import::Format;
@@ -61,7 +61,7 @@ async fn export(
         let mut aliases = Vec::new();
         each(
             async |query| directory.domains(&query).await,
-            |domain| match domain.alias_of {
+            async |domain| match domain.alias_of {
                 None => out.line(&Line::of_domain(domain)),
                 Some(_) => {
                     aliases.push(Line::of_domain(domain));
@@ -81,7 +81,7 @@ async fn export(
     if wanted(Kind::Accounts) || wanted(Kind::Addresses) {
         each(
             async |query| directory.accounts(&query).await,
-            |account| {
+            async |account| {
                 if wanted(Kind::Accounts) {
                     out.line(&Line::of_account(&account))?;
                 }
@@ -95,9 +95,42 @@ async fn export(
         out.begin(line::ADDRESS)?;
         each(
             async |query| directory.addresses(&query).await,
-            |entry| out.line(&Line::of_address(entry, |id| logins.get(&id).cloned())),
+            async |entry| {
+                new_logins(directory, &entry, &mut logins).await?;
+                let line = Line::of_address(&entry, &logins).ok_or_else(|| {
+                    let address = &entry.address;
+                    VerbError::NotExported(format!(
+                        "address {address} has changed meanwhile, export again"
+                    ))
+                })?;
+                out.line(&line)
+            },
         )
         .await?;
+    }
+    Ok(())
+}
+
+/// Asks for the login names of accounts that were made after the accounts were listed.
+async fn new_logins(
+    directory: &DirectoryClient,
+    entry: &AddressEntry,
+    logins: &mut HashMap<AccountId, String>,
+) -> Result<(), VerbError> {
+    for target in &entry.targets {
+        let Target::Account(id) = *target else {
+            continue;
+        };
+        if logins.contains_key(&id) {
+            continue;
+        }
+        match directory.account(id).await {
+            Ok(account) => {
+                logins.insert(id, account.login_name.into());
+            }
+            Err(DirectoryError::Unknown) => {}
+            Err(error) => return Err(told("account", &id, error)),
+        }
     }
     Ok(())
 }
@@ -105,7 +138,7 @@ async fn export(
 /// Takes every item of a collection.
 async fn each<T, F>(
     page: impl Fn(ListQuery) -> F,
-    mut take: impl FnMut(T) -> Result<(), VerbError>,
+    mut take: impl AsyncFnMut(T) -> Result<(), VerbError>,
 ) -> Result<(), VerbError>
 where
     F: Future<Output = Result<Page<T>, DirectoryError>>,
@@ -115,7 +148,9 @@ where
         let page = page(query.clone())
             .await
             .map_err(|error| told("entry", "", error))?;
-        page.items.into_iter().try_for_each(&mut take)?;
+        for item in page.items {
+            take(item).await?;
+        }
         let Some(next) = page.next else {
             return Ok(());
         };
@@ -140,7 +175,12 @@ impl Out<'_> {
 
     fn line(&mut self, line: &Line) -> Result<(), VerbError> {
         let text = match self.format {
-            Format::Csv => line.to_csv(self.columns),
+            Format::Csv => line.to_csv(self.columns).ok_or_else(|| {
+                let address = line.address.as_deref().unwrap_or_default();
+                VerbError::NotExported(format!(
+                    "a target of {address} holds a space, which CSV cannot write here; leave --format away"
+                ))
+            })?,
             Format::Jsonl => serde_json::to_string(line).unwrap_or_default(),
         };
         writeln!(self.file, "{text}").map_err(VerbError::Output)

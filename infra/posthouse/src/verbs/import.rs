@@ -2,7 +2,7 @@
 //!
 //! The file is read several times: first to find every line that cannot be read or stands twice, in
 //! which case nothing is changed; then once for the domains, the accounts and the addresses in it, so
-//! that lines may stand in any order. What is there and equal is passed over, so an import that was
+//! that lines may stand in any order, and the file must be a regular one. What is there and equal is passed over, so an import that was
 //! broken off is gone on with by giving it again.
 
 mod csv;
@@ -10,6 +10,7 @@ mod file;
 pub(crate) mod line;
 mod needs;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -29,8 +30,9 @@ pub(crate) struct Options {
     /// CSV (`.csv`) or JSON, one object a line: {"domain":…,"alias_of":…}, {"account":…,"hashed":…,
     /// "password":…,"status":…,"services":[…],"quota_octets":…,"quota_messages":…,"backend":…,
     /// "volume":…}, {"address":…,"targets":[…]}. A target is a login name, `=` and another address, or
-    /// `#` and an account's number. The first line of CSV names its columns so; lists stand in one
-    /// field, with spaces between
+    /// `#` and an account's number; `\\` stands before a login name that begins like these. The first
+    /// line of CSV names its columns so; lists stand in one field, with spaces between, and `none` is
+    /// no service at all
     file: PathBuf,
     /// What the file is, when its name does not say so
     #[arg(long)]
@@ -78,9 +80,11 @@ pub(crate) fn perform(
 const KINDS: [&str; 3] = ["domain", "account", "address"];
 
 /// Rows of one request: a second of the directory's writer or less, in which nothing else is written.
+/// With what a trial needs beside them it may be some more; the directory takes twice as many.
 const BATCH_ROWS: usize = 5_000;
-/// Octets of one request, half of what the directory takes.
-const BATCH_OCTETS: usize = limit::BODY_MAX_OCTETS / 2;
+/// Octets of one request as it is sent, before its last row: that is six times a record at most, for
+/// so long JSON makes a control character, and what it needs on a trial is less than a MiB.
+const BATCH_OCTETS: usize = limit::BODY_MAX_OCTETS / 8;
 /// Refused lines that are told one by one.
 const SHOWN_MAX: usize = 1_000;
 
@@ -100,7 +104,34 @@ struct Batch {
     needed: Vec<ImportRow>,
     numbers: Vec<u64>,
     rows: Vec<ImportRow>,
+    /// What is needed, as it is sent.
+    asked: HashSet<String>,
     octets: usize,
+}
+
+impl Batch {
+    fn add(&mut self, number: u64, row: ImportRow, needs: Option<&Needs<'_>>) {
+        for needed in needs.map(|needs| needs.of(&row)).unwrap_or_default() {
+            let sent = sent(&needed);
+            let octets = sent.len() + 1;
+            if self.asked.insert(sent) {
+                self.octets += octets;
+                self.needed.push(needed);
+            }
+        }
+        self.octets += sent(&row).len() + 1;
+        self.numbers.push(number);
+        self.rows.push(row);
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.needed.len() >= BATCH_ROWS || self.octets >= BATCH_OCTETS
+    }
+}
+
+/// A row as it is sent.
+fn sent(row: &ImportRow) -> String {
+    serde_json::to_string(row).unwrap_or_default()
 }
 
 impl Run<'_> {
@@ -113,6 +144,15 @@ impl Run<'_> {
             }
         }
         self.bar.finish_and_clear();
+        let (told, counted) = (self.totals.iter().map(Total::sum).sum(), counted.rows());
+        if told != counted {
+            let path = self.options.file.clone();
+            return Err(VerbError::Changed {
+                path,
+                told,
+                counted,
+            });
+        }
         if self.shown > SHOWN_MAX {
             eprintln!(
                 "posthouse: {} more lines were refused",
@@ -129,30 +169,14 @@ impl Run<'_> {
 
     async fn pass(&mut self, pass: usize, needs: Option<&Needs<'_>>) -> Result<(), VerbError> {
         let mut batch = Batch::default();
-        let mut asked = std::collections::HashSet::new();
         for numbered in self.table.rows()? {
-            let Numbered {
-                number,
-                octets,
-                row,
-            } = numbered?;
+            let Numbered { number, row } = numbered?;
             if file::pass_of(&row) != pass {
                 continue;
             }
-            if let Some(needs) = needs {
-                for needed in needs.of(&row) {
-                    if asked.insert(format!("{needed:?}")) {
-                        batch.octets += 100;
-                        batch.needed.push(needed);
-                    }
-                }
-            }
-            batch.octets += octets + 100;
-            batch.numbers.push(number);
-            batch.rows.push(row);
-            if batch.rows.len() + batch.needed.len() >= BATCH_ROWS || batch.octets >= BATCH_OCTETS {
+            batch.add(number, row, needs);
+            if batch.is_full() {
                 self.send(std::mem::take(&mut batch)).await?;
-                asked.clear();
             }
         }
         if !batch.rows.is_empty() {
@@ -262,8 +286,12 @@ impl Total {
         }
     }
 
+    fn sum(&self) -> u64 {
+        self.created + self.equal + self.updated + self.refused
+    }
+
     fn any(&self) -> bool {
-        self.created + self.equal + self.updated + self.refused > 0
+        self.sum() > 0
     }
 }
 

@@ -34,6 +34,14 @@ pub(crate) fn split(record: &str) -> Option<Result<Vec<String>, &'static str>> {
     (!is_quoted).then_some(Ok(fields))
 }
 
+/// Whether a line ends within a quoted field. From there on each further quote changes that.
+pub(crate) fn is_open(line: &[u8]) -> bool {
+    let quotes = line.iter().filter(|octet| **octet == b'"').count();
+    quotes % 2 == 1
+        && std::str::from_utf8(line)
+            .is_ok_and(|line| split(line.trim_end_matches(['\r', '\n'])).is_none())
+}
+
 /// Writes a record, without the end of the line.
 pub(crate) fn joined<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     let written: Vec<String> = fields

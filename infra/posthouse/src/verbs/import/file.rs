@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -24,7 +24,6 @@ pub(super) struct Table {
 /// A row and where it stands.
 pub(super) struct Numbered {
     pub(super) number: u64,
-    pub(super) octets: usize,
     pub(super) row: ImportRow,
 }
 
@@ -97,7 +96,12 @@ impl Table {
         let format = format
             .or_else(by_name)
             .ok_or(VerbError::Missing("--format csv or --format jsonl"))?;
-        Ok(Self { path, format })
+        let table = Self { path, format };
+        let about = fs::metadata(&table.path).map_err(|error| table.failed(error))?;
+        if !about.is_file() {
+            return Err(VerbError::NotRegular(table.path));
+        }
+        Ok(table)
     }
 
     /// Reads all of it and finds what is wrong before anything is changed.
@@ -227,8 +231,14 @@ impl Records<'_> {
         let names = text.trim_start_matches('\u{feff}').trim_end();
         let columns = csv::split(names).unwrap_or(Err("a quote is not closed"));
         let columns = columns.map_err(|what| wrong(what.to_owned()))?;
-        if let Some(stranger) = columns.iter().find(|name| !Line::has(name)) {
-            return Err(wrong(unknown_column(stranger)));
+        for (at, name) in columns.iter().enumerate() {
+            // Where the first line is not the columns' names, a password may stand in it.
+            if !Line::has(name) {
+                return Err(wrong(unknown_column(at + 1)));
+            }
+            if columns[..at].contains(name) {
+                return Err(wrong(format!("names {name} twice")));
+            }
         }
         self.columns = columns;
         Ok(())
@@ -240,6 +250,21 @@ impl Records<'_> {
         let read = self.reader.by_ref().take(left).read_until(b'\n', record)?;
         self.line += u64::from(read > 0);
         Ok(read > 0)
+    }
+
+    /// The lines behind one that ends in a field with an open quote, up to the one that ends the record.
+    /// What was read is not looked at again: a quote that nobody closes costs its length.
+    fn rest(&mut self, record: &mut Vec<u8>) -> io::Result<()> {
+        let mut is_open = true;
+        while is_open && record.len() <= RECORD_MAX {
+            let looked_at = record.len();
+            if !self.more(record)? {
+                break;
+            }
+            let quotes = record[looked_at..].iter().filter(|octet| **octet == b'"');
+            is_open = quotes.count() % 2 == 0;
+        }
+        Ok(())
     }
 
     /// `None` at the end of the file.
@@ -256,46 +281,41 @@ impl Records<'_> {
         }
         let number = self.line;
         let mistake = |what: String| Ok(Some(Err(Mistake { number, what })));
-        loop {
-            if record.len() > RECORD_MAX {
-                let mut rest = Vec::new();
-                while !record.ends_with(b"\n") {
-                    rest.clear();
-                    if self
-                        .reader
-                        .by_ref()
-                        .take(1 << 16)
-                        .read_until(b'\n', &mut rest)?
-                        == 0
-                        || rest.ends_with(b"\n")
-                    {
-                        break;
-                    }
+        if self.table.format == Format::Csv && csv::is_open(&record) {
+            self.rest(&mut record)?;
+        }
+        if record.len() > RECORD_MAX {
+            let mut rest = Vec::new();
+            while !record.ends_with(b"\n") {
+                rest.clear();
+                if self
+                    .reader
+                    .by_ref()
+                    .take(1 << 16)
+                    .read_until(b'\n', &mut rest)?
+                    == 0
+                    || rest.ends_with(b"\n")
+                {
+                    break;
                 }
-                return mistake("is longer than 1 MiB; split it".to_owned());
             }
-            let Ok(text) = std::str::from_utf8(&record) else {
-                return mistake("is not UTF-8; convert the file".to_owned());
-            };
-            let text = text.trim_end_matches(['\r', '\n']);
-            let line = match self.table.format {
-                Format::Jsonl => Line::from_json(text),
-                Format::Csv => match csv::split(text) {
-                    Some(Ok(fields)) => Line::from_fields(&self.columns, fields),
-                    Some(Err(what)) => Err(what.to_owned()),
-                    None if self.more(&mut record)? => continue,
-                    None => Err("a quote is not closed before the end of the file".to_owned()),
-                },
-            };
-            let octets = record.len();
-            return match line.and_then(Line::row) {
-                Ok(row) => Ok(Some(Ok(Numbered {
-                    number,
-                    octets,
-                    row,
-                }))),
-                Err(what) => mistake(what),
-            };
+            return mistake("is longer than 1 MiB; split it".to_owned());
+        }
+        let Ok(text) = std::str::from_utf8(&record) else {
+            return mistake("is not UTF-8; convert the file".to_owned());
+        };
+        let text = text.trim_end_matches(['\r', '\n']);
+        let line = match self.table.format {
+            Format::Jsonl => Line::from_json(text),
+            Format::Csv => match csv::split(text) {
+                Some(Ok(fields)) => Line::from_fields(&self.columns, fields),
+                Some(Err(what)) => Err(what.to_owned()),
+                None => Err("a quote is not closed before the end of the file".to_owned()),
+            },
+        };
+        match line.and_then(Line::row) {
+            Ok(row) => Ok(Some(Ok(Numbered { number, row }))),
+            Err(what) => mistake(what),
         }
     }
 }

@@ -6,17 +6,22 @@
 //! {"address":"info@x.test","targets":["ann@x.test","=bob@x.test","#7"]}
 //! ```
 //!
-//! A target is a login name, `=` and another address, or `#` and an account's number. In CSV the
-//! first line names the columns by the same names, and lists stand in one field, with spaces between.
+//! A target is a login name, `=` and another address, or `#` and an account's number; `\` stands
+//! before a login name that begins with one of the three. In CSV the first line names the columns by
+//! the same names, and lists stand in one field, with spaces between; `none` is no service at all.
+//!
+//! What is wrong with a line is said without its fields where it has a password: in a file whose
+//! columns are shifted, any of them may be that.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use directory_api::wire::{
     AddressEntry, Credential, Domain, ImportAccount, ImportAddress, ImportDomain, ImportRow,
-    ImportTarget, Secret,
+    ImportTarget, Secret, Target, limit,
 };
-use directory_api::{AccountStatus, Service};
+use directory_api::{AccountId, AccountStatus, Service};
 use serde::{Deserialize, Serialize};
 
 use super::csv;
@@ -32,9 +37,9 @@ pub(crate) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) account: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) hashed: Option<String>,
+    pub(crate) hashed: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) password: Option<String>,
+    pub(crate) password: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +56,9 @@ pub(crate) struct Line {
     pub(crate) address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) targets: Option<Vec<String>>,
+    /// A password may stand in any of them.
+    #[serde(skip)]
+    is_secret: bool,
 }
 
 /// The columns of each kind of CSV file, as they are written; the first one makes the kind.
@@ -71,8 +79,16 @@ pub(crate) const ADDRESS: &[&str] = &["address", "targets"];
 impl Line {
     /// Reads a line of JSON.
     pub(crate) fn from_json(text: &str) -> Result<Self, String> {
-        serde_json::from_str(text)
-            .map_err(|error| format!("{error}; a line is one JSON object, see --help"))
+        serde_json::from_str(text).map_err(|error| {
+            if ["hashed", "password"].iter().any(|name| text.contains(name)) {
+                let at = error.column();
+                return format!(
+                    "is wrong before its character {at}, which is not shown, for there is a password; \
+                     a line is one JSON object, see --help"
+                );
+            }
+            format!("{error}; a line is one JSON object, see --help")
+        })
     }
 
     /// Takes the fields of a CSV record.
@@ -84,32 +100,46 @@ impl Line {
                 columns.len()
             ));
         }
-        let mut line = Self::default();
+        let mut line = Self {
+            is_secret: columns
+                .iter()
+                .any(|column| ["hashed", "password"].contains(&column.as_str())),
+            ..Self::default()
+        };
         for (column, field) in columns.iter().zip(fields) {
             if !field.is_empty() {
-                line.set(column, field)?;
+                line.set(column, field, line.fields())?;
             }
         }
         Ok(line)
     }
 
-    fn set(&mut self, column: &str, field: String) -> Result<(), String> {
+    fn fields(&self) -> Fields {
+        if self.is_secret || self.hashed.is_some() || self.password.is_some() {
+            Fields::Hidden
+        } else {
+            Fields::Shown
+        }
+    }
+
+    fn set(&mut self, column: &str, field: String, fields: Fields) -> Result<(), String> {
         let words = |field: &str| field.split_whitespace().map(str::to_owned).collect();
         match column {
             "domain" => self.domain = Some(field),
             "alias_of" => self.alias_of = Some(field),
             "account" => self.account = Some(field),
-            "hashed" => self.hashed = Some(field),
-            "password" => self.password = Some(field),
+            "hashed" => self.hashed = Some(Secret::new(field)),
+            "password" => self.password = Some(Secret::new(field)),
             "status" => self.status = Some(field),
+            "services" if field == NO_SERVICE => self.services = Some(Vec::new()),
             "services" => self.services = Some(words(&field)),
-            "quota_octets" => self.quota_octets = Some(read(column, &field)?),
-            "quota_messages" => self.quota_messages = Some(read(column, &field)?),
+            "quota_octets" => self.quota_octets = Some(fields.read(column, &field)?),
+            "quota_messages" => self.quota_messages = Some(fields.read(column, &field)?),
             "backend" => self.backend = Some(field),
             "volume" => self.volume = Some(field),
             "address" => self.address = Some(field),
             "targets" => self.targets = Some(words(&field)),
-            other => return Err(unknown_column(other)),
+            _ => return Err("has a column of no name".to_owned()),
         }
         Ok(())
     }
@@ -121,15 +151,19 @@ impl Line {
 
     fn field(&self, column: &str) -> String {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let secret = |value: &Option<Secret>| value.as_ref().map_or("", Secret::reveal).to_owned();
         let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
         let words = |value: &Option<Vec<String>>| value.as_deref().unwrap_or_default().join(" ");
         match column {
             "domain" => text(&self.domain),
             "alias_of" => text(&self.alias_of),
             "account" => text(&self.account),
-            "hashed" => text(&self.hashed),
-            "password" => text(&self.password),
+            "hashed" => secret(&self.hashed),
+            "password" => secret(&self.password),
             "status" => text(&self.status),
+            "services" if self.services.as_ref().is_some_and(Vec::is_empty) => {
+                NO_SERVICE.to_owned()
+            }
             "services" => words(&self.services),
             "quota_octets" => number(self.quota_octets),
             "quota_messages" => number(self.quota_messages),
@@ -140,14 +174,19 @@ impl Line {
         }
     }
 
-    /// The line as CSV, in these columns.
-    pub(crate) fn to_csv(&self, columns: &[&str]) -> String {
+    /// The line as CSV, in these columns; none, when a target holds what stands between targets.
+    pub(crate) fn to_csv(&self, columns: &[&str]) -> Option<String> {
+        let has_space = |target: &String| target.contains(char::is_whitespace);
+        if self.targets.iter().flatten().any(has_space) {
+            return None;
+        }
         let fields: Vec<String> = columns.iter().map(|column| self.field(column)).collect();
-        csv::joined(fields.iter().map(String::as_str))
+        Some(csv::joined(fields.iter().map(String::as_str)))
     }
 
     /// What the line wants.
     pub(crate) fn row(self) -> Result<ImportRow, String> {
+        let fields = self.fields();
         let columns = match (&self.domain, &self.account, &self.address) {
             (Some(_), None, None) => DOMAIN,
             (None, Some(_), None) => ACCOUNT,
@@ -165,8 +204,8 @@ impl Line {
         }
         if let Some(name) = self.domain {
             return Ok(ImportRow::Domain(ImportDomain {
-                name: read("domain", &name)?,
-                alias_of: optional("alias_of", self.alias_of.as_deref())?,
+                name: fields.read("domain", &name)?,
+                alias_of: fields.optional("alias_of", self.alias_of.as_deref())?,
             }));
         }
         if let Some(address) = self.address {
@@ -174,9 +213,16 @@ impl Line {
             if texts.is_empty() {
                 return Err("targets is empty; an address delivers to something".to_owned());
             }
-            let targets = texts.iter().map(|text| target(text));
+            if texts.len() > limit::TARGETS_MAX {
+                return Err(format!(
+                    "has {} targets, and an address has at most {}",
+                    texts.len(),
+                    limit::TARGETS_MAX
+                ));
+            }
+            let targets = texts.iter().map(|text| fields.target(text));
             return Ok(ImportRow::Address(ImportAddress {
-                address: read("address", &address)?,
+                address: fields.read("address", &address)?,
                 targets: targets.collect::<Result<_, _>>()?,
             }));
         }
@@ -184,22 +230,26 @@ impl Line {
             (Some(_), Some(_)) => return Err("hashed and password are two passwords".to_owned()),
             (Some(hashed), None) => Some(hashed),
             // Hashed slowly by the next login, not now: a file of them would take hours.
-            (None, Some(password)) => Some(format!("{{PLAIN}}{password}")),
+            (None, Some(password)) => Some(Secret::new(format!("{{PLAIN}}{}", password.reveal()))),
             (None, None) => None,
         };
         let services = self.services.map(|names| {
-            let named = names.iter().map(|name| service(name));
+            let named = names.iter().map(|name| fields.service(name));
             named.collect::<Result<Vec<Service>, String>>()
         });
         Ok(ImportRow::Account(ImportAccount {
-            login_name: read("account", &self.account.unwrap_or_default())?,
-            credential: credential.map(|text| Credential::Hashed(Secret::new(text))),
-            status: self.status.as_deref().map(status).transpose()?,
+            login_name: fields.read("account", &self.account.unwrap_or_default())?,
+            credential: credential.map(Credential::Hashed),
+            status: self
+                .status
+                .as_deref()
+                .map(|name| fields.status(name))
+                .transpose()?,
             services: services.transpose()?,
             quota_octets: self.quota_octets,
             quota_messages: self.quota_messages,
-            backend: optional("backend", self.backend.as_deref())?,
-            volume: optional("volume", self.volume.as_deref())?,
+            backend: fields.optional("backend", self.backend.as_deref())?,
+            volume: fields.optional("volume", self.volume.as_deref())?,
         }))
     }
 
@@ -227,67 +277,200 @@ impl Line {
         }
     }
 
-    /// An address as it is exported; `login` tells an account's login name.
+    /// An address as it is exported; of accounts it wants the login names.
     pub(crate) fn of_address(
-        entry: AddressEntry,
-        login: impl Fn(directory_api::AccountId) -> Option<String>,
-    ) -> Self {
-        use directory_api::wire::Target;
-        let target = |target| match target {
-            Target::Address(address) => format!("={address}"),
-            Target::Account(account) => login(account).unwrap_or_else(|| format!("#{account}")),
+        entry: &AddressEntry,
+        logins: &HashMap<AccountId, String>,
+    ) -> Option<Self> {
+        let target = |target: &Target| match target {
+            Target::Address(address) => Some(format!("={address}")),
+            Target::Account(account) => {
+                let login = logins.get(account)?;
+                let escape = if login.starts_with(['=', '#', '\\']) {
+                    "\\"
+                } else {
+                    ""
+                };
+                Some(format!("{escape}{login}"))
+            }
         };
-        Self {
-            address: Some(entry.address.into()),
-            targets: Some(entry.targets.into_iter().map(target).collect()),
+        Some(Self {
+            address: Some(entry.address.to_string()),
+            targets: Some(entry.targets.iter().map(target).collect::<Option<_>>()?),
             ..Self::default()
-        }
+        })
     }
 }
 
-pub(super) fn unknown_column(name: &str) -> String {
+/// In CSV, where an empty field says nothing.
+const NO_SERVICE: &str = "none";
+
+/// `number` counts from 1.
+pub(super) fn unknown_column(number: usize) -> String {
     format!(
-        "no column is called {name:?}; there are {}; {}; {}",
+        "column {number} has another name than any; there are {}; {}; {}",
         DOMAIN.join(", "),
         ACCOUNT.join(", "),
         ADDRESS.join(", ")
     )
 }
 
-fn read<T: FromStr<Err: Display>>(what: &str, text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|error| format!("{what} {text:?}: {error}"))
+/// Whether what is said of a line may show its fields.
+#[derive(Clone, Copy)]
+enum Fields {
+    Shown,
+    Hidden,
 }
 
-fn optional<T: FromStr<Err: Display>>(what: &str, text: Option<&str>) -> Result<Option<T>, String> {
-    text.map(|text| read(what, text)).transpose()
-}
-
-fn target(text: &str) -> Result<ImportTarget, String> {
-    if let Some(address) = text.strip_prefix('=') {
-        return Ok(ImportTarget::Address(read("target", address)?));
+impl Fields {
+    /// A field as it is shown, behind its name.
+    fn quoted(self, text: &str) -> String {
+        match self {
+            Self::Shown => format!(" {text:?}"),
+            Self::Hidden => " (not shown, for the line has a password)".to_owned(),
+        }
     }
-    if let Some(number) = text.strip_prefix('#') {
-        return Ok(ImportTarget::Account(read("target", number)?));
+
+    fn read<T: FromStr<Err: Display>>(self, what: &str, text: &str) -> Result<T, String> {
+        text.parse()
+            .map_err(|error| format!("{what}{}: {error}", self.quoted(text)))
     }
-    Ok(ImportTarget::Login(read("target", text)?))
+
+    fn optional<T: FromStr<Err: Display>>(
+        self,
+        what: &str,
+        text: Option<&str>,
+    ) -> Result<Option<T>, String> {
+        text.map(|text| self.read(what, text)).transpose()
+    }
+
+    fn target(self, text: &str) -> Result<ImportTarget, String> {
+        if let Some(address) = text.strip_prefix('=') {
+            return Ok(ImportTarget::Address(self.read("target", address)?));
+        }
+        if let Some(number) = text.strip_prefix('#') {
+            return Ok(ImportTarget::Account(self.read("target", number)?));
+        }
+        let login = text.strip_prefix('\\').unwrap_or(text);
+        Ok(ImportTarget::Login(self.read("target", login)?))
+    }
+
+    fn service(self, name: &str) -> Result<Service, String> {
+        let found = Service::ALL.into_iter().find(|one| one.as_str() == name);
+        found.ok_or_else(|| {
+            let all = Service::ALL.map(Service::as_str).join(", ");
+            format!("no service is called{}; there are {all}", self.quoted(name))
+        })
+    }
+
+    fn status(self, name: &str) -> Result<AccountStatus, String> {
+        match name {
+            "active" => Ok(AccountStatus::Active),
+            "suspended" => Ok(AccountStatus::Suspended),
+            "closing" => Ok(AccountStatus::Closing),
+            _ => Err(format!(
+                "no status is called{}; there are active, suspended, closing",
+                self.quoted(name)
+            )),
+        }
+    }
 }
 
-fn service(name: &str) -> Result<Service, String> {
-    let found = Service::ALL.into_iter().find(|one| one.as_str() == name);
-    found.ok_or_else(|| {
-        let all = Service::ALL.map(Service::as_str).join(", ");
-        format!("no service is called {name:?}; there are {all}")
-    })
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
 
-fn status(name: &str) -> Result<AccountStatus, String> {
-    match name {
-        "active" => Ok(AccountStatus::Active),
-        "suspended" => Ok(AccountStatus::Suspended),
-        "closing" => Ok(AccountStatus::Closing),
-        _ => Err(format!(
-            "no status is called {name:?}; there are active, suspended, closing"
-        )),
+    use super::*;
+
+    fn from_csv(columns: &[&str], record: &str) -> Result<Line, String> {
+        let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        Line::from_fields(&columns, csv::split(record).unwrap().unwrap())
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_never_shows_a_password() {
+        let columns = ["account", "password", "status", "quota_octets"];
+        for record in [
+            "ann@x.test,,hunter2,",
+            "ann@x.test,,,hunter2",
+            "hunter2 x,b,,",
+            "ann@x.test,a,hunter2,5",
+        ] {
+            let wrong = from_csv(&columns, record).and_then(Line::row).unwrap_err();
+            assert!(!wrong.contains("hunter2"), "{record}: {wrong}");
+        }
+        for text in [
+            r#"{"account":"a","password":"b","status":"hunter2"}"#,
+            r#"{"account":"a","password":"b","quota_octets":"hunter2"}"#,
+            r#"{"account":"a","password":["hunter2"]}"#,
+        ] {
+            let wrong = Line::from_json(text).and_then(Line::row).unwrap_err();
+            assert!(!wrong.contains("hunter2"), "{text}: {wrong}");
+        }
+        let line = Line::from_json(r#"{"account":"a","password":"hunter2"}"#).unwrap();
+        assert!(!format!("{line:?}").contains("hunter2"));
+        // Without one, what is wrong is shown.
+        let wrong = from_csv(&["account", "status"], "ann@x.test,actve");
+        assert!(wrong.and_then(Line::row).unwrap_err().contains("actve"));
+    }
+
+    #[test]
+    fn what_is_exported_is_read_as_the_same() {
+        let none = Line {
+            account: Some("ann".to_owned()),
+            services: Some(Vec::new()),
+            ..Line::default()
+        };
+        let logins: HashMap<AccountId, String> = ["ann", "=bob", "#7", "\\cid"]
+            .into_iter()
+            .zip(1..)
+            .map(|(name, id)| (AccountId(id), name.to_owned()))
+            .collect();
+        let mut entry = AddressEntry {
+            address: "all@x.test".parse().unwrap(),
+            targets: (1..5).map(|id| Target::Account(AccountId(id))).collect(),
+        };
+        let all = Line::of_address(&entry, &logins).unwrap();
+        for (line, columns) in [(&none, ACCOUNT), (&all, ADDRESS)] {
+            let csv = from_csv(columns, &line.to_csv(columns).unwrap()).unwrap();
+            let json = Line::from_json(&serde_json::to_string(line).unwrap()).unwrap();
+            assert_eq!(csv.row().unwrap(), json.row().unwrap());
+        }
+        let ImportRow::Account(account) = none.row().unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(account.services, Some(Vec::new()));
+        let ImportRow::Address(address) = all.row().unwrap() else {
+            unreachable!()
+        };
+        let read: Vec<String> = address
+            .targets
+            .iter()
+            .map(|target| match target {
+                ImportTarget::Login(name) => name.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(read, ["ann", "=bob", "#7", "\\cid"]);
+
+        // A space would be read as the end of a target; of JSON it is none.
+        entry.targets = vec![Target::Address("a b@x.test".parse().unwrap())];
+        let space = Line::of_address(&entry, &logins).unwrap();
+        assert!(space.to_csv(ADDRESS).is_none());
+        let json = serde_json::to_string(&space).unwrap();
+        assert!(Line::from_json(&json).unwrap().row().is_ok());
+        entry.targets = vec![Target::Account(AccountId(9))];
+        assert!(Line::of_address(&entry, &logins).is_none());
+    }
+
+    #[test]
+    fn an_address_has_no_more_targets_than_a_request() {
+        let with = |count: usize| Line {
+            address: Some("all@x.test".to_owned()),
+            targets: Some(vec!["a".to_owned(); count]),
+            ..Line::default()
+        };
+        assert!(with(limit::TARGETS_MAX).row().is_ok());
+        assert!(with(limit::TARGETS_MAX + 1).row().is_err());
     }
 }
