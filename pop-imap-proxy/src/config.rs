@@ -57,7 +57,10 @@ daemon::settings! {
         pub connections_max: usize = 20_000,
         /// Connections open at once from one client, all listeners together: an IPv4 address or an IPv6 /64.
         pub client_connections_max: usize = 50,
-        /// Whether that limit holds for clients on loopback too. A webmail on this machine speaks for many users.
+        /// Logins of one such client that the directory is asked for, or that wait in the line of all clients, at once. More of them
+        /// wait among themselves.
+        pub client_logins_max: usize = 4,
+        /// Whether these limits hold for clients on loopback too. A webmail on this machine speaks for many users.
         pub client_limit_on_loopback: bool = false,
         /// Sessions open at once of one user in this process, IMAP and POP3 together. A mail program opens five to ten for each
         /// device.
@@ -68,7 +71,7 @@ daemon::settings! {
         pub move_wait_s: u64 = 10,
         /// Logins that the directory is asked for at once. More wait for their turn, first come first served.
         pub logins_at_once_max: usize = 64,
-        /// Logins that wait for their turn; those beyond are told to come again.
+        /// Logins that wait for their turn in that line; those beyond are told to come again.
         pub logins_waiting_max: usize = 20_000,
         /// Seconds that a back-end may take to open a session.
         pub open_timeout_s: u64 = 10,
@@ -90,7 +93,10 @@ impl Limits {
         LoginTurns {
             at_once_max: self.logins_at_once_max,
             waiting_max: self.logins_waiting_max,
+            client_max: self.client_logins_max,
+            client_limit_on_loopback: self.client_limit_on_loopback,
             wait_max: Duration::from_secs(self.login_timeout_s.saturating_sub(5).max(1)),
+            ..LoginTurns::default()
         }
     }
 
@@ -190,6 +196,7 @@ impl Settings for Limits {
                 &self.client_connections_max,
                 1..=1_000_000,
             ),
+            Problem::outside("client_logins_max", &self.client_logins_max, 1..=1_000_000),
             Problem::outside("user_sessions_max", &self.user_sessions_max, 1..=1_000_000),
             Problem::outside("login_timeout_s", &self.login_timeout_s, 1..=600),
             Problem::outside("move_wait_s", &self.move_wait_s, 0..=60),

@@ -61,8 +61,9 @@ impl Drop for Counted {
     }
 }
 
-/// An IPv6 client has a /64 to itself (RFC 6177), therefore its last 64 bits tell nobody apart.
-fn client_of(address: IpAddr) -> IpAddr {
+/// The client at an address. One with IPv6 has a /64 to itself (RFC 6177), therefore the last 64 bits tell nobody apart.
+#[must_use]
+pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => IpAddr::V6((six.to_bits() >> 64 << 64).into()),
         four @ IpAddr::V4(_) => four,

@@ -16,6 +16,7 @@ mod turns;
 mod verbs;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,7 +199,8 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
-        self.in_turn(path::LOGIN, request).await
+        let client = request.client_address;
+        self.in_turn(path::LOGIN, request, client).await
     }
 
     /// One step of a SASL mechanism. Never cached.
@@ -206,15 +208,16 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn sasl(&self, request: &SaslRequest) -> Result<SaslReply, LoginError> {
-        self.in_turn(path::SASL, request).await
+        let client = request.client_address;
+        self.in_turn(path::SASL, request, client).await
     }
 
-    async fn in_turn<Q, A>(&self, path: &str, request: &Q) -> Result<A, LoginError>
+    async fn in_turn<Q, A>(&self, path: &str, request: &Q, client: IpAddr) -> Result<A, LoginError>
     where
         Q: Serialize,
         A: DeserializeOwned,
     {
-        let turn = self.inner.turns.turn().await;
+        let turn = self.inner.turns.turn(client).await;
         let _turn = turn.map_err(|_| LoginError::Throttled)?;
         self.call(Method::POST, path, request, LOGIN_DEADLINE)
             .await

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use pop_imap_proxy::Limits;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::played::World;
+use crate::user::User;
 
 /// What a user has for the login (DESIGN §13).
 const LOGIN_MAX: Duration = Duration::from_secs(60);
@@ -89,4 +90,43 @@ async fn more_than_may_wait_are_told_to_come_again() {
     world
         .counted("posthouse_directory_client_logins_without_turn_total{reason=\"queue_full\"}")
         .await;
+}
+
+/// A client at 127.0.0.2 whose login is sent.
+async fn guesses(address: SocketAddr) -> User<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut user = User {
+        stream: socket.connect(address).await.unwrap(),
+        pending: Vec::new(),
+    };
+    user.expect("* OK").await;
+    user.send("a1 LOGIN bob wrong\r\n").await;
+    user
+}
+
+#[tokio::test]
+async fn one_client_that_guesses_stands_before_nobody_else() {
+    let world = World::start(Limits {
+        client_connections_max: 1_000,
+        client_limit_on_loopback: true,
+        logins_at_once_max: 8,
+        ..Limits::default()
+    })
+    .await;
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let _held = world.directory.holds_refusals();
+    let mut guessing = Vec::new();
+    for _ in 0..200 {
+        guessing.push(guesses(world.imap).await);
+    }
+    world
+        .counted_to("posthouse_directory_client_logins_waiting", 150.0)
+        .await;
+    let (answer, took, _stream) = log_in(world.imap).await;
+    assert_eq!(answer, "+OK welcome");
+    println!("in after {took:?}");
+    let asked = world.directory.asked();
+    assert!(asked.iter().any(|login| login.user == "ann"));
 }

@@ -32,6 +32,7 @@ use tempfile::TempDir;
 use testkit::address::unused_address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -199,10 +200,19 @@ impl World {
 
     /// Waits until the metrics have a line that begins so. All tests of this process share them.
     pub(crate) async fn counted(&self, beginning: &str) {
+        self.counted_to(beginning, 0.0).await;
+    }
+
+    /// The same, until one of these lines has at least that value.
+    pub(crate) async fn counted_to(&self, beginning: &str, least: f64) {
         let deadline = Instant::now() + LONG;
+        let reaches = |line: &str| {
+            let value = line.rsplit(' ').next().and_then(|text| text.parse().ok());
+            line.starts_with(beginning) && value.is_some_and(|value: f64| value >= least)
+        };
         loop {
             let metrics = self.get("/metrics").await;
-            if metrics.lines().any(|line| line.starts_with(beginning)) {
+            if metrics.lines().any(reaches) {
                 return;
             }
             assert!(Instant::now() < deadline, "no {beginning} in {metrics}");
@@ -248,6 +258,8 @@ pub(crate) struct PlayedDirectory {
     /// Logins to which the answer is still that the account is being moved.
     moving: Arc<Mutex<usize>>,
     pace: Arc<Mutex<Pace>>,
+    /// No wrong password is answered while a test has it.
+    refusals: Arc<tokio::sync::Mutex<()>>,
     backends: Arc<Mutex<HashMap<String, SocketAddr>>>,
 }
 
@@ -268,6 +280,7 @@ impl PlayedDirectory {
             asked: Arc::default(),
             moving: Arc::default(),
             pace: Arc::default(),
+            refusals: Arc::default(),
             backends: Arc::default(),
         }
     }
@@ -288,6 +301,11 @@ impl PlayedDirectory {
     /// Takes so long for each login.
     pub(crate) fn answers_after(&self, takes: Duration) {
         self.pace.lock().unwrap().takes = takes;
+    }
+
+    /// Answers no wrong password until what is given is dropped.
+    pub(crate) fn holds_refusals(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.refusals).try_lock_owned().unwrap()
     }
 
     /// The most logins that were asked for at once.
@@ -352,6 +370,7 @@ async fn login(
     };
     let account = account.filter(|_| request.password.reveal() == "right");
     let Some(account) = account else {
+        drop(directory.refusals.lock().await);
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             code::BAD_CREDENTIALS,

@@ -1,13 +1,24 @@
 //! The order in which logins are asked for when many come at once, as when all users come back after a power cut.
 //!
 //! The directory takes only so many at a time; asked for all of them at once it would refuse most, and clients that are
-//! refused come again and make it worse. Here each waits for its turn, first come first served, and who would wait too
-//! long, or finds too many before him, is told at once to come later (P7).
+//! refused come again and make it worse. Here each waits for its turn, first come first served; who finds too many before
+//! him is told at once to come later, and who has waited for long is told then (P7).
+//!
+//! A turn lasts as long as the question, and a wrong password is answered late. So that one who guesses does not stand
+//! before everybody, a client has few turns and places in the common line; its other logins wait among themselves:
+//!
+//! ```text
+//! login ─▶ its client's line ─▶ common line ─▶ turn: the directory is asked
+//! ```
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use daemon::clients::client_of;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 /// How many logins are asked for at once, and how many wait.
@@ -15,8 +26,14 @@ use tokio::time::{Instant, timeout};
 pub struct LoginTurns {
     /// Asked for at once.
     pub at_once_max: usize,
-    /// Waiting at once, besides.
+    /// Waiting at once in the common line, besides.
     pub waiting_max: usize,
+    /// Of one client, asked for and waiting in the common line together.
+    pub client_max: usize,
+    /// Of one client, waiting for a place in the common line.
+    pub client_waiting_max: usize,
+    /// Whether a client on loopback is limited too: there a webmail speaks for many users.
+    pub client_limit_on_loopback: bool,
     /// How long one waits at most.
     pub wait_max: Duration,
 }
@@ -27,17 +44,29 @@ impl Default for LoginTurns {
             // The directory checks as many passwords at once as it has cores; the others are on their way.
             at_once_max: 64,
             waiting_max: 20_000,
+            // A mail program logs in on a few connections together. Sixteen who guess take all turns, not one.
+            client_max: 4,
+            // Users behind one NAT who come back together.
+            client_waiting_max: 1_000,
+            client_limit_on_loopback: false,
             // Less than a user has for the login (DESIGN §13: 60 s), so that it ends in words.
             wait_max: Duration::from_secs(50),
         }
     }
 }
 
-/// The turns of one client.
+/// The turns of one process.
 pub(super) struct Turns {
     options: LoginTurns,
-    slots: Semaphore,
-    waiting: AtomicUsize,
+    common: Line,
+    /// By client, with how many of its logins are under way; those who have none are not here.
+    clients: Mutex<HashMap<IpAddr, (usize, Arc<Line>)>>,
+}
+
+/// Lasts until it is dropped.
+pub(super) struct Turn<'a> {
+    _turn: OwnedSemaphorePermit,
+    _own: Option<(OwnedSemaphorePermit, OwnLine<'a>)>,
 }
 
 /// Why there is no turn.
@@ -62,34 +91,103 @@ impl Turns {
         metrics::describe_gauge!(WAITING, "Logins that wait here for their turn.");
         metrics::describe_counter!(REFUSED, "Logins that got no turn here, by reason.");
         Self {
-            slots: Semaphore::new(options.at_once_max),
-            waiting: AtomicUsize::new(0),
+            common: Line::new(options.at_once_max, options.waiting_max),
+            clients: Mutex::default(),
             options,
         }
     }
 
-    /// Waits for a turn, which lasts until it is dropped.
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, NoTurn> {
-        let turn = self.wait().await;
+    /// Waits for a turn of the client at an address.
+    pub(super) async fn turn(&self, client: IpAddr) -> Result<Turn<'_>, NoTurn> {
+        let began = Instant::now();
+        let turn = timeout(self.options.wait_max, self.wait(client)).await;
+        metrics::histogram!(WAIT).record(began.elapsed());
+        let turn = turn.unwrap_or(Err(NoTurn::TooLong));
         if let Err(no) = turn {
             metrics::counter!(REFUSED, "reason" => no.code()).increment(1);
         }
         turn
     }
 
-    async fn wait(&self) -> Result<SemaphorePermit<'_>, NoTurn> {
+    async fn wait(&self, client: IpAddr) -> Result<Turn<'_>, NoTurn> {
+        let own = match self.own_line(client) {
+            Some(own) => Some((own.line.place().await?, own)),
+            None => None,
+        };
+        Ok(Turn {
+            _turn: self.common.place().await?,
+            _own: own,
+        })
+    }
+
+    /// The line of a client that is limited.
+    fn own_line(&self, address: IpAddr) -> Option<OwnLine<'_>> {
+        let options = &self.options;
+        if address.to_canonical().is_loopback() && !options.client_limit_on_loopback {
+            return None;
+        }
+        let client = client_of(address);
+        let mut clients = self.clients();
+        let (logins, line) = clients.entry(client).or_insert_with(|| {
+            let line = Line::new(options.client_max, options.client_waiting_max);
+            (0, Arc::new(line))
+        });
+        *logins += 1;
+        Some(OwnLine {
+            line: Arc::clone(line),
+            turns: self,
+            client,
+        })
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, (usize, Arc<Line>)>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's line, for as long as it has a login under way.
+struct OwnLine<'a> {
+    line: Arc<Line>,
+    turns: &'a Turns,
+    client: IpAddr,
+}
+
+impl Drop for OwnLine<'_> {
+    fn drop(&mut self) {
+        let mut clients = self.turns.clients();
+        if let Some((logins, _)) = clients.get_mut(&self.client) {
+            *logins -= 1;
+            if *logins == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// So many have a place at once; so many more wait for one.
+struct Line {
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+}
+
+impl Line {
+    fn new(places: usize, waiting_max: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            waiting: AtomicUsize::new(0),
+            waiting_max,
+        }
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, NoTurn> {
         // Never before those who wait: a permit that is free then is theirs already.
-        if let Ok(turn) = self.slots.try_acquire() {
-            return Ok(turn);
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
         }
-        let _waiting = Waiting::enter(&self.waiting, self.options.waiting_max)?;
-        let began = Instant::now();
-        let turn = timeout(self.options.wait_max, self.slots.acquire()).await;
-        metrics::histogram!(WAIT).record(began.elapsed());
-        match turn {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(NoTurn::TooLong),
-        }
+        let _waiting = Waiting::enter(&self.waiting, self.waiting_max)?;
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        Ok(place.expect("the semaphore is never closed"))
     }
 }
 
@@ -121,49 +219,81 @@ const REFUSED: &str = "posthouse_directory_client_logins_without_turn_total";
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     fn turns(at_once_max: usize, waiting_max: usize, wait_ms: u64) -> Arc<Turns> {
         Arc::new(Turns::new(LoginTurns {
             at_once_max,
             waiting_max,
+            client_max: 4,
+            client_waiting_max: 2,
+            client_limit_on_loopback: false,
             wait_max: Duration::from_millis(wait_ms),
         }))
+    }
+
+    fn webmail() -> IpAddr {
+        "127.0.0.1".parse().unwrap()
     }
 
     #[tokio::test]
     async fn who_came_first_is_first_and_one_more_than_may_wait_is_told_at_once() {
         let turns = turns(1, 100, 60_000);
-        let held = turns.turn().await.unwrap();
+        let held = turns.turn(webmail()).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
         for number in 0..100 {
             let (turns, order) = (Arc::clone(&turns), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
-                let _turn = turns.turn().await.unwrap();
+                let _turn = turns.turn(webmail()).await.unwrap();
                 order.lock().unwrap().push(number);
             }));
             // On one thread a task runs until it waits.
             tokio::task::yield_now().await;
         }
-        assert_eq!(turns.turn().await.err(), Some(NoTurn::Full));
+        assert_eq!(turns.turn(webmail()).await.err(), Some(NoTurn::Full));
         drop(held);
         for one in waiting {
             one.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
-        assert!(turns.turn().await.is_ok());
-        assert_eq!(turns.waiting.load(Ordering::Relaxed), 0);
+        assert!(turns.turn(webmail()).await.is_ok());
+        assert_eq!(turns.common.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
         let turns = turns(1, 1, 20);
-        let held = turns.turn().await.unwrap();
-        assert_eq!(turns.turn().await.err(), Some(NoTurn::TooLong));
+        let held = turns.turn(webmail()).await.unwrap();
+        assert_eq!(turns.turn(webmail()).await.err(), Some(NoTurn::TooLong));
         drop(held);
-        assert!(turns.turn().await.is_ok());
+        assert!(turns.turn(webmail()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_client_has_few_turns_and_its_others_wait_among_themselves() {
+        let turns = turns(8, 0, 60_000);
+        let of = |number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]);
+        let mut held = Vec::new();
+        for number in 0..4 {
+            held.push(turns.turn(of(number)).await.unwrap());
+        }
+        let mut waiting = Vec::new();
+        for number in 4..6 {
+            let turns = Arc::clone(&turns);
+            waiting.push(tokio::spawn(async move {
+                drop(turns.turn(of(number)).await.unwrap());
+            }));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(turns.turn(of(6)).await.err(), Some(NoTurn::Full));
+        // Another client needs not wait, and nobody could: the common line has no place.
+        let other = IpAddr::from([192, 0, 2, 1]);
+        held.push(turns.turn(other).await.unwrap());
+        drop(held);
+        for one in waiting {
+            one.await.unwrap();
+        }
+        assert!(turns.clients().is_empty());
     }
 }
