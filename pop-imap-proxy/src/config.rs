@@ -88,14 +88,12 @@ impl Limits {
         Duration::from_secs(self.login_timeout_s)
     }
 
-    /// Five seconds of the login's time are left for its answer.
     pub(crate) fn login_turns(&self) -> LoginTurns {
         LoginTurns {
             at_once_max: self.logins_at_once_max,
             waiting_max: self.logins_waiting_max,
             client_max: self.client_logins_max,
             client_limit_on_loopback: self.client_limit_on_loopback,
-            wait_max: Duration::from_secs(self.login_timeout_s.saturating_sub(5).max(1)),
             ..LoginTurns::default()
         }
     }

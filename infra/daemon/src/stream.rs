@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -146,6 +146,14 @@ impl UserStream {
     /// The connection is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket().local_addr()
+    }
+
+    /// Waits until the user's end has no more to say, and takes no octet. It does not show whether it still listens: one that
+    /// has closed and one that has only ended its own direction look the same. In TLS this is the connection below.
+    pub async fn peer_ended(&self) {
+        // Readiness to read would end with the first octet. This one ends with the stream alone: urgent data is not asked of
+        // the kernel.
+        _ = self.socket().ready(Interest::PRIORITY).await;
     }
 
     fn socket(&self) -> &TcpStream {

@@ -16,6 +16,7 @@ mod turns;
 mod verbs;
 
 use std::fmt;
+use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,8 @@ use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
 pub use logins::KeptLogins;
 use logins::Logins;
-pub use turns::LoginTurns;
 use turns::Turns;
+pub use turns::{GaveUp, LoginTurns};
 
 /// How a client keeps answers.
 #[derive(Clone, Debug)]
@@ -194,13 +195,22 @@ impl DirectoryClient {
         self.inner.backends.get(name, ask).await
     }
 
-    /// Checks a password and asks for a grant. Never cached. Many at once have their turn one after the other.
+    /// Checks a password and asks for a grant. Never cached. Many at once have their turn one after the other, and each waits
+    /// for as long as that takes.
     ///
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
+        self.login_unless(request, pending()).await
+    }
+
+    async fn login_unless(
+        &self,
+        request: &LoginRequest,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<LoginReply, LoginError> {
         let client = request.client_address;
-        self.in_turn(path::LOGIN, request, client).await
+        self.in_turn(path::LOGIN, request, client, gives_up).await
     }
 
     /// One step of a SASL mechanism. Never cached.
@@ -208,16 +218,34 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn sasl(&self, request: &SaslRequest) -> Result<SaslReply, LoginError> {
-        let client = request.client_address;
-        self.in_turn(path::SASL, request, client).await
+        self.sasl_unless(request, pending()).await
     }
 
-    async fn in_turn<Q, A>(&self, path: &str, request: &Q, client: IpAddr) -> Result<A, LoginError>
+    /// The same, but waits for its turn no longer than until `gives_up`.
+    ///
+    /// # Errors
+    /// [`LoginError`]; `Throttled` when there was no turn.
+    pub async fn sasl_unless(
+        &self,
+        request: &SaslRequest,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<SaslReply, LoginError> {
+        let client = request.client_address;
+        self.in_turn(path::SASL, request, client, gives_up).await
+    }
+
+    async fn in_turn<Q, A>(
+        &self,
+        path: &str,
+        request: &Q,
+        client: IpAddr,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<A, LoginError>
     where
         Q: Serialize,
         A: DeserializeOwned,
     {
-        let turn = self.inner.turns.turn(client).await;
+        let turn = self.inner.turns.turn(client, gives_up).await;
         let _turn = turn.map_err(|_| LoginError::Throttled)?;
         self.call(Method::POST, path, request, LOGIN_DEADLINE)
             .await

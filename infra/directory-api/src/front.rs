@@ -16,6 +16,7 @@
 //! steps: `front/sasl.rs`.
 
 mod sasl;
+mod wait;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
@@ -32,12 +33,13 @@ use mail_proto::login::{
 };
 use mail_proto::pop3::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::client::{DirectoryClient, LoginError};
 use crate::types::{BackendName, Service};
 use crate::wire::{LoginReply, LoginRequest, SaslRequest, Secret};
+use wait::{MoveWait, Wait, until_moved};
 
 /// How a front lets users in. One for each service and process.
 #[derive(Clone)]
@@ -152,7 +154,7 @@ pub enum Ended {
     Failed(#[source] std::io::Error),
 }
 
-/// Directory answers one login may take: the home may move while it is opened (DESIGN: at most 3 hops).
+/// Homes that one login may be sent on by: an account may move while it is opened (DESIGN: at most 3 hops).
 const LOOKS_MAX: usize = 3;
 /// Time for saying good-bye to a client that may not read.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
@@ -184,7 +186,7 @@ where
     let mut sasl = sasl::Dialogue::new(directory, options, &open);
     loop {
         let spoken = tokio::select! {
-            // A login under way is answered before the process goes down.
+            // A login under way is answered before the process goes down; one that waits is told to come again.
             biased;
             spoken = timeout_at(deadline, speak(&mut stream, &mut dialogue, &mut is_new)) => spoken,
             () = shutdown.requested() => {
@@ -211,7 +213,8 @@ where
                     client_id: dialogue.client_id().map(str::to_owned),
                 };
                 let bindings = stream.channel_bindings();
-                match sasl.take(&message, &bindings, &facts).await {
+                let wait = Wait::new(&stream, shutdown, deadline, options);
+                match sasl.take(&message, &bindings, &facts, &wait).await {
                     Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
                     Ok(sasl::Next::In { login, session }) => {
                         let leftover = dialogue.take_leftover();
@@ -236,7 +239,8 @@ where
                     mechanism: credentials.mechanism,
                     client_id: dialogue.client_id().map(str::to_owned),
                 };
-                match try_login(&credentials, &facts, directory, options, &open).await {
+                let wait = Wait::new(&stream, shutdown, deadline, options);
+                match try_login(&credentials, &facts, directory, options, &wait, &open).await {
                     Ok((login, session)) => {
                         let leftover = dialogue.take_leftover();
                         return Ok(LoggedIn {
@@ -320,6 +324,7 @@ async fn try_login<T, F, Fut>(
     facts: &LoginFacts,
     directory: &DirectoryClient,
     options: &FrontOptions,
+    wait: &Wait<'_>,
     open: &F,
 ) -> Result<(Arc<LoginReply>, T), Refusal>
 where
@@ -339,7 +344,7 @@ where
     };
     let user = Some(credentials.user.as_str());
     let question = Question::Password(&request);
-    let (answer, session) = open_at_home(directory, options, &question, facts, user, open).await?;
+    let (answer, session) = open_at_home(directory, &question, facts, user, wait, open).await?;
     report(user, facts, "ok");
     Ok((answer.login, session))
 }
@@ -364,17 +369,20 @@ impl Question<'_> {
         &self,
         directory: &DirectoryClient,
         looks_again: bool,
+        wait: &Wait<'_>,
     ) -> Result<Granted, LoginError> {
         match self {
             Self::Password(request) => {
-                let login = directory.login_or_kept(request, looks_again).await?;
+                let login = directory
+                    .login_or_kept_unless(request, looks_again, wait.ends())
+                    .await?;
                 Ok(Granted {
                     login,
                     last_words: None,
                 })
             }
             Self::Sasl(_, granted) if !looks_again => Ok(granted.clone()),
-            Self::Sasl(request, _) => match sasl::step(directory, request).await? {
+            Self::Sasl(request, _) => match sasl::step(directory, request, wait).await? {
                 sasl::Answer::Granted(granted) => Ok(granted),
                 sasl::Answer::Refused { .. } => Err(LoginError::BadCredentials),
                 sasl::Answer::Challenge { .. } => {
@@ -388,72 +396,50 @@ impl Question<'_> {
 /// Asks for a grant and opens the session; again while the home moves under us. A refusal is reported.
 async fn open_at_home<T, F, Fut>(
     directory: &DirectoryClient,
-    options: &FrontOptions,
     question: &Question<'_>,
     facts: &LoginFacts,
     user: Option<&str>,
+    wait: &Wait<'_>,
     open: &F,
 ) -> Result<(Granted, T), Refusal>
 where
     F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
-    for look in 0..LOOKS_MAX {
-        let ask = || question.ask(directory, look > 0);
-        let answer = until_moved(facts, options.move_wait, ask).await;
+    let (mut looks, mut looks_again) = (0, false);
+    let mut moving = MoveWait::new(wait);
+    loop {
+        let ask = || question.ask(directory, looks_again, wait);
+        let answer = until_moved(facts, &mut moving, ask).await;
         let granted = answer.map_err(|error| directory_refused(user, facts, &error))?;
         let login = &granted.login;
         match open(Arc::clone(login), facts.clone()).await {
             Ok(session) => return Ok((granted, session)),
             Err(OpenError::LookAgain) => {
                 debug!(account = %login.account, home = %login.home.backend, "home has moved, asking again");
+                looks += 1;
+                if looks == LOOKS_MAX || wait.is_too_long() {
+                    break;
+                }
             }
-            // From now on the directory says so, and is asked until it does not.
-            Err(OpenError::Moving) => sleep(MOVE_PAUSE_FIRST).await,
+            // The home is frozen before the directory says so.
+            Err(OpenError::Moving) => {
+                if !moving.pause().await {
+                    return Err(directory_refused(user, facts, &LoginError::Moving));
+                }
+            }
             Err(OpenError::Refused(refusal)) => {
                 report(user, facts, "session_refused");
                 return Err(refusal);
             }
         }
+        looks_again = true;
     }
     report(user, facts, "home_keeps_moving");
     Err(Refusal::Temporary)
 }
 
-/// Asks until the account is not being moved any more, or for so long.
-async fn until_moved<T, Fut>(
-    facts: &LoginFacts,
-    wait_max: Duration,
-    ask: impl Fn() -> Fut,
-) -> Result<T, LoginError>
-where
-    Fut: Future<Output = Result<T, LoginError>>,
-{
-    let until = Instant::now() + wait_max;
-    let mut pause = MOVE_PAUSE_FIRST;
-    let mut waited = false;
-    loop {
-        let answer = ask().await;
-        let is_moving = matches!(answer, Err(LoginError::Moving));
-        if is_moving && Instant::now() + pause <= until {
-            waited = true;
-            sleep(pause).await;
-            pause = (2 * pause).min(MOVE_PAUSE_MAX);
-            continue;
-        }
-        if waited {
-            let outcome = if is_moving { "gave_up" } else { "over" };
-            metrics::counter!(MOVE_WAITS, "service" => facts.service.as_str(), "outcome" => outcome)
-                .increment(1);
-        }
-        return answer;
-    }
-}
-
 const MOVE_WAITS: &str = "posthouse_front_move_waits_total";
-/// A freeze aims at a tenth of a second (DESIGN §9).
-const MOVE_PAUSE_FIRST: Duration = Duration::from_millis(100);
-const MOVE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Reports that the directory lets nobody in, and says what the user hears.
 fn directory_refused(user: Option<&str>, facts: &LoginFacts, error: &LoginError) -> Refusal {

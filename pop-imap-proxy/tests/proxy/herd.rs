@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use pop_imap_proxy::Limits;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::played::World;
+use crate::played::{LONG, PlayedBackend, World};
 use crate::user::User;
 
 /// What a user has for the login (DESIGN §13).
@@ -90,6 +91,90 @@ async fn more_than_may_wait_are_told_to_come_again() {
     world
         .counted("posthouse_directory_client_logins_without_turn_total{reason=\"queue_full\"}")
         .await;
+}
+
+/// Waits until the directory was asked for so many logins.
+async fn asked_for(world: &World, count: usize) {
+    let reached = async {
+        while world.directory.asked().len() < count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, reached)
+        .await
+        .expect("that many are asked for");
+}
+
+/// Where the directory is asked for one login at a time, and has one that it does not answer.
+async fn one_at_a_time(
+    login_timeout_s: u64,
+) -> (World, PlayedBackend, User<TcpStream>, OwnedMutexGuard<()>) {
+    let world = World::start(Limits {
+        logins_at_once_max: 1,
+        login_timeout_s,
+        ..Limits::default()
+    })
+    .await;
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    let held = world.directory.holds_refusals();
+    let first = guesses(world.imap).await;
+    asked_for(&world, 1).await;
+    (world, b1, first, held)
+}
+
+#[tokio::test]
+async fn who_leaves_the_line_is_asked_for_no_more() {
+    let (world, _b1, _first, held) = one_at_a_time(60).await;
+    for door in [world.imap, world.imaps] {
+        for _ in 0..10 {
+            let mut user = User::connect(door).await;
+            if door == world.imaps {
+                let mut user = user.handshake(world.authority_pem()).await;
+                user.expect("* OK").await;
+                user.send("a1 LOGIN bob right\r\n").await;
+            } else {
+                user.expect("* OK").await;
+                user.send("a1 LOGIN bob right\r\n").await;
+            }
+        }
+    }
+    world.counted_to(LEFT, 20.0).await;
+    drop(held);
+    assert_eq!(log_in(world.imap).await.0, "+OK welcome");
+    let asked = world.directory.asked();
+    let right = asked.iter().filter(|one| one.password.reveal() == "right");
+    assert_eq!(right.map(|one| &*one.user).collect::<Vec<_>>(), ["ann"]);
+}
+
+const LEFT: &str = "posthouse_directory_client_logins_without_turn_total{reason=\"left\"}";
+
+#[tokio::test]
+async fn who_waits_is_told_before_the_time_for_the_login_is_over() {
+    let (world, _b1, _first, _held) = one_at_a_time(6).await;
+    let mut user = User::connect(world.imap).await;
+    user.expect("* OK").await;
+    user.send("a1 LOGIN ann right\r\n").await;
+    user.expect("a1 NO [UNAVAILABLE]").await;
+    user.expect("* BYE").await;
+    assert_eq!(world.directory.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn at_a_shutdown_who_waits_is_told_to_come_again_and_who_is_asked_for_is_answered() {
+    let (world, _b1, mut first, held) = one_at_a_time(60).await;
+    let mut user = User::connect(world.imap).await;
+    user.expect("* OK").await;
+    // With the answer to the first command the second is read.
+    user.send("a0 NOOP\r\na1 LOGIN ann right\r\n").await;
+    user.expect("a0 OK").await;
+    world.proxy_shutdown.begin();
+    user.expect("a1 NO [UNAVAILABLE]").await;
+    user.expect("* BYE").await;
+    drop(held);
+    first.expect("a1 NO [AUTHENTICATIONFAILED]").await;
+    first.expect("* BYE").await;
+    assert_eq!(world.directory.asked().len(), 1);
 }
 
 /// A client at 127.0.0.2 whose login is sent.

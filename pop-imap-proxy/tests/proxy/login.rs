@@ -370,6 +370,19 @@ async fn a_login_waits_for_the_end_of_a_move_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_home_that_stays_frozen_for_a_while_is_waited_for_while_the_directory_says_nothing() {
+    let world = World::start(Limits::default()).await;
+    let b1 = world.backend("b1").await;
+    world.directory.live_at(&[("b1", b1.address)]);
+    for _ in 0..4 {
+        b1.play(Play::Frozen);
+    }
+    let mut user = User::connect(world.imap).await;
+    user.expect("* OK").await;
+    assert_eq!(user.command("a1 LOGIN ann right").await, "+OK welcome");
+}
+
+#[tokio::test]
 async fn a_back_end_that_says_nothing_is_soon_not_waited_for_and_others_are_not_touched() {
     let world = World::start(Limits {
         open_timeout_s: 2,

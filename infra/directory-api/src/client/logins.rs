@@ -8,6 +8,7 @@
 //! directory that has fallen silent without closing its connections is noticed within 10 s, one that
 //! holds them and does not answer within 27 s: so long a login may outlive a change that is not told.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use aws_lc_rs::hmac;
 use moka::future::Cache;
 
 use super::cached::Seen;
-use super::{DirectoryClient, LoginError};
+use super::{DirectoryClient, GaveUp, LoginError};
 use crate::types::{AccountId, BackendName, ChangeNumber};
 use crate::wire::{LoginReply, LoginRequest};
 
@@ -145,9 +146,23 @@ impl DirectoryClient {
         request: &LoginRequest,
         looks_again: bool,
     ) -> Result<Arc<LoginReply>, LoginError> {
+        self.login_or_kept_unless(request, looks_again, pending())
+            .await
+    }
+
+    /// The same, but waits for its turn no longer than until `gives_up`.
+    ///
+    /// # Errors
+    /// [`LoginError`]; `Throttled` when there was no turn.
+    pub async fn login_or_kept_unless(
+        &self,
+        request: &LoginRequest,
+        looks_again: bool,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<Arc<LoginReply>, LoginError> {
         let logins = &self.inner.logins;
         if logins.kept.is_none() {
-            return self.login(request).await.map(Arc::new);
+            return self.login_unless(request, gives_up).await.map(Arc::new);
         }
         let tag = logins.tag(request);
         if looks_again {
@@ -157,7 +172,7 @@ impl DirectoryClient {
             return Ok(kept);
         }
         let before = self.inner.seen.number();
-        let reply = self.login(request).await?;
+        let reply = self.login_unless(request, gives_up).await?;
         logins.keep(tag, &reply, before).await;
         Ok(Arc::new(reply))
     }

@@ -2,7 +2,7 @@
 //!
 //! The directory takes only so many at a time; asked for all of them at once it would refuse most, and clients that are
 //! refused come again and make it worse. Here each waits for its turn, first come first served; who finds too many before
-//! him is told at once to come later, and who has waited for long is told then (P7).
+//! him is told at once to come later (P7). Who waits says when it is of no use any more ([`GaveUp`]).
 //!
 //! A turn lasts as long as the question, and a wrong password is answered late. So that one who guesses does not stand
 //! before everybody, a client has few turns and places in the common line; its other logins wait among themselves:
@@ -15,11 +15,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use daemon::clients::client_of;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// How many logins are asked for at once, and how many wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +33,6 @@ pub struct LoginTurns {
     pub client_waiting_max: usize,
     /// Whether a client on loopback is limited too: there a webmail speaks for many users.
     pub client_limit_on_loopback: bool,
-    /// How long one waits at most.
-    pub wait_max: Duration,
 }
 
 impl Default for LoginTurns {
@@ -49,8 +46,6 @@ impl Default for LoginTurns {
             // Users behind one NAT who come back together.
             client_waiting_max: 1_000,
             client_limit_on_loopback: false,
-            // Less than a user has for the login (DESIGN §13: 60 s), so that it ends in words.
-            wait_max: Duration::from_secs(50),
         }
     }
 }
@@ -69,18 +64,31 @@ pub(super) struct Turn<'a> {
     _own: Option<(OwnedSemaphorePermit, OwnLine<'a>)>,
 }
 
+/// Why a login waits for its turn no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// The user is gone.
+    Left,
+    /// The time for the login is over.
+    TooLong,
+    /// This process is going down.
+    GoingDown,
+}
+
 /// Why there is no turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     Full,
-    TooLong,
+    GaveUp(GaveUp),
 }
 
 impl NoTurn {
     fn code(self) -> &'static str {
         match self {
             Self::Full => "queue_full",
-            Self::TooLong => "waited_too_long",
+            Self::GaveUp(GaveUp::Left) => "left",
+            Self::GaveUp(GaveUp::TooLong) => "waited_too_long",
+            Self::GaveUp(GaveUp::GoingDown) => "going_down",
         }
     }
 }
@@ -97,12 +105,19 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of the client at an address.
-    pub(super) async fn turn(&self, client: IpAddr) -> Result<Turn<'_>, NoTurn> {
+    /// Waits for a turn of the client at an address, until `gives_up`. A turn that is free is given even then.
+    pub(super) async fn turn(
+        &self,
+        client: IpAddr,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<Turn<'_>, NoTurn> {
         let began = Instant::now();
-        let turn = timeout(self.options.wait_max, self.wait(client)).await;
+        let turn = tokio::select! {
+            biased;
+            turn = self.wait(client) => turn,
+            why = gives_up => Err(NoTurn::GaveUp(why)),
+        };
         metrics::histogram!(WAIT).record(began.elapsed());
-        let turn = turn.unwrap_or(Err(NoTurn::TooLong));
         if let Err(no) = turn {
             metrics::counter!(REFUSED, "reason" => no.code()).increment(1);
         }
@@ -219,16 +234,17 @@ const REFUSED: &str = "posthouse_directory_client_logins_without_turn_total";
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
 
-    fn turns(at_once_max: usize, waiting_max: usize, wait_ms: u64) -> Arc<Turns> {
+    fn turns(at_once_max: usize, waiting_max: usize) -> Arc<Turns> {
         Arc::new(Turns::new(LoginTurns {
             at_once_max,
             waiting_max,
             client_max: 4,
             client_waiting_max: 2,
             client_limit_on_loopback: false,
-            wait_max: Duration::from_millis(wait_ms),
         }))
     }
 
@@ -238,58 +254,66 @@ mod tests {
 
     #[tokio::test]
     async fn who_came_first_is_first_and_one_more_than_may_wait_is_told_at_once() {
-        let turns = turns(1, 100, 60_000);
-        let held = turns.turn(webmail()).await.unwrap();
+        let turns = turns(1, 100);
+        let held = turns.turn(webmail(), pending()).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
         for number in 0..100 {
             let (turns, order) = (Arc::clone(&turns), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
-                let _turn = turns.turn(webmail()).await.unwrap();
+                let _turn = turns.turn(webmail(), pending()).await.unwrap();
                 order.lock().unwrap().push(number);
             }));
             // On one thread a task runs until it waits.
             tokio::task::yield_now().await;
         }
-        assert_eq!(turns.turn(webmail()).await.err(), Some(NoTurn::Full));
+        assert_eq!(
+            turns.turn(webmail(), pending()).await.err(),
+            Some(NoTurn::Full)
+        );
         drop(held);
         for one in waiting {
             one.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
-        assert!(turns.turn(webmail()).await.is_ok());
+        assert!(turns.turn(webmail(), pending()).await.is_ok());
         assert_eq!(turns.common.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_ever() {
-        let turns = turns(1, 1, 20);
-        let held = turns.turn(webmail()).await.unwrap();
-        assert_eq!(turns.turn(webmail()).await.err(), Some(NoTurn::TooLong));
+    async fn who_gives_up_leaves_the_place_to_others() {
+        let turns = turns(1, 1);
+        let held = turns.turn(webmail(), pending()).await.unwrap();
+        for _ in 0..2 {
+            let left = turns.turn(webmail(), ready(GaveUp::Left)).await;
+            assert_eq!(left.err(), Some(NoTurn::GaveUp(GaveUp::Left)));
+        }
         drop(held);
-        assert!(turns.turn(webmail()).await.is_ok());
+        // A login that needs not wait is asked for: a program may send all it has to say and end its direction.
+        let turn = turns.turn(webmail(), ready(GaveUp::Left)).await;
+        assert!(turn.is_ok());
     }
 
     #[tokio::test]
     async fn one_client_has_few_turns_and_its_others_wait_among_themselves() {
-        let turns = turns(8, 0, 60_000);
+        let turns = turns(8, 0);
         let of = |number| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number]);
         let mut held = Vec::new();
         for number in 0..4 {
-            held.push(turns.turn(of(number)).await.unwrap());
+            held.push(turns.turn(of(number), pending()).await.unwrap());
         }
         let mut waiting = Vec::new();
         for number in 4..6 {
             let turns = Arc::clone(&turns);
             waiting.push(tokio::spawn(async move {
-                drop(turns.turn(of(number)).await.unwrap());
+                drop(turns.turn(of(number), pending()).await.unwrap());
             }));
             tokio::task::yield_now().await;
         }
-        assert_eq!(turns.turn(of(6)).await.err(), Some(NoTurn::Full));
+        assert_eq!(turns.turn(of(6), pending()).await.err(), Some(NoTurn::Full));
         // Another client needs not wait, and nobody could: the common line has no place.
         let other = IpAddr::from([192, 0, 2, 1]);
-        held.push(turns.turn(other).await.unwrap());
+        held.push(turns.turn(other, pending()).await.unwrap());
         drop(held);
         for one in waiting {
             one.await.unwrap();

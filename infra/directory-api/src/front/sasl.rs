@@ -17,8 +17,8 @@ use data_encoding::BASE64;
 use mail_proto::login::{Mechanism, Refusal, SaslMessage};
 
 use super::{
-    FrontOptions, Granted, LoginFacts, OpenError, Question, directory_refused, open_at_home,
-    report, until_moved,
+    FrontOptions, Granted, LoginFacts, MoveWait, OpenError, Question, Wait, directory_refused,
+    open_at_home, report, until_moved,
 };
 use crate::client::{DirectoryClient, DirectoryError, LoginError};
 use crate::wire::{self, LoginReply, SaslReply, SaslRequest, Secret};
@@ -81,13 +81,16 @@ where
         message: &SaslMessage,
         bindings: &[ChannelBinding],
         facts: &LoginFacts,
+        wait: &Wait<'_>,
     ) -> Result<Next<T>, Refusal> {
         if message.is_first {
             self.give_up();
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => self.ask(message, bindings, facts, None).await,
-            Stage::AwaitResponse { state } => self.ask(message, bindings, facts, Some(state)).await,
+            Stage::Idle => self.ask(message, bindings, facts, wait, None).await,
+            Stage::AwaitResponse { state } => {
+                self.ask(message, bindings, facts, wait, Some(state)).await
+            }
             Stage::AwaitEnd(refusal) => Err(refusal),
             Stage::AwaitEmpty { login, session } => {
                 let user = Some(login.login_name.as_str());
@@ -106,6 +109,7 @@ where
         message: &SaslMessage,
         bindings: &[ChannelBinding],
         facts: &LoginFacts,
+        wait: &Wait<'_>,
         state: Option<String>,
     ) -> Result<Next<T>, Refusal> {
         let request = SaslRequest {
@@ -118,8 +122,8 @@ where
             secured: facts.tls.is_some(),
             backend: self.options.backend.clone(),
         };
-        let ask = || step(self.directory, &request);
-        let answer = until_moved(facts, self.options.move_wait, ask).await;
+        let ask = || step(self.directory, &request, wait);
+        let answer = until_moved(facts, &mut MoveWait::new(wait), ask).await;
         let granted = match answer.map_err(|error| directory_refused(None, facts, &error))? {
             Answer::Granted(granted) => granted,
             Answer::Challenge { message, state } => {
@@ -134,15 +138,8 @@ where
         };
         let name = granted.login.login_name.clone();
         let (user, question) = (Some(name.as_str()), Question::Sasl(&request, granted));
-        let (granted, session) = open_at_home(
-            self.directory,
-            self.options,
-            &question,
-            facts,
-            user,
-            self.open,
-        )
-        .await?;
+        let (granted, session) =
+            open_at_home(self.directory, &question, facts, user, wait, self.open).await?;
         let login = granted.login;
         match granted.last_words {
             Some(octets) => {
@@ -168,12 +165,13 @@ pub(super) enum Answer {
 pub(super) async fn step(
     directory: &DirectoryClient,
     request: &SaslRequest,
+    wait: &Wait<'_>,
 ) -> Result<Answer, LoginError> {
     let decoded = |text: &str| {
         let octets = BASE64.decode(text.as_bytes());
         octets.map_err(|_| nonsense("a message that is no base64"))
     };
-    Ok(match directory.sasl(request).await? {
+    Ok(match directory.sasl_unless(request, wait.ends()).await? {
         SaslReply::Challenge { message, state } => Answer::Challenge {
             message: decoded(&message)?,
             state,
