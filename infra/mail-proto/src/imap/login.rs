@@ -78,7 +78,11 @@ impl Login {
         match self.state {
             State::AwaitResponse { .. } => RESPONSE_MAX,
             // RFC 2971 §3.3 lets it be that long, and at this place too.
-            _ if self.command.is_empty() && begins_id(self.input.waiting()) => ID_MAX,
+            _ if self.command.is_empty() && begins(self.input.waiting(), b"ID") => ID_MAX,
+            // A response is not shorter where it comes with the command (RFC 4959): a token may be long.
+            _ if self.command.is_empty() && begins(self.input.waiting(), b"AUTHENTICATE") => {
+                RESPONSE_MAX
+            }
             // An ID that goes on behind a literal may have used up more than that already.
             _ => COMMAND_MAX.saturating_sub(self.command.text_length()),
         }
@@ -335,18 +339,24 @@ impl Login {
         match frame {
             Frame::Partial => {}
             Frame::Fault(fault) => {
+                let line = self.input.take_over_skipping();
+                // A bare line end was its end: nothing before it announces a literal, or is a tag.
+                let line: &[u8] = match fault {
+                    LineFault::TooLong => line,
+                    LineFault::BareCr | LineFault::BareLf => &[],
+                };
                 let tag = match std::mem::replace(&mut self.state, State::AwaitCommand) {
                     State::AwaitResponse { tag, .. } => Some(tag),
-                    // The tag of a command broken behind a literal.
-                    _ if !self.command.is_empty() => self.command.split_tag().0.map(str::to_owned),
-                    _ => None,
+                    _ => {
+                        // Else the command is broken behind a literal, and has its tag.
+                        if self.command.is_empty() {
+                            self.command.push_line(first_word(line));
+                        }
+                        self.command.split_tag().0.map(str::to_owned)
+                    }
                 };
                 self.command.clear();
-                // A bare line end was its end: nothing before it announces a literal.
-                let skip = match (fault, self.input.take_over_skipping()) {
-                    (LineFault::TooLong, line) => Skip::text(line),
-                    (LineFault::BareCr | LineFault::BareLf, _) => Skip::text(&[]),
-                };
+                let skip = Skip::text(line);
                 self.state = State::Skipping(skip);
                 self.bad(tag.as_deref(), "line too long, or not ended by CRLF");
             }
@@ -484,11 +494,23 @@ impl LoginDialogue for Login {
     }
 }
 
-/// Whether these octets are of an ID command, as far as they go.
-fn begins_id(line: &[u8]) -> bool {
-    let mut words = line.splitn(3, |octet| *octet == b' ');
-    let verb = words.nth(1);
-    verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"ID")) && words.next().is_some()
+/// Whether these octets are of a command with this verb and arguments, as far as they go.
+fn begins(line: &[u8], verb: &[u8]) -> bool {
+    let mut words = as_any_command(line).splitn(3, |octet| *octet == b' ');
+    let is_verb = |word: &[u8]| word.eq_ignore_ascii_case(verb);
+    words.nth(1).is_some_and(is_verb) && words.next().is_some()
+}
+
+/// The first word of a line that is too long; nothing if there is no end of it.
+fn first_word(line: &[u8]) -> &[u8] {
+    let line = as_any_command(line);
+    let end = line.iter().position(|octet| *octet == b' ');
+    &line[..end.unwrap_or(0)]
+}
+
+/// What may be looked at before it is known how long the line may be: more has come in one cut than in another.
+fn as_any_command(line: &[u8]) -> &[u8] {
+    &line[..line.len().min(COMMAND_MAX)]
 }
 
 /// A client's own words, as many as a log wants and without what would move a terminal's cursor.
