@@ -27,7 +27,27 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-type Outcome = Result<LoggedIn<u64>, Ended>;
+type Outcome = Result<LoggedIn<Session>, Ended>;
+
+/// A session of this account, counted while it is open.
+#[derive(Debug)]
+struct Session {
+    account: u64,
+    open: Arc<AtomicUsize>,
+}
+
+impl Session {
+    fn open(account: u64, open: Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { account, open }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What the session's opener answers, call by call; behind the end it opens.
 type Script = &'static [OpenError];
@@ -36,6 +56,7 @@ struct Front {
     site: Site,
     options: FrontOptions,
     shutdown: Shutdown,
+    sessions: Arc<AtomicUsize>,
 }
 
 impl Front {
@@ -64,6 +85,7 @@ impl Front {
             site,
             options,
             shutdown: Shutdown::new(),
+            sessions: Arc::default(),
         }
     }
 
@@ -77,15 +99,17 @@ impl Front {
         let directory = self.site.client(Role::PopImapProxy, "p1");
         let (options, shutdown) = (self.options.clone(), self.shutdown.clone());
         let calls = Arc::new(AtomicUsize::new(0));
+        let sessions = Arc::clone(&self.sessions);
         let task = tokio::spawn(async move {
             let stream = UserStream::plain(socket);
             let config = options.dialogue(&stream, client, &directory).await;
             let open = move |login: Arc<directory_api::wire::LoginReply>, _| {
                 let call = calls.fetch_add(1, Ordering::Relaxed);
+                let sessions = Arc::clone(&sessions);
                 async move {
                     match script.get(call) {
                         Some(error) => Err(*error),
-                        None => Ok(login.account.0),
+                        None => Ok(Session::open(login.account.0, sessions)),
                     }
                 }
             };
@@ -181,7 +205,7 @@ async fn a_pop3_user_gets_in_and_what_came_behind_the_password_is_kept() {
     user.hears("+OK").await;
     let logged_in = ours.await.unwrap().unwrap();
     assert_eq!(
-        (logged_in.session, logged_in.leftover.as_slice()),
+        (logged_in.session.account, logged_in.leftover.as_slice()),
         (1, &b"STAT\r\n"[..])
     );
     assert_eq!(logged_in.facts.tls, None);
@@ -212,14 +236,18 @@ async fn an_imap_user_gets_in_by_scram_and_hears_that_the_server_has_the_keys() 
     user.hears("a1 NO [AUTHENTICATIONFAILED]").await;
     let right = ScramClient::new("ann@x.test", "right");
     // The client finds that the server has no keys, and cancels: nobody is in.
+    let sessions = || front.sessions.load(Ordering::Relaxed);
     let last_words = user.proves("a2 AUTHENTICATE SCRAM-SHA-256", &right).await;
     user.hears(&last_words).await;
+    assert_eq!(sessions(), 1);
     user.says("*\r\n").await;
     user.hears("a2 BAD cancelled").await;
+    assert_eq!(sessions(), 0);
     let last_words = user.proves("a3 AUTHENTICATE SCRAM-SHA-256", &right).await;
     user.hears(&last_words).await;
     user.says("bm90IGVtcHR5\r\n").await;
     user.hears("a3 BAD malformed").await;
+    assert_eq!(sessions(), 0);
     user.says("a4 AUTHENTICATE SCRAM-SHA-256 bm8=\r\n").await;
     user.hears("a4 BAD malformed").await;
     let last_words = user.proves("a5 AUTHENTICATE SCRAM-SHA-256", &right).await;
@@ -390,7 +418,7 @@ async fn a_home_that_moved_is_looked_up_again_three_times_at_most() {
         (user, ours)
     };
     let (_user, ours) = enter(&[LookAgain, LookAgain]).await;
-    assert_eq!(ours.await.unwrap().unwrap().session, 1);
+    assert_eq!(ours.await.unwrap().unwrap().session.account, 1);
     let (mut user, ours) = enter(&[LookAgain, LookAgain, LookAgain]).await;
     user.hears("-ERR [SYS/TEMP]").await;
     user.says("USER ann@x.test\r\nPASS right\r\n").await;

@@ -229,8 +229,8 @@ where
                     Err(refusal) => dialogue.refuse(refusal),
                 }
             }
+            LoginEvent::SaslOver => sasl.give_up(),
             LoginEvent::Login(credentials) => {
-                sasl.give_up();
                 let facts = LoginFacts {
                     service: options.service,
                     client,

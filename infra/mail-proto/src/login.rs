@@ -131,6 +131,9 @@ pub enum LoginEvent {
     /// Take the client's next message of a mechanism that is not decided here. Answer with
     /// `challenge`, `refuse` or `take_leftover`.
     Sasl(SaslMessage),
+    /// The mechanism that `Sasl` has begun is over: the client cancelled it, or said what is no
+    /// message. Nothing is to be answered.
+    SaslOver,
     /// Start the TLS handshake (the go-ahead was sent). Answer with `tls_started`.
     StartTls,
 }

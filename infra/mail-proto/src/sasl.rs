@@ -95,6 +95,17 @@ impl Exchange {
         })
     }
 
+    /// Whether somebody else has taken a message of it, and is to hear when it ends here.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitMessage {
+                is_first: false,
+                ..
+            }
+        )
+    }
+
     /// What to send (in base64 already) to get the awaited response.
     pub fn challenge(&self) -> &'static str {
         match self {

@@ -70,7 +70,7 @@ where
         }
     }
 
-    /// The client has begun something else.
+    /// The client has cancelled it: a session that was opened is closed.
     pub(super) fn give_up(&mut self) {
         self.stage = Stage::Idle;
     }

@@ -23,6 +23,8 @@ pub struct Login {
     command: CommandText,
     client_id: Option<String>,
     error_count: u32,
+    /// The shell is to hear that a mechanism is over.
+    sasl_is_over: bool,
 }
 
 enum State {
@@ -71,6 +73,7 @@ impl Login {
             command: CommandText::default(),
             client_id: None,
             error_count: 0,
+            sasl_is_over: false,
         }
     }
 
@@ -96,7 +99,10 @@ impl Login {
         if let State::AwaitResponse { tag, exchange } =
             std::mem::replace(&mut self.state, State::AwaitCommand)
         {
-            return self.on_progress(tag, exchange.respond(line));
+            let is_passed_on = exchange.is_passed_on();
+            let progress = exchange.respond(line);
+            self.sasl_is_over = is_passed_on && progress.is_err();
+            return self.on_progress(tag, progress);
         }
         if self.command.is_empty() && line.trim_ascii().is_empty() {
             return;
@@ -346,7 +352,10 @@ impl Login {
                     LineFault::BareCr | LineFault::BareLf => &[],
                 };
                 let tag = match std::mem::replace(&mut self.state, State::AwaitCommand) {
-                    State::AwaitResponse { tag, .. } => Some(tag),
+                    State::AwaitResponse { tag, exchange } => {
+                        self.sasl_is_over = exchange.is_passed_on();
+                        Some(tag)
+                    }
                     _ => {
                         // Else the command is broken behind a literal, and has its tag.
                         if self.command.is_empty() {
@@ -388,6 +397,9 @@ impl LoginDialogue for Login {
     fn next(&mut self) -> LoginStep<'_> {
         self.out.begin_step();
         loop {
+            if std::mem::take(&mut self.sasl_is_over) {
+                return LoginStep::Ask(LoginEvent::SaslOver);
+            }
             match &mut self.state {
                 State::Shown { event: None, .. }
                 | State::Done

@@ -21,6 +21,8 @@ pub struct Login {
     input: Input,
     out: Output,
     error_count: u32,
+    /// The shell is to hear that a mechanism is over.
+    sasl_is_over: bool,
 }
 
 enum State {
@@ -56,6 +58,7 @@ impl Login {
             input: Input::default(),
             out,
             error_count: 0,
+            sasl_is_over: false,
         }
     }
 
@@ -68,7 +71,12 @@ impl Login {
 
     fn on_line(&mut self, line: &[u8]) {
         match std::mem::replace(&mut self.state, State::AwaitCommand) {
-            State::AwaitResponse(exchange) => self.on_progress(exchange.respond(line)),
+            State::AwaitResponse(exchange) => {
+                let is_passed_on = exchange.is_passed_on();
+                let progress = exchange.respond(line);
+                self.sasl_is_over = is_passed_on && progress.is_err();
+                self.on_progress(progress);
+            }
             State::AwaitPass { user } => self.on_command(line, Some(user)),
             _ => self.on_command(line, None),
         }
@@ -235,6 +243,9 @@ impl LoginDialogue for Login {
     fn next(&mut self) -> LoginStep<'_> {
         self.out.begin_step();
         loop {
+            if std::mem::take(&mut self.sasl_is_over) {
+                return LoginStep::Ask(LoginEvent::SaslOver);
+            }
             match &mut self.state {
                 State::Shown { event: None, .. }
                 | State::Done
@@ -250,7 +261,10 @@ impl LoginDialogue for Login {
                         }
                         Frame::Partial => return LoginStep::Send(self.out.give()),
                         Frame::Fault(_) => {
-                            self.state = State::AwaitCommand;
+                            let state = std::mem::replace(&mut self.state, State::AwaitCommand);
+                            if let State::AwaitResponse(exchange) = state {
+                                self.sasl_is_over = exchange.is_passed_on();
+                            }
                             self.error("-ERR line too long, or not ended by CRLF");
                         }
                         Frame::Line(range) => {

@@ -281,6 +281,7 @@ impl Login {
                         None => return self.log_in(seen),
                     }
                 }
+                LoginEvent::SaslOver => seen.events.push("sasl is over".to_owned()),
                 LoginEvent::Sasl(message) => {
                     seen.events.push(format!(
                         "{} {} {}{}",
