@@ -55,8 +55,12 @@ const CHANGES_KEPT: u64 = 200_000;
 /// Old changes removed by one write: twice what most writes add, so that the log shrinks again
 /// after a large one.
 const CHANGES_TRIMMED_MAX: usize = 100;
-/// The version of the tables above.
-const FORMAT: u64 = 1;
+/// The version of the tables above. A program that knows only 1 would read an alias as a domain of its
+/// own, an app password as one for everything, and could not read an account that is closing; else the
+/// two are the same. So 1 is opened and becomes 2 at once: there is no way back.
+const FORMAT: u64 = 2;
+/// The oldest version that becomes it.
+const FORMAT_OLDEST: u64 = 1;
 
 type Table = Database<'static, Bytes, Bytes>;
 type Reader<'a> = RoTxn<'a, WithoutTls>;
@@ -126,10 +130,15 @@ impl Lmdb {
         };
         let found = with_write(&env, |txn| {
             let found = tables.meta.get(txn, b"format")?.map(number);
-            if found.is_none() {
+            let is_older = found.is_some_and(|found| (FORMAT_OLDEST..FORMAT).contains(&found));
+            if found.is_none() || is_older {
                 tables.meta.put(txn, b"format", &FORMAT.to_be_bytes())?;
             }
-            heed::Result::Ok(found.unwrap_or(FORMAT))
+            heed::Result::Ok(if is_older {
+                FORMAT
+            } else {
+                found.unwrap_or(FORMAT)
+            })
         })?;
         if found != FORMAT {
             return Err(LmdbError::Version { found });
@@ -253,7 +262,7 @@ pub enum LmdbError {
     #[error("database is damaged")]
     Unreadable(#[source] Box<EngineError>),
     /// It was written by another version.
-    #[error("database has format {found}, this program reads format {FORMAT}")]
+    #[error("database has format {found}, this program reads formats {FORMAT_OLDEST} to {FORMAT}")]
     Version {
         /// The version found.
         found: u64,
@@ -611,5 +620,37 @@ impl Engine for Lmdb {
 
     fn wakes(&self) -> watch::Receiver<ChangeNumber> {
         self.wake.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_older_format_becomes_ours_and_a_newer_one_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |format: u64| {
+            let engine = Lmdb::open(folder.path()).unwrap();
+            let meta = engine.tables.meta;
+            with_write(&engine.env, |txn| {
+                meta.put(txn, b"format", &format.to_be_bytes())
+            })
+            .unwrap();
+            engine.close();
+        };
+        set(FORMAT_OLDEST);
+        let engine = Lmdb::open(folder.path()).unwrap();
+        let is = with_read(&engine.env, |txn| {
+            heed::Result::Ok(engine.tables.meta.get(txn, b"format")?.map(number))
+        });
+        assert_eq!(is.unwrap(), Some(FORMAT));
+        engine.close();
+        set(FORMAT + 1);
+        let refused = Lmdb::open(folder.path()).err();
+        let expected = FORMAT + 1;
+        assert!(matches!(refused, Some(LmdbError::Version { found }) if found == expected));
     }
 }
