@@ -207,7 +207,7 @@ pub(crate) fn allow(
     let account = record.account;
     match account.status {
         AccountStatus::Active => {}
-        AccountStatus::Suspended => return Err(Refused::Suspended),
+        AccountStatus::Suspended | AccountStatus::Other => return Err(Refused::Suspended),
         AccountStatus::Closing => return Err(Refused::Closing),
     }
     if !account.services.contains(&asked.service)

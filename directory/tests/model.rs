@@ -136,7 +136,7 @@ async fn answers_kept_about_an_alias_or_a_closing_account_go_with_the_change() {
     eventually(async || !is_known().await && !logs_in().await).await;
     set(AccountStatus::Active).await;
     eventually(async || is_known().await && is_kept(&client, &user).await).await;
-    operator.put_domain(&y).await.unwrap();
+    operator.put_domain_own(&y).await.unwrap();
     eventually(async || !is_known().await && !logs_in().await).await;
     operator.put_domain_alias(&y, &x).await.unwrap();
     eventually(async || is_known().await && logs_in().await).await;

@@ -13,13 +13,17 @@ fn domain(name: &str) -> DomainName {
 async fn alias<E: Engine>(engine: &E, name: &str, of: &str) -> Result<Domain, EngineError> {
     let put = DomainPut {
         alias_of: Some(domain(of)),
+        own: false,
     };
     let changed = engine.put_domain(domain(name), put, 1).await?;
     Ok(changed.now)
 }
 
 async fn own<E: Engine>(engine: &E, name: &str) -> Domain {
-    let put = DomainPut::default();
+    let put = DomainPut {
+        own: true,
+        ..DomainPut::default()
+    };
     engine.put_domain(domain(name), put, 1).await.unwrap().now
 }
 
@@ -58,6 +62,15 @@ pub(super) async fn mail_and_logins_in_an_alias_are_those_of_its_domain<E: Engin
     assert_eq!(found, ann);
     assert!(record("bob@y.test").await.is_none() && record("ann@z.test").await.is_none());
 
+    // Who says nothing of it leaves it an alias.
+    let silent = engine.put_domain(domain("y.test"), DomainPut::default(), 1);
+    assert_eq!(silent.await.unwrap().now.alias_of, Some(domain("x.test")));
+    let both = DomainPut {
+        alias_of: Some(domain("x.test")),
+        own: true,
+    };
+    let both = engine.put_domain(domain("y.test"), both, 1).await;
+    assert!(matches!(both, Err(EngineError::Invalid(_))));
     own(&engine, "y.test").await;
     assert_eq!(
         verdict(&engine, "ann@y.test").await,

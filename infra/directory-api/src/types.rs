@@ -379,6 +379,9 @@ pub enum AccountStatus {
     /// Receives no mail, as if its addresses were not there, and cannot log in. What it holds stays
     /// until the account is removed.
     Closing,
+    /// One that a newer program has and this one does not know: cannot log in. Never written.
+    #[serde(other)]
+    Other,
 }
 
 /// How a back-end takes part.
@@ -396,6 +399,13 @@ pub enum BackendState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_of_a_newer_program_is_read_as_another() {
+        let read = |text: &str| serde_json::from_str::<AccountStatus>(text).ok();
+        assert_eq!(read(r#""closing""#), Some(AccountStatus::Closing));
+        assert_eq!(read(r#""frozen""#), Some(AccountStatus::Other));
+    }
 
     #[test]
     fn an_address_is_one_name_whatever_its_case() {

@@ -37,6 +37,7 @@ fn version_1_is_written_as_it_was_agreed() {
     golden::<CompareAndSet>(r#"{"from_epoch":1,"to":{"backend":"b2","volume":"v1"}}"#);
     golden::<AccountNew>(r#"{"login_name":"ann","credential":{"password":"p"}}"#);
     golden::<DomainPut>(r#"{"alias_of":"x.test"}"#);
+    golden::<DomainPut>(r#"{"own":true}"#);
     golden::<DomainPut>("{}");
     golden::<AccountChange>(
         r#"{"app_passwords":[{"name":"phone","credential":{"hashed":"{SSHA256}x"},"services":["imap"]}],"remove_app_passwords":["laptop"],"status":"closing"}"#,

@@ -101,6 +101,16 @@ impl Tables {
     }
 }
 
+/// What a newer program calls a status cannot be written by this one.
+fn check_status(status: Option<AccountStatus>) -> Answer<()> {
+    match status {
+        Some(AccountStatus::Other) => Err(EngineError::Invalid(
+            "the status is none of active, suspended and closing",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The key behind which a page of a table keyed by account begins.
 pub(super) fn account_after(query: &ListQuery) -> Answer<Option<Vec<u8>>> {
     query
@@ -165,6 +175,7 @@ impl Write<'_, '_> {
         draft: AccountDraft,
         backends: &mut Backends,
     ) -> Answer<Account> {
+        check_status(Some(draft.status))?;
         let home = backends.place(&draft)?;
         let by = match draft.backend {
             Some(_) => PlacedBy::Demand,
@@ -246,6 +257,7 @@ impl Write<'_, '_> {
         let mut row: AccountRow = self
             .get(self.tables.accounts, &account_key(id))?
             .ok_or(EngineError::NotFound)?;
+        check_status(edit.status)?;
         if let Some(name) = edit.login_name
             && name != row.login_name
         {

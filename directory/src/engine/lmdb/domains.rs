@@ -68,10 +68,15 @@ impl Write<'_, '_> {
         name: DomainName,
         put: DomainPut,
     ) -> Answer<Changed<Domain>> {
-        let wanted = DomainRow {
-            alias_of: put.alias_of,
-        };
+        if put.own && put.alias_of.is_some() {
+            return Err(EngineError::Invalid("a domain is its own or an alias"));
+        }
         let before = self.tables.domain_row(self.txn, name.as_str())?;
+        let stays = before.as_ref().filter(|_| !put.own);
+        let stays = stays.and_then(|before| before.alias_of.clone());
+        let wanted = DomainRow {
+            alias_of: put.alias_of.or(stays),
+        };
         if before.as_ref() != Some(&wanted) {
             if let Some(of) = &wanted.alias_of {
                 self.check_alias(&name, of, before.as_ref())?;

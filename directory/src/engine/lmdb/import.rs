@@ -41,6 +41,7 @@ impl Write<'_, '_> {
         let before = self.tables.domain_row(self.txn, row.name.as_str())?;
         let put = DomainPut {
             alias_of: row.alias_of,
+            own: false,
         };
         let brought = match before {
             None => Brought::Created,

@@ -32,13 +32,28 @@ impl DirectoryClient {
         self.one(path::DOMAINS, name.as_str()).await
     }
 
-    /// Sets a domain with addresses of its own; one that is there stays.
+    /// Adds a domain with addresses of its own; one that is there stays what it is.
     ///
     /// # Errors
     /// See above.
     pub async fn put_domain(&self, name: &DomainName) -> Result<Changed<Domain>, DirectoryError> {
         self.put(path::DOMAINS, name.as_str(), &DomainPut::default())
             .await
+    }
+
+    /// Makes a domain one with addresses of its own, also if it is an alias.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn put_domain_own(
+        &self,
+        name: &DomainName,
+    ) -> Result<Changed<Domain>, DirectoryError> {
+        let put = DomainPut {
+            alias_of: None,
+            own: true,
+        };
+        self.put(path::DOMAINS, name.as_str(), &put).await
     }
 
     /// Makes a domain another name of one of ours.
@@ -52,6 +67,7 @@ impl DirectoryClient {
     ) -> Result<Changed<Domain>, DirectoryError> {
         let put = DomainPut {
             alias_of: Some(of.clone()),
+            own: false,
         };
         self.put(path::DOMAINS, name.as_str(), &put).await
     }

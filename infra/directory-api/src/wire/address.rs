@@ -20,9 +20,13 @@ pub struct Domain {
 #[serde(deny_unknown_fields)]
 pub struct DomainPut {
     /// Another domain of ours, which is no alias itself; the one that is set must have no
-    /// addresses and no aliases then. None: a domain of its own.
+    /// addresses and no aliases then. Not given: one that is there stays what it is, and a new one
+    /// has addresses of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<DomainName>,
+    /// An alias shall be one no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 /// What an address delivers to.

@@ -102,7 +102,7 @@ async fn put(
 ) -> Result<Domain, VerbError> {
     let changed = match &alias_of {
         Some(of) => directory.put_domain_alias(name, of).await,
-        None => directory.put_domain(name).await,
+        None => directory.put_domain_own(name).await,
     };
     changed
         .map(|changed| changed.now)

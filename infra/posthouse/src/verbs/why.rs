@@ -287,6 +287,7 @@ impl Known {
             AccountStatus::Active => "active",
             AccountStatus::Suspended => "suspended: it gets mail and nobody can log in",
             AccountStatus::Closing => "closing: it gets no mail and nobody can log in",
+            AccountStatus::Other => "of a status that a newer program knows: nobody can log in",
         };
         print_line(format_args!(
             "account {}, {}: {status}; may use {}",
