@@ -205,9 +205,8 @@ async fn login<E: Engine>(
     )
     .await;
     if let Err(refused) = &decided {
-        app.refusals
-            .login(engine, &seen, refused.code(), &peer.node)
-            .await;
+        let code = refused.code();
+        app.refusals.login(&seen, code, &peer.node).await;
     }
     decided.map(Json).map_err(reply::login_refused)
 }
@@ -231,7 +230,7 @@ async fn sasl<E: Engine>(
         Err(refused) => Some(refused.code()),
     };
     if let Some(code) = code.filter(|_| !seen.user.is_empty()) {
-        app.refusals.login(engine, &seen, code, &peer.node).await;
+        app.refusals.login(&seen, code, &peer.node).await;
     }
     decided.map(Json).map_err(reply::login_refused)
 }

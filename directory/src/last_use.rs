@@ -12,7 +12,7 @@ use std::time::Duration;
 use directory_api::{AccountId, CredentialName};
 use tracing::warn;
 
-use crate::engine::{CredentialUse, Engine};
+use crate::engine::{CredentialUse, Engine, StoredCredential};
 
 /// The uses noted since they were last kept.
 #[derive(Default)]
@@ -31,8 +31,9 @@ impl Uses {
     }
 
     /// The use of a credential that is noted and not yet kept.
-    pub(crate) fn of(&self, account: AccountId, name: Option<&CredentialName>) -> Option<i64> {
-        self.noted().get(&(account, name.cloned())).copied()
+    pub(crate) fn of(&self, account: AccountId, stored: &StoredCredential) -> Option<i64> {
+        let at_ms = self.noted().get(&(account, stored.name.clone())).copied();
+        at_ms.filter(|at_ms| stored.may_be_used_at(*at_ms))
     }
 
     /// Until it is ended from outside.
@@ -43,20 +44,33 @@ impl Uses {
         }
     }
 
-    /// Has the engine keep what was noted.
+    /// Has the engine keep what was noted. Until it has, it stays noted: whoever ends this while it
+    /// waits can have it done again, and what fails is tried with the next.
     pub(crate) async fn keep<E: Engine>(&self, engine: &E) {
-        let noted = std::mem::take(&mut *self.noted());
-        let uses: Vec<CredentialUse> = noted
-            .into_iter()
+        let uses: Vec<CredentialUse> = self
+            .noted()
+            .iter()
             .map(|((account, name), at_ms)| CredentialUse {
-                account,
-                name,
-                at_ms,
+                account: *account,
+                name: name.clone(),
+                at_ms: *at_ms,
             })
             .collect();
         for slice in uses.chunks(SLICE) {
-            if let Err(error) = engine.keep_uses(slice.to_vec()).await {
-                warn!(%error, "when passwords were last used could not be kept");
+            match engine.keep_uses(slice.to_vec()).await {
+                Ok(_) => self.forget(slice),
+                Err(error) => warn!(%error, "when passwords were last used could not be kept"),
+            }
+        }
+    }
+
+    /// They are kept; a later use that was noted meanwhile is not.
+    fn forget(&self, kept: &[CredentialUse]) {
+        let mut noted = self.noted();
+        for one in kept {
+            let key = (one.account, one.name.clone());
+            if noted.get(&key) == Some(&one.at_ms) {
+                noted.remove(&key);
             }
         }
     }
@@ -71,3 +85,43 @@ const EVERY: Duration = Duration::from_secs(60);
 const NOTED_MAX: usize = 200_000;
 /// Uses of one transaction: a tenth of a second of the engine's writer.
 const SLICE: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use directory_api::wire::Secret;
+
+    use super::*;
+    use crate::engine::Lmdb;
+
+    #[tokio::test]
+    async fn what_is_ended_while_it_is_kept_is_still_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Lmdb::open(folder.path()).unwrap();
+        let own = StoredCredential::own(Secret::new(String::new()));
+        let uses = Uses::default();
+        uses.note(AccountId(1), None, 7);
+        tokio::select! {
+            biased;
+            () = uses.keep(&engine) => unreachable!("the engine answers from another thread"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(uses.of(AccountId(1), &own), Some(7));
+        uses.note(AccountId(2), None, 8);
+        uses.keep(&engine).await;
+        assert_eq!(uses.of(AccountId(1), &own), None);
+        assert_eq!(uses.of(AccountId(2), &own), None);
+    }
+
+    #[test]
+    fn a_use_of_the_password_before_is_none_of_this_one() {
+        let uses = Uses::default();
+        let mut own = StoredCredential::own(Secret::new(String::new()));
+        uses.note(AccountId(1), None, 7);
+        own.set_ms = 7;
+        assert_eq!(uses.of(AccountId(1), &own), Some(7));
+        own.set_ms = 8;
+        assert_eq!(uses.of(AccountId(1), &own), None);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use daemon::clock::now_ms;
 use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
 use directory_api::wire::{LoginReply, LoginRequest, code, limit};
-use directory_api::{AccountStatus, BackendName, BackendState, LoginName, Service};
+use directory_api::{AccountId, AccountStatus, BackendName, BackendState, LoginName, Service};
 use tracing::info;
 
 use crate::engine::{Engine, EngineError, LoginRecord, StoredCredential};
@@ -77,7 +77,7 @@ pub(crate) async fn log_in<E: Engine>(
     seen: &mut Seen,
 ) -> Result<LoginReply, Refused> {
     seen.user.clone_from(&request.user);
-    let decided = decide(engine, passwords, upgrades, uses, signer, request).await;
+    let decided = decide(engine, passwords, upgrades, uses, signer, request, seen).await;
     seen.report(decided.as_ref());
     decided
 }
@@ -87,6 +87,8 @@ pub(crate) struct Seen {
     start: Instant,
     /// Empty until it is known.
     pub(crate) user: String,
+    /// Whose login it is, as far as it was looked up.
+    pub(crate) account: Option<AccountId>,
     pub(crate) mechanism: &'static str,
     pub(crate) service: Service,
     pub(crate) client: IpAddr,
@@ -99,6 +101,7 @@ impl Seen {
         Self {
             start: Instant::now(),
             user: String::new(),
+            account: None,
             mechanism: "password",
             service,
             client,
@@ -137,6 +140,7 @@ async fn decide<E: Engine>(
     uses: &Uses,
     signer: &GrantSigner,
     request: &LoginRequest,
+    seen: &mut Seen,
 ) -> Result<LoginReply, Refused> {
     // A name or password that cannot be anyone's goes the same way as one that is not.
     let name = LoginName::new(request.user.as_str())
@@ -148,6 +152,7 @@ async fn decide<E: Engine>(
     };
     let sensible = (1..=limit::PASSWORD_MAX_OCTETS).contains(&request.password.reveal().len());
     let mut record = read().await?;
+    seen.account = record.as_ref().map(|record| record.account.id);
     for _ in 0..LOOKS_MAX {
         let credentials = match &record {
             Some(record) if sensible => record.credentials.clone(),
@@ -155,7 +160,7 @@ async fn decide<E: Engine>(
         };
         let began = Instant::now();
         let matched = passwords
-            .verify(credentials, &request.password)
+            .verify(credentials, &request.password, request.service)
             .await
             .map_err(|Throttled| Refused::Throttled)?;
         let Some(matched) = matched else {

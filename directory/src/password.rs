@@ -15,8 +15,8 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher;
 use aws_lc_rs::hmac;
-use directory_api::LoginName;
 use directory_api::wire::{Credential, Secret, limit};
+use directory_api::{LoginName, Service};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -55,6 +55,10 @@ pub(crate) enum HashError {
     Form(#[from] FormError),
     #[error("the password is empty")]
     Empty,
+    #[error(
+        "of an app password the stored form must be a fast one, SSHA512 or one like it, for each wrong password is compared with all of them"
+    )]
+    Slow,
     #[error("the password could not be hashed")]
     Failed,
 }
@@ -149,17 +153,24 @@ impl Passwords {
         Self { scram, ..self }
     }
 
-    /// Which of the credentials the password matches; none of them is a user that does not exist.
+    /// Which of the credentials the password matches, one that opens the service before one that does
+    /// not; none of them is a user that does not exist.
     /// One that is beyond the limits of its scheme, by whatever way it came to be stored, is passed over.
     pub(crate) async fn verify(
         &self,
         credentials: Vec<StoredCredential>,
         password: &Secret,
+        service: Service,
     ) -> Result<Option<Matched>, Throttled> {
+        // It matches, and another one may open more.
+        let mut closed = None;
         if let Some(verified) = &self.verified {
             let known = |stored: &&_| verified.contains_key(&self.tag(stored, password));
-            if let Some(stored) = credentials.iter().find(known) {
-                return Ok(Some(self.matched(stored.clone(), password)));
+            for stored in credentials.iter().filter(known) {
+                if stored.opens(service) {
+                    return Ok(Some(self.matched(stored.clone(), password)));
+                }
+                closed = Some(stored.clone());
             }
         }
         let forms: Vec<(StoredCredential, Form)> = credentials
@@ -170,12 +181,23 @@ impl Passwords {
             })
             .collect();
         self.pace.met(Cost::of(forms.iter().map(|(_, form)| form)));
-        let (fast, slow): (Vec<_>, Vec<_>) = forms
+        let (fast, mut slow): (Vec<_>, Vec<_>) = forms
             .into_iter()
             .partition(|(_, form)| form.work().is_none());
         let right = |(_, form): &(_, Form)| form.matches(password.reveal());
-        if let Some((stored, _)) = fast.into_iter().find(right) {
-            return Ok(Some(self.matched(stored, password)));
+        for (stored, _) in fast.into_iter().filter(right) {
+            if stored.opens(service) {
+                return Ok(Some(self.matched(stored, password)));
+            }
+            closed = Some(stored);
+        }
+        if let Some(closed) = &closed {
+            slow.retain(|(stored, _)| stored.opens(service));
+            if slow.is_empty() {
+                return Ok(Some(self.matched(closed.clone(), password)));
+            }
+        } else {
+            slow.sort_by_key(|(stored, _)| !stored.opens(service));
         }
         let decoy = Arc::clone(&self.decoy);
         let password_moved = password.clone();
@@ -192,6 +214,9 @@ impl Passwords {
                 matched
             })
             .await?;
+        if let (None, Some(closed)) = (&matched, closed) {
+            return Ok(Some(self.matched(closed, password)));
+        }
         let Some((stored, _)) = matched else {
             let octets = password.reveal().len().min(limit::PASSWORD_MAX_OCTETS);
             sleep_until(began + self.pace.answer_after(began.elapsed(), octets)).await;
@@ -238,12 +263,37 @@ impl Passwords {
                 Ok(match form {
                     // Clear text is for the way here and not for the disk. Hashed slowly, a
                     // batch of ten thousand would take minutes; the next login does that.
-                    Form::Plain(password) => StoredCredential::own(Secret::new(
-                        form::salted_sha512(&password, &daemon::random::token128()),
-                    )),
+                    Form::Plain(password) => salted(&password),
                     _ => StoredCredential::own(secret),
                 })
             }
+        }
+    }
+
+    /// The same of an app password, of which an account has many: a form that takes microseconds, for
+    /// all of them are compared with each wrong password. Random as it is, a fast hash is enough for it.
+    pub(crate) async fn store_app(
+        &self,
+        user: &LoginName,
+        credential: Credential,
+    ) -> Result<StoredCredential, HashError> {
+        match credential {
+            Credential::Password(password) if password.reveal().is_empty() => Err(HashError::Empty),
+            Credential::Password(password) => {
+                let mut stored = salted(password.reveal());
+                if let Some(scram) = self.scram.clone() {
+                    let user = user.clone();
+                    let make = move || scram.make(&user, password.reveal());
+                    let made = self.in_turn(make).await;
+                    stored.scram = made.map_err(|Throttled| HashError::Throttled)?.0;
+                }
+                Ok(stored)
+            }
+            Credential::Hashed(secret) => match Form::parse(secret.reveal())? {
+                form if form.work().is_some() => Err(HashError::Slow),
+                Form::Plain(password) => Ok(salted(&password)),
+                _ => Ok(StoredCredential::own(secret)),
+            },
         }
     }
 
@@ -326,6 +376,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
+fn salted(password: &str) -> StoredCredential {
+    let hash = form::salted_sha512(password, &daemon::random::token128());
+    StoredCredential::own(Secret::new(hash))
+}
+
 fn hash(password: &str) -> Result<StoredCredential, HashError> {
     let hash = Argon2::default()
         .hash_password(password.as_bytes())
@@ -362,7 +417,9 @@ mod tests {
             credentials: Vec<StoredCredential>,
             password: &str,
         ) -> Result<bool, Throttled> {
-            let matched = self.verify(credentials, &secret(password)).await?;
+            let matched = self
+                .verify(credentials, &secret(password), Service::Imap)
+                .await?;
             Ok(matched.is_some())
         }
     }
@@ -465,6 +522,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_those_that_match_one_that_opens_the_service_counts() {
+        let passwords = passwords();
+        let named = |text: &str, service| StoredCredential {
+            name: Some("phone".parse().unwrap()),
+            services: Some(vec![service]),
+            ..stored(text)
+        };
+        let opened = async |credentials: &[StoredCredential]| {
+            let (password, service) = (secret("secret"), Service::Imap);
+            let matched = passwords.verify(credentials.to_vec(), &password, service);
+            matched.await.unwrap().unwrap().stored.opens(service)
+        };
+        let closed = [named(FAST[1], Service::Pop3), named(SLOW[1], Service::Pop3)];
+        for open in [stored(FAST[2]), stored(SLOW[2]), stored(SLOW[1])] {
+            for closed in &closed {
+                // The second time they are remembered.
+                for _ in 0..2 {
+                    assert!(opened(&[closed.clone(), open.clone()]).await);
+                    assert!(opened(&[open.clone(), closed.clone()]).await);
+                    assert!(!opened(&[closed.clone(), stored(SLOW[0])]).await);
+                }
+            }
+        }
+    }
+
+    /// 32 slow ones would hold a thread for most of a minute at each guess, and so tell who has them.
+    #[tokio::test]
+    async fn an_app_password_costs_microseconds_at_a_wrong_one() {
+        let passwords = passwords();
+        for text in SLOW.iter().chain(&[
+            "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+        ]) {
+            let slow = Credential::Hashed(secret(text));
+            let refused = passwords.store_app(&ann(), slow).await;
+            assert!(matches!(refused, Err(HashError::Slow)), "{text}");
+        }
+        let fast = FAST.iter().map(|text| Credential::Hashed(secret(text)));
+        let clear = [
+            Credential::Password(secret("secret")),
+            Credential::Hashed(secret("{PLAIN}secret")),
+        ];
+        let mut kept = Vec::new();
+        for credential in fast.chain(clear) {
+            kept.push(passwords.store_app(&ann(), credential).await.unwrap());
+        }
+        assert!(
+            kept.iter()
+                .all(|one| !one.secret.reveal().contains("secret"))
+        );
+        assert_eq!(passwords.examine(&kept).0, Cost::default());
+        for one in kept {
+            assert!(passwords.is_right(vec![one], "secret").await.unwrap());
+        }
+    }
+
+    #[tokio::test]
     async fn a_clear_password_is_stored_as_a_hash() {
         let passwords = passwords();
         for text in ["{PLAIN}secret", "{cleartext.b64}c2VjcmV0"] {
@@ -487,7 +600,7 @@ mod tests {
             "{ARGON2ID}$argon2id$v=19$m=4194304,t=4000000,p=1$QJyqtf9ovT/Bl0Zw96PTgA$4pwjTU8N8y7pAjiEGb7I1HkhisObT8fmuvwMqdkB4c4",
         ] {
             let password = secret("secret");
-            let verified = passwords.verify(vec![stored(text)], &password);
+            let verified = passwords.verify(vec![stored(text)], &password, Service::Imap);
             let in_time = timeout(Duration::from_secs(60), verified).await;
             assert!(in_time.unwrap().unwrap().is_none(), "{text}");
             let refused = passwords

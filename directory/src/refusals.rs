@@ -1,6 +1,8 @@
 //! The last refusals of each name, for the operator who is asked why.
 //!
-//! In memory alone: a write for each guess at a password would be the guesser's to cause. A restart forgets all of them. Logins of accounts that are
+//! In memory alone, without a look at the database: a write for each guess at a password would be
+//! the guesser's to cause, and a read would be felt, or its absence. A restart forgets all of them.
+//! One like the last takes its place, so that a guesser leaves one line and not five. Logins of accounts that are
 //! there are kept apart from names that are nobody's, so that whoever tries names by the hundred
 //! thousand makes nobody's own refusals be forgotten.
 
@@ -35,7 +37,7 @@ impl Memory {
     }
 
     /// Remembers a login that was refused.
-    pub(crate) async fn login<E: Engine>(&self, engine: &E, seen: &Seen, code: &str, by: &str) {
+    pub(crate) async fn login(&self, seen: &Seen, code: &str, by: &str) {
         let refusal = Refusal {
             at_ms: now_ms(),
             of: Refused::Login {
@@ -45,8 +47,7 @@ impl Memory {
             code: code.to_owned(),
             by: by.to_owned(),
         };
-        let account = account_of(engine, &seen.user).await;
-        match account.ok().flatten() {
+        match seen.account {
             Some(account) => push(&self.accounts, account, refusal).await,
             None => self.name(&seen.user, refusal).await,
         }
@@ -109,8 +110,20 @@ async fn push<K: std::hash::Hash + Eq + Send + Sync + 'static>(
 ) {
     let last = cache.get_with(key, async { Last::default() }).await;
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.front().is_some_and(|before| is_like(before, &refusal)) {
+        last.pop_front();
+    }
     last.truncate(EACH_MAX - 1);
     last.push_front(refusal);
+}
+
+/// The same reason for the same client, or for the same server that asks about a recipient.
+fn is_like(one: &Refusal, other: &Refusal) -> bool {
+    let who = |refusal: &Refusal| match refusal.of {
+        Refused::Login { client_address, .. } => (Some(client_address), None),
+        Refused::Recipient => (None, Some(refusal.by.clone())),
+    };
+    one.code == other.code && who(one) == who(other)
 }
 
 fn all(last: Option<Last>) -> Vec<Refusal> {

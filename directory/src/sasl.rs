@@ -165,6 +165,7 @@ impl<E: Engine> Step<'_, E> {
             return Err(Refused::BadCredentials);
         }
         let record = record(self.engine, &first.user).await?;
+        seen.account = record.as_ref().map(|record| record.account.id);
         let name = self.salted_name(&first.user, record.as_ref()).await?;
         let keys = self.keys_for(&name, record.as_ref());
         let mut ours = [0; NONCE_OCTETS];
@@ -213,6 +214,7 @@ impl<E: Engine> Step<'_, E> {
         self.check_binding(&first, &last.bound_to)?;
         let exchange = Exchange::new(first.bare, &state.server_first, last.without_proof);
         let record = record(self.engine, &first.user).await?;
+        seen.account = record.as_ref().map(|record| record.account.id);
         let offered = |keys: &Keys| {
             server_first(last.nonce, &keys.salt, keys.iterations) == state.server_first
         };
@@ -373,6 +375,7 @@ async fn take_token<E: Engine>(
     let Some(record) = record(engine, &user).await? else {
         return Ok(refused());
     };
+    seen.account = Some(record.account.id);
     let asked = Asked {
         service: request.service,
         backend: request.backend.as_ref(),

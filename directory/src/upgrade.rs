@@ -222,7 +222,10 @@ mod tests {
             credential: Some(passwords.store(&"ann".parse().unwrap(), new).await.unwrap()),
             ..AccountEdit::default()
         };
-        let matched = passwords.verify(vec![imported()], &old).await.unwrap();
+        let matched = passwords
+            .verify(vec![imported()], &old, Service::Pop3)
+            .await
+            .unwrap();
         let (upgrades, asked) = Upgrades::new();
         upgrades.ask(&login(ann), matched.unwrap(), &old);
         drop(upgrades);
@@ -252,7 +255,9 @@ mod tests {
         let password = secret("secret");
         let (upgrades, asked) = Upgrades::new();
         for _ in 0..WAITING_MAX + 1 {
-            let matched = passwords.verify(vec![imported()], &password).await;
+            let matched = passwords
+                .verify(vec![imported()], &password, Service::Pop3)
+                .await;
             upgrades.ask(&login(ann), matched.unwrap().unwrap(), &password);
         }
         assert_eq!(asked.queue.len(), 1);
@@ -263,7 +268,9 @@ mod tests {
         let last = engine.changes(before, 0).await.unwrap().last;
         assert_eq!(last.0, before.0 + 1);
         let credential = StoredCredential::own(secret(&kept));
-        let matched = passwords.verify(vec![credential], &password).await;
+        let matched = passwords
+            .verify(vec![credential], &password, Service::Pop3)
+            .await;
         assert_eq!(matched.unwrap().unwrap().outdated, None);
     }
 
@@ -273,7 +280,9 @@ mod tests {
         let password = secret("secret");
         let (upgrades, asked) = Upgrades::new();
         for number in 0..WAITING_MAX as u64 + 10 {
-            let matched = passwords.verify(vec![imported()], &password).await;
+            let matched = passwords
+                .verify(vec![imported()], &password, Service::Pop3)
+                .await;
             upgrades.ask(
                 &login(AccountId(number)),
                 matched.unwrap().unwrap(),
@@ -296,7 +305,9 @@ mod tests {
             (short, "secret".to_owned(), Some("BLF-CRYPT")),
         ] {
             let stored = StoredCredential::own(secret(text));
-            let matched = passwords.verify(vec![stored], &secret(&password)).await;
+            let matched = passwords
+                .verify(vec![stored], &secret(&password), Service::Pop3)
+                .await;
             assert_eq!(matched.unwrap().unwrap().outdated, outdated, "{text}");
         }
     }

@@ -150,8 +150,14 @@ async fn the_last_refusals_of_a_name_are_remembered_until_a_restart() {
     let proxy = site.client(Role::PopImapProxy, "p1");
     let began = now_ms();
     for user in ["ANN@x.test", "nobody@x.test"] {
-        for _ in 0..7 {
-            proxy.login(&login(user, "wrong")).await.unwrap_err();
+        for number in 1..=7 {
+            let guess = LoginRequest {
+                client_address: [192, 0, 2, number].into(),
+                ..login(user, "wrong")
+            };
+            // The second one says no more than the first.
+            proxy.login(&guess).await.unwrap_err();
+            proxy.login(&guess).await.unwrap_err();
         }
     }
     let front = site.client(Role::MxFrontend, "m1");
@@ -166,8 +172,14 @@ async fn the_last_refusals_of_a_name_are_remembered_until_a_restart() {
     let last = &ann.items[0];
     let of = Refused::Login {
         service: Service::Pop3,
-        client_address: [192, 0, 2, 1].into(),
+        client_address: [192, 0, 2, 7].into(),
     };
+    let clients: std::collections::HashSet<String> = ann
+        .items
+        .iter()
+        .map(|one| format!("{:?}", one.of))
+        .collect();
+    assert_eq!(clients.len(), 5);
     assert_eq!(
         (&last.of, &*last.code, &*last.by),
         (&of, code::BAD_CREDENTIALS, "p1")

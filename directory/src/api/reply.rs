@@ -71,7 +71,7 @@ pub(super) fn hash_refused(error: HashError) -> Problem {
         HashError::Throttled => {
             Problem::new(StatusCode::TOO_MANY_REQUESTS, code::THROTTLED, message)
         }
-        HashError::Form(_) | HashError::Empty => Problem::bad_request(message),
+        HashError::Form(_) | HashError::Empty | HashError::Slow => Problem::bad_request(message),
         HashError::Failed => Problem::internal(),
     }
 }

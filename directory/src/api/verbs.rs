@@ -19,6 +19,7 @@ use super::extract::{Body, Key, Query};
 use super::reply::{hash_refused, refused, too_many};
 use super::{App, Reply, Shared, report};
 use crate::engine::{AccountDraft, AccountEdit, Engine, StoredCredential};
+use crate::password::HashError;
 
 /// Clear passwords of one batch: each costs an Argon2id, and the caller waits for all of them.
 const BATCH_PASSWORDS_MAX: usize = 100;
@@ -253,7 +254,7 @@ pub(super) async fn change_account<E: Engine>(
         app_passwords.push(StoredCredential {
             name: Some(one.name),
             services: one.services,
-            ..stored(&app, &user, one.credential).await?
+            ..kept(app.passwords.store_app(&user, one.credential).await)?
         });
     }
     let credential = match change.credential {
@@ -294,7 +295,7 @@ pub(super) async fn credentials<E: Engine>(
     let shown = |(stored, kept): (StoredCredential, Option<i64>)| CredentialEntry {
         scheme: stored.scheme().to_owned(),
         set_ms: (stored.set_ms != 0).then_some(stored.set_ms),
-        last_used_ms: kept.max(app.uses.of(key, stored.name.as_ref())),
+        last_used_ms: kept.max(app.uses.of(key, &stored)),
         name: stored.name,
         services: stored.services,
     };
@@ -507,7 +508,11 @@ pub(super) async fn stored<E: Engine>(
     user: &LoginName,
     credential: Credential,
 ) -> Result<StoredCredential, Problem> {
-    let stored = app.passwords.store(user, credential).await;
+    kept(app.passwords.store(user, credential).await)
+}
+
+/// It is set now.
+fn kept(stored: Result<StoredCredential, HashError>) -> Result<StoredCredential, Problem> {
     Ok(StoredCredential {
         set_ms: now_ms(),
         ..stored.map_err(hash_refused)?

@@ -51,6 +51,12 @@ impl StoredCredential {
             .map_or("", |(scheme, _)| scheme)
     }
 
+    /// Whether a use can be its own: one before it was set was that of another password of its name.
+    #[must_use]
+    pub fn may_be_used_at(&self, at_ms: i64) -> bool {
+        at_ms >= self.set_ms
+    }
+
     /// Whether it opens a service, as far as it decides.
     #[must_use]
     pub fn opens(&self, service: Service) -> bool {

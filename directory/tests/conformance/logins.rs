@@ -222,6 +222,25 @@ pub(super) async fn a_use_of_a_credential_is_kept_once_an_hour<E: Engine>(engine
     assert_eq!(last(&engine).await, before, "a use is no change");
     set_phone().await;
     assert_eq!(told().await, [Some(7), None], "it is another password");
+    let own = StoredCredential {
+        set_ms: 20,
+        ..credential("{A}2")
+    };
+    let edit = AccountEdit {
+        credential: Some(own),
+        status: Some(AccountStatus::Suspended),
+        ..AccountEdit::default()
+    };
+    engine.change_account(ann, edit, 20).await.unwrap();
+    assert_eq!(told().await, [None, None], "and so is this");
+    assert_eq!(keep(ann, None, 19).await, 0, "the one before was used");
+    assert_eq!(keep(ann, None, 20).await, 1);
+    let edit = AccountEdit {
+        status: Some(AccountStatus::Other),
+        ..AccountEdit::default()
+    };
+    let unknown = engine.change_account(ann, edit, 21).await;
+    assert!(matches!(unknown, Err(EngineError::Invalid(_))));
     let nobody = engine.credentials_of(AccountId(99)).await;
     assert!(matches!(nobody, Err(EngineError::NotFound)));
 }

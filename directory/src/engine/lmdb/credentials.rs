@@ -44,6 +44,7 @@ impl Tables {
             .into_iter()
             .map(|stored| {
                 let last = self.last_use(txn, account, stored.name.as_ref())?;
+                let last = last.filter(|at_ms| stored.may_be_used_at(*at_ms));
                 Ok((stored, last))
             })
             .collect()
@@ -71,7 +72,8 @@ impl Write<'_, '_> {
             }
             let row: Option<CredentialsOnly> =
                 self.get(self.tables.accounts, &account_key(account))?;
-            if row.is_some_and(|row| row.credentials.iter().any(|is| is.name == one.name)) {
+            let is_it = |is: &StoredCredential| is.name == one.name && is.may_be_used_at(one.at_ms);
+            if row.is_some_and(|row| row.credentials.iter().any(is_it)) {
                 let at = one.at_ms.cast_unsigned().to_be_bytes();
                 self.tables
                     .uses
@@ -110,6 +112,7 @@ impl Write<'_, '_> {
                 .delete(self.txn, &use_key(account, Some(name)))?;
         }
         if own.is_some() {
+            self.tables.uses.delete(self.txn, &use_key(account, None))?;
             credentials.retain(|one| one.name.is_some());
         }
         credentials.extend(own.into_iter().chain(set));

@@ -45,8 +45,8 @@ pub fn salted_sha256(password: &[u8], salt: &[u8]) -> [u8; 32] {
 
 /// A password beside the account's own, for one program or machine.
 ///
-/// Made by a program and long, it may be sent as [`Credential::salted_sha256`]: a refusal then
-/// costs microseconds for each of them, and not an Argon2id.
+/// Made by a program and long, it is kept as a hash that takes microseconds, for a refusal costs one of
+/// each: a clear one as `SSHA512`, and stored forms of slow schemes are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppPassword {
