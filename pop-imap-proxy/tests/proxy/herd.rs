@@ -156,7 +156,6 @@ async fn who_waits_is_told_before_the_time_for_the_login_is_over() {
     user.expect("* OK").await;
     user.send("a1 LOGIN ann right\r\n").await;
     user.expect("a1 NO [UNAVAILABLE]").await;
-    user.expect("* BYE").await;
     assert_eq!(world.directory.asked().len(), 1);
 }
 
