@@ -329,3 +329,49 @@ impl Iterator for Records<'_> {
             .transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn rows(text: &str) -> Result<u64, VerbError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        fs::write(&path, text).unwrap();
+        let counted = Table::new(path, None)?.check()?;
+        Ok(counted.rows())
+    }
+
+    #[test]
+    fn a_record_ends_with_its_last_quote() {
+        let text = "account,password\na,\"x\ny\"\nb,\"\"\"\n\n\"\nc,\"x\"\"y\"\n";
+        assert_eq!(rows(text).unwrap(), 3);
+        assert!(matches!(
+            rows("account,password\na,\"x\ny\n"),
+            Err(VerbError::Unreadable { mistakes: 1, .. })
+        ));
+    }
+
+    /// It was looked at again with each of its lines: a MiB of them took hours.
+    #[test]
+    fn a_quote_that_nobody_closes_costs_its_length() {
+        let text = format!("account,password\na,\"{}", "\n".repeat(RECORD_MAX));
+        assert!(matches!(
+            rows(&text),
+            Err(VerbError::Unreadable { mistakes: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn a_column_is_named_once() {
+        assert_eq!(rows("account,status\na,active\n").unwrap(), 1);
+        for columns in ["account,account", "account,state"] {
+            assert!(
+                rows(&format!("{columns}\na,active\n")).is_err(),
+                "{columns}"
+            );
+        }
+    }
+}
