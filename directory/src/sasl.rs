@@ -367,22 +367,25 @@ async fn take_token<E: Engine>(
             return Ok(refused());
         }
     };
-    let name = login_name(&user);
-    if said.user.is_some_and(|asked| login_name(&asked) != name) {
-        info!(user = ?shortened(&seen.user), "a token is refused: it is about another user");
-        return Ok(refused());
-    }
-    let Some(record) = record(engine, &user).await? else {
+    let Some(user) = record(engine, &user).await? else {
         return Ok(refused());
     };
-    seen.account = Some(record.account.id);
+    // An account has a name in each alias of its domain: the token may say one and the client another.
+    if let Some(asked) = &said.user {
+        let asked = record(engine, asked).await?;
+        if asked.is_none_or(|asked| asked.account.id != user.account.id) {
+            info!(user = ?shortened(&seen.user), "a token is refused: it is about another user");
+            return Ok(refused());
+        }
+    }
+    seen.account = Some(user.account.id);
     let asked = Asked {
         service: request.service,
         backend: request.backend.as_ref(),
     };
     Ok(SaslReply::LoggedIn {
         message: None,
-        login: Box::new(allow(record, None, signer, &asked)?),
+        login: Box::new(allow(user, None, signer, &asked)?),
     })
 }
 

@@ -134,6 +134,29 @@ async fn the_user_that_a_token_is_about_gets_in_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_may_say_another_name_of_the_account_than_the_client_does() {
+    let issuer = Issuer::new();
+    let site = start(&issuer).await;
+    let operator = site.client(Role::Operator, "op");
+    let (x, y) = ("x.test".parse().unwrap(), "y.test".parse().unwrap());
+    operator.put_domain_alias(&y, &x).await.unwrap();
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let ann = Ok("ann@x.test".to_owned());
+    for (said, asked) in [
+        ("ann@x.test", "ann@y.test"),
+        ("ann@y.test", "ann@x.test"),
+        ("ann@y.test", "ann@y.test"),
+    ] {
+        let token = issuer.token("EdDSA", &claims(&json!({"email": said})));
+        let entered = enter(&proxy, "XOAUTH2", &xoauth2(asked, &token)).await;
+        assert_eq!(entered, ann, "{said} {asked}");
+    }
+    let token = issuer.token("EdDSA", &claims(&json!({"email": "ann@y.test"})));
+    let told = enter(&proxy, "XOAUTH2", &xoauth2("bob@y.test", &token)).await;
+    assert_eq!(told.unwrap_err()["status"], "401");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_holds_a_password_back_holds_back_a_token_and_nonsense_is_told_as_such() {
     let issuer = Issuer::new();
     let site = start(&issuer).await;
