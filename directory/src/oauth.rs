@@ -11,7 +11,7 @@ mod token;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::config::{Problem, Settings};
@@ -84,13 +84,14 @@ pub enum KeysError {
 pub(crate) struct Issuer {
     settings: OauthSettings,
     file: PathBuf,
-    kept: Mutex<Kept>,
+    keys: RwLock<Arc<KeySet>>,
+    looked: Mutex<Looked>,
 }
 
-struct Kept {
-    keys: Arc<KeySet>,
+/// The last look at the file.
+struct Looked {
     stamp: Option<Stamp>,
-    looked: Instant,
+    at: Instant,
 }
 
 type Stamp = (SystemTime, u64);
@@ -103,14 +104,12 @@ impl Issuer {
         };
         let stamp = stamp(&file);
         let keys = Arc::new(read(&file)?);
+        let at = Instant::now();
         Ok(Some(Self {
             settings,
             file,
-            kept: Mutex::new(Kept {
-                keys,
-                stamp,
-                looked: Instant::now(),
-            }),
+            keys: RwLock::new(keys),
+            looked: Mutex::new(Looked { stamp, at }),
         }))
     }
 
@@ -124,24 +123,32 @@ impl Issuer {
     }
 
     fn keys(&self) -> Arc<KeySet> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.looked.elapsed() >= LOOK_INTERVAL {
-            kept.looked = Instant::now();
-            let now = stamp(&self.file);
-            if now != kept.stamp {
-                kept.stamp = now;
-                match read(&self.file) {
-                    Ok(keys) => {
-                        info!(file = %self.file.display(), "the issuer's keys are read again");
-                        kept.keys = Arc::new(keys);
-                    }
-                    Err(error) => {
-                        error!(cause = causes(&error), "the issuer's old keys stay");
-                    }
-                }
-            }
+        // While one looks, and perhaps waits for a disk, the others go on with the keys there are.
+        match self.looked.try_lock() {
+            Ok(mut looked) => self.look(&mut looked),
+            Err(TryLockError::Poisoned(looked)) => self.look(&mut looked.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
         }
-        Arc::clone(&kept.keys)
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self, looked: &mut Looked) {
+        if looked.at.elapsed() < LOOK_INTERVAL {
+            return;
+        }
+        looked.at = Instant::now();
+        let now = stamp(&self.file);
+        if now == looked.stamp {
+            return;
+        }
+        looked.stamp = now;
+        match read(&self.file) {
+            Ok(keys) => {
+                info!(file = %self.file.display(), "the issuer's keys are read again");
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            }
+            Err(error) => error!(cause = causes(&error), "the issuer's old keys stay"),
+        }
     }
 }
 

@@ -131,7 +131,7 @@ impl<'a> ClientFirst<'a> {
         let (Some(user), Some(nonce)) = (user, nonce) else {
             return Err(Malformed);
         };
-        if !is_nonce(nonce) || !attributes.all(is_extension) {
+        if !is_nonce(nonce, NONCE_MAX_OCTETS) || !attributes.all(is_extension) {
             return Err(Malformed);
         }
         Ok(Self {
@@ -166,7 +166,9 @@ impl<'a> ClientFinal<'a> {
         let (Some(bound_to), Some(nonce)) = (bound_to, nonce) else {
             return Err(Malformed);
         };
-        if !is_nonce(nonce) || !attributes.all(is_extension) {
+        if !is_nonce(nonce, NONCE_MAX_OCTETS + OUR_NONCE_MAX_OCTETS)
+            || !attributes.all(is_extension)
+        {
             return Err(Malformed);
         }
         Ok(Self {
@@ -248,10 +250,10 @@ fn is_binding_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_part)
 }
 
-/// Printable ASCII without the comma; the server's half may be behind the client's.
-fn is_nonce(text: &str) -> bool {
+/// Printable ASCII without the comma.
+fn is_nonce(text: &str, octets_max: usize) -> bool {
     let is_printable = |octet: u8| octet.is_ascii_graphic() && octet != b',';
-    (1..=NONCE_MAX_OCTETS).contains(&text.len()) && text.bytes().all(is_printable)
+    (1..=octets_max).contains(&text.len()) && text.bytes().all(is_printable)
 }
 
 /// One that may be passed over: a letter, `=` and something.
@@ -275,8 +277,10 @@ fn hash(octets: &[u8]) -> Key {
 
 /// A user name of 512 octets is up to 1,536 when escaped, and so is whom they act as.
 const MESSAGE_MAX_OCTETS: usize = 8 * 1_024;
-/// Clients send 16 to 64; behind it stand ours.
+/// Clients send 16 to 64.
 const NONCE_MAX_OCTETS: usize = 1_024;
+/// Ours stands behind the client's in its final message, and has 24.
+const OUR_NONCE_MAX_OCTETS: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use moka::future::Cache;
 use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
 use serde::{Deserialize, Serialize};
 
 /// Why a state is not taken.
@@ -63,6 +64,8 @@ impl States {
             uses: Cache::builder()
                 .max_capacity(REMEMBERED_MAX)
                 .time_to_live(life)
+                // By default what is new gives way, and a use not kept in mind is one more.
+                .eviction_policy(EvictionPolicy::lru())
                 .build(),
         }
     }
