@@ -171,15 +171,15 @@ async fn decide<E: Engine>(
             record = read().await?;
         }
         match record {
-            Some(now) if now.credentials.contains(&matched.stored) => {
+            Some(now) if now.credentials.contains(&matched) => {
                 let asked = Asked {
                     service: request.service,
                     backend: request.backend.as_ref(),
                 };
-                let reply = allow(now, Some(&matched.stored), signer, &asked)?;
-                uses.note(reply.account, matched.stored.name.clone(), now_ms());
+                let reply = allow(now, Some(&matched), signer, &asked)?;
+                uses.note(reply.account, matched.name.clone(), now_ms());
                 if let Some(upgrades) = upgrades {
-                    upgrades.ask(&reply, matched, &request.password);
+                    upgrades.ask(passwords, &reply, matched, &request.password);
                 }
                 return Ok(reply);
             }

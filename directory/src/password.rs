@@ -63,36 +63,20 @@ pub(crate) enum HashError {
     Failed,
 }
 
-/// A credential that a password matched.
-#[derive(Debug)]
-pub(crate) struct Matched {
-    pub(crate) stored: StoredCredential,
-    /// The scheme, when the password is to be kept as Argon2id of today's cost instead, or with
-    /// other keys for SCRAM beside it.
-    pub(crate) outdated: Option<&'static str>,
+/// What a password is to be kept as, other than it is, behind the login that has shown it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outdated {
+    /// The scheme that it is kept in.
+    pub(crate) scheme: &'static str,
+    part: Part,
 }
 
-impl Matched {
-    fn new(stored: StoredCredential, password: &Secret, scram: Option<&ScramKeys>) -> Self {
-        let has_wanted_keys = match (scram, &stored.scram) {
-            (None, None) => true,
-            // Turned off: they go.
-            (None, Some(_)) => false,
-            (Some(scram), Some(text)) => match Form::parse(text.reveal()) {
-                Ok(Form::Scram(keys)) => scram.are_current(&keys),
-                _ => false,
-            },
-            (Some(_), None) => prepared(password.reveal()).is_none(),
-        };
-        let outdated = Form::parse(stored.secret.reveal())
-            .ok()
-            // An app password is long and made by a program: no Argon2id makes it safer, and each would
-            // make every refusal dearer.
-            .filter(|form| stored.name.is_none() && !(form.is_current() && has_wanted_keys))
-            .filter(|form| form.proves(password.reveal()))
-            .map(|form| form.scheme());
-        Self { stored, outdated }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// It is to be Argon2id of today's cost, with the wanted keys for SCRAM.
+    All,
+    /// Its form stays; keys for SCRAM come, go, or become others.
+    Keys,
 }
 
 /// The keys by which SCRAM checks credentials, of those that have them.
@@ -161,14 +145,14 @@ impl Passwords {
         credentials: Vec<StoredCredential>,
         password: &Secret,
         service: Service,
-    ) -> Result<Option<Matched>, Throttled> {
+    ) -> Result<Option<StoredCredential>, Throttled> {
         // It matches, and another one may open more.
         let mut closed = None;
         if let Some(verified) = &self.verified {
             let known = |stored: &&_| verified.contains_key(&self.tag(stored, password));
             for stored in credentials.iter().filter(known) {
                 if stored.opens(service) {
-                    return Ok(Some(self.matched(stored.clone(), password)));
+                    return Ok(Some(stored.clone()));
                 }
                 closed = Some(stored.clone());
             }
@@ -187,14 +171,14 @@ impl Passwords {
         let right = |(_, form): &(_, Form)| form.matches(password.reveal());
         for (stored, _) in fast.into_iter().filter(right) {
             if stored.opens(service) {
-                return Ok(Some(self.matched(stored, password)));
+                return Ok(Some(stored));
             }
             closed = Some(stored);
         }
         if let Some(closed) = &closed {
             slow.retain(|(stored, _)| stored.opens(service));
             if slow.is_empty() {
-                return Ok(Some(self.matched(closed.clone(), password)));
+                return Ok(Some(closed.clone()));
             }
         } else {
             slow.sort_by_key(|(stored, _)| !stored.opens(service));
@@ -215,7 +199,7 @@ impl Passwords {
             })
             .await?;
         if let (None, Some(closed)) = (&matched, closed) {
-            return Ok(Some(self.matched(closed, password)));
+            return Ok(Some(closed));
         }
         let Some((stored, _)) = matched else {
             let octets = password.reveal().len().min(limit::PASSWORD_MAX_OCTETS);
@@ -223,11 +207,65 @@ impl Passwords {
             return Ok(None);
         };
         self.remember(&stored, password).await;
-        Ok(Some(self.matched(stored, password)))
+        Ok(Some(stored))
     }
 
-    fn matched(&self, stored: StoredCredential, password: &Secret) -> Matched {
-        Matched::new(stored, password, self.scram.as_ref())
+    /// What is not as it would be kept now of a credential of this user, which the password has matched.
+    pub(crate) fn outdated(
+        &self,
+        user: &LoginName,
+        stored: &StoredCredential,
+        password: &Secret,
+    ) -> Option<Outdated> {
+        let has_wanted_keys = match (&self.scram, &stored.scram) {
+            (None, None) => true,
+            // Turned off: they go.
+            (None, Some(_)) => false,
+            (Some(scram), Some(text)) => match Form::parse(text.reveal()) {
+                Ok(Form::Scram(keys)) => scram.are_current(user, &keys),
+                _ => false,
+            },
+            (Some(_), None) => prepared(password.reveal()).is_none(),
+        };
+        let form = Form::parse(stored.secret.reveal()).ok()?;
+        // An app password is long and made by a program: no Argon2id makes it safer, and each would
+        // make every refusal dearer.
+        let part = match stored.name.is_some() || form.is_current() {
+            true if has_wanted_keys => return None,
+            true => Part::Keys,
+            false => Part::All,
+        };
+        form.proves(password.reveal()).then(|| Outdated {
+            scheme: form.scheme(),
+            part,
+        })
+    }
+
+    /// Gives what an outdated credential of this user is to be kept as.
+    pub(crate) async fn renew(
+        &self,
+        user: &LoginName,
+        stored: &StoredCredential,
+        outdated: &Outdated,
+        password: &Secret,
+    ) -> Result<StoredCredential, HashError> {
+        match outdated.part {
+            Part::All => {
+                self.store(user, Credential::Password(password.clone()))
+                    .await
+            }
+            Part::Keys => {
+                let (user, scram) = (user.clone(), self.scram.clone());
+                let password = password.clone();
+                let make = move || scram.and_then(|scram| scram.make(&user, password.reveal()));
+                let made = self.in_turn(make).await;
+                let (scram, _) = made.map_err(|Throttled| HashError::Throttled)?;
+                Ok(StoredCredential {
+                    scram,
+                    ..stored.clone()
+                })
+            }
+        }
     }
 
     /// Keeps in mind that the password matches.
@@ -532,7 +570,7 @@ mod tests {
         let opened = async |credentials: &[StoredCredential]| {
             let (password, service) = (secret("secret"), Service::Imap);
             let matched = passwords.verify(credentials.to_vec(), &password, service);
-            matched.await.unwrap().unwrap().stored.opens(service)
+            matched.await.unwrap().unwrap().opens(service)
         };
         let closed = [named(FAST[1], Service::Pop3), named(SLOW[1], Service::Pop3)];
         for open in [stored(FAST[2]), stored(SLOW[2]), stored(SLOW[1])] {

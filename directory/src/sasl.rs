@@ -53,10 +53,10 @@ impl ScramKeys {
         Some(Secret::new(keys.text()))
     }
 
-    /// Whether keys are as they would be made now. Others tell that there is such a user: those of
-    /// who does not exist are always as they would be made.
-    pub(crate) fn are_current(&self, keys: &Keys) -> bool {
-        keys.iterations == self.iterations
+    /// Whether keys are as they would be made now. Others tell that there is such a user, since those of
+    /// who does not exist are always as they would be made; after a change of name also what it was.
+    pub(crate) fn are_current(&self, user: &LoginName, keys: &Keys) -> bool {
+        keys.iterations == self.iterations && keys.salt == self.salt(user.as_str())
     }
 
     /// The salt belongs to the name: so it does not change when a user gets keys or another password,
@@ -305,13 +305,16 @@ impl<E: Engine> Step<'_, E> {
         Ok(name.as_str().to_owned())
     }
 
-    /// Keys with the salt that the client is told: those of most passwords of the user, if there are any.
+    /// Keys with the salt that the client is told: those of the user's own password, or of an app
+    /// password, rather such as have the salt and iterations of most.
     fn keys_for(&self, name: &str, record: Option<&LoginRecord>) -> Keys {
         let decoy = self.decoy(name);
         let credentials = record.map_or(&[][..], |record| &record.credentials);
-        let keys: Vec<Keys> = scram_keys(credentials).map(|(_, keys)| keys).collect();
-        let usual = keys.iter().find(|keys| keys.salt == decoy.salt);
-        usual.or(keys.first()).cloned().unwrap_or(decoy)
+        let is_usual =
+            |keys: &Keys| (&keys.salt, keys.iterations) == (&decoy.salt, decoy.iterations);
+        scram_keys(credentials)
+            .min_by_key(|(stored, keys)| (stored.name.is_some(), !is_usual(keys)))
+            .map_or(decoy.clone(), |(_, keys)| keys)
     }
 
     /// Keys that no password has.

@@ -1,5 +1,6 @@
-//! Keeps a password as Argon2id that was imported as another server's hash, or with the keys for SCRAM
-//! that a setting asks for, behind the login that showed it.
+//! Keeps a password as Argon2id that was imported as another server's hash, and with the keys for SCRAM
+//! that a setting asks for or without, behind the login that showed it. Of an app password only the keys
+//! change.
 //!
 //! The user does not wait for it: the login is answered, and one task does what is asked here, one
 //! after the other, with rests, so that it takes a fifth of one turn of the pool or less as a rule. Little
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::clock::now_ms;
-use directory_api::wire::{Credential, LoginReply, Secret};
+use directory_api::wire::{LoginReply, Secret};
 use directory_api::{AccountId, LoginName};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::engine::{Engine, StoredCredential};
-use crate::password::{Matched, Passwords};
+use crate::password::{Outdated, Passwords};
 
 /// Where logins ask for upgrades.
 pub(crate) struct Upgrades {
@@ -40,7 +41,7 @@ type Waiting = Arc<Mutex<HashSet<AccountId>>>;
 struct Upgrade {
     account: AccountId,
     user: LoginName,
-    from: &'static str,
+    outdated: Outdated,
     stored: StoredCredential,
     password: Secret,
     asked: Instant,
@@ -63,19 +64,26 @@ impl Upgrades {
     }
 
     /// Asks for an upgrade if what matched is outdated. Does not wait.
-    pub(crate) fn ask(&self, login: &LoginReply, matched: Matched, password: &Secret) {
+    pub(crate) fn ask(
+        &self,
+        passwords: &Passwords,
+        login: &LoginReply,
+        matched: StoredCredential,
+        password: &Secret,
+    ) {
         let account = login.account;
-        let Some(from) = matched.outdated else {
+        let Some(outdated) = passwords.outdated(&login.login_name, &matched, password) else {
             return;
         };
         if !lock(&self.waiting).insert(account) {
             return;
         }
+        let from = outdated.scheme;
         let upgrade = Upgrade {
             account,
             user: login.login_name.clone(),
-            from,
-            stored: matched.stored,
+            outdated,
+            stored: matched,
             password: password.clone(),
             asked: Instant::now(),
         };
@@ -90,7 +98,7 @@ impl Asked {
     /// Until nobody can ask any more.
     pub(crate) async fn perform<E: Engine>(mut self, engine: &E, passwords: &Passwords) {
         while let Some(upgrade) = self.queue.recv().await {
-            let (account, from) = (upgrade.account, upgrade.from);
+            let (account, from) = (upgrade.account, upgrade.outdated.scheme);
             let began = Instant::now();
             let outcome = match upgrade.asked.elapsed() <= WAIT_MAX {
                 true => replace(engine, passwords, upgrade).await,
@@ -107,15 +115,13 @@ async fn replace<E: Engine>(engine: &E, passwords: &Passwords, upgrade: Upgrade)
     let Upgrade {
         account,
         user,
-        from,
+        outdated,
         stored,
         password,
         ..
     } = upgrade;
-    let Ok(new) = passwords
-        .store(&user, Credential::Password(password.clone()))
-        .await
-    else {
+    let from = outdated.scheme;
+    let Ok(new) = passwords.renew(&user, &stored, &outdated, &password).await else {
         return "later";
     };
     match engine
@@ -126,7 +132,8 @@ async fn replace<E: Engine>(engine: &E, passwords: &Passwords, upgrade: Upgrade)
             // The next poll of a mail program shall not cost a full check.
             passwords.remember(&new, &password).await;
             let scram = new.scram.is_some();
-            info!(%account, from, scram, %change, "the password is kept as Argon2id from now on");
+            let to = new.scheme();
+            info!(%account, from, to, scram, %change, "a password is kept otherwise from now on");
             "upgraded"
         }
         Ok(None) => "changed_meanwhile",
@@ -159,7 +166,7 @@ const REST_MAX: Duration = Duration::from_secs(1);
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use directory_api::wire::AnnounceRequest;
+    use directory_api::wire::{AnnounceRequest, Credential};
     use directory_api::{AccountStatus, ChangeNumber, Service};
 
     use super::*;
@@ -227,7 +234,7 @@ mod tests {
             .await
             .unwrap();
         let (upgrades, asked) = Upgrades::new();
-        upgrades.ask(&login(ann), matched.unwrap(), &old);
+        upgrades.ask(&passwords, &login(ann), matched.unwrap(), &old);
         drop(upgrades);
         let turns = passwords.all_turns().await;
         let (changed, ()) = tokio::join!(
@@ -258,7 +265,8 @@ mod tests {
             let matched = passwords
                 .verify(vec![imported()], &password, Service::Pop3)
                 .await;
-            upgrades.ask(&login(ann), matched.unwrap().unwrap(), &password);
+            let matched = matched.unwrap().unwrap();
+            upgrades.ask(&passwords, &login(ann), matched, &password);
         }
         assert_eq!(asked.queue.len(), 1);
         drop(upgrades);
@@ -271,7 +279,9 @@ mod tests {
         let matched = passwords
             .verify(vec![credential], &password, Service::Pop3)
             .await;
-        assert_eq!(matched.unwrap().unwrap().outdated, None);
+        let matched = matched.unwrap().unwrap();
+        let ann = "ann".parse().unwrap();
+        assert_eq!(passwords.outdated(&ann, &matched, &password), None);
     }
 
     #[tokio::test]
@@ -284,6 +294,7 @@ mod tests {
                 .verify(vec![imported()], &password, Service::Pop3)
                 .await;
             upgrades.ask(
+                &passwords,
                 &login(AccountId(number)),
                 matched.unwrap().unwrap(),
                 &password,
@@ -305,10 +316,13 @@ mod tests {
             (short, "secret".to_owned(), Some("BLF-CRYPT")),
         ] {
             let stored = StoredCredential::own(secret(text));
+            let password = secret(&password);
             let matched = passwords
-                .verify(vec![stored], &secret(&password), Service::Pop3)
+                .verify(vec![stored], &password, Service::Pop3)
                 .await;
-            assert_eq!(matched.unwrap().unwrap().outdated, outdated, "{text}");
+            let matched = matched.unwrap().unwrap();
+            let found = passwords.outdated(&"ann".parse().unwrap(), &matched, &password);
+            assert_eq!(found.map(|found| found.scheme), outdated, "{text}");
         }
     }
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use daemon::clock::now_ms;
 use daemon::identity::Role;
 use data_encoding::BASE64;
+use directory::Config;
 use directory_api::grant::GrantVerifier;
 use directory_api::wire::{
-    AccountChange, AccountNew, ChannelBinding, Credential, LoginReply, SaslReply, SaslRequest, code,
+    AccountChange, AccountNew, AppPassword, ChangeKind, ChannelBinding, Credential, LoginReply,
+    SaslReply, SaslRequest, code,
 };
-use directory_api::{AccountStatus, DirectoryClient, LoginError, Service};
+use directory_api::{AccountStatus, ChangeNumber, DirectoryClient, LoginError, Service};
 use site::{Site, backend, login, secret};
 use testkit::scram::ScramClient;
 
@@ -71,7 +73,7 @@ async fn who_has_the_password_gets_a_grant_without_sending_it() {
     let site = Site::start_with_scram().await;
     let ann = site.settle().await;
     let proxy = site.client(Role::PopImapProxy, "p1");
-    assert_eq!(proxy.mechanisms().await, [SCRAM_PLUS, SCRAM]);
+    eventually(async || proxy.mechanisms().await == [SCRAM_PLUS, SCRAM]).await;
     let reply = enter(&proxy, &ScramClient::new("ANN@x.test", "right"))
         .await
         .unwrap();
@@ -426,7 +428,18 @@ async fn keys_of_another_server_let_their_owner_in_by_either_way() {
     for (user, text) in ["dora@x.test", "eve@x.test"].into_iter().zip(IMPORTED) {
         let hashed = Some(Credential::Hashed(secret(text)));
         let account = AccountNew::new(user.parse().unwrap(), hashed);
-        operator.create_account(&account).await.unwrap();
+        let made = operator.create_account(&account).await.unwrap();
+        // Keys of our own beside do not put the imported ones out of use.
+        let phone = AppPassword {
+            name: "phone".parse().unwrap(),
+            credential: Credential::Password(secret("made-by-a-program")),
+            services: None,
+        };
+        let change = AccountChange {
+            app_passwords: vec![phone],
+            ..AccountChange::default()
+        };
+        operator.change_account(made.now.id, &change).await.unwrap();
         let client = ScramClient::new(user, "pencil");
         let (first, _) = begin(&proxy, &client.first()).await;
         assert!(
@@ -445,26 +458,50 @@ async fn keys_of_another_server_let_their_owner_in_by_either_way() {
         .await;
         assert!(enter(&proxy, &client).await.is_ok());
         assert!(proxy.login(&login(user, "pencil")).await.is_ok());
+        let phone = ScramClient::new(user, "made-by-a-program");
+        assert!(enter(&proxy, &phone).await.is_ok());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_come_and_go_with_the_setting_behind_the_next_login() {
     let mut site = Site::start().await;
-    site.settle().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let phone = AppPassword {
+        name: "phone".parse().unwrap(),
+        credential: Credential::salted_sha256("made-by-a-program", b"salty"),
+        services: None,
+    };
+    let change = AccountChange {
+        app_passwords: vec![phone],
+        ..AccountChange::default()
+    };
+    operator.change_account(ann, &change).await.unwrap();
     let proxy = site.client(Role::PopImapProxy, "p1");
     assert!(proxy.mechanisms().await.is_empty());
     let client = ScramClient::new("ann@x.test", "right");
     let code = code_of(proxy.sasl(&request(&client.first(), None)).await);
     assert_eq!(code, code::SASL_NOT_OFFERED);
 
+    let clients = [
+        client.clone(),
+        ScramClient::new("ann@x.test", "made-by-a-program"),
+    ];
+    let come = async || {
+        for client in &clients {
+            let code = code_of(enter(&proxy, client).await);
+            assert_eq!(code, code::BAD_CREDENTIALS, "there are no keys yet");
+            let by_password = login(&client.user, &client.password);
+            assert!(proxy.login(&by_password).await.is_ok());
+            eventually(async || enter(&proxy, client).await.is_ok()).await;
+        }
+    };
+    let set = |config: &mut Config| config.scram_iterations = 5_000;
     site.down().await;
-    site.settle_config = |config| config.scram_iterations = 5_000;
+    site.settle_config = set;
     site.up().await;
-    let code = code_of(enter(&proxy, &client).await);
-    assert_eq!(code, code::BAD_CREDENTIALS, "there are no keys yet");
-    assert!(proxy.login(&login("ann@x.test", "right")).await.is_ok());
-    eventually(async || enter(&proxy, &client).await.is_ok()).await;
+    come().await;
     let stored = || {
         let file = site.dir.path().join("data/data/data.mdb");
         let octets = std::fs::read(file).unwrap();
@@ -473,6 +510,10 @@ async fn keys_come_and_go_with_the_setting_behind_the_next_login() {
             .any(|part| part == b"{SCRAM-SHA-256}5000,")
     };
     assert!(stored());
+    // The form of an app password stays: it is long, and a slow one would slow down every refusal.
+    let items = operator.credentials(ann).await.unwrap().items;
+    let schemes: Vec<_> = items.iter().map(|one| one.scheme.as_str()).collect();
+    assert_eq!(schemes, ["ARGON2ID", "SSHA256"]);
 
     // A replica, or the same directory after a restart, takes the next step of a dialogue.
     let (server_first, state) = begin(&proxy, &client.first()).await;
@@ -482,6 +523,70 @@ async fn keys_come_and_go_with_the_setting_behind_the_next_login() {
     let (last, server_final) = client.last(&server_first);
     let reply = proxy.sasl(&request(&last, Some(state))).await.unwrap();
     logged_in(reply, &server_final);
+
+    // Another number: both passwords get other keys.
+    let renewed = async || {
+        let before = renewals(&operator).await;
+        for (count, client) in (1..).zip(&clients) {
+            let by_password = login(&client.user, &client.password);
+            assert!(proxy.login(&by_password).await.is_ok());
+            eventually(async || renewals(&operator).await == before + count).await;
+        }
+    };
+    site.down().await;
+    site.settle_config = |config| config.scram_iterations = 6_000;
+    site.up().await;
+    renewed().await;
+    let (server_first, _) = begin(&proxy, &client.first()).await;
+    assert!(server_first.ends_with(",i=6000"), "{server_first}");
+    for client in &clients {
+        assert!(enter(&proxy, client).await.is_ok());
+    }
+
+    // None: they go, and have to come anew.
+    site.down().await;
+    site.settle_config = |_| ();
+    site.up().await;
+    renewed().await;
+    site.down().await;
+    site.settle_config = set;
+    site.up().await;
+    come().await;
+}
+
+/// How often a password came to be kept otherwise.
+async fn renewals(operator: &DirectoryClient) -> usize {
+    let none = ChangeNumber(0);
+    let reply = operator.changes(none, 1_000, Duration::ZERO).await.unwrap();
+    let hashes = reply.changes.iter();
+    hashes
+        .filter(|change| change.kind == ChangeKind::Hash)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_renamed_has_the_salt_of_the_new_name_behind_the_next_login() {
+    let site = Site::start_with_scram().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let proxy = site.client(Role::PopImapProxy, "p1");
+    let client = ScramClient::new("bob@x.test", "right");
+    let salt = async || {
+        let (first, _) = begin(&proxy, &client.first()).await;
+        first.split_once(",s=").unwrap().1.to_owned()
+    };
+    let of_nobody = salt().await;
+    let change = AccountChange {
+        login_name: Some("bob@x.test".parse().unwrap()),
+        ..AccountChange::default()
+    };
+    operator.change_account(ann, &change).await.unwrap();
+    assert!(enter(&proxy, &client).await.is_ok());
+    assert_ne!(salt().await, of_nobody, "it is still that of ann");
+    let by_password = login("bob@x.test", "right");
+    assert!(proxy.login(&by_password).await.is_ok());
+    eventually(async || salt().await == of_nobody).await;
+    assert!(enter(&proxy, &client).await.is_ok());
 }
 
 async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
