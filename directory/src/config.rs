@@ -33,8 +33,10 @@ daemon::settings! {
         /// beside each password that is set in clear or shown at a login (`upgrade_passwords`); until then a user
         /// who tries SCRAM is refused as with a wrong password. 0, the default, offers no SCRAM and
         /// takes the keys away at the next login: whoever steals the database guesses faster at these keys
-        /// than at Argon2id, and most mail programs send the password in TLS anyway. Imported {SCRAM-SHA-256}
-        /// of other iterations tells who asks that there is such a user: choose the number that most of them have.
+        /// than at Argon2id, and most mail programs send the password in TLS anyway. Keys of other iterations tell
+        /// who asks that there is such a user: of imported {SCRAM-SHA-256}, and after a change of this number the
+        /// old ones of everybody, until their next login that sends the password. Choose it once, as most of the
+        /// imported ones have it.
         pub scram_iterations: u32 = 0,
         /// Users who show a token instead of a password.
         pub oauth: OauthSettings = OauthSettings::default(),
