@@ -511,14 +511,17 @@ mod tests {
             .await
             .unwrap();
         let time = async |credentials: Vec<StoredCredential>, password| {
-            let start = std::time::Instant::now();
+            // The least of some: a busy machine makes single ones longer.
+            let mut least = Duration::MAX;
             for _ in 0..5 {
+                let start = std::time::Instant::now();
                 let _ = passwords
                     .is_right(credentials.clone(), password)
                     .await
                     .unwrap();
+                least = least.min(start.elapsed());
             }
-            start.elapsed()
+            least
         };
         let quick = time(vec![fast.clone()], "right").await;
         for credentials in [vec![], vec![fast], vec![slow]] {
