@@ -90,8 +90,10 @@ pub(crate) enum VerbError {
         "no such session is open; `posthouse connections` shows what there is, users by their login name"
     )]
     NoSuchSession,
-    /// Somebody has let sessions in again.
-    #[error("{0} takes sessions again: somebody else has undone it")]
+    /// Sessions are let in again.
+    #[error(
+        "{0} takes sessions again: somebody has undone it, or a proxy was started anew; say it again"
+    )]
     Undone(String),
     /// A proxy refuses, or gives no answer.
     #[error("proxy {name}: {}", daemon::log::causes(.error))]

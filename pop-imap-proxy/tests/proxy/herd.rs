@@ -127,7 +127,7 @@ async fn one_at_a_time(
 async fn who_leaves_the_line_is_asked_for_no_more() {
     let (world, _b1, _first, held) = one_at_a_time(60).await;
     for door in [world.imap, world.imaps] {
-        for _ in 0..10 {
+        for _ in 0..2 {
             let mut user = User::connect(door).await;
             if door == world.imaps {
                 let mut user = user.handshake(world.authority_pem()).await;
@@ -139,7 +139,7 @@ async fn who_leaves_the_line_is_asked_for_no_more() {
             }
         }
     }
-    world.counted_to(LEFT, 20.0).await;
+    world.counted_to(LEFT, 4.0).await;
     drop(held);
     assert_eq!(log_in(world.imap).await.0, "+OK welcome");
     let asked = world.directory.asked();

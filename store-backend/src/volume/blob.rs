@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::error::WriteError;
 use super::recovery::{Failed, Inner, Shared};
 use super::space::Level;
+use super::turns::Turns;
 use super::types::Hash;
 
 /// Bodies up to this go into the journal record. Beyond it one file written once is cheaper than a record that is
@@ -208,6 +209,7 @@ impl Spill {
             file,
             name: SpillName {
                 disk: Arc::clone(&shared.disk),
+                turns: shared.turns.clone(),
                 path,
                 token,
                 keep: false,
@@ -244,6 +246,7 @@ impl Spill {
 /// Removes the file when nothing has come to need it.
 struct SpillName {
     disk: Arc<dyn Disk>,
+    turns: Turns,
     path: PathBuf,
     token: [u8; 16],
     keep: bool,
@@ -267,7 +270,7 @@ impl Drop for SpillName {
         let remove = move || drop(disk.remove_file(&path));
         // A cut stream drops it on an async thread, where removing a large file must hold nobody up.
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Ok(runtime) => drop(runtime.spawn(self.turns.run(remove))),
             Err(_) => remove(),
         }
     }

@@ -27,10 +27,11 @@ impl Turns {
 
     /// Runs what may block, in the order of asking. It begins at once if there is a turn, and otherwise when the answer is
     /// waited for and there is one. `None` if it did not end: the process goes down.
-    pub(crate) fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Option<T>> + Send {
+    pub(crate) fn run<T, W>(&self, work: W) -> impl Future<Output = Option<T>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
         let turns = Arc::clone(&self.0);
         let begun = match Arc::clone(&turns).try_acquire_owned() {
             Ok(turn) => Ok(begin(turn, work)),
