@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 fn public(site: &Site) -> PublicTls {
     let names = ["localhost", "mail.example.test", "127.0.0.1", "::1"];
@@ -151,20 +151,27 @@ async fn starttls_inside_tls_and_a_client_that_says_nothing_are_refused() {
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
 
+/// A user's connection in TLS, from both ends.
+async fn session(site: &Site, tls: &PublicTls) -> (TlsStream<TcpStream>, UserStream) {
+    let (near, far) = pair().await;
+    let connector = client(site, &rustls::version::TLS13);
+    let (far, near) = tokio::join!(
+        far.starttls(tls, LONG),
+        connector.connect(name("localhost"), near)
+    );
+    (near.unwrap(), far.unwrap())
+}
+
+/// The certificate that the user was shown.
+fn shown(near: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    near.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
 #[tokio::test]
 async fn a_reload_takes_the_new_certificate_and_a_broken_file_keeps_the_old() {
     let site = Site::new();
     let tls = public(&site);
-    let shown = async || {
-        let (near, far) = pair().await;
-        let connector = client(&site, &rustls::version::TLS13);
-        let (far, near) = tokio::join!(
-            far.starttls(&tls, LONG),
-            connector.connect(name("localhost"), near)
-        );
-        far.unwrap();
-        near.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone()
-    };
+    let shown = async || shown(&session(&site, &tls).await.0);
     let first = shown().await;
     site.authority
         .issue_public(
@@ -244,19 +251,7 @@ async fn a_hangup_takes_the_new_certificate_and_open_sessions_go_on() {
     let tls = public(&site);
     let shutdown = Shutdown::new();
     tls.follow(&shutdown);
-    let session = async || {
-        let (near, far) = pair().await;
-        let connector = client(&site, &rustls::version::TLS13);
-        let (far, near) = tokio::join!(
-            far.starttls(&tls, LONG),
-            connector.connect(name("localhost"), near)
-        );
-        (near.unwrap(), far.unwrap())
-    };
-    let (mut near, mut far) = session().await;
-    let shown = |near: &tokio_rustls::client::TlsStream<TcpStream>| {
-        near.get_ref().1.peer_certificates().unwrap()[0].clone()
-    };
+    let (mut near, mut far) = session(&site, &tls).await;
     let first = shown(&near);
     site.authority
         .issue_public(
@@ -268,7 +263,7 @@ async fn a_hangup_takes_the_new_certificate_and_open_sessions_go_on() {
     let this = rustix::process::getpid();
     rustix::process::kill_process(this, rustix::process::Signal::HUP).unwrap();
     let renewed = async {
-        while shown(&session().await.0) == first {
+        while shown(&session(&site, &tls).await.0) == first {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
