@@ -254,18 +254,26 @@ impl Passwords {
                 self.store(user, Credential::Password(password.clone()))
                     .await
             }
-            Part::Keys => {
-                let (user, scram) = (user.clone(), self.scram.clone());
-                let password = password.clone();
-                let make = move || scram.and_then(|scram| scram.make(&user, password.reveal()));
-                let made = self.in_turn(make).await;
-                let (scram, _) = made.map_err(|Throttled| HashError::Throttled)?;
-                Ok(StoredCredential {
-                    scram,
-                    ..stored.clone()
-                })
-            }
+            Part::Keys => Ok(StoredCredential {
+                scram: self.scram_keys(user, password).await?,
+                ..stored.clone()
+            }),
         }
+    }
+
+    /// The keys for SCRAM, where they are wanted and the password can have them.
+    async fn scram_keys(
+        &self,
+        user: &LoginName,
+        password: &Secret,
+    ) -> Result<Option<Secret>, HashError> {
+        let Some(scram) = self.scram.clone() else {
+            return Ok(None);
+        };
+        let (user, password) = (user.clone(), password.clone());
+        let made = self.in_turn(move || scram.make(&user, password.reveal()));
+        let (keys, _) = made.await.map_err(|Throttled| HashError::Throttled)?;
+        Ok(keys)
     }
 
     /// Keeps in mind that the password matches.
@@ -318,14 +326,11 @@ impl Passwords {
         match credential {
             Credential::Password(password) if password.reveal().is_empty() => Err(HashError::Empty),
             Credential::Password(password) => {
-                let mut stored = salted(password.reveal());
-                if let Some(scram) = self.scram.clone() {
-                    let user = user.clone();
-                    let make = move || scram.make(&user, password.reveal());
-                    let made = self.in_turn(make).await;
-                    stored.scram = made.map_err(|Throttled| HashError::Throttled)?.0;
-                }
-                Ok(stored)
+                let scram = self.scram_keys(user, &password).await?;
+                Ok(StoredCredential {
+                    scram,
+                    ..salted(password.reveal())
+                })
             }
             Credential::Hashed(secret) => match Form::parse(secret.reveal())? {
                 form if form.work().is_some() => Err(HashError::Slow),
