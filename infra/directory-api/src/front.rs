@@ -184,7 +184,15 @@ where
     let deadline = Instant::now() + options.login_timeout;
     let mut is_new = true;
     let mut sasl = sasl::Dialogue::new(directory, options, &open);
-    loop {
+    let facts = |tag, mechanism, stream: &UserStream, dialogue: &D| LoginFacts {
+        service: options.service,
+        client,
+        tls: stream.tls_facts(),
+        tag,
+        mechanism,
+        client_id: dialogue.client_id().map(str::to_owned),
+    };
+    let (login, session, facts) = loop {
         let spoken = tokio::select! {
             // A login under way is answered before the process goes down; one that waits is told to come again.
             biased;
@@ -203,59 +211,39 @@ where
                 stream = start_tls(stream, options, deadline).await?;
                 dialogue.tls_started(!stream.channel_bindings().is_empty());
             }
+            LoginEvent::SaslOver => sasl.give_up(),
             LoginEvent::Sasl(message) => {
-                let facts = LoginFacts {
-                    service: options.service,
-                    client,
-                    tls: stream.tls_facts(),
-                    tag: message.tag.clone(),
-                    mechanism: message.mechanism,
-                    client_id: dialogue.client_id().map(str::to_owned),
-                };
+                let facts = facts(message.tag.clone(), message.mechanism, &stream, &dialogue);
                 let bindings = stream.channel_bindings();
                 let wait = Wait::new(&stream, shutdown, deadline, options);
                 match sasl.take(&message, &bindings, &facts, &wait).await {
                     Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
-                    Ok(sasl::Next::In { login, session }) => {
-                        let leftover = dialogue.take_leftover();
-                        return Ok(LoggedIn {
-                            stream,
-                            session,
-                            login,
-                            facts,
-                            leftover,
-                        });
-                    }
+                    Ok(sasl::Next::In { login, session }) => break (login, session, facts),
                     Err(refusal) => dialogue.refuse(refusal),
                 }
             }
-            LoginEvent::SaslOver => sasl.give_up(),
             LoginEvent::Login(credentials) => {
-                let facts = LoginFacts {
-                    service: options.service,
-                    client,
-                    tls: stream.tls_facts(),
-                    tag: credentials.tag.clone(),
-                    mechanism: credentials.mechanism,
-                    client_id: dialogue.client_id().map(str::to_owned),
-                };
+                let facts = facts(
+                    credentials.tag.clone(),
+                    credentials.mechanism,
+                    &stream,
+                    &dialogue,
+                );
                 let wait = Wait::new(&stream, shutdown, deadline, options);
                 match try_login(&credentials, &facts, directory, options, &wait, &open).await {
-                    Ok((login, session)) => {
-                        let leftover = dialogue.take_leftover();
-                        return Ok(LoggedIn {
-                            stream,
-                            session,
-                            login,
-                            facts,
-                            leftover,
-                        });
-                    }
+                    Ok((login, session)) => break (login, session, facts),
                     Err(refusal) => dialogue.refuse(refusal),
                 }
             }
         }
-    }
+    };
+    Ok(LoggedIn {
+        stream,
+        session,
+        login,
+        facts,
+        leftover: dialogue.take_leftover(),
+    })
 }
 
 /// Moves octets until the core asks something. The first ones on a new connection may be a load balancer's.
