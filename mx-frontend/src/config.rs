@@ -7,6 +7,7 @@ use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
+use directory_api::client::STALE_MAX_S;
 use mail_proto::Address;
 
 daemon::settings! {
@@ -73,6 +74,9 @@ daemon::settings! {
         pub commit_timeout_s: u64 = 30,
         /// Whether mail for a full account is refused for good (552) or until later (452).
         pub over_quota_is_permanent: bool = false,
+        /// Seconds for which what was known of recipients and back-ends is good while the directory is away, from when it
+        /// was last heard; after that, mail is answered `451`.
+        pub directory_stale_max_s: u64 = STALE_MAX_S,
         /// Bodies up to this size stay in memory until the reply, to be sent once more when a home has moved.
         pub retry_body_max_bytes: u64 = 256 << 10,
     }
@@ -97,6 +101,10 @@ impl Limits {
 
     pub(crate) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout_s)
+    }
+
+    pub(crate) fn directory_stale_max(&self) -> Duration {
+        Duration::from_secs(self.directory_stale_max_s)
     }
 
     pub(crate) fn commit_timeout(&self) -> Duration {
@@ -193,6 +201,11 @@ impl Settings for Limits {
             Problem::outside("sender_window_s", &self.sender_window_s, 1..=3600),
             Problem::outside("stall_timeout_s", &self.stall_timeout_s, 1..=300),
             Problem::outside("commit_timeout_s", &self.commit_timeout_s, 1..=300),
+            Problem::outside(
+                "directory_stale_max_s",
+                &self.directory_stale_max_s,
+                0..=86_400,
+            ),
             Problem::outside(
                 "retry_body_max_bytes",
                 &self.retry_body_max_bytes,

@@ -87,8 +87,11 @@ impl Frontend {
         let postmaster = config.postmaster_address().ok_or(RunError::Postmaster)?;
         let identity = Arc::new(Identity::load(&config.identity)?);
         let tls = config.tls.load()?;
-        let directory =
-            DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
+        let options = ClientOptions {
+            stale_max: config.limits.directory_stale_max(),
+            ..ClientOptions::default()
+        };
+        let directory = DirectoryClient::new(&config.directory, &identity, &options);
         let backends = Backends::new(identity, directory.clone());
         Ok(Self {
             smtp: listener::bind(config.listen, "mx smtp")?,

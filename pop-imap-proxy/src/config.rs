@@ -9,7 +9,7 @@ use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
 use directory_api::Service;
-use directory_api::client::LoginTurns;
+use directory_api::client::{LoginTurns, STALE_MAX_S};
 
 use crate::announced;
 
@@ -73,6 +73,8 @@ daemon::settings! {
         pub logins_at_once_max: usize = 64,
         /// Logins that wait for their turn in that line; those beyond are told to come again.
         pub logins_waiting_max: usize = 20_000,
+        /// Seconds for which what was known of back-ends is good while the directory is away, from when it was last heard.
+        pub directory_stale_max_s: u64 = STALE_MAX_S,
         /// Seconds that a back-end may take to open a session.
         pub open_timeout_s: u64 = 10,
         /// Seconds without an octet either way before an IMAP session is cut. More than the back-end's
@@ -96,6 +98,10 @@ impl Limits {
             client_limit_on_loopback: self.client_limit_on_loopback,
             ..LoginTurns::default()
         }
+    }
+
+    pub(crate) fn directory_stale_max(&self) -> Duration {
+        Duration::from_secs(self.directory_stale_max_s)
     }
 
     pub(crate) fn open_timeout(&self) -> Duration {
@@ -203,6 +209,11 @@ impl Settings for Limits {
                 "logins_waiting_max",
                 &self.logins_waiting_max,
                 1..=1_000_000,
+            ),
+            Problem::outside(
+                "directory_stale_max_s",
+                &self.directory_stale_max_s,
+                0..=86_400,
             ),
             Problem::outside("open_timeout_s", &self.open_timeout_s, 1..=60),
             // RFC 9051 §5.4: at least 30 minutes. RFC 1939 §3: at least 10.

@@ -120,6 +120,7 @@ impl Proxy {
         let limits = config.limits;
         let options = ClientOptions {
             login_turns: limits.login_turns(),
+            stale_max: limits.directory_stale_max(),
             ..ClientOptions::default()
         };
         let directory = DirectoryClient::new(&config.directory, &identity, &options);

@@ -8,6 +8,7 @@ use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
+use directory_api::client::STALE_MAX_S;
 use directory_api::wire::limit;
 use directory_api::{BackendName, VolumeName};
 use mail_proto::pop3::Policy;
@@ -160,6 +161,9 @@ daemon::settings! {
         /// which polls costs little; 0 to 3600, 0 to ask each time. Only for accounts of this back-end, at the listeners of its own, and
         /// while the directory tells of its changes: a new password, a suspension or a move counts at once then. Nothing readable is kept.
         pub login_kept_s: u64 = 60,
+        /// Seconds for which what was known of recipients and other back-ends is good while the directory is away,
+        /// from when it was last heard; 0 to 86400.
+        pub directory_stale_max_s: u64 = STALE_MAX_S,
         /// Seconds without a command after which a POP3 session ends. RFC 1939 demands 600 at least.
         pub pop3_idle_s: u64 = 600,
         /// Seconds that must lie between two POP3 logins of one account, told to clients as LOGIN-DELAY (RFC 2449); 0 for no such rule.
@@ -360,6 +364,11 @@ impl Limits {
                 Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
                 Problem::outside("limits.login_s", &self.login_s, 1..=3600),
                 Problem::outside("limits.login_kept_s", &self.login_kept_s, 0..=3600),
+                Problem::outside(
+                    "limits.directory_stale_max_s",
+                    &self.directory_stale_max_s,
+                    0..=86_400,
+                ),
                 Problem::outside("limits.pop3_idle_s", &self.pop3_idle_s, 1..=86_400),
                 Problem::outside(
                     "limits.pop3_login_delay_s",

@@ -137,6 +137,7 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
             home: name.clone(),
             time: Duration::from_secs(config.limits.login_kept_s),
         }),
+        stale_max: Duration::from_secs(config.limits.directory_stale_max_s),
         ..ClientOptions::default()
     };
     let directory = DirectoryClient::new(&config.directory, &identity, &options);

@@ -1,8 +1,8 @@
 //! Answers kept by key: fresh for a while, then good enough only while the directory is away.
 
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
@@ -11,17 +11,56 @@ use moka::future::Cache;
 use super::{ClientOptions, DirectoryError};
 use crate::types::ChangeNumber;
 
-/// The newest change that the feed has delivered.
+/// What the feed of changes has shown.
 #[derive(Clone, Default)]
-pub(super) struct Seen(Arc<AtomicU64>);
+pub(super) struct Seen(Arc<Feed>);
+
+#[derive(Default)]
+struct Feed {
+    /// The newest change that was delivered.
+    number: AtomicU64,
+    /// When all changes there were had last been delivered.
+    complete_at: Mutex<Option<Instant>>,
+    is_away: AtomicBool,
+}
 
 impl Seen {
     pub(super) fn number(&self) -> ChangeNumber {
-        ChangeNumber(self.0.load(Ordering::SeqCst))
+        ChangeNumber(self.0.number.load(Ordering::SeqCst))
     }
 
     pub(super) fn set(&self, number: ChangeNumber) {
-        self.0.store(number.0, Ordering::SeqCst);
+        self.0.number.store(number.0, Ordering::SeqCst);
+    }
+
+    /// Every change there is has been delivered.
+    pub(super) fn note_complete(&self) {
+        *self.complete_at() = Some(Instant::now());
+    }
+
+    /// Whether what was true at `known` may be taken for true still: it has not been longer than that that nobody told
+    /// whether it is.
+    pub(super) fn vouches(&self, known: Instant, stale_max: Duration) -> bool {
+        let since = self.complete_at().map_or(known, |at| at.max(known));
+        since.elapsed() <= stale_max
+    }
+
+    /// Whether the directory gave no answer when it was last asked for changes. Nobody needs to wait for it to find out
+    /// again: whoever follows the changes does.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.is_away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_away(&self, is_away: bool) {
+        self.0.is_away.store(is_away, Ordering::Relaxed);
+        metrics::gauge!(super::AWAY).set(f64::from(u8::from(is_away)));
+    }
+
+    fn complete_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0
+            .complete_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -36,9 +75,12 @@ pub(super) struct Stamped<V> {
 
 /// A cache over one kind of question.
 pub(super) struct Cached<K, V> {
+    /// What is asked, for metrics.
+    of: &'static str,
     fresh: Cache<K, Arc<Stamped<V>>>,
-    /// Only known answers, kept for when the directory is away.
-    stale: Cache<K, Arc<Stamped<V>>>,
+    /// Only known answers and when they came, kept for when the directory is away.
+    stale: Cache<K, (Arc<Stamped<V>>, Instant)>,
+    stale_max: Duration,
     seen: Seen,
 }
 
@@ -47,25 +89,25 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new(options: &ClientOptions, seen: &Seen) -> Self {
+    pub(super) fn new(of: &'static str, options: &ClientOptions, seen: &Seen) -> Self {
         let life = Life {
             positive: options.positive_ttl,
             negative: options.negative_ttl,
         };
         Self {
+            of,
             fresh: Cache::builder()
                 .max_capacity(options.entries_max)
                 .expire_after(life)
                 .build(),
-            stale: Cache::builder()
-                .max_capacity(options.entries_max)
-                .time_to_live(options.stale_max)
-                .build(),
+            stale: Cache::new(options.entries_max),
+            stale_max: options.stale_max,
             seen: seen.clone(),
         }
     }
 
-    /// The kept answer, or what `ask` answers; askers of the same key wait for one `ask`.
+    /// The kept answer, or what `ask` answers; askers of the same key wait for one `ask`. A directory that is known to be
+    /// away is not asked what was known before.
     pub(super) async fn get(
         &self,
         key: &K,
@@ -75,9 +117,13 @@ where
         let answer = self
             .fresh
             .try_get_with_by_ref(key, async {
+                if self.seen.is_away() && self.stale.contains_key(key) {
+                    return Err(DirectoryError::away());
+                }
                 let answer = Arc::new(ask.await?);
                 if answer.known {
-                    self.stale.insert(key.clone(), Arc::clone(&answer)).await;
+                    let kept = (Arc::clone(&answer), Instant::now());
+                    self.stale.insert(key.clone(), kept).await;
                 } else {
                     self.stale.invalidate(key).await;
                 }
@@ -87,9 +133,11 @@ where
             .await;
         match answer {
             Ok(answer) => {
+                let was_asked = asked.into_inner();
+                self.count(if was_asked { "directory" } else { "kept" });
                 // A change may have been delivered while this answer, older than it, was on its
                 // way. The feed raises `seen` before it drops keys, so one of the two catches it.
-                if asked.into_inner() && answer.change < self.seen.number() {
+                if was_asked && answer.change < self.seen.number() {
                     self.drop_key(key).await;
                 }
                 Ok(answer.value.clone())
@@ -101,15 +149,23 @@ where
                     return Err(error);
                 }
                 match self.stale.get(key).await {
-                    Some(answer) => {
-                        metrics::counter!(super::STALE_ANSWERS).increment(1);
+                    Some((answer, at)) if self.seen.vouches(at, self.stale_max) => {
+                        self.count("stale");
                         Ok(answer.value.clone())
                     }
-                    None => Err(error),
+                    _ => {
+                        self.count("none");
+                        Err(error)
+                    }
                 }
             }
         }
     }
+
+    fn count(&self, from: &'static str) {
+        metrics::counter!(super::ANSWERS, "of" => self.of, "from" => from).increment(1);
+    }
+
     /// Forgets one answer, the stale copy too: it is known to be wrong.
     pub(super) async fn drop_key(&self, key: &K) {
         self.fresh.invalidate(key).await;
@@ -119,15 +175,15 @@ where
     /// Forgets every answer that a test finds touched. Walks the whole cache.
     pub(super) async fn drop_where(&self, touched: impl Fn(&K, &V) -> bool) {
         // The stale cache holds every known answer, the fresh one the unknown ones besides.
-        for cache in [&self.fresh, &self.stale] {
-            let keys: Vec<K> = cache
-                .iter()
-                .filter(|(key, answer)| touched(key, &answer.value))
-                .map(|(key, _)| K::clone(&key))
-                .collect();
-            for key in &keys {
-                self.drop_key(key).await;
-            }
+        let fresh = self.fresh.iter();
+        let stale = self.stale.iter().map(|(key, (answer, _))| (key, answer));
+        let keys: Vec<K> = fresh
+            .chain(stale)
+            .filter(|(key, answer)| touched(key, &answer.value))
+            .map(|(key, _)| K::clone(&key))
+            .collect();
+        for key in &keys {
+            self.drop_key(key).await;
         }
     }
 
@@ -171,7 +227,7 @@ mod tests {
             negative_ttl: SHORT,
             ..ClientOptions::default()
         };
-        (Arc::new(Cached::new(&options, &seen)), seen)
+        (Arc::new(Cached::new("test", &options, &seen)), seen)
     }
 
     fn answer(
@@ -219,7 +275,7 @@ mod tests {
             positive_ttl: SHORT * 10,
             ..ClientOptions::default()
         };
-        let cache = Cached::new(&options, &Seen::default());
+        let cache = Cached::new("test", &options, &Seen::default());
         for value in ["first", "second"] {
             for _ in 0..3 {
                 let kept = cache.get(&1, async { answer(value, 0, true) }).await;
@@ -257,6 +313,47 @@ mod tests {
             .unwrap();
         tokio::time::sleep(SHORT * 2).await;
         assert!(cache.get(&1, async { away() }).await.unwrap_err().is_away());
+    }
+
+    #[tokio::test]
+    async fn a_stale_answer_counts_from_when_the_feed_fell_silent_and_not_for_ever() {
+        let seen = Seen::default();
+        let options = ClientOptions {
+            positive_ttl: SHORT,
+            stale_max: SHORT * 5,
+            ..ClientOptions::default()
+        };
+        let cache = Cached::new("test", &options, &seen);
+        let get = async |ask| cache.get(&1, ask).await;
+        get(std::future::ready(answer("here", 0, true)))
+            .await
+            .unwrap();
+        tokio::time::sleep(SHORT * 6).await;
+        assert!(get(std::future::ready(away())).await.is_err());
+        // The feed has told every change so far: nothing has changed.
+        seen.note_complete();
+        assert_eq!(get(std::future::ready(away())).await.unwrap(), "here");
+        tokio::time::sleep(SHORT * 6).await;
+        assert!(get(std::future::ready(away())).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_directory_known_to_be_away_is_not_waited_for_by_who_has_an_answer() {
+        let (cache, seen) = cache();
+        cache
+            .get(&1, async { answer("here", 0, true) })
+            .await
+            .unwrap();
+        tokio::time::sleep(SHORT * 2).await;
+        seen.set_away(true);
+        let never = std::future::pending();
+        assert_eq!(cache.get(&1, never).await.unwrap(), "here");
+        // Who has none asks.
+        let other = cache.get(&2, async { answer("there", 0, true) }).await;
+        assert_eq!(other.unwrap(), "there");
+        seen.set_away(false);
+        let asked = cache.get(&1, async { answer("moved", 1, true) }).await;
+        assert_eq!(asked.unwrap(), "moved");
     }
 
     #[tokio::test]

@@ -35,6 +35,9 @@ pub enum AwayCause {
     /// The answer contradicts the question.
     #[error("{0}")]
     Nonsense(&'static str),
+    /// It was not asked: it has just given no answer to somebody else here.
+    #[error("it gave no answer a moment ago")]
+    Known,
 }
 
 impl DirectoryError {
@@ -58,6 +61,10 @@ impl DirectoryError {
 
     pub(crate) fn nonsense(what: &'static str) -> Self {
         Self::Away(Arc::new(AwayCause::Nonsense(what)))
+    }
+
+    pub(super) fn away() -> Self {
+        Self::Away(Arc::new(AwayCause::Known))
     }
 
     fn detail<T: serde::de::DeserializeOwned>(&self, code: &str) -> Option<T> {

@@ -42,6 +42,9 @@ impl DirectoryClient {
             };
             let is_all = matches!(polled, Ok(true));
             self.inner.logins.set_followed(is_all);
+            if is_all {
+                self.inner.seen.note_complete();
+            }
             wait = if is_all { WAIT } else { Duration::ZERO };
             match polled {
                 Ok(_) => known = true,
@@ -98,8 +101,12 @@ impl DirectoryClient {
             path::CHANGES,
             wait.as_millis()
         );
-        self.call(Method::GET, &query, &(), wait + super::CALL_DEADLINE)
-            .await
+        let reply = self
+            .call(Method::GET, &query, &(), wait + super::CALL_DEADLINE)
+            .await;
+        let is_away = reply.as_ref().is_err_and(DirectoryError::is_away);
+        self.inner.seen.set_away(is_away);
+        reply
     }
 
     fn drop_everything(&self) {
