@@ -21,7 +21,8 @@ pub(super) struct Account {
     id: AccountId,
     quota_warning_percent: u8,
     pub(super) row: Option<AccountRow>,
-    pub(super) mailboxes: BTreeMap<MailboxId, MailboxRow>,
+    /// In boxes, because a node of the tree has room for eleven and most accounts have one or two.
+    pub(super) mailboxes: BTreeMap<MailboxId, Box<MailboxRow>>,
     /// Loaded when they are first needed.
     pub(super) subscriptions: Option<BTreeSet<String>>,
     /// Loaded when they are first needed.
@@ -261,6 +262,7 @@ impl Sequencer {
                 .index
                 .mailboxes_of(batch.txn, account)?
                 .into_iter()
+                .map(|(mailbox, row)| (mailbox, Box::new(row)))
                 .collect(),
             None => BTreeMap::new(),
         };
@@ -294,7 +296,12 @@ impl Sequencer {
             row.uidvalidity_last = now_s.max(1);
             entry.mailboxes.insert(
                 MailboxId::INBOX,
-                MailboxRow::new(account, MailboxId::INBOX, "INBOX", row.uidvalidity_last),
+                Box::new(MailboxRow::new(
+                    account,
+                    MailboxId::INBOX,
+                    "INBOX",
+                    row.uidvalidity_last,
+                )),
             );
             let uidvalidity = row.uidvalidity_last;
             entry.row = Some(row);

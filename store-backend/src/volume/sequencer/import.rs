@@ -232,10 +232,9 @@ pub(super) fn take_over(entry: &mut Account, account: AccountId, content: &Conte
             }
         }
         Content::Mailbox(item) => {
-            let known = entry.mailboxes.remove(&item.mailbox);
-            entry
-                .mailboxes
-                .insert(item.mailbox, item.row(account, known));
+            let known = entry.mailboxes.remove(&item.mailbox).map(|row| *row);
+            let row = Box::new(item.row(account, known));
+            entry.mailboxes.insert(item.mailbox, row);
         }
         Content::Subscription { name } => {
             // Emptied, and so known, since the import began or the entry was loaded.

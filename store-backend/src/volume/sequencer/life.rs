@@ -66,7 +66,7 @@ impl Sequencer {
         let row = entry.row.as_mut().ok_or(Refusal::NoAccount)?;
         let mut mailboxes = Vec::with_capacity(entry.mailboxes.len());
         for (mailbox, known) in &entry.mailboxes {
-            let mut item = MailboxItem::new(*mailbox, known.clone());
+            let mut item = MailboxItem::new(*mailbox, (**known).clone());
             if item.uidnext <= UIDNEXT_MAX && item.uidvalidity != UIDVALIDITY_TO_COME {
                 item.uidnext = item.uidnext.saturating_add(uids);
             } else {

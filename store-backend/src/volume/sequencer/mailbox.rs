@@ -78,7 +78,7 @@ impl Sequencer {
                 special_use: new.special_use,
                 ..MailboxRow::new(account, new.mailbox, new.name.clone(), new.uidvalidity)
             };
-            entry.mailboxes.insert(new.mailbox, row);
+            entry.mailboxes.insert(new.mailbox, Box::new(row));
         }
         entry.last = lsn;
         let made: Vec<MailboxId> = created.iter().map(|new| new.mailbox).collect();
@@ -179,7 +179,7 @@ impl Sequencer {
         }
         // A set, for both may be thousands.
         let stays = |row: &&MailboxRow| row.name != from && below(&row.name, &from).is_none();
-        let staying = entry.mailboxes.values().filter(stays);
+        let staying = entry.mailboxes.values().map(Box::as_ref).filter(stays);
         let staying: HashSet<&str> = staying.map(|row| row.name.as_str()).collect();
         if renamed.iter().any(|(_, name)| staying.contains(&name[..])) {
             return Err(Refusal::MailboxExists.into());

@@ -685,7 +685,8 @@ pub(super) fn mailbox_of(
     entry: &mut Account,
     mailbox: MailboxId,
 ) -> Result<&mut MailboxRow, Refusal> {
-    entry.mailboxes.get_mut(&mailbox).ok_or(Refusal::NoMailbox)
+    let row = entry.mailboxes.get_mut(&mailbox);
+    row.map(Box::as_mut).ok_or(Refusal::NoMailbox)
 }
 
 /// UIDs end below 2³²−1.

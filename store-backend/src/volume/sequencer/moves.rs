@@ -122,7 +122,7 @@ impl Sequencer {
         });
         // Replaced by the item when it comes.
         let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", UIDVALIDITY_TO_COME);
-        entry.mailboxes.insert(MailboxId::INBOX, inbox);
+        entry.mailboxes.insert(MailboxId::INBOX, Box::new(inbox));
         self.push_account(batch, account, UIDVALIDITY_TO_COME, true)?;
         Ok(DONE)
     }
