@@ -2,12 +2,14 @@
 //!
 //! One method is one transaction: it sees one state and leaves one. Every write is at least one
 //! numbered change, committed with what it describes; a write that finds everything as wanted is
-//! none. The rules of the model (what must exist, what may not be removed, epochs) are the
-//! engine's, because only it can check them in the transaction; the conformance suite in
-//! `tests/conformance/` runs on every engine.
+//! none. The rules of the model (what must exist, what may not be removed, epochs) are checked in the
+//! transaction. They are written once (`rules`), over what each database can do (`rows`): rows by
+//! their keys, in one state. The conformance suite in `tests/conformance/` runs on every engine.
 
 mod lmdb;
 mod record;
+mod rows;
+mod rules;
 
 use directory_api::wire::{
     Account, AccountBatchReply, AccountHome, AddressEdit, AddressEntry, AddressPut, AnnounceReply,
@@ -22,6 +24,7 @@ pub use record::{
     AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LoginRecord, RowDraft,
     StoredCredential,
 };
+use rules::Database;
 
 /// What an engine answers.
 pub type Answer<T> = Result<T, EngineError>;

@@ -7,27 +7,23 @@ use directory_api::wire::{
 use directory_api::{AccountId, Home};
 
 use super::accounts::{account_after, account_name};
-use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
+use super::{Answer, EngineError, Table, View, Write, account_key, decode, number, scan};
 use crate::engine::record::{AccountRow, BackendRow, HomeOnly};
 
-impl Tables {
-    pub(super) fn home(&self, txn: &Reader<'_>, account: AccountId) -> Answer<AccountHome> {
-        let row: Option<HomeOnly> = get(self.accounts, txn, &account_key(account))?;
+impl View<'_> {
+    pub(super) fn home(&self, account: AccountId) -> Answer<AccountHome> {
+        let row: Option<HomeOnly> = self.read(Table::Accounts, &account_key(account))?;
         Ok(AccountHome {
             account,
             home: row.ok_or(EngineError::NotFound)?.home,
         })
     }
 
-    pub(super) fn list_homes(
-        &self,
-        txn: &Reader<'_>,
-        query: &ListQuery,
-    ) -> Answer<Page<AccountHome>> {
+    pub(super) fn list_homes(&self, query: &ListQuery) -> Answer<Page<AccountHome>> {
         let after = account_after(query)?;
         scan::page(
-            self.accounts,
-            txn,
+            self.rows,
+            Table::Accounts,
             query,
             after.as_deref(),
             account_name,
@@ -45,15 +41,12 @@ impl Tables {
         )
     }
 
-    pub(super) fn move_of(&self, txn: &Reader<'_>, account: AccountId) -> Answer<MoveRecord> {
-        get(self.moves, txn, &account_key(account))?.ok_or(EngineError::NotFound)
+    pub(super) fn move_of(&self, account: AccountId) -> Answer<MoveRecord> {
+        self.read(Table::Moves, &account_key(account))?
+            .ok_or(EngineError::NotFound)
     }
 
-    pub(super) fn list_moves(
-        &self,
-        txn: &Reader<'_>,
-        query: &ListQuery,
-    ) -> Answer<Page<MoveRecord>> {
+    pub(super) fn list_moves(&self, query: &ListQuery) -> Answer<Page<MoveRecord>> {
         let wanted: Option<MoveState> = query
             .filter
             .as_ref()
@@ -62,8 +55,8 @@ impl Tables {
             .map_err(|_| EngineError::Invalid("the filter is not a state of a move"))?;
         let after = account_after(query)?;
         scan::page(
-            self.moves,
-            txn,
+            self.rows,
+            Table::Moves,
             query,
             after.as_deref(),
             account_name,
@@ -76,7 +69,7 @@ impl Tables {
     }
 }
 
-impl Write<'_, '_> {
+impl Write<'_> {
     /// The commit point of a move (P4).
     pub(super) fn compare_and_set(
         &mut self,
@@ -85,12 +78,13 @@ impl Write<'_, '_> {
     ) -> Answer<CompareAndSetReply> {
         let key = account_key(account);
         let mut row: AccountRow = self
-            .get(self.tables.accounts, &key)?
+            .view()
+            .read(Table::Accounts, &key)?
             .ok_or(EngineError::NotFound)?;
         if row.home.epoch != request.from_epoch {
             return Err(EngineError::StaleEpoch(row.home));
         }
-        let record: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
+        let record: Option<MoveRecord> = self.view().read(Table::Moves, &key)?;
         match (request.move_id, record) {
             (Some(_), None) => {
                 return Err(EngineError::Invalid("no move of this account is recorded"));
@@ -128,7 +122,7 @@ impl Write<'_, '_> {
                 None => PlacedBy::Hand,
             },
         });
-        self.put(self.tables.accounts, &key, &row)?;
+        self.put(Table::Accounts, &key, &row)?;
         self.changed(ChangeKind::Home, &account.to_string())?;
         Ok(CompareAndSetReply {
             change: self.last,
@@ -139,13 +133,14 @@ impl Write<'_, '_> {
     pub(super) fn put_move(&mut self, record: MoveRecord) -> Answer<Changed<MoveRecord>> {
         let key = account_key(record.account);
         let row: AccountRow = self
-            .get(self.tables.accounts, &key)?
+            .view()
+            .read(Table::Accounts, &key)?
             .ok_or(EngineError::NotFound)?;
         // Later on it must be possible to finish or give up a move, whatever became of the place.
         if record.state == MoveState::Planned {
             self.check_place(&record.to)?;
         }
-        let before: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
+        let before: Option<MoveRecord> = self.view().read(Table::Moves, &key)?;
         let follows = match &before {
             Some(before) if before.id == record.id => before.state.can_become(record.state),
             Some(before) if !before.state.is_final() => false,
@@ -167,7 +162,7 @@ impl Write<'_, '_> {
         if out_of_step {
             return Err(EngineError::StaleEpoch(row.home));
         }
-        self.put(self.tables.moves, &key, &record)?;
+        self.put(Table::Moves, &key, &record)?;
         self.changed(ChangeKind::Move, &record.account.to_string())?;
         Ok(self.reply(record))
     }
@@ -175,19 +170,21 @@ impl Write<'_, '_> {
     pub(super) fn delete_move(&mut self, account: AccountId) -> Answer<Changed<MoveRecord>> {
         let key = account_key(account);
         let record: MoveRecord = self
-            .get(self.tables.moves, &key)?
+            .view()
+            .read(Table::Moves, &key)?
             .ok_or(EngineError::NotFound)?;
         if !record.state.is_final() {
             return Err(EngineError::InUse("the move is not finished"));
         }
-        self.tables.moves.delete(self.txn, &key)?;
+        self.rows.delete(Table::Moves, &key)?;
         self.changed(ChangeKind::Move, &account.to_string())?;
         Ok(self.reply(record))
     }
 
     fn check_place(&self, place: &Place) -> Answer<()> {
-        let row: Option<BackendRow> =
-            self.get(self.tables.backends, place.backend.as_str().as_bytes())?;
+        let row: Option<BackendRow> = self
+            .view()
+            .read(Table::Backends, place.backend.as_str().as_bytes())?;
         let there =
             row.is_some_and(|row| row.volumes.iter().any(|volume| volume.name == place.volume));
         if there {

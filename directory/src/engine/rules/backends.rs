@@ -1,5 +1,7 @@
 //! Back-ends and what they announce.
 
+use std::ops::Bound;
+
 use directory_api::BackendName;
 use directory_api::BackendState;
 use directory_api::wire::{
@@ -8,7 +10,7 @@ use directory_api::wire::{
 };
 use tracing::warn;
 
-use super::{Answer, EngineError, Reader, Tables, Write, decode, get, scan};
+use super::{Answer, EngineError, Table, View, Write, decode, scan};
 use crate::engine::record::{BackendRow, VolumeRow};
 
 pub(super) fn name_of(key: &[u8]) -> Answer<BackendName> {
@@ -37,25 +39,21 @@ fn shown(name: BackendName, row: &BackendRow) -> Backend {
     }
 }
 
-impl Tables {
-    pub(super) fn backend(&self, txn: &Reader<'_>, name: &BackendName) -> Answer<Backend> {
-        let row: Option<BackendRow> = get(self.backends, txn, name.as_str().as_bytes())?;
+impl View<'_> {
+    pub(super) fn backend(&self, name: &BackendName) -> Answer<Backend> {
+        let row: Option<BackendRow> = self.read(Table::Backends, name.as_str().as_bytes())?;
         Ok(shown(name.clone(), &row.ok_or(EngineError::NotFound)?))
     }
 
-    pub(super) fn list_backends(
-        &self,
-        txn: &Reader<'_>,
-        query: &ListQuery,
-    ) -> Answer<Page<Backend>> {
+    pub(super) fn list_backends(&self, query: &ListQuery) -> Answer<Page<Backend>> {
         let after = query
             .after
             .as_ref()
             .map(|name| name.to_lowercase().into_bytes());
         let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
         scan::page(
-            self.backends,
-            txn,
+            self.rows,
+            Table::Backends,
             query,
             after.as_deref(),
             text,
@@ -70,14 +68,14 @@ impl Tables {
     }
 }
 
-impl Write<'_, '_> {
+impl Write<'_> {
     pub(super) fn put_backend(
         &mut self,
         name: &BackendName,
         put: BackendPut,
     ) -> Answer<Changed<Backend>> {
         let key = name.as_str().as_bytes();
-        let before: Option<BackendRow> = self.get(self.tables.backends, key)?;
+        let before: Option<BackendRow> = self.view().read(Table::Backends, key)?;
         let mut row = match (&before, &put.address) {
             (Some(row), _) => row.clone(),
             (None, Some(address)) => new_row(address),
@@ -104,7 +102,7 @@ impl Write<'_, '_> {
             volume.position = 0;
         }
         if before.as_ref() != Some(&row) {
-            self.put(self.tables.backends, key, &row)?;
+            self.put(Table::Backends, key, &row)?;
             self.changed(ChangeKind::Backend, name.as_str())?;
         }
         Ok(self.reply(shown(name.clone(), &row)))
@@ -113,13 +111,15 @@ impl Write<'_, '_> {
     pub(super) fn delete_backend(&mut self, name: &BackendName) -> Answer<Changed<Backend>> {
         let key = name.as_str().as_bytes();
         let row: BackendRow = self
-            .get(self.tables.backends, key)?
+            .view()
+            .read(Table::Backends, key)?
             .ok_or(EngineError::NotFound)?;
         if row.accounts > 0 {
             return Err(EngineError::InUse("accounts still live on the back-end"));
         }
-        for row in self.tables.moves.iter(self.txn)? {
-            let moving: MoveRecord = decode(row?.1)?;
+        let moves = self.view().rows.walk(Table::Moves, Bound::Unbounded)?;
+        for row in moves {
+            let moving: MoveRecord = decode(&row?.1)?;
             // One that is being given up only waits for this back-end to let its copy go.
             if moving.to.backend == *name
                 && !moving.state.is_final()
@@ -130,7 +130,7 @@ impl Write<'_, '_> {
                 ));
             }
         }
-        self.tables.backends.delete(self.txn, key)?;
+        self.rows.delete(Table::Backends, key)?;
         self.changed(ChangeKind::Backend, name.as_str())?;
         Ok(self.reply(shown(name.clone(), &row)))
     }
@@ -142,7 +142,7 @@ impl Write<'_, '_> {
             return Err(EngineError::Invalid("a back-end has at most 256 volumes"));
         }
         let key = request.backend.as_str().as_bytes();
-        let before: Option<BackendRow> = self.get(self.tables.backends, key)?;
+        let before: Option<BackendRow> = self.view().read(Table::Backends, key)?;
         let mut row = before.clone().unwrap_or_else(|| new_row(&request.address));
         let mut news = before.is_none() || row.address != request.address;
         row.address = request.address;
@@ -184,7 +184,7 @@ impl Write<'_, '_> {
             }
         }
         if before.as_ref() != Some(&row) {
-            self.put(self.tables.backends, key, &row)?;
+            self.put(Table::Backends, key, &row)?;
         }
         if news {
             self.changed(ChangeKind::Backend, request.backend.as_str())?;

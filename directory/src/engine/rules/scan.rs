@@ -4,14 +4,14 @@ use std::ops::Bound;
 
 use directory_api::wire::{ListQuery, Page, limit};
 
-use super::{Answer, Reader, Table};
+use super::{Answer, Rows, Table};
 use crate::engine::ROWS_SCANNED_MAX;
 
 /// Walks a table behind `after` and gathers what `pick` makes of its rows; `name` gives a row's
 /// key as text, for the next page.
 pub(super) fn page<T>(
+    rows: &dyn Rows,
     table: Table,
-    txn: &Reader<'_>,
     query: &ListQuery,
     after: Option<&[u8]>,
     name: impl Fn(&[u8]) -> String,
@@ -22,7 +22,7 @@ pub(super) fn page<T>(
         .unwrap_or(limit::PAGE_ROWS_MAX)
         .clamp(1, limit::PAGE_ROWS_MAX);
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let mut rows = table.range(txn, &(start, Bound::Unbounded))?;
+    let mut rows = rows.walk(table, start)?;
     let mut items = Vec::new();
     let mut last = None;
     for _ in 0..ROWS_SCANNED_MAX {
@@ -33,13 +33,13 @@ pub(super) fn page<T>(
             return Ok(Page { items, next: None });
         };
         let (key, row) = row?;
-        if let Some(item) = pick(key, row)? {
+        if let Some(item) = pick(&key, &row)? {
             items.push(item);
         }
         last = Some(key);
     }
     let next = match rows.next().transpose()? {
-        Some(_) => last.map(name),
+        Some(_) => last.map(|key| name(&key)),
         None => None,
     };
     Ok(Page { items, next })

@@ -1,6 +1,7 @@
 //! Accounts, their names, and the choice of a home for a new one.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use directory_api::wire::{
     Account, AccountBatchReply, ChangeKind, Changed, ListQuery, MoveRecord, Page, Placed, PlacedBy,
@@ -12,7 +13,7 @@ use directory_api::{
 };
 
 use super::addresses::address_key;
-use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number, scan};
+use super::{Answer, EngineError, Table, View, Write, account_key, decode, number, scan};
 use crate::engine::record::{AccountRow, BackendRow};
 use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
 
@@ -24,29 +25,22 @@ fn login_key(name: &LoginName) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
-impl Tables {
-    pub(super) fn account_of(
-        &self,
-        txn: &Reader<'_>,
-        name: &LoginName,
-    ) -> Answer<Option<(AccountId, AccountRow)>> {
-        let Some(id) = self.logins.get(txn, &login_key(name))?.map(number) else {
+impl View<'_> {
+    pub(super) fn account_of(&self, name: &LoginName) -> Answer<Option<(AccountId, AccountRow)>> {
+        let Some(id) = self.rows.get(Table::Logins, &login_key(name))? else {
             return Ok(None);
         };
-        let row = get(self.accounts, txn, &id.to_be_bytes())?;
+        let id = number(&id);
+        let row = self.read(Table::Accounts, &id.to_be_bytes())?;
         Ok(row.map(|row| (AccountId(id), row)))
     }
 
-    pub(super) fn login_record(
-        &self,
-        txn: &Reader<'_>,
-        name: &LoginName,
-    ) -> Answer<Option<LoginRecord>> {
+    pub(super) fn login_record(&self, name: &LoginName) -> Answer<Option<LoginRecord>> {
         // A name that an account bears counts before what an alias of a domain makes of it.
-        let found = match self.account_of(txn, name)? {
+        let found = match self.account_of(name)? {
             Some(found) => Some(found),
-            None => match self.other_login_name(txn, name)? {
-                Some(other) => self.account_of(txn, &other)?,
+            None => match self.other_login_name(name)? {
+                Some(other) => self.account_of(&other)?,
                 None => None,
             },
         };
@@ -54,8 +48,8 @@ impl Tables {
             return Ok(None);
         };
         let home: Option<BackendRow> =
-            get(self.backends, txn, row.home.backend.as_str().as_bytes())?;
-        let moving: Option<MoveRecord> = get(self.moves, txn, &account_key(id))?;
+            self.read(Table::Backends, row.home.backend.as_str().as_bytes())?;
+        let moving: Option<MoveRecord> = self.read(Table::Moves, &account_key(id))?;
         Ok(Some(LoginRecord {
             account: row.shown(id),
             quota: row.quota,
@@ -67,19 +61,15 @@ impl Tables {
         }))
     }
 
-    pub(super) fn account(&self, txn: &Reader<'_>, id: AccountId) -> Answer<Account> {
-        let row: Option<AccountRow> = get(self.accounts, txn, &account_key(id))?;
+    pub(super) fn account(&self, id: AccountId) -> Answer<Account> {
+        let row: Option<AccountRow> = self.read(Table::Accounts, &account_key(id))?;
         row.map(|row| row.shown(id)).ok_or(EngineError::NotFound)
     }
 
-    pub(super) fn list_accounts(
-        &self,
-        txn: &Reader<'_>,
-        query: &ListQuery,
-    ) -> Answer<Page<Account>> {
+    pub(super) fn list_accounts(&self, query: &ListQuery) -> Answer<Page<Account>> {
         if let Some(name) = &query.login_name {
             let found = match LoginName::new(name.as_str()) {
-                Ok(name) => self.account_of(txn, &name)?,
+                Ok(name) => self.account_of(&name)?,
                 Err(_) => None,
             };
             let items = found.map(|(id, row)| row.shown(id)).into_iter().collect();
@@ -87,8 +77,8 @@ impl Tables {
         }
         let after = account_after(query)?;
         scan::page(
-            self.accounts,
-            txn,
+            self.rows,
+            Table::Accounts,
             query,
             after.as_deref(),
             account_name,
@@ -128,13 +118,9 @@ pub(super) fn account_name(key: &[u8]) -> String {
     number(key).to_string()
 }
 
-impl Write<'_, '_> {
+impl Write<'_> {
     pub(super) fn create_account(&mut self, draft: AccountDraft) -> Answer<Changed<Account>> {
-        if self
-            .tables
-            .account_of(self.txn, &draft.login_name)?
-            .is_some()
-        {
+        if self.view().account_of(&draft.login_name)?.is_some() {
             return Err(EngineError::Exists(format!("account {}", draft.login_name)));
         }
         let mut backends = Backends::read(self)?;
@@ -151,9 +137,8 @@ impl Write<'_, '_> {
         let (mut created, mut existing) = (0, 0);
         for draft in drafts {
             if self
-                .tables
-                .logins
-                .get(self.txn, &login_key(&draft.login_name))?
+                .rows
+                .get(Table::Logins, &login_key(&draft.login_name))?
                 .is_some()
             {
                 existing += 1;
@@ -185,9 +170,8 @@ impl Write<'_, '_> {
         for address in &draft.addresses {
             self.check_domain(address)?;
             if self
-                .tables
-                .addresses
-                .get(self.txn, &address_key(address))?
+                .rows
+                .get(Table::Addresses, &address_key(address))?
                 .is_some()
             {
                 return Err(EngineError::Exists(format!("address {address}")));
@@ -207,10 +191,9 @@ impl Write<'_, '_> {
             created_ms: self.now_ms,
             credentials: draft.credential.into_iter().collect(),
         };
-        self.put(self.tables.accounts, &account_key(id), &row)?;
-        self.tables
-            .logins
-            .put(self.txn, &login_key(&row.login_name), &account_key(id))?;
+        self.put(Table::Accounts, &account_key(id), &row)?;
+        self.rows
+            .put(Table::Logins, &login_key(&row.login_name), &account_key(id))?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(row.shown(id))
     }
@@ -239,13 +222,11 @@ impl Write<'_, '_> {
     /// Numbers are given once, also those of accounts that were removed.
     fn next_account(&mut self) -> Answer<AccountId> {
         let id = self
-            .tables
-            .meta
-            .get(self.txn, b"next_account")?
-            .map_or(1, number);
-        self.tables
-            .meta
-            .put(self.txn, b"next_account", &(id + 1).to_be_bytes())?;
+            .rows
+            .get(Table::Meta, b"next_account")?
+            .map_or(1, |octets| number(&octets));
+        self.rows
+            .put(Table::Meta, b"next_account", &(id + 1).to_be_bytes())?;
         Ok(AccountId(id))
     }
 
@@ -255,25 +236,24 @@ impl Write<'_, '_> {
         edit: AccountEdit,
     ) -> Answer<Changed<Account>> {
         let mut row: AccountRow = self
-            .get(self.tables.accounts, &account_key(id))?
+            .view()
+            .read(Table::Accounts, &account_key(id))?
             .ok_or(EngineError::NotFound)?;
         check_status(edit.status)?;
         if let Some(name) = edit.login_name
             && name != row.login_name
         {
             if self
-                .tables
-                .account_of(self.txn, &name)?
+                .view()
+                .account_of(&name)?
                 .is_some_and(|(other, _)| other != id)
             {
                 return Err(EngineError::Exists(format!("account {name}")));
             }
-            self.tables
-                .logins
-                .delete(self.txn, &login_key(&row.login_name))?;
-            self.tables
-                .logins
-                .put(self.txn, &login_key(&name), &account_key(id))?;
+            self.rows
+                .delete(Table::Logins, &login_key(&row.login_name))?;
+            self.rows
+                .put(Table::Logins, &login_key(&name), &account_key(id))?;
             row.login_name = name;
         }
         self.change_credentials(
@@ -295,7 +275,7 @@ impl Write<'_, '_> {
             row.quota = quota;
             self.changed(ChangeKind::Quota, &id.to_string())?;
         }
-        self.put(self.tables.accounts, &account_key(id), &row)?;
+        self.put(Table::Accounts, &account_key(id), &row)?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(self.reply(row.shown(id)))
     }
@@ -303,19 +283,19 @@ impl Write<'_, '_> {
     pub(super) fn delete_account(&mut self, id: AccountId) -> Answer<Changed<Account>> {
         let key = account_key(id);
         let row: AccountRow = self
-            .get(self.tables.accounts, &key)?
+            .view()
+            .read(Table::Accounts, &key)?
             .ok_or(EngineError::NotFound)?;
-        let moving: Option<MoveRecord> = self.get(self.tables.moves, &key)?;
+        let moving: Option<MoveRecord> = self.view().read(Table::Moves, &key)?;
         if moving.is_some_and(|moving| !moving.state.is_final()) {
             return Err(EngineError::InUse("the account is being moved"));
         }
         self.forget_deliveries(id)?;
-        self.tables.moves.delete(self.txn, &key)?;
+        self.rows.delete(Table::Moves, &key)?;
         self.forget_uses(id)?;
-        self.tables
-            .logins
-            .delete(self.txn, &login_key(&row.login_name))?;
-        self.tables.accounts.delete(self.txn, &key)?;
+        self.rows
+            .delete(Table::Logins, &login_key(&row.login_name))?;
+        self.rows.delete(Table::Accounts, &key)?;
         self.count_account(&row.home.backend, -1)?;
         self.changed(ChangeKind::Account, &id.to_string())?;
         Ok(self.reply(row.shown(id)))
@@ -324,11 +304,11 @@ impl Write<'_, '_> {
     /// Keeps the number of accounts of a back-end.
     pub(super) fn count_account(&mut self, backend: &BackendName, difference: i64) -> Answer<()> {
         let key = backend.as_str().as_bytes();
-        let Some(mut row) = self.get::<BackendRow>(self.tables.backends, key)? else {
+        let Some(mut row) = self.view().read::<BackendRow>(Table::Backends, key)? else {
             return Ok(());
         };
         row.accounts = row.accounts.saturating_add_signed(difference);
-        self.put(self.tables.backends, key, &row)
+        self.put(Table::Backends, key, &row)
     }
 }
 
@@ -339,11 +319,11 @@ pub(super) struct Backends {
 }
 
 impl Backends {
-    pub(super) fn read(write: &Write<'_, '_>) -> Answer<Self> {
+    pub(super) fn read(write: &Write<'_>) -> Answer<Self> {
         let mut rows = BTreeMap::new();
-        for row in write.tables.backends.iter(write.txn)? {
+        for row in write.view().rows.walk(Table::Backends, Bound::Unbounded)? {
             let (key, row) = row?;
-            rows.insert(super::backends::name_of(key)?, decode::<BackendRow>(row)?);
+            rows.insert(super::backends::name_of(&key)?, decode::<BackendRow>(&row)?);
         }
         let before = rows
             .iter()
@@ -352,10 +332,10 @@ impl Backends {
         Ok(Self { rows, before })
     }
 
-    pub(super) fn write(&self, write: &mut Write<'_, '_>) -> Answer<()> {
+    pub(super) fn write(&self, write: &mut Write<'_>) -> Answer<()> {
         for (name, row) in &self.rows {
             if self.before.get(name) != Some(&row.accounts) {
-                write.put(write.tables.backends, name.as_str().as_bytes(), row)?;
+                write.put(Table::Backends, name.as_str().as_bytes(), row)?;
             }
         }
         Ok(())

@@ -8,10 +8,10 @@ use directory_api::{AccountStatus, Quota, Service};
 
 use super::accounts::Backends;
 use super::addresses::address_key;
-use super::{Answer, EngineError, Write};
+use super::{Answer, EngineError, Table, Write};
 use crate::engine::{AccountDraft, AccountEdit, Brought, ImportDraft, RowDraft, StoredCredential};
 
-impl Write<'_, '_> {
+impl Write<'_> {
     pub(super) fn import(&mut self, import: ImportDraft) -> Answer<Changed<Vec<Answer<Brought>>>> {
         let mut backends = Backends::read(self)?;
         let (update, passwords) = (import.update, import.update_passwords);
@@ -38,7 +38,7 @@ impl Write<'_, '_> {
     }
 
     fn import_domain(&mut self, row: ImportDomain, update: bool) -> Answer<Brought> {
-        let before = self.tables.domain_row(self.txn, row.name.as_str())?;
+        let before = self.view().domain_row(row.name.as_str())?;
         let put = DomainPut {
             alias_of: row.alias_of,
             own: false,
@@ -72,7 +72,7 @@ impl Write<'_, '_> {
             targets.push(match target {
                 ImportTarget::Account(account) => Target::Account(account),
                 ImportTarget::Address(address) => Target::Address(address),
-                ImportTarget::Login(name) => match self.tables.account_of(self.txn, &name)? {
+                ImportTarget::Login(name) => match self.view().account_of(&name)? {
                     Some((account, _)) => Target::Account(account),
                     None => return Err(EngineError::UnknownLogin(name)),
                 },
@@ -81,7 +81,7 @@ impl Write<'_, '_> {
         targets.sort();
         targets.dedup();
         let key = address_key(&row.address);
-        let before: Option<Vec<Target>> = self.get(self.tables.addresses, &key)?;
+        let before: Option<Vec<Target>> = self.view().read(Table::Addresses, &key)?;
         let brought = match before {
             None => Brought::Created,
             Some(before) if before == targets => return Ok(Brought::Equal),
@@ -105,7 +105,7 @@ impl Write<'_, '_> {
         update: Update,
         backends: &mut Backends,
     ) -> Answer<Brought> {
-        let Some((id, before)) = self.tables.account_of(self.txn, &row.login_name)? else {
+        let Some((id, before)) = self.view().account_of(&row.login_name)? else {
             let draft = AccountDraft {
                 login_name: row.login_name,
                 credential,

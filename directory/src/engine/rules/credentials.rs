@@ -5,7 +5,7 @@ use std::ops::Bound;
 use directory_api::wire::{ChangeKind, limit};
 use directory_api::{AccountId, ChangeNumber, CredentialName};
 
-use super::{Answer, EngineError, Reader, Tables, Write, account_key, decode, get, number};
+use super::{Answer, EngineError, Table, View, Write, account_key, decode, number};
 use crate::engine::record::{AccountRow, CredentialsOnly};
 use crate::engine::{CredentialUse, StoredCredential, USE_KEPT_EVERY_MS};
 
@@ -15,69 +15,60 @@ fn use_key(account: AccountId, name: Option<&CredentialName>) -> Vec<u8> {
     [account_key(account).as_slice(), name.as_bytes()].concat()
 }
 
-impl Tables {
+impl View<'_> {
     pub(super) fn credentials(
         &self,
-        txn: &Reader<'_>,
         after: AccountId,
         limit: usize,
     ) -> Answer<Vec<(AccountId, Vec<StoredCredential>)>> {
         let after = account_key(after);
-        let behind = (Bound::Excluded(after.as_slice()), Bound::Unbounded);
+        let behind = Bound::Excluded(after.as_slice());
         let mut found = Vec::new();
-        for row in self.accounts.range(txn, &behind)?.take(limit) {
+        for row in self.rows.walk(Table::Accounts, behind)?.take(limit) {
             let (key, row) = row?;
-            let row: CredentialsOnly = decode(row)?;
-            found.push((AccountId(number(key)), row.credentials));
+            let row: CredentialsOnly = decode(&row)?;
+            found.push((AccountId(number(&key)), row.credentials));
         }
         Ok(found)
     }
 
     pub(super) fn credentials_of(
         &self,
-        txn: &Reader<'_>,
         account: AccountId,
     ) -> Answer<Vec<(StoredCredential, Option<i64>)>> {
-        let row: Option<CredentialsOnly> = get(self.accounts, txn, &account_key(account))?;
+        let row: Option<CredentialsOnly> = self.read(Table::Accounts, &account_key(account))?;
         let credentials = row.ok_or(EngineError::NotFound)?.credentials;
         credentials
             .into_iter()
             .map(|stored| {
-                let last = self.last_use(txn, account, stored.name.as_ref())?;
+                let last = self.last_use(account, stored.name.as_ref())?;
                 let last = last.filter(|at_ms| stored.may_be_used_at(*at_ms));
                 Ok((stored, last))
             })
             .collect()
     }
 
-    fn last_use(
-        &self,
-        txn: &Reader<'_>,
-        account: AccountId,
-        name: Option<&CredentialName>,
-    ) -> Answer<Option<i64>> {
-        let row = self.uses.get(txn, &use_key(account, name))?;
-        Ok(row.map(|octets| number(octets).cast_signed()))
+    fn last_use(&self, account: AccountId, name: Option<&CredentialName>) -> Answer<Option<i64>> {
+        let row = self.rows.get(Table::Uses, &use_key(account, name))?;
+        Ok(row.map(|octets| number(&octets).cast_signed()))
     }
 }
 
-impl Write<'_, '_> {
+impl Write<'_> {
     pub(super) fn keep_uses(&mut self, uses: &[CredentialUse]) -> Answer<usize> {
         let mut kept = 0;
         for one in uses {
             let (account, name) = (one.account, one.name.as_ref());
-            let last = self.tables.last_use(self.txn, account, name)?;
+            let last = self.view().last_use(account, name)?;
             if last.is_some_and(|last| one.at_ms < last.saturating_add(USE_KEPT_EVERY_MS)) {
                 continue;
             }
             let row: Option<CredentialsOnly> =
-                self.get(self.tables.accounts, &account_key(account))?;
+                self.view().read(Table::Accounts, &account_key(account))?;
             let is_it = |is: &StoredCredential| is.name == one.name && is.may_be_used_at(one.at_ms);
             if row.is_some_and(|row| row.credentials.iter().any(is_it)) {
                 let at = one.at_ms.cast_unsigned().to_be_bytes();
-                self.tables
-                    .uses
-                    .put(self.txn, &use_key(account, name), &at)?;
+                self.rows.put(Table::Uses, &use_key(account, name), &at)?;
                 kept += 1;
             }
         }
@@ -107,12 +98,11 @@ impl Write<'_, '_> {
                 ));
             }
             // The uses were those of another password.
-            self.tables
-                .uses
-                .delete(self.txn, &use_key(account, Some(name)))?;
+            self.rows
+                .delete(Table::Uses, &use_key(account, Some(name)))?;
         }
         if own.is_some() {
-            self.tables.uses.delete(self.txn, &use_key(account, None))?;
+            self.rows.delete(Table::Uses, &use_key(account, None))?;
             credentials.retain(|one| one.name.is_some());
         }
         credentials.extend(own.into_iter().chain(set));
@@ -135,7 +125,7 @@ impl Write<'_, '_> {
         to: StoredCredential,
     ) -> Answer<Option<ChangeNumber>> {
         let key = account_key(id);
-        let Some(mut row) = self.get::<AccountRow>(self.tables.accounts, &key)? else {
+        let Some(mut row) = self.view().read::<AccountRow>(Table::Accounts, &key)? else {
             return Ok(None);
         };
         let Some(stored) = row.credentials.iter_mut().find(|one| *one == from) else {
@@ -143,22 +133,14 @@ impl Write<'_, '_> {
         };
         stored.secret = to.secret;
         stored.scram = to.scram;
-        self.put(self.tables.accounts, &key, &row)?;
+        self.put(Table::Accounts, &key, &row)?;
         self.changed(ChangeKind::Hash, &id.to_string())?;
         Ok(Some(self.last))
     }
 
     pub(super) fn forget_uses(&mut self, account: AccountId) -> Answer<()> {
-        let mut keys = Vec::new();
-        for row in self
-            .tables
-            .uses
-            .prefix_iter(self.txn, &account_key(account))?
-        {
-            keys.push(row?.0.to_vec());
-        }
-        for key in keys {
-            self.tables.uses.delete(self.txn, &key)?;
+        for key in self.keys_beginning_with(Table::Uses, &account_key(account))? {
+            self.rows.delete(Table::Uses, &key)?;
         }
         Ok(())
     }

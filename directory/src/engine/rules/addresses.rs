@@ -1,0 +1,404 @@
+//! Addresses, and the walk from one to accounts.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use directory_api::wire::{
+    AddressEdit, AddressEntry, ChangeKind, Changed, ListQuery, Located, LookupReply, LookupResult,
+    Page, Target, Verdict, limit,
+};
+use directory_api::{AccountId, AccountStatus, Address};
+
+use super::{Answer, EngineError, Octets, Table, View, Write, account_key, decode, scan};
+use crate::engine::record::{DomainRow, HomeOnly};
+
+/// Ordered by domain, so that the addresses of one stand together. At most 255 + 1 + 64 octets,
+/// three times the local part if its lower case is longer: under LMDB's limit of 511.
+pub(super) fn address_key(address: &Address) -> Vec<u8> {
+    [
+        address.domain().as_bytes(),
+        b"\0",
+        address.local().as_bytes(),
+    ]
+    .concat()
+}
+
+fn address_of(key: &[u8]) -> Answer<Address> {
+    std::str::from_utf8(key)
+        .ok()
+        .and_then(|key| key.split_once('\0'))
+        .and_then(|(domain, local)| Address::new(local, domain).ok())
+        .ok_or_else(|| EngineError::Storage("a key of the table of addresses is damaged".into()))
+}
+
+pub(super) fn delivery_key(account: AccountId, address_key: &[u8]) -> Vec<u8> {
+    [account_key(account).as_slice(), address_key].concat()
+}
+
+impl View<'_> {
+    pub(super) fn lookup(&self, addresses: &[Address]) -> Answer<LookupReply> {
+        let change = self.last_change()?;
+        let mut results = Vec::with_capacity(addresses.len());
+        for addresses in addresses.chunks(WALKED_AT_ONCE) {
+            results.extend(self.walk(addresses)?);
+        }
+        Ok(LookupReply { change, results })
+    }
+
+    /// Walks from some addresses at once, a step of each one's aliases a round: where rows come over a wire,
+    /// the rounds count and not the addresses.
+    fn walk(&self, addresses: &[Address]) -> Answer<impl Iterator<Item = LookupResult>> {
+        let mut walks: Vec<Walk<'_>> = addresses.iter().map(Walk::from).collect();
+        loop {
+            let mut steps = Vec::new();
+            for (number, walk) in walks.iter_mut().enumerate() {
+                steps.extend(walk.round().map(|step| (number, step)));
+            }
+            if steps.is_empty() {
+                break;
+            }
+            let keys: Vec<_> = steps.iter().map(|(_, step)| address_key(step)).collect();
+            let rows = self.rows.get_all(Table::Addresses, &keys)?;
+            let domains = self.domains_of_absent(&steps, &rows)?;
+            for ((number, step), row) in steps.into_iter().zip(rows) {
+                let walk = &mut walks[number];
+                match row {
+                    Some(row) => walk.found(step, decode(&row)?)?,
+                    None => walk.absent(step, &domains),
+                }
+            }
+        }
+        let accounts = self.located(&walks)?;
+        Ok(walks.into_iter().map(move |walk| walk.end(&accounts)))
+    }
+
+    fn domains_of_absent(
+        &self,
+        steps: &[(usize, Address)],
+        rows: &[Option<Octets<'_>>],
+    ) -> Answer<HashMap<String, DomainRow>> {
+        let absent = steps.iter().zip(rows).filter(|(_, row)| row.is_none());
+        let names: BTreeSet<&str> = absent.map(|((_, step), _)| step.domain()).collect();
+        let keys: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let mut domains = HashMap::new();
+        for (name, row) in names
+            .into_iter()
+            .zip(self.rows.get_all(Table::Domains, &keys)?)
+        {
+            if let Some(row) = row {
+                domains.insert(name.to_owned(), decode(&row)?);
+            }
+        }
+        Ok(domains)
+    }
+
+    /// Where the accounts that were come to live; those that get no mail are not among them.
+    fn located(&self, walks: &[Walk<'_>]) -> Answer<HashMap<AccountId, Located>> {
+        let accounts: BTreeSet<AccountId> = walks
+            .iter()
+            .flat_map(|walk| &walk.accounts)
+            .copied()
+            .collect();
+        let keys: Vec<_> = accounts
+            .iter()
+            .map(|one| account_key(*one).to_vec())
+            .collect();
+        let mut located = HashMap::with_capacity(keys.len());
+        for (account, row) in accounts
+            .into_iter()
+            .zip(self.rows.get_all(Table::Accounts, &keys)?)
+        {
+            let row: Option<HomeOnly> = row.map(|row| decode(&row)).transpose()?;
+            if let Some(HomeOnly {
+                status,
+                home,
+                quota,
+            }) = row
+                && status != AccountStatus::Closing
+            {
+                located.insert(
+                    account,
+                    Located {
+                        account,
+                        home,
+                        quota,
+                    },
+                );
+            }
+        }
+        Ok(located)
+    }
+
+    pub(super) fn list_addresses(&self, query: &ListQuery) -> Answer<Page<AddressEntry>> {
+        let after = match &query.after {
+            Some(text) => {
+                let address: Address = text
+                    .parse()
+                    .map_err(|_| EngineError::Invalid("after is not an address"))?;
+                Some(address_key(&address))
+            }
+            None => None,
+        };
+        let name_of = |key: &[u8]| address_of(key).map_or_else(|_| String::new(), String::from);
+        scan::page(
+            self.rows,
+            Table::Addresses,
+            query,
+            after.as_deref(),
+            name_of,
+            |key, row| {
+                let address = address_of(key)?;
+                if !scan::passes(query, address.as_str()) {
+                    return Ok(None);
+                }
+                Ok(Some(AddressEntry {
+                    address,
+                    targets: decode(row)?,
+                }))
+            },
+        )
+    }
+
+    pub(super) fn address(&self, address: Address) -> Answer<AddressEntry> {
+        let targets = self.read(Table::Addresses, &address_key(&address))?;
+        Ok(AddressEntry {
+            address,
+            targets: targets.ok_or(EngineError::NotFound)?,
+        })
+    }
+}
+
+/// As many as most senders name in one transaction. Each may come to a thousand targets, all in memory.
+const WALKED_AT_ONCE: usize = 100;
+
+/// The way from one address to accounts, breadth first. Each address is visited once, so loops end. Beyond the
+/// limit of targets there is no verdict: mail accepted for a part of them would be lost to the rest (P1).
+struct Walk<'a> {
+    from: &'a Address,
+    is_ours: bool,
+    next: Vec<Address>,
+    seen: HashSet<Address>,
+    accounts: Vec<AccountId>,
+    via: Vec<Address>,
+    steps_left: usize,
+}
+
+impl<'a> From<&'a Address> for Walk<'a> {
+    fn from(from: &'a Address) -> Self {
+        Self {
+            from,
+            is_ours: true,
+            next: vec![from.clone()],
+            seen: HashSet::from([from.clone()]),
+            accounts: Vec::new(),
+            via: Vec::new(),
+            steps_left: limit::TARGETS_MAX,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// The addresses to look at next, in their order.
+    fn round(&mut self) -> impl Iterator<Item = Address> + use<> {
+        std::mem::take(&mut self.next).into_iter()
+    }
+
+    fn found(&mut self, step: Address, targets: Vec<Target>) -> Answer<()> {
+        self.passed(step);
+        for target in targets {
+            if self.steps_left == 0 {
+                let address = self.from;
+                tracing::warn!(%address, "address comes to more targets than the limit, mail for it is deferred");
+                return Err(EngineError::TooManyTargets(address.clone()));
+            }
+            self.steps_left -= 1;
+            match target {
+                Target::Account(account) => {
+                    if !self.accounts.contains(&account) {
+                        self.accounts.push(account);
+                    }
+                }
+                Target::Address(alias) => self.go_to(alias),
+            }
+        }
+        Ok(())
+    }
+
+    /// An alias of a domain has no addresses of its own, so it is looked for only where there is no address.
+    fn absent(&mut self, step: Address, domains: &HashMap<String, DomainRow>) {
+        let domain = domains.get(step.domain());
+        if step == *self.from {
+            self.is_ours = domain.is_some();
+        }
+        let other_name = domain
+            .and_then(|row| row.alias_of.as_ref())
+            .and_then(|of| Address::new(step.local(), of.as_str()).ok());
+        self.passed(step);
+        if let Some(other_name) = other_name {
+            self.go_to(other_name);
+        }
+    }
+
+    fn go_to(&mut self, address: Address) {
+        if self.seen.insert(address.clone()) {
+            self.next.push(address);
+        }
+    }
+
+    fn passed(&mut self, step: Address) {
+        if step != *self.from {
+            self.via.push(step);
+        }
+    }
+
+    fn end(self, located: &HashMap<AccountId, Located>) -> LookupResult {
+        let found = self.accounts.iter().filter_map(|one| located.get(one));
+        let found: Vec<Located> = found.cloned().collect();
+        // An alias of which nothing is left is nobody, but stays "unknown" only until it is mended. So is an
+        // account that is being closed: its senders are told what they will be told when it is gone.
+        let verdict = match (self.is_ours, found.is_empty()) {
+            (false, _) => Verdict::UnknownDomain,
+            (true, true) => Verdict::UnknownAddress,
+            (true, false) => Verdict::Accounts(found),
+        };
+        LookupResult {
+            address: self.from.clone(),
+            verdict,
+            via: self.via,
+        }
+    }
+}
+
+impl Write<'_> {
+    pub(super) fn put_address(
+        &mut self,
+        address: Address,
+        mut targets: Vec<Target>,
+    ) -> Answer<Changed<AddressEntry>> {
+        targets.sort();
+        targets.dedup();
+        if targets.is_empty() {
+            return Err(EngineError::Invalid("an address needs a target"));
+        }
+        self.check_targets(&address, &targets)?;
+        self.set_targets(&address, &targets)?;
+        Ok(self.reply(AddressEntry { address, targets }))
+    }
+
+    fn check_targets(&self, address: &Address, targets: &[Target]) -> Answer<()> {
+        if targets.len() > limit::TARGETS_MAX {
+            return Err(EngineError::Invalid("an address has at most 1,000 targets"));
+        }
+        self.check_domain(address)?;
+        for target in targets {
+            if let Target::Account(account) = target
+                && self
+                    .rows
+                    .get(Table::Accounts, &account_key(*account))?
+                    .is_none()
+            {
+                return Err(EngineError::UnknownAccount(*account));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn edit_address(
+        &mut self,
+        address: Address,
+        edit: AddressEdit,
+    ) -> Answer<Changed<AddressEntry>> {
+        let before: Option<Vec<Target>> =
+            self.view().read(Table::Addresses, &address_key(&address))?;
+        if before.is_none() && edit.add.is_empty() {
+            return Err(EngineError::NotFound);
+        }
+        let mut targets = before.unwrap_or_default();
+        for gone in &edit.remove {
+            let place = targets.iter().position(|target| target == gone);
+            let place = place.ok_or(EngineError::Invalid(
+                "the address does not deliver to what shall be removed",
+            ))?;
+            targets.remove(place);
+        }
+        targets.extend(edit.add);
+        targets.sort();
+        targets.dedup();
+        self.check_targets(&address, &targets)?;
+        self.set_targets(&address, &targets)?;
+        Ok(self.reply(AddressEntry { address, targets }))
+    }
+
+    pub(super) fn delete_address(&mut self, address: Address) -> Answer<Changed<AddressEntry>> {
+        let key = address_key(&address);
+        let targets = self
+            .view()
+            .read(Table::Addresses, &key)?
+            .ok_or(EngineError::NotFound)?;
+        self.set_targets(&address, &[])?;
+        Ok(self.reply(AddressEntry { address, targets }))
+    }
+
+    /// Writes the targets of an address and keeps `deliveries` in step; none removes the address.
+    pub(super) fn set_targets(&mut self, address: &Address, targets: &[Target]) -> Answer<()> {
+        let key = address_key(address);
+        let before: Vec<Target> = self
+            .view()
+            .read(Table::Addresses, &key)?
+            .unwrap_or_default();
+        if before == targets {
+            return Ok(());
+        }
+        for target in &before {
+            if let Target::Account(account) = target {
+                self.rows
+                    .delete(Table::Deliveries, &delivery_key(*account, &key))?;
+            }
+        }
+        for target in targets {
+            if let Target::Account(account) = target {
+                self.rows
+                    .put(Table::Deliveries, &delivery_key(*account, &key), b"")?;
+            }
+        }
+        if targets.is_empty() {
+            self.rows.delete(Table::Addresses, &key)?;
+        } else {
+            self.put(Table::Addresses, &key, &targets)?;
+        }
+        self.changed(ChangeKind::Address, address.as_str())
+    }
+
+    /// The addresses that deliver to an account itself.
+    fn deliveries(&self, account: AccountId) -> Answer<Vec<Vec<u8>>> {
+        let mut keys = self.keys_beginning_with(Table::Deliveries, &account_key(account))?;
+        for key in &mut keys {
+            key.drain(..8);
+        }
+        Ok(keys)
+    }
+
+    /// The verdicts on the addresses of an account are others from now on, though the addresses
+    /// are not: who keeps one is told.
+    pub(super) fn verdicts_changed(&mut self, account: AccountId) -> Answer<()> {
+        for key in self.deliveries(account)? {
+            let address = address_of(&key)?;
+            self.changed(ChangeKind::Address, address.as_str())?;
+        }
+        Ok(())
+    }
+
+    /// Takes an account out of every address that delivers to it; an address that delivered to
+    /// nothing else goes.
+    pub(super) fn forget_deliveries(&mut self, account: AccountId) -> Answer<()> {
+        for key in self.deliveries(account)? {
+            let address = address_of(&key)?;
+            let mut targets: Vec<Target> = self
+                .view()
+                .read(Table::Addresses, &key)?
+                .unwrap_or_default();
+            targets.retain(|target| *target != Target::Account(account));
+            self.set_targets(&address, &targets)?;
+        }
+        Ok(())
+    }
+}
