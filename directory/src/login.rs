@@ -252,6 +252,7 @@ pub(crate) fn allow(
         backend_address,
         quota: record.quota,
         grant,
+        foreign: record.foreign,
     })
 }
 

@@ -148,6 +148,7 @@ async fn backend(
         weight: 1,
         volumes: Vec::new(),
         accounts: 0,
+        foreign: None,
     }))
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum RecipientRefusal {
     DirectoryAway,
     /// The address of a home could not be found.
     BackendAway,
+    /// The account lives on a foreign back-end, to which this front-end does not deliver.
+    ForeignHome,
     /// The transaction reaches as many accounts as it may.
     TooManyAccounts,
     /// Every account it leads to is full.
@@ -35,6 +37,7 @@ impl RecipientRefusal {
             Self::BadAddress => "bad_address",
             Self::DirectoryAway => "directory_away",
             Self::BackendAway => "backend_away",
+            Self::ForeignHome => "foreign_home",
             Self::TooManyAccounts => "too_many_accounts",
             Self::OverQuota { .. } => "over_quota",
         }
@@ -55,6 +58,12 @@ impl RecipientRefusal {
                 451,
                 (4, 3, 2),
                 "recipient's store is not available now, try again later",
+            ),
+            // Temporary: the operator routes its mail to the other system, or brings the account here.
+            Self::ForeignHome => Reply::new(
+                451,
+                (4, 3, 2),
+                "recipient's mail is kept by another system, not reached from here, try again later",
             ),
             // RFC 5321 §4.5.3.1.10: the sender sends the rest in another transaction.
             Self::TooManyAccounts => {
@@ -143,7 +152,13 @@ mod tests {
             assert_eq!(refusal.reply().code / 100, 5, "{}", refusal.code());
         }
         let full = OverQuota { for_good: false };
-        for refusal in [DirectoryAway, BackendAway, TooManyAccounts, full] {
+        for refusal in [
+            DirectoryAway,
+            BackendAway,
+            ForeignHome,
+            TooManyAccounts,
+            full,
+        ] {
             assert_eq!(refusal.reply().code / 100, 4, "{}", refusal.code());
         }
         use Short::*;
@@ -163,6 +178,7 @@ mod tests {
             BadAddress,
             DirectoryAway,
             BackendAway,
+            ForeignHome,
             TooManyAccounts,
             OverQuota { for_good: false },
             OverQuota { for_good: true },

@@ -260,6 +260,10 @@ impl Front {
                 Err(_) => Err(OpenError::Refused(Refusal::Temporary)),
             };
         }
+        if login.foreign.is_some() {
+            info!(home = %login.home.backend, trace_id = open.trace_id, "login refused: the user lives on a foreign back-end, the way there is through a proxy");
+            return Err(OpenError::Refused(Refusal::NotAllowed));
+        }
         let link = self
             .backend
             .backends

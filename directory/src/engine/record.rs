@@ -3,7 +3,7 @@
 use std::fmt;
 
 use directory_api::wire::{
-    Account, ImportAccount, ImportAddress, ImportDomain, Incarnation, Placed, Secret,
+    Account, Foreign, ImportAccount, ImportAddress, ImportDomain, Incarnation, Placed, Secret,
 };
 use directory_api::{
     AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, DomainName, Home,
@@ -174,6 +174,8 @@ pub struct LoginRecord {
     pub credentials: Vec<StoredCredential>,
     /// Where the home's back-end listens and how it takes part; none when it never announced itself.
     pub backend: Option<(String, BackendState)>,
+    /// That back-end is another mail system.
+    pub foreign: Option<Foreign>,
     /// A move holds logins back.
     pub held_by_move: bool,
 }
@@ -240,6 +242,8 @@ pub(super) struct BackendRow {
     pub(super) volumes: Vec<VolumeRow>,
     /// Accounts whose home is here, kept up with every home that is made, moved or removed.
     pub(super) accounts: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) foreign: Option<Foreign>,
 }
 
 /// A volume of a back-end.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aliases;
+mod foreign;
 mod import;
 mod logins;
 mod moves;
@@ -20,6 +21,10 @@ use aliases::{
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
     mail_and_logins_in_an_alias_are_those_of_its_domain,
+};
+use foreign::{
+    a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
+    a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_moves,
 };
 use import::{
     a_trial_of_an_import_says_what_would_be_and_changes_nothing,
@@ -80,6 +85,8 @@ claims! {
     an_import_made_twice_is_made_once_and_differences_are_named,
     a_trial_of_an_import_says_what_would_be_and_changes_nothing,
     targets_of_an_address_are_added_and_removed_one_by_one,
+    a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_moves,
+    a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
 }
 
 fn address(text: &str) -> Address {

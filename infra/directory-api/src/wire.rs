@@ -24,7 +24,8 @@ pub use account::{
 };
 pub use address::{AddressEdit, AddressEntry, AddressPut, Domain, DomainPut, Target};
 pub use backend::{
-    AnnounceReply, AnnounceRequest, Backend, BackendPut, Incarnation, Volume, VolumePosition,
+    AnnounceReply, AnnounceRequest, Backend, BackendPut, FOREIGN_VOLUME, Foreign, ForeignService,
+    ForeignServiceError, ForeignTls, Incarnation, Volume, VolumePosition,
 };
 pub use change::{Change, ChangeKind, Changed, ChangesQuery, ChangesReply};
 pub use home::{

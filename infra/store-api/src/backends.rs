@@ -27,20 +27,32 @@ struct Known {
 
 /// There is no way to the back-end now. Temporary for mail and sessions (P6), whatever the cause.
 #[derive(Debug, thiserror::Error)]
-#[error("address of back-end {name} is not known")]
-pub struct BackendAway {
-    /// The back-end.
-    pub name: BackendName,
-    /// Why the directory gave no address.
-    #[source]
-    pub cause: DirectoryError,
+pub enum BackendAway {
+    /// The directory gave no address.
+    #[error("address of back-end {name} is not known")]
+    Unknown {
+        /// The back-end.
+        name: BackendName,
+        /// Why not.
+        #[source]
+        cause: DirectoryError,
+    },
+    /// It is another mail system: proxies log users in there, and nothing else goes there.
+    #[error("back-end {0} is foreign: only proxies go there")]
+    Foreign(BackendName),
 }
 
 impl BackendAway {
     /// Whether the directory has no such back-end, rather than no answer now.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        matches!(self.cause, DirectoryError::Unknown)
+        matches!(
+            self,
+            Self::Unknown {
+                cause: DirectoryError::Unknown,
+                ..
+            }
+        )
     }
 }
 
@@ -63,8 +75,9 @@ impl Backends {
     /// [`BackendAway`]: the directory has no address for it, or gives no answer.
     pub async fn link(&self, name: &BackendName) -> Result<Link, BackendAway> {
         match self.inner.directory.backend(name).await {
+            Ok(backend) if backend.foreign.is_some() => Err(BackendAway::Foreign(name.clone())),
             Ok(backend) => Ok(self.link_at(name, &backend.address)),
-            Err(cause) => Err(BackendAway {
+            Err(cause) => Err(BackendAway::Unknown {
                 name: name.clone(),
                 cause,
             }),

@@ -4,6 +4,7 @@ use directory_api::wire::{Located, Verdict};
 use directory_api::{Address as Key, DirectoryError};
 use mail_proto::Address;
 use mail_proto::smtp::ForwardPath;
+use store_api::backends::BackendAway;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -41,7 +42,10 @@ pub(super) async fn add(
         }
         let link = shared.backends.link(backend).await.map_err(|error| {
             warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
-            RecipientRefusal::BackendAway
+            match error {
+                BackendAway::Foreign(_) => RecipientRefusal::ForeignHome,
+                BackendAway::Unknown { .. } => RecipientRefusal::BackendAway,
+            }
         })?;
         // Connected now, so that DATA need not wait, and so that a home that is down is known
         // before the sender spends its octets.

@@ -210,6 +210,7 @@ impl PlayedDirectory {
             weight: 1,
             volumes: Vec::new(),
             accounts: 0,
+            foreign: None,
         };
         self.known
             .lock()

@@ -536,6 +536,7 @@ async fn login(
         backend_address,
         quota: grant.quota,
         grant: directory.signer.sign(&grant),
+        foreign: None,
     }))
 }
 
@@ -556,6 +557,7 @@ async fn announce(
         weight: 1,
         volumes: Vec::new(),
         accounts: 0,
+        foreign: None,
     };
     let mut state = directory.state.lock().unwrap();
     state.backends.insert(request.backend.clone(), backend);

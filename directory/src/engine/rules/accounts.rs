@@ -54,6 +54,7 @@ impl View<'_> {
             account: row.shown(id),
             quota: row.quota,
             credentials: row.credentials,
+            foreign: home.as_ref().and_then(|backend| backend.foreign.clone()),
             backend: home
                 .filter(|backend| !backend.address.is_empty())
                 .map(|backend| (backend.address, backend.state)),
@@ -350,6 +351,8 @@ impl Backends {
                 .rows
                 .iter()
                 .filter(|(_, row)| row.state == BackendState::Active && !row.volumes.is_empty())
+                // Who is new begins on ours.
+                .filter(|(_, row)| row.foreign.is_none())
                 .min_by(|(_, a), (_, b)| {
                     let a_load = u128::from(a.accounts) * u128::from(b.weight);
                     let b_load = u128::from(b.accounts) * u128::from(a.weight);

@@ -2,12 +2,11 @@
 
 use std::ops::Bound;
 
-use directory_api::BackendName;
-use directory_api::BackendState;
 use directory_api::wire::{
-    AnnounceReply, AnnounceRequest, Backend, BackendPut, ChangeKind, Changed, ListQuery,
-    MoveRecord, MoveState, Page, Volume, VolumePosition, limit,
+    AnnounceReply, AnnounceRequest, Backend, BackendPut, ChangeKind, Changed, FOREIGN_VOLUME,
+    Foreign, ForeignService, ListQuery, MoveRecord, MoveState, Page, Volume, VolumePosition, limit,
 };
+use directory_api::{BackendName, BackendState, VolumeName};
 use tracing::warn;
 
 use super::{Answer, EngineError, Table, View, Write, decode, scan};
@@ -27,6 +26,7 @@ fn shown(name: BackendName, row: &BackendRow) -> Backend {
         state: row.state,
         weight: row.weight,
         accounts: row.accounts,
+        foreign: row.foreign.clone(),
         volumes: row
             .volumes
             .iter()
@@ -76,17 +76,28 @@ impl Write<'_> {
     ) -> Answer<Changed<Backend>> {
         let key = name.as_str().as_bytes();
         let before: Option<BackendRow> = self.view().read(Table::Backends, key)?;
-        let mut row = match (&before, &put.address) {
-            (Some(row), _) => row.clone(),
-            (None, Some(address)) => new_row(address),
-            (None, None) => {
+        let mut row = match (&before, &put.address, &put.foreign) {
+            (Some(row), _, _) => row.clone(),
+            (None, Some(address), None) => new_row(address),
+            (None, _, Some(_)) => new_row(""),
+            (None, None, None) => {
                 return Err(EngineError::Invalid(
                     "a new back-end needs an address (host:port)",
                 ));
             }
         };
-        if let Some(address) = put.address {
-            row.address = address;
+        let is_foreign = put.foreign.is_some() || row.foreign.is_some();
+        match (put.address, is_foreign) {
+            (Some(_), true) => {
+                return Err(EngineError::Invalid(
+                    "a foreign back-end has addresses of its IMAP and POP3, and no other",
+                ));
+            }
+            (Some(address), false) => row.address = address,
+            (None, _) => {}
+        }
+        if let Some(foreign) = put.foreign {
+            make_foreign(&mut row, foreign)?;
         }
         row.state = put.state.unwrap_or(row.state);
         row.weight = put.weight.unwrap_or(row.weight);
@@ -144,6 +155,11 @@ impl Write<'_> {
         let key = request.backend.as_str().as_bytes();
         let before: Option<BackendRow> = self.view().read(Table::Backends, key)?;
         let mut row = before.clone().unwrap_or_else(|| new_row(&request.address));
+        if row.foreign.is_some() {
+            return Err(EngineError::Invalid(
+                "a foreign back-end has that name; give this one another",
+            ));
+        }
         let mut news = before.is_none() || row.address != request.address;
         row.address = request.address;
         let known = row.volumes.iter().filter_map(known).collect();
@@ -204,7 +220,40 @@ fn new_row(address: &str) -> BackendRow {
         weight: 1,
         volumes: Vec::new(),
         accounts: 0,
+        foreign: None,
     }
+}
+
+/// Says where a foreign back-end is. One of ours stays one: its accounts would be looked for elsewhere.
+fn make_foreign(row: &mut BackendRow, foreign: Foreign) -> Answer<()> {
+    if row.foreign.is_none() && !(row.address.is_empty() && row.volumes.is_empty()) {
+        return Err(EngineError::Invalid(
+            "a back-end of ours does not become a foreign one; add one of another name",
+        ));
+    }
+    let services = [&foreign.imap, &foreign.pop3];
+    let services: Vec<&ForeignService> = services.into_iter().flatten().collect();
+    let Some(first) = services.first() else {
+        return Err(EngineError::Invalid(
+            "a foreign back-end needs the address of its IMAP, its POP3, or both",
+        ));
+    };
+    if !services.iter().all(|service| service.is_sensible()) {
+        return Err(EngineError::Invalid(
+            "the address of a foreign service is host:port",
+        ));
+    }
+    // Whoever does not know of foreign ones meets a program there that does not speak with it, which is temporary.
+    row.address = first.address.clone();
+    if row.volumes.is_empty() {
+        row.volumes.push(VolumeRow {
+            name: VolumeName::new(FOREIGN_VOLUME).map_err(|_| EngineError::Invalid("no volume"))?,
+            incarnation: None,
+            position: 0,
+        });
+    }
+    row.foreign = Some(foreign);
+    Ok(())
 }
 
 fn known(volume: &VolumeRow) -> Option<VolumePosition> {

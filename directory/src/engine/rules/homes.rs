@@ -139,6 +139,16 @@ impl Write<'_> {
         // Later on it must be possible to finish or give up a move, whatever became of the place.
         if record.state == MoveState::Planned {
             self.check_place(&record.to)?;
+            for name in [&record.to.backend, &row.home.backend] {
+                let backend: Option<BackendRow> = self
+                    .view()
+                    .read(Table::Backends, name.as_str().as_bytes())?;
+                if backend.is_some_and(|backend| backend.foreign.is_some()) {
+                    return Err(EngineError::Invalid(
+                        "mail is not moved to or from a foreign back-end; `posthouse home set` changes where the account lives, and takes no mail along",
+                    ));
+                }
+            }
         }
         let before: Option<MoveRecord> = self.view().read(Table::Moves, &key)?;
         let follows = match &before {

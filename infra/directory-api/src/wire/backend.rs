@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{BackendName, BackendState, ChangeNumber, VolumeName};
+use crate::types::{BackendName, BackendState, ChangeNumber, Service, VolumeName};
 
 /// One life of a volume: made at random with the volume, and again when it is found to be an old copy,
 /// for the life that begins when an operator adopts it. 32 hexadecimal digits.
@@ -110,7 +110,123 @@ pub struct Backend {
     pub volumes: Vec<Volume>,
     /// Accounts that live there.
     pub accounts: u64,
+    /// Where users are logged in, if it is another mail system and none of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
 }
+
+/// A mail system that is not ours, and whose users log in through our proxies by a master login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    /// Its IMAP; none: nobody who lives there has IMAP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imap: Option<ForeignService>,
+    /// Its POP3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pop3: Option<ForeignService>,
+}
+
+impl Foreign {
+    /// Where this service is.
+    #[must_use]
+    pub fn service(&self, service: Service) -> Option<&ForeignService> {
+        match service {
+            Service::Imap => self.imap.as_ref(),
+            Service::Pop3 => self.pop3.as_ref(),
+        }
+    }
+
+    /// What is there, in the form that operators write.
+    pub fn told(&self) -> String {
+        let services = [("imap", &self.imap), ("pop3", &self.pop3)];
+        let told = services.iter().filter_map(|(name, service)| {
+            let ForeignService { address, tls } = service.as_ref()?;
+            Some(format!("{name} {}:{address}", tls.as_str()))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One listener of a foreign back-end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignService {
+    /// `host:port`; the host is what its certificate must be for.
+    pub address: String,
+    /// How TLS is begun there. Whose certificates are believed is a setting of each proxy.
+    pub tls: ForeignTls,
+}
+
+/// How TLS is begun with a foreign back-end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignTls {
+    /// Not at all.
+    Plain,
+    /// By STARTTLS or STLS.
+    StartTls,
+    /// From the first octet.
+    Implicit,
+}
+
+impl ForeignTls {
+    /// The word on the wire and at the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::StartTls => "starttls",
+            Self::Implicit => "implicit",
+        }
+    }
+}
+
+/// The text does not say where a foreign service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write plain, starttls or implicit, a colon, and host:port: implicit:imap.example.test:993"
+)]
+pub struct ForeignServiceError;
+
+impl FromStr for ForeignService {
+    type Err = ForeignServiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (tls, address) = text.split_once(':').ok_or(ForeignServiceError)?;
+        let all = [
+            ForeignTls::Plain,
+            ForeignTls::StartTls,
+            ForeignTls::Implicit,
+        ];
+        let tls = all.into_iter().find(|one| one.as_str() == tls);
+        let service = Self {
+            address: address.to_owned(),
+            tls: tls.ok_or(ForeignServiceError)?,
+        };
+        service
+            .is_sensible()
+            .then_some(service)
+            .ok_or(ForeignServiceError)
+    }
+}
+
+impl ForeignService {
+    /// Whether the address has a host and a port.
+    #[must_use]
+    pub fn is_sensible(&self) -> bool {
+        let is_host = |host: &str| {
+            (1..=255).contains(&host.len()) && host.bytes().all(|octet| octet.is_ascii_graphic())
+        };
+        let parts = self.address.rsplit_once(':');
+        parts.is_some_and(|(host, port)| {
+            is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    }
+}
+
+/// The one volume of each foreign back-end, for a home is a place on a volume.
+pub const FOREIGN_VOLUME: &str = "foreign";
 
 /// One volume as the directory knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,4 +257,7 @@ pub struct BackendPut {
     /// announcement sets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt_volume: Option<VolumeName>,
+    /// It is another mail system, and there; takes the place of what was said of it before. Then it has no `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use daemon::config::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::Foreign;
 use crate::types::{AccountId, BackendName, Home, LoginName, Quota, Service};
 
 /// Asks whether this user may open this service, and where.
@@ -42,6 +43,9 @@ pub struct LoginReply {
     pub quota: Quota,
     /// The signed grant in its text form; see [`crate::grant`].
     pub grant: String,
+    /// The home is no back-end of ours: the user is logged in there, and nobody takes the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
 }
 
 /// Which SASL mechanisms the directory decides itself.

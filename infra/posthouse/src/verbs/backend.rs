@@ -1,6 +1,6 @@
 //! `posthouse backend …`
 
-use directory_api::wire::{Backend, BackendPut};
+use directory_api::wire::{Backend, BackendPut, Foreign, ForeignService};
 use directory_api::{BackendName, BackendState, DirectoryClient, VolumeName};
 
 use super::{Output, Row, VerbError, told};
@@ -17,12 +17,12 @@ pub(crate) enum Verb {
     },
     /// One back-end
     Show { name: BackendName },
-    /// Name a back-end before it announces itself
+    /// Name a back-end before it announces itself, or one that is another mail system
     Add {
         name: BackendName,
         /// Where it listens for the other tiers, `host:port`
-        #[arg(long)]
-        address: String,
+        #[arg(long, required_unless_present_any = ["foreign_imap", "foreign_pop3"])]
+        address: Option<String>,
         #[command(flatten)]
         changes: Changes,
     },
@@ -50,6 +50,14 @@ pub(crate) struct Changes {
     /// Its share of new accounts against the others'
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     weight: Option<u32>,
+    /// It is another mail system with its IMAP there: plain, starttls or implicit, a colon, host:port. Users who live there
+    /// are logged in by proxies whose `foreign` settings name the back-end. Say IMAP and POP3 together: what is said of
+    /// them takes the place of all that was
+    #[arg(long, value_name = "TLS:HOST:PORT")]
+    foreign_imap: Option<ForeignService>,
+    /// The same for its POP3
+    #[arg(long, value_name = "TLS:HOST:PORT")]
+    foreign_pop3: Option<ForeignService>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -97,7 +105,7 @@ impl super::Verb for Verb {
                 name,
                 address,
                 changes,
-            } => ("added", name, changes.put(Some(address), None)),
+            } => ("added", name, changes.put(address, None)),
             Self::Set {
                 name,
                 address,
@@ -116,11 +124,17 @@ impl super::Verb for Verb {
 
 impl Changes {
     fn put(self, address: Option<String>, adopt_volume: Option<VolumeName>) -> BackendPut {
+        let is_foreign = self.foreign_imap.is_some() || self.foreign_pop3.is_some();
+        let foreign = is_foreign.then_some(Foreign {
+            imap: self.foreign_imap,
+            pop3: self.foreign_pop3,
+        });
         BackendPut {
             address,
             state: self.state.map(Into::into),
             weight: self.weight,
             adopt_volume,
+            foreign,
         }
     }
 }
@@ -138,7 +152,10 @@ impl Row for Backend {
             .collect();
         vec![
             self.name.to_string(),
-            self.address.clone(),
+            match &self.foreign {
+                Some(foreign) => format!("foreign: {}", foreign.told()),
+                None => self.address.clone(),
+            },
             format!("{:?}", self.state).to_lowercase(),
             self.weight.to_string(),
             self.accounts.to_string(),

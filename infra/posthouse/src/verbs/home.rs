@@ -20,7 +20,8 @@ pub(crate) enum Verb {
         /// Number or login name
         account: String,
     },
-    /// Point an account to another place WITHOUT moving its mail: to mend by hand what no `migrator resume` can
+    /// Point an account to another place WITHOUT moving its mail: to mend by hand what no `migrator resume` can, or to change over
+    /// to or from a foreign back-end (whose volume is `foreign`)
     Set {
         /// Number or login name
         account: String,

@@ -322,7 +322,7 @@ impl Known {
         let (state, address) = match &self.backend {
             None => (
                 "not known to the directory: nobody can log in (home_down)",
-                "nowhere",
+                "nowhere".to_owned(),
             ),
             Some(backend) => {
                 let state = match backend.state {
@@ -332,13 +332,26 @@ impl Known {
                         "down: nobody can log in (home_down), mail waits or is held"
                     }
                 };
-                (state, backend.address.as_str())
+                let address = match &backend.foreign {
+                    Some(foreign) => format!("another mail system, {}", foreign.told()),
+                    None => backend.address.clone(),
+                };
+                (state, address)
             }
         };
         print_line(format_args!(
             "  back-end {}, at {address}: {state}",
             home.backend
         ));
+        if self
+            .backend
+            .as_ref()
+            .is_some_and(|backend| backend.foreign.is_some())
+        {
+            print_line(
+                "  mail: its own system is to deliver it; our front-ends refuse it for now (foreign_home)",
+            );
+        }
         if let Some(last) = &self.last_move {
             let held = match last.state.holds_logins() {
                 true => ": nobody can log in (moving)",
