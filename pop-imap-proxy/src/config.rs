@@ -12,6 +12,7 @@ use directory_api::Service;
 use directory_api::client::{LoginTurns, STALE_MAX_S};
 
 use crate::announced;
+use crate::foreign::ForeignLogin;
 
 daemon::settings! {
     /// Settings of a POP3 and IMAP proxy.
@@ -41,6 +42,12 @@ daemon::settings! {
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to users.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// Master logins at back-ends that are other mail systems, one for each, such as [{ backend = "old", master = "posthouse",
+        /// password_file = "/etc/posthouse/old.password", ca = "/etc/posthouse/old-ca.pem" }]. Besides, separator = "*" logs users in
+        /// as user*master instead of by an authorization identity, plaintext = true lets the login go in the clear to another machine, and
+        /// tell_client = true tells the other system the user's address. Who can read that file can open every mailbox there. Read
+        /// at the start.
+        pub foreign: Vec<ForeignLogin> = Vec::new(),
         /// Load balancers in front of this process.
         pub balancers: Balancers = Balancers::default(),
         /// What one client and one session may take.
@@ -175,6 +182,7 @@ impl Settings for Config {
                 remedy,
             ));
         }
+        problems.extend(self.foreign.iter().filter_map(ForeignLogin::problem));
         if !self.directory.contains(':') {
             problems.push(Problem::new(
                 "directory",

@@ -10,6 +10,7 @@
 mod announced;
 mod config;
 mod door;
+mod foreign;
 mod meter;
 pub mod operate;
 mod patience;
@@ -18,4 +19,5 @@ mod session;
 mod sessions;
 
 pub use config::{Config, Limits};
+pub use foreign::{ForeignLogin, SecretError};
 pub use proxy::{Proxy, RunError, run};

@@ -21,6 +21,7 @@ use tracing::{debug, info};
 use crate::announced::Announced;
 use crate::config::{Config, Limits};
 use crate::door::Door;
+use crate::foreign::{Masters, SecretError};
 use crate::patience::Patience;
 use crate::sessions::Sessions;
 use crate::{meter, operate, session};
@@ -40,6 +41,9 @@ pub enum RunError {
         "{0}: TLS needs a certificate; set tls.certificate and tls.key, or leave the listener out"
     )]
     NoCertificate(&'static str),
+    /// A file that `foreign` names cannot be used.
+    #[error(transparent)]
+    Foreign(#[from] SecretError),
 }
 
 /// What all sessions share.
@@ -52,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) clients: Clients,
     pub(crate) sessions: Sessions,
     pub(crate) patience: Patience,
+    pub(crate) masters: Masters,
     pub(crate) limits: Limits,
     pop3: FrontOptions,
     imap: FrontOptions,
@@ -85,6 +90,7 @@ impl Proxy {
     pub fn bind(config: Config) -> Result<Self, RunError> {
         let identity = Arc::new(Identity::load(&config.identity)?);
         let tls = config.tls.load()?;
+        let masters = Masters::load(config.foreign)?;
         let mut doors = Vec::new();
         let wanted = [
             (Door::POP3, config.pop3),
@@ -145,6 +151,7 @@ impl Proxy {
                     limits.client_limit_on_loopback,
                 ),
                 patience: Patience::new(limits.open_timeout()),
+                masters,
                 sessions: Sessions::new(limits.user_sessions_max),
                 limits,
                 pop3,

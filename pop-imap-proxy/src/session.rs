@@ -9,23 +9,34 @@ use daemon::shutdown::Shutdown;
 use daemon::stream::{TlsFacts, UserStream};
 use data_encoding::BASE32_DNSSEC;
 use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
-use directory_api::wire::LoginReply;
+use directory_api::wire::{Foreign, LoginReply};
 use mail_proto::login::{CloseReason, Refusal, Shut};
-use store_api::session::{self, Passed, RelayEnd, Session, SessionOpen, Terms, relay};
+use store_api::session::{self, Passed, RelayEnd, Session, SessionOpen, Terms, relay, relay_plain};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::door::Door;
+use crate::foreign::{self, Fault, Wanted};
 use crate::meter;
 use crate::proxy::Shared;
 use crate::sessions::{About, Entered, NoEntry};
 
 /// A session at the user's home, and its place among the open ones.
 struct Home {
-    session: Session,
+    session: Way,
     entered: Entered,
+}
+
+/// How it is reached.
+enum Way {
+    Ours(Session),
+    Foreign {
+        stream: Box<dyn foreign::Octets>,
+        /// What the user hears first.
+        words: Vec<u8>,
+    },
 }
 
 /// Serves one connection to its end.
@@ -148,6 +159,10 @@ async fn begin(
                 NoEntry::Drained => Refusal::Temporary,
             })
         })?;
+        if let Some(foreign) = &login.foreign {
+            let session = open_foreign(shared, door, foreign, &login, &facts, trace_id).await?;
+            return Ok(Home { session, entered });
+        }
         let link = shared.backends.link_at(home, &login.backend_address);
         let first = SessionOpen {
             grant: login.grant.clone(),
@@ -176,6 +191,7 @@ async fn begin(
         if let Some(has) = session.capabilities() {
             shared.announced.compare(home, has);
         }
+        let session = Way::Ours(session);
         Ok(Home { session, entered })
     };
     log_in(
@@ -188,6 +204,43 @@ async fn begin(
         open,
     )
     .await
+}
+
+/// Logs the user in on a foreign back-end.
+async fn open_foreign(
+    shared: &Shared,
+    door: Door,
+    foreign: &Foreign,
+    login: &LoginReply,
+    facts: &LoginFacts,
+    trace_id: &str,
+) -> Result<Way, OpenError> {
+    let home = &login.home.backend;
+    let wanted = Wanted {
+        home,
+        foreign,
+        service: facts.service,
+        user: &login.login_name,
+        client: facts.client,
+        trace_id,
+    };
+    let time = shared.patience.with(home, Instant::now());
+    let opened = shared.masters.open(&wanted, time).await;
+    match &opened {
+        Err(Fault::Silent(_)) => shared.patience.was_silent(home, time, Instant::now()),
+        Ok(_) | Err(_) => shared.patience.has_answered(home),
+    }
+    let mut opened = opened.map_err(|fault| {
+        let (code, cause) = (fault.code(), daemon::log::causes(&fault));
+        meter::open_failed(door, code);
+        warn!(trace_id, account = %login.account, backend = %home, code, cause, "nobody was logged in on a foreign back-end");
+        OpenError::Refused(fault.refusal())
+    })?;
+    let words = opened.words(facts.tag.as_deref());
+    Ok(Way::Foreign {
+        stream: opened.stream,
+        words,
+    })
 }
 
 /// What follows from a session that did not open, and the reason code in logs and metrics.
@@ -235,7 +288,13 @@ async fn carry(
         trace_id,
         shutdown: &about.ending,
     };
-    let end = relay(stream, leftover, session, &terms).await;
+    let end = match session {
+        Way::Ours(session) => relay(stream, leftover, session, &terms).await,
+        Way::Foreign {
+            stream: home,
+            words,
+        } => relay_plain(stream, leftover, home, words, &terms).await,
+    };
     drop(entered);
     let end = match end {
         RelayEnd::Shutdown if !shutdown.is_requested() => "kicked",

@@ -11,6 +11,7 @@ pub mod channel_binding;
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod dial;
 pub mod health;
 pub mod identity;
 pub mod link;

@@ -27,7 +27,7 @@ use directory_api::{BackendName, Epoch, Service};
 use serde::{Deserialize, Serialize};
 
 pub use client::{OpenError, Session, SessionReceiver, SessionSender};
-pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay};
+pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay, relay_plain};
 
 /// The path of version 1.
 pub const PATH: &str = "/v1/session";

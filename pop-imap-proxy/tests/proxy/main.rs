@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balancer;
+mod foreign;
 mod hand_over;
 mod herd;
 mod login;

@@ -18,7 +18,7 @@ use daemon::link::{self, BodySender, LinkBody, Problem, next_data};
 use daemon::random;
 use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner, GrantVerifier};
-use directory_api::wire::{Backend, ChangesReply, LoginReply, LoginRequest, code};
+use directory_api::wire::{Backend, ChangesReply, Foreign, LoginReply, LoginRequest, code};
 use directory_api::{
     AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota, VolumeName,
 };
@@ -198,6 +198,14 @@ impl World {
         }
     }
 
+    /// How often something was counted. All tests of this process share the metrics, and some may count the same.
+    pub(crate) async fn count(&self, beginning: &str) -> f64 {
+        let metrics = self.get("/metrics").await;
+        let line = metrics.lines().find(|line| line.starts_with(beginning));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.map_or(0.0, |text| text.parse().unwrap())
+    }
+
     /// Waits until the metrics have a line that begins so. All tests of this process share them.
     pub(crate) async fn counted(&self, beginning: &str) {
         self.counted_to(beginning, 0.0).await;
@@ -261,6 +269,7 @@ pub(crate) struct PlayedDirectory {
     /// No wrong password is answered while a test has it.
     refusals: Arc<tokio::sync::Mutex<()>>,
     backends: Arc<Mutex<HashMap<String, SocketAddr>>>,
+    foreign: Arc<Mutex<HashMap<String, Foreign>>>,
 }
 
 /// How long a login takes the directory, and how many it had at once.
@@ -282,6 +291,7 @@ impl PlayedDirectory {
             pace: Arc::default(),
             refusals: Arc::default(),
             backends: Arc::default(),
+            foreign: Arc::default(),
         }
     }
 
@@ -291,6 +301,18 @@ impl PlayedDirectory {
             .iter()
             .map(|(name, address)| ((*name).to_owned(), *address));
         *self.homes.lock().unwrap() = homes.collect();
+    }
+
+    /// Where both live from the next login on: on another mail system.
+    pub(crate) fn live_abroad(&self, name: &str, foreign: Foreign) {
+        let services = [&foreign.imap, &foreign.pop3];
+        let address = services.into_iter().flatten().next().unwrap();
+        let address = address.address.parse().unwrap_or_else(|_| any_port());
+        self.live_at(&[(name, address)]);
+        self.foreign
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), foreign);
     }
 
     /// Answers so many logins that the account is being moved.
@@ -347,6 +369,7 @@ async fn backend(
         weight: 1,
         volumes: Vec::new(),
         accounts: 0,
+        foreign: None,
     }))
 }
 
@@ -392,6 +415,7 @@ async fn login(
             homes[0].clone()
         }
     };
+    let foreign = directory.foreign.lock().unwrap().get(&name).cloned();
     let now = clock::now_ms();
     let grant = Grant {
         account: AccountId(account),
@@ -415,6 +439,7 @@ async fn login(
         backend_address: address.to_string(),
         quota: grant.quota,
         grant: directory.signer.sign(&grant),
+        foreign,
     }))
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use daemon::shutdown::Shutdown;
 use directory_api::{BackendName, Service};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -90,9 +90,56 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (user_read, user_write) = tokio::io::split(stream);
-    let passed = terms.passed;
     let leaving = Leaving::default();
     let work = carry(user_read, user_write, leftover, session, terms, &leaving);
+    attend(work, terms, &leaving).await
+}
+
+/// The same where the other end is a connection to somebody who knows nothing of sessions. The user is told `words` first.
+pub async fn relay_plain<S, H>(
+    stream: S,
+    leftover: Vec<u8>,
+    home: H,
+    words: Vec<u8>,
+    terms: &Terms<'_>,
+) -> RelayEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut user_read, mut user_write) = tokio::io::split(stream);
+    let (mut receiver, sender) = tokio::io::split(home);
+    let leaving = Leaving::default();
+    let work = async {
+        let mut sender = Some(sender);
+        let told = write_within(&mut user_write, &words, terms.idle_max).await;
+        if told.is_err() {
+            return RelayEnd::User;
+        }
+        terms
+            .passed
+            .to_user
+            .fetch_add(words.len() as u64, Ordering::Relaxed);
+        let ended = copy(
+            (&mut user_read, &mut user_write),
+            leftover.into(),
+            (&mut sender, &mut receiver),
+            terms,
+            &leaving,
+        );
+        // Nobody there can pause.
+        ended.await.err().unwrap_or(RelayEnd::Cut)
+    };
+    attend(work, terms, &leaving).await
+}
+
+/// Lets a session be carried until it ends, is idle, or a shutdown ends it.
+async fn attend(
+    work: impl Future<Output = RelayEnd>,
+    terms: &Terms<'_>,
+    leaving: &Leaving,
+) -> RelayEnd {
+    let passed = terms.passed;
     let mut work = pin!(work);
     let mut seen = passed.sum();
     let mut idle_from = Instant::now();
@@ -203,42 +250,16 @@ where
     // None once the user has no more to say.
     let mut sender = Some(sender);
     loop {
-        let pause = Notify::new();
-        let paused = {
-            // Two loops, not one: a side that is slow to take octets must not stop the other way, or
-            // a user who sends much and reads little would block the session for good.
-            let mut up = pin!(up(
-                &mut user_read,
-                std::mem::take(&mut unsent),
-                &mut sender,
-                terms.passed,
-                leaving,
-                &pause
-            ));
-            let mut down = pin!(down(&mut receiver, &mut user_write, terms, leaving));
-            let mut up_runs = true;
-            let paused = loop {
-                tokio::select! {
-                    biased;
-                    told = &mut down => match told {
-                        Ok(paused) => break paused,
-                        Err(end) => return end,
-                    },
-                    went = &mut up, if up_runs => match went {
-                        Ok(()) => up_runs = false,
-                        Err(_) => return RelayEnd::User,
-                    },
-                }
-            };
-            pause.notify_one();
-            if up_runs {
-                match timeout(PAUSE_MAX, up).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return RelayEnd::User,
-                    Err(_) => return RelayEnd::HandOver,
-                }
-            }
-            paused
+        let copied = copy(
+            (&mut user_read, &mut user_write),
+            std::mem::take(&mut unsent),
+            (&mut sender, &mut receiver),
+            terms,
+            leaving,
+        );
+        let paused = match copied.await {
+            Ok(paused) => paused,
+            Err(end) => return end,
         };
         let goes_on = Box::pin(timeout(
             PAUSE_MAX,
@@ -248,6 +269,101 @@ where
             Ok(Some(())) => {}
             Ok(None) | Err(_) => return RelayEnd::HandOver,
         }
+    }
+}
+
+/// Copies on one stream, until it ends or the back-end pauses.
+async fn copy<R, W, O, I>(
+    (user_read, user_write): (&mut R, &mut W),
+    unsent: Bytes,
+    (sender, receiver): (&mut Option<O>, &mut I),
+    terms: &Terms<'_>,
+    leaving: &Leaving,
+) -> Result<Offsets, RelayEnd>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    O: Onward,
+    I: Inward,
+{
+    let pause = Notify::new();
+    // Two loops, not one: a side that is slow to take octets must not stop the other way, or
+    // a user who sends much and reads little would block the session for good.
+    let mut up = pin!(up(user_read, unsent, sender, terms.passed, leaving, &pause));
+    let mut down = pin!(down(receiver, user_write, terms, leaving));
+    let mut up_runs = true;
+    let paused = loop {
+        tokio::select! {
+            biased;
+            told = &mut down => break told?,
+            went = &mut up, if up_runs => match went {
+                Ok(()) => up_runs = false,
+                Err(_) => return Err(RelayEnd::User),
+            },
+        }
+    };
+    pause.notify_one();
+    if up_runs {
+        match timeout(PAUSE_MAX, up).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(RelayEnd::User),
+            Err(_) => return Err(RelayEnd::HandOver),
+        }
+    }
+    Ok(paused)
+}
+
+/// The way to whoever has the user's mail.
+trait Onward {
+    /// Passes octets on; whether they were taken.
+    async fn pass(&mut self, octets: Bytes) -> bool;
+    /// The user has no more to say.
+    async fn end(self);
+}
+
+impl Onward for SessionSender {
+    async fn pass(&mut self, octets: Bytes) -> bool {
+        self.send(octets).await.is_ok()
+    }
+
+    async fn end(self) {
+        Self::end(self).await;
+    }
+}
+
+impl<H: AsyncRead + AsyncWrite> Onward for WriteHalf<H> {
+    async fn pass(&mut self, octets: Bytes) -> bool {
+        let write = async {
+            self.write_all(&octets).await?;
+            self.flush().await
+        };
+        write.await.is_ok()
+    }
+
+    async fn end(mut self) {
+        _ = timeout(CLOSE_TIMEOUT, self.shutdown()).await;
+    }
+}
+
+/// The way back.
+trait Inward {
+    /// What comes next; nothing when the stream was cut.
+    async fn next(&mut self) -> Option<Received>;
+}
+
+impl Inward for SessionReceiver {
+    async fn next(&mut self) -> Option<Received> {
+        self.event().await.ok()
+    }
+}
+
+impl<H: AsyncRead + AsyncWrite> Inward for ReadHalf<H> {
+    async fn next(&mut self) -> Option<Received> {
+        let piece = read_piece(self).await.ok()?;
+        Some(match piece.is_empty() {
+            true => Received::End,
+            false => Received::Data(piece),
+        })
     }
 }
 
@@ -304,10 +420,10 @@ async fn hand_over(
 }
 
 /// User to back-end. Ends when the user has no more to say, the back-end takes no more, or pauses.
-async fn up<R: AsyncRead + Unpin>(
+async fn up<R: AsyncRead + Unpin, O: Onward>(
     user: &mut R,
     mut octets: Bytes,
-    backend: &mut Option<SessionSender>,
+    backend: &mut Option<O>,
     passed: &Passed,
     leaving: &Leaving,
     pause: &Notify,
@@ -320,7 +436,7 @@ async fn up<R: AsyncRead + Unpin>(
             passed
                 .from_user
                 .fetch_add(octets.len() as u64, Ordering::Relaxed);
-            if sender.send(octets).await.is_err() {
+            if !sender.pass(octets).await {
                 return Ok(());
             }
         }
@@ -339,16 +455,16 @@ async fn up<R: AsyncRead + Unpin>(
 }
 
 /// Back-end to user, until the back-end pauses or one of them ends it.
-async fn down<W: AsyncWrite + Unpin>(
-    backend: &mut SessionReceiver,
+async fn down<W: AsyncWrite + Unpin, I: Inward>(
+    backend: &mut I,
     user: &mut W,
     terms: &Terms<'_>,
     leaving: &Leaving,
 ) -> Result<Offsets, RelayEnd> {
     let passed = terms.passed;
     loop {
-        match backend.event().await {
-            Ok(Received::Data(octets)) => {
+        match backend.next().await {
+            Some(Received::Data(octets)) => {
                 passed.writing.store(true, Ordering::Relaxed);
                 if write_within(user, &octets, terms.idle_max).await.is_err() {
                     return Err(RelayEnd::User);
@@ -358,15 +474,15 @@ async fn down<W: AsyncWrite + Unpin>(
                     .to_user
                     .fetch_add(octets.len() as u64, Ordering::Relaxed);
             }
-            Ok(Received::Pause(offsets)) => return Ok(offsets),
-            Ok(Received::End) => {
+            Some(Received::Pause(offsets)) => return Ok(offsets),
+            Some(Received::End) => {
                 if leaving.is_begun() {
                     _ = write_within(user, farewell(terms.service), CLOSE_TIMEOUT).await;
                 }
                 let _ = timeout(CLOSE_TIMEOUT, user.shutdown()).await;
                 return Err(RelayEnd::Backend);
             }
-            Ok(Received::Resume(_)) | Err(_) => return Err(RelayEnd::Cut),
+            Some(Received::Resume(_)) | None => return Err(RelayEnd::Cut),
         }
     }
 }
