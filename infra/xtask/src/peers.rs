@@ -131,6 +131,13 @@ pub(crate) const PEERS: &[Peer] = &[
         }),
         at: Place::EndToEnd,
     },
+    Peer {
+        name: "dovecot",
+        title: "Dovecot is a home behind our proxy",
+        packages: &["dovecot-core", "dovecot-imapd", "dovecot-pop3d"],
+        library: None,
+        at: Place::EndToEnd,
+    },
     file_system(
         "ext4",
         "the power is cut under ext4",

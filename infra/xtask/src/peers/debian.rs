@@ -32,6 +32,19 @@ pub(super) const PACKAGES: &[Package] = &[
         probe: &["curl", "--version"],
     },
     Package {
+        name: "dovecot-core",
+        probe: &["dovecot", "--version"],
+    },
+    // Programs that only Dovecot starts.
+    Package {
+        name: "dovecot-imapd",
+        probe: &["ls", "/usr/lib/dovecot/imap"],
+    },
+    Package {
+        name: "dovecot-pop3d",
+        probe: &["ls", "/usr/lib/dovecot/pop3"],
+    },
+    Package {
         name: "e2fsprogs",
         probe: &["sh", "-c", "mkfs.ext4 -V 2>&1"],
     },
