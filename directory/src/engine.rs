@@ -7,6 +7,7 @@
 //! their keys, in one state. The conformance suite in `tests/conformance/` runs on every engine.
 
 mod lmdb;
+mod postgres;
 mod record;
 mod rows;
 mod rules;
@@ -20,6 +21,7 @@ use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, H
 use tokio::sync::watch;
 
 pub use lmdb::{Lmdb, LmdbError};
+pub use postgres::{Postgres, PostgresError, PostgresSettings};
 pub use record::{
     AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LoginRecord, RowDraft,
     StoredCredential,
@@ -82,6 +84,15 @@ pub enum EngineError {
     /// The database failed: the disk is full, or worse. For the log.
     #[error("storage failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+async fn on_blocking_thread<R: Send + 'static>(
+    work: impl FnOnce() -> Answer<R> + Send + 'static,
+) -> Answer<R> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(answer) => answer,
+        Err(panicked) => Err(EngineError::Storage(Box::new(panicked))),
+    }
 }
 
 /// Rows that one page looks at before it is answered short: a filter that finds nothing in

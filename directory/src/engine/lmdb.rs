@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::rows::{Octets, Rows, RowsMut, Table, Walk, number};
 use super::rules::{View, Write};
-use super::{Answer, Database, EngineError};
+use super::{Answer, Database, EngineError, on_blocking_thread};
 
 /// The version of the tables. A program that knows only 1 would read an alias as a domain of its
 /// own, an app password as one for everything, and could not read an account that is closing; else the
@@ -148,15 +148,6 @@ impl<R> From<heed::Error> for Unwritten<R> {
 impl<R> From<EngineError> for Unwritten<R> {
     fn from(error: EngineError) -> Self {
         Self::Failed(error)
-    }
-}
-
-async fn on_blocking_thread<R: Send + 'static>(
-    work: impl FnOnce() -> Answer<R> + Send + 'static,
-) -> Answer<R> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(answer) => answer,
-        Err(panicked) => Err(EngineError::Storage(Box::new(panicked))),
     }
 }
 

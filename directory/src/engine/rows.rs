@@ -96,6 +96,11 @@ pub(super) trait RowsMut: Rows {
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Answer<()>;
 
+    /// Says what will be asked for soon, for who has a reason to fetch it at once.
+    fn fetch(&self, _table: Table, _keys: &[Vec<u8>]) -> Answer<()> {
+        Ok(())
+    }
+
     fn as_rows(&self) -> &dyn Rows;
 }
 

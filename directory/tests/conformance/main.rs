@@ -7,7 +7,9 @@ mod import;
 mod logins;
 mod moves;
 
-use directory::engine::{AccountDraft, AccountEdit, Engine, EngineError, Lmdb};
+use directory::engine::{
+    AccountDraft, AccountEdit, Engine, EngineError, Lmdb, Postgres, PostgresSettings,
+};
 use directory_api::wire::{
     Account, AddressPut, AnnounceRequest, BackendPut, ChangeKind, CompareAndSet, DomainPut,
     Incarnation, ListQuery, Place, Placed, PlacedBy, Target, Verdict, VolumePosition,
@@ -53,6 +55,16 @@ macro_rules! claims {
                 super::$name(super::Lmdb::open(dir.path()).unwrap()).await;
             })*
         }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                let Some(cluster) = testkit::postgres::Cluster::shared() else {
+                    return;
+                };
+                super::$name(super::postgres_on(cluster.database()).await).await;
+            })*
+        }
     };
 }
 
@@ -87,6 +99,16 @@ claims! {
     targets_of_an_address_are_added_and_removed_one_by_one,
     a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_moves,
     a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
+}
+
+async fn postgres_on(url: String) -> Postgres {
+    daemon::tier::install_crypto();
+    let settings = PostgresSettings {
+        url: Some(url),
+        connections_max: 2,
+        ..PostgresSettings::default()
+    };
+    Postgres::open(settings).await.unwrap()
 }
 
 fn address(text: &str) -> Address {

@@ -1,4 +1,4 @@
-//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM, an issuer of tokens.
+//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM, an issuer of tokens, a PostgreSQL server.
 
 pub mod address;
 pub mod block_disk;
@@ -6,4 +6,5 @@ pub mod dialogue;
 pub mod fault_disk;
 pub mod fetch_grammar;
 pub mod issuer;
+pub mod postgres;
 pub mod scram;

@@ -3,7 +3,8 @@
 //!
 //! A peer test is an integration test of the package `e2e`, `infra/e2e/tests/peers_<name>.rs`, behind the feature
 //! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler. The peers that are file systems are a
-//! test inside the store, which a variable tells which one to use.
+//! test inside the store, which a variable tells which one to use; PostgreSQL is under tests of the directory, which a variable
+//! has start one.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -36,6 +37,13 @@ enum Place {
     /// Inside a package; a variable says that it is to use this peer.
     Inside {
         test: &'static str,
+        variable: &'static str,
+    },
+    /// In files of tests of a package, with such names; a variable says that the peer is there.
+    Files {
+        package: &'static str,
+        files: &'static [&'static str],
+        tests: &'static str,
         variable: &'static str,
     },
 }
@@ -138,6 +146,18 @@ pub(crate) const PEERS: &[Peer] = &[
         library: None,
         at: Place::EndToEnd,
     },
+    Peer {
+        name: "postgres",
+        title: "the directory on PostgreSQL does all it does on LMDB",
+        packages: &["postgresql"],
+        library: None,
+        at: Place::Files {
+            package: "directory",
+            files: &["conformance"],
+            tests: "postgres",
+            variable: "POSTHOUSE_TEST_POSTGRES",
+        },
+    },
     file_system(
         "ext4",
         "the power is cut under ext4",
@@ -202,14 +222,27 @@ fn test(tree: &Tree, peer: &Peer) -> Findings {
     let target = format!("peers_{}", peer.name);
     let given = match &peer.at {
         Place::EndToEnd => None,
-        Place::Inside { variable, .. } => Some(format!("{variable}={}", peer.name)),
+        Place::Inside { variable, .. } | Place::Files { variable, .. } => {
+            Some(format!("{variable}={}", peer.name))
+        }
     };
     let mut arguments: Vec<&str> = given.iter().map(String::as_str).collect();
-    arguments.extend(["cargo", "test", "--workspace", "--locked"]);
-    arguments.extend(["--features", "e2e/peers"]);
+    match &peer.at {
+        Place::EndToEnd | Place::Inside { .. } => {
+            arguments.extend(["cargo", "test", "--workspace", "--locked"]);
+            arguments.extend(["--features", "e2e/peers"]);
+        }
+        Place::Files { package, .. } => {
+            arguments.extend(["cargo", "test", "--locked", "--package", *package]);
+        }
+    }
     match &peer.at {
         Place::EndToEnd => arguments.extend(["--test", target.as_str(), "--"]),
         Place::Inside { test, .. } => arguments.extend(["--lib", "--", "--exact", *test]),
+        Place::Files { files, tests, .. } => {
+            arguments.extend(files.iter().flat_map(|file| ["--test", *file]));
+            arguments.extend(["--", *tests]);
+        }
     }
     tree.run("env", &[arguments.as_slice(), &["--nocapture"]].concat())?;
     let listed = tree.output("env", &[arguments.as_slice(), &["--list"]].concat())?;

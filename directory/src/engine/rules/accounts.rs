@@ -17,7 +17,7 @@ use super::{Answer, EngineError, Table, View, Write, account_key, decode, number
 use crate::engine::record::{AccountRow, BackendRow};
 use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
 
-fn login_key(name: &LoginName) -> [u8; 32] {
+pub(super) fn login_key(name: &LoginName) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(
         &aws_lc_rs::digest::SHA256,
         name.as_str().to_lowercase().as_bytes(),
@@ -135,6 +135,14 @@ impl Write<'_> {
         drafts: Vec<AccountDraft>,
     ) -> Answer<AccountBatchReply> {
         let mut backends = Backends::read(self)?;
+        let names: Vec<_> = drafts
+            .iter()
+            .map(|draft| login_key(&draft.login_name).to_vec())
+            .collect();
+        self.rows.fetch(Table::Logins, &names)?;
+        let addresses = drafts.iter().flat_map(|draft| &draft.addresses);
+        let addresses: Vec<_> = addresses.map(address_key).collect();
+        self.rows.fetch(Table::Addresses, &addresses)?;
         let (mut created, mut existing) = (0, 0);
         for draft in drafts {
             if self

@@ -6,13 +6,14 @@ use directory_api::wire::{
 };
 use directory_api::{AccountStatus, Quota, Service};
 
-use super::accounts::Backends;
+use super::accounts::{Backends, login_key};
 use super::addresses::address_key;
 use super::{Answer, EngineError, Table, Write};
 use crate::engine::{AccountDraft, AccountEdit, Brought, ImportDraft, RowDraft, StoredCredential};
 
 impl Write<'_> {
     pub(super) fn import(&mut self, import: ImportDraft) -> Answer<Changed<Vec<Answer<Brought>>>> {
+        self.fetch(&import.rows)?;
         let mut backends = Backends::read(self)?;
         let (update, passwords) = (import.update, import.update_passwords);
         let mut outcomes = Vec::with_capacity(import.rows.len());
@@ -35,6 +36,27 @@ impl Write<'_> {
         }
         backends.write(self)?;
         Ok(self.reply(outcomes))
+    }
+
+    fn fetch(&mut self, rows: &[RowDraft]) -> Answer<()> {
+        let (mut domains, mut addresses, mut logins) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            match row {
+                RowDraft::Domain(row) => domains.push(row.name.as_str().as_bytes().to_vec()),
+                RowDraft::Account(row, _) => logins.push(login_key(&row.login_name).to_vec()),
+                RowDraft::Address(row) => {
+                    addresses.push(address_key(&row.address));
+                    for target in &row.targets {
+                        if let ImportTarget::Login(name) = target {
+                            logins.push(login_key(name).to_vec());
+                        }
+                    }
+                }
+            }
+        }
+        self.rows.fetch(Table::Domains, &domains)?;
+        self.rows.fetch(Table::Addresses, &addresses)?;
+        self.rows.fetch(Table::Logins, &logins)
     }
 
     fn import_domain(&mut self, row: ImportDomain, update: bool) -> Answer<Brought> {

@@ -86,6 +86,10 @@ pub(super) const PACKAGES: &[Package] = &[
         probe: &["postconf", "-d", "mail_version"],
     },
     Package {
+        name: "postgresql",
+        probe: &["sh", "-c", "/usr/lib/postgresql/*/bin/postgres --version"],
+    },
+    Package {
         name: "python3-venv",
         probe: &["python3", "-c", "import ensurepip, sys; print(sys.version)"],
     },

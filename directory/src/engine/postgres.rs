@@ -1,0 +1,250 @@
+//! The engine for more than one machine: PostgreSQL, and any number of directory servers on it.
+//!
+//! Each table has a key and a value, both octets, as LMDB has them; an operator reads the views `shown_…`. A reader has a
+//! snapshot. Writers hold the lock of one row from their first statement to the commit, so that they come one after
+//! the other whichever server they write through: a compare-and-set compares what nobody changes until it has set,
+//! and changes are numbered without gaps in the order in which readers see them. That is also the bound: some
+//! hundred writes a second, which are few beside look-ups and logins.
+//!
+//! A connection that breaks is an error of storage: temporary, and never "unknown" (P6). If it breaks at the commit, the write may
+//! have been kept; whoever repeats it finds it so.
+
+mod feed;
+mod schema;
+mod session;
+mod settings;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use directory_api::ChangeNumber;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::rules::{View, Write};
+use super::{Answer, Database, EngineError, on_blocking_thread};
+use feed::{Following, follow};
+use session::{Session, Writing};
+pub use settings::PostgresSettings;
+
+/// Why a database cannot be used, or not now.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The settings have none.
+    #[error("the url of [postgres] is none of a PostgreSQL database")]
+    Url,
+    /// A file of the settings.
+    #[error("{}: the file cannot be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It was made by a newer program.
+    #[error(
+        "the database has schema {found}, this program knows {} and older: use the version that made it",
+        schema::SCHEMA
+    )]
+    Newer {
+        /// Its schema.
+        found: i32,
+    },
+    /// It would lose what it said it keeps.
+    #[error("the database has {0} = off and could lose what was acknowledged: set it to on")]
+    Forgetful(&'static str),
+    /// No connection to it.
+    #[error("connect to the database")]
+    Connect(#[source] Box<dyn Error + Send + Sync>),
+    /// No connection was free in time.
+    #[error(
+        "all connections to the database are in use: raise connections_max, if it has room for more"
+    )]
+    Busy,
+    /// It refuses, or the connection broke.
+    #[error("the database answers with an error")]
+    Statement(#[from] tokio_postgres::Error),
+    /// No answer in time.
+    #[error("the database says nothing")]
+    Silent,
+    /// The connection broke at the commit.
+    #[error("the database did not say whether the write was kept; it may be repeated")]
+    Unknown(#[source] Box<Self>),
+}
+
+impl From<PostgresError> for EngineError {
+    fn from(error: PostgresError) -> Self {
+        Self::Storage(Box::new(error))
+    }
+}
+
+/// The directory in a PostgreSQL database. Clones share its connections.
+#[derive(Clone)]
+pub struct Postgres {
+    pool: Pool,
+    wake: Arc<watch::Sender<ChangeNumber>>,
+    _following: Arc<Following>,
+}
+
+impl Postgres {
+    /// Connects, and brings the schema to ours.
+    ///
+    /// # Errors
+    /// [`PostgresError`]; what is in the database is as it was.
+    pub async fn open(settings: PostgresSettings) -> Result<Self, PostgresError> {
+        let connections_max = settings.connections_max;
+        let prepared = tokio::task::spawn_blocking(move || settings::prepare(&settings));
+        let (config, tls) = prepared
+            .await
+            .map_err(|panicked| PostgresError::Connect(Box::new(panicked)))??;
+        let connector = Connector { config, tls };
+        connector.prepare().await?;
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let (config, tls) = (connector.config.clone(), connector.tls.clone());
+        let pool = Pool::builder(Manager::from_config(config, tls, recycling))
+            .max_size(connections_max)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT_MAX))
+            .create_timeout(Some(WAIT_MAX))
+            .recycle_timeout(Some(WAIT_MAX))
+            .build()
+            .map_err(|error| PostgresError::Connect(Box::new(error)))?;
+        let wake = Arc::new(watch::Sender::new(ChangeNumber(0)));
+        let following = follow(connector, pool.clone(), Arc::clone(&wake));
+        let engine = Self {
+            pool,
+            wake,
+            _following: Arc::new(following),
+        };
+        match engine.read(|view| view.last_change()).await {
+            Ok(last) => engine.wake_up(last),
+            Err(error) => return Err(PostgresError::Connect(Box::new(error))),
+        }
+        Ok(engine)
+    }
+
+    /// Ends the connections once nobody uses them.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    async fn connection(&self) -> Answer<Object> {
+        let began = Instant::now();
+        let connection = self.pool.get().await;
+        metrics::histogram!(WAIT).record(began.elapsed());
+        let connection = connection.map_err(|error| match error {
+            PoolError::Backend(error) => PostgresError::Connect(Box::new(error)),
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => PostgresError::Busy,
+            error => PostgresError::Connect(Box::new(error)),
+        });
+        Ok(connection?)
+    }
+}
+
+impl Database for Postgres {
+    async fn read<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(View<'_>) -> Answer<R> + Send + 'static,
+    ) -> Answer<R> {
+        let (connection, runtime) = (self.connection().await?, Handle::current());
+        on_blocking_thread(move || work(View::of(&Session::reading(connection, runtime)))).await
+    }
+
+    async fn write<R: Send + 'static>(
+        &self,
+        now_ms: i64,
+        on_trial: bool,
+        work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
+    ) -> Answer<R> {
+        let (connection, runtime) = (self.connection().await?, Handle::current());
+        let (reply, last) = on_blocking_thread(move || {
+            let mut writing = Writing::begin(connection, runtime)?;
+            let (reply, last) = Write::perform(&mut writing, now_ms, on_trial, work)?;
+            if on_trial {
+                return Ok((reply, None));
+            }
+            writing.commit()?;
+            Ok((reply, Some(last)))
+        })
+        .await?;
+        if let Some(last) = last {
+            self.wake_up(last);
+        }
+        Ok(reply)
+    }
+
+    fn wake(&self) -> &watch::Sender<ChangeNumber> {
+        &self.wake
+    }
+}
+
+/// Makes connections that are not the pool's.
+struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+}
+
+type Wire = Connection<
+    Socket,
+    <<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect as TlsConnect<Socket>>::Stream,
+>;
+
+impl Connector {
+    async fn connect(&self) -> Result<(Client, Wire), PostgresError> {
+        match timeout(WAIT_MAX, self.config.connect(self.tls.clone())).await {
+            Ok(connected) => connected.map_err(|error| PostgresError::Connect(Box::new(error))),
+            Err(elapsed) => Err(PostgresError::Connect(Box::new(elapsed))),
+        }
+    }
+
+    /// Looks whether what is acknowledged is kept, and makes the tables.
+    async fn prepare(&self) -> Result<(), PostgresError> {
+        let (mut client, connection) = self.connect().await?;
+        let driven = tokio::spawn(connection);
+        for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
+            let row = client
+                .query_one("SELECT current_setting($1)", &[&setting])
+                .await?;
+            if row.try_get::<_, String>(0)? == "off" {
+                return Err(PostgresError::Forgetful(setting));
+            }
+        }
+        schema::migrate(&mut client).await?;
+        drop(client);
+        let _ = driven.await;
+        Ok(())
+    }
+}
+
+fn describe() {
+    metrics::describe_gauge!(feed::UP, "Whether the PostgreSQL database answers.");
+    metrics::describe_gauge!(feed::IN_USE, "Connections to the database at work.");
+    metrics::describe_gauge!(
+        feed::WAITING,
+        "Requests that wait for a connection to the database."
+    );
+    metrics::describe_histogram!(
+        WAIT,
+        "Time that requests waited for a connection to the database."
+    );
+}
+
+const WAIT: &str = "posthouse_directory_database_wait_seconds";
+
+/// Where servers tell each other of changes.
+const CHANNEL: &str = "posthouse_changes";
+/// How long a request waits for a connection.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long one statement is waited for: more than the server gives it.
+const ANSWER_MAX: Duration = Duration::from_secs(20);

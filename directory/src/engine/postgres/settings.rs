@@ -1,0 +1,189 @@
+//! Where the database is and how it is spoken with.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::config::{Problem, Settings};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::PostgresError;
+
+daemon::settings! {
+    /// PostgreSQL (15 or newer) as the database, for more than one directory server. Whoever reads it can log in as
+    /// anybody: its keys sign grants.
+    pub struct PostgresSettings {
+        /// Where it is, such as "postgresql://posthouse@db1,db2/posthouse" (of several hosts the one that can be written to)
+        /// or "postgresql://posthouse@/posthouse?host=/run/postgresql", without a password. It must be durable: with a
+        /// standby that may take over, a synchronous one. Without it the database is LMDB, in the data folder.
+        pub url: Option<String> = None,
+        /// A file with the password in one line.
+        pub password_file: Option<PathBuf> = None,
+        /// The certificates (PEM) of who signed the server's. Needed but on a socket or loopback, which are spoken with
+        /// without TLS if there are none.
+        pub tls_ca: Option<PathBuf> = None,
+        /// Connections at most; each serves one request at a time, others wait up to 5 s.
+        pub connections_max: usize = 16,
+    }
+}
+
+impl Settings for PostgresSettings {
+    fn problems(&self) -> Vec<Problem> {
+        let Some(url) = &self.url else {
+            return Vec::new();
+        };
+        // What may be a secret is not shown.
+        let problem = |problem, remedy| Problem::new("url", "", problem, remedy);
+        let url = match url.parse::<Config>() {
+            Err(_) => Some(problem(
+                "it is no URL of a PostgreSQL database",
+                "write it like \"postgresql://posthouse@db1/posthouse\"",
+            )),
+            Ok(url) if url.get_password().is_some() => Some(problem(
+                "it bears a password, which is shown where settings are",
+                "write the password into a file and name that as password_file",
+            )),
+            Ok(url) if self.tls_ca.is_none() && !is_near(&url) => Some(problem(
+                "the database is on another machine, and there is no tls_ca",
+                "name the certificate of who signed the database's",
+            )),
+            Ok(_) => None,
+        };
+        let connections = Problem::outside("connections_max", &self.connections_max, 1..=1_000);
+        url.into_iter().chain(connections).collect()
+    }
+}
+
+/// Whether nobody else can listen on the way there.
+fn is_near(url: &Config) -> bool {
+    let near = |host: &Host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        }
+    };
+    url.get_hosts().iter().all(near) && url.get_hostaddrs().iter().all(IpAddr::is_loopback)
+}
+
+/// How to connect. Blocking.
+pub(super) fn prepare(
+    settings: &PostgresSettings,
+) -> Result<(Config, MakeRustlsConnect), PostgresError> {
+    let url = settings.url.as_deref().unwrap_or_default();
+    let mut config: Config = url.parse().map_err(|_| PostgresError::Url)?;
+    if let Some(path) = &settings.password_file {
+        let text = fs::read_to_string(path).map_err(|source| PostgresError::File {
+            path: path.clone(),
+            source: source.into(),
+        })?;
+        config.password(text.trim_end_matches(['\r', '\n']));
+    }
+    let options = [config.get_options().unwrap_or_default(), OPTIONS].join(" ");
+    config
+        .options(options.trim())
+        .application_name("posthouse directory")
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
+        .connect_timeout(CONNECT_MAX)
+        .tcp_user_timeout(SILENCE_MAX)
+        .keepalives_idle(SILENCE_MAX / 2)
+        .keepalives_interval(SILENCE_MAX / 4)
+        .keepalives_retries(2)
+        .ssl_mode(match settings.tls_ca {
+            Some(_) => SslMode::Require,
+            None => SslMode::Disable,
+        });
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = &settings.tls_ca {
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| PostgresError::File {
+            path: path.clone(),
+            source,
+        };
+        let found = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.into()))?;
+        for certificate in found {
+            let certificate = certificate.map_err(|error| unusable(error.into()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| unusable(error.into()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok((config, MakeRustlsConnect::new(tls)))
+}
+
+/// Everything is asked for by its key: a plan that reads a whole table is never right, whatever the statistics of a
+/// table that has just been filled say. The price at which that is forbidden would have every statement on a small table
+/// compiled (some 50 ms). A writer that hangs lets the others go on after a while.
+const OPTIONS: &str = "-c enable_seqscan=off -c jit=off -c lock_timeout=10s -c statement_timeout=15s \
+    -c idle_in_transaction_session_timeout=15s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
+    -c tcp_keepalives_count=2";
+
+const CONNECT_MAX: Duration = Duration::from_secs(4);
+/// A server that says nothing for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn problems(url: &str, tls_ca: Option<&str>) -> Vec<String> {
+        let settings = PostgresSettings {
+            url: Some(url.to_owned()),
+            tls_ca: tls_ca.map(PathBuf::from),
+            ..PostgresSettings::default()
+        };
+        let problems = settings.problems();
+        assert!(!format!("{problems:?}").contains("secret"));
+        problems
+            .into_iter()
+            .map(|one| one.problem.into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_password_in_the_url_and_an_open_way_to_another_machine_are_refused() {
+        for near in [
+            "postgresql://posthouse@127.0.0.1/posthouse",
+            "postgresql://posthouse@localhost:5433,[::1]/posthouse",
+            "postgresql://posthouse@/posthouse?host=/run/postgresql",
+        ] {
+            assert_eq!(problems(near, None), [""; 0], "{near}");
+        }
+        let far = "postgresql://posthouse@db1,db2/posthouse";
+        assert!(problems(far, None)[0].contains("another machine"));
+        assert_eq!(problems(far, Some("ca.pem")), [""; 0]);
+        let one_far = "postgresql://posthouse@localhost,db2/posthouse";
+        assert!(problems(one_far, None)[0].contains("another machine"));
+        let told = "postgresql://posthouse:secret@localhost/posthouse";
+        assert!(problems(told, None)[0].contains("password"));
+        assert!(problems("secret://x", None)[0].contains("no URL"));
+    }
+
+    #[test]
+    fn the_password_is_the_files_line_and_is_not_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "secret word\n").unwrap();
+        let settings = PostgresSettings {
+            url: Some("postgresql://posthouse@localhost/posthouse".to_owned()),
+            password_file: Some(file.path().to_owned()),
+            ..PostgresSettings::default()
+        };
+        let (config, _) = prepare(&settings).unwrap();
+        assert_eq!(config.get_password(), Some(b"secret word".as_slice()));
+        assert!(!format!("{config:?}").contains("secret"));
+        assert_eq!(config.get_ssl_mode(), SslMode::Disable);
+    }
+}
