@@ -50,6 +50,8 @@ pub(crate) enum End {
     Tls,
     /// The client made too many mistakes.
     TooManyErrors,
+    /// The client did not say where its next command begins.
+    UnknownChunk,
     /// We closed it and said why.
     Closed(Closing),
 }
@@ -63,6 +65,7 @@ impl End {
             Self::NotReading => "not_reading",
             Self::Tls => "tls_failed",
             Self::TooManyErrors => "too_many_errors",
+            Self::UnknownChunk => "unknown_chunk",
             Self::Closed(why) => why.code(),
         }
     }
@@ -184,7 +187,12 @@ impl<'a> Session<'a> {
                     self.core.finish(&[reply]);
                     self.decided = Some(record);
                 }
-                Step::Reset => self.phase = Phase::Idle(self.idle_since()),
+                Step::Reset => {
+                    let idle = Phase::Idle(self.idle_since());
+                    if let Phase::Body(_) = std::mem::replace(&mut self.phase, idle) {
+                        meter::cut_bodies().increment(1);
+                    }
+                }
                 Step::StartTls => {
                     stream = Box::pin(starttls::handshake(self.shared, stream)).await?;
                     self.core.tls_started();
@@ -198,6 +206,7 @@ impl<'a> Session<'a> {
                     return Ok(match reason {
                         CloseReason::Quit => End::Quit,
                         CloseReason::TooManyErrors => End::TooManyErrors,
+                        CloseReason::UnknownChunk => End::UnknownChunk,
                         CloseReason::Shut => End::Closed(self.closing),
                     });
                 }

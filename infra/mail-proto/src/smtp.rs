@@ -4,6 +4,7 @@
 //! drives it. One file a verb where the verb carries logic.
 
 mod body;
+mod chunk;
 pub mod client;
 mod command;
 mod config;

@@ -49,6 +49,8 @@ const SMTP: &[&str] = &[
     "RCPT TO:<c@d.test>\r\n",
     "RCPT TO:<@e:c@d.test>\r\n",
     "DATA\r\n",
+    "BDAT 3\r\n",
+    "BDAT 14 LAST\r\n",
     "Subject: x\r\n\r\n",
     "..\r\n",
     ".\r\n",
@@ -58,6 +60,7 @@ const SMTP: &[&str] = &[
     "QUIT\r\n",
     "STARTTLS\r\n",
     "EHLO c\r\nLHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n",
+    "EHLO c\r\nLHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 5\r\n",
 ];
 
 const POP3: &[&str] = &[

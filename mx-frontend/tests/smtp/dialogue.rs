@@ -55,6 +55,31 @@ async fn a_whole_session_in_one_write_is_served_in_order() {
 }
 
 #[tokio::test]
+async fn a_message_in_chunks_is_one_message_and_of_one_that_is_reset_nothing_comes() {
+    let (world, mut b1) = one_home().await;
+    let mut client = Client::connect(world.smtp).await;
+    let envelope = "MAIL FROM:<bob@sender.test>\r\nRCPT TO:<ann@example.test>\r\n";
+    client
+        .send(format!("EHLO client.test\r\n{envelope}BDAT 5\r\ngone\r"))
+        .await;
+    client.expect(&["250", "250", "250", "250 2.0.0"]).await;
+    b1.opened().await;
+    assert!(client.command("RSET").await.starts_with("250 2.0.0"));
+    b1.cut().await;
+
+    client
+        .send(format!(
+            "{envelope}BDAT 6\r\none\r\n.BDAT 7 LAST\r\n\r\ntwo\r\nQUIT\r\n"
+        ))
+        .await;
+    client
+        .expect(&["250", "250", "250", "250 2.0.0", "221"])
+        .await;
+    b1.opened().await;
+    assert_eq!(b1.committed().await.1, b"one\r\n.\r\ntwo\r\n");
+}
+
+#[tokio::test]
 async fn a_transaction_pipelined_behind_a_final_dot_is_another_and_the_first_is_answered_at_once() {
     let (world, mut b1) = one_home().await;
     let mut client = Client::silent(world.smtp).await;

@@ -5,6 +5,8 @@
 //!  AwaitCommand ───────▶ AwaitAnswer ─accept/refuse─▶ AwaitCommand ...
 //!  AwaitCommand ──DATA─▶ AwaitAnswer ──accept───────▶ Body ──final dot──▶ AwaitAnswer ──finish──▶ AwaitCommand
 //!                                                     Body ──fault, final dot───────────────────▶ AwaitCommand
+//!  AwaitCommand ──BDAT─▶ AwaitAnswer ──accept───────▶ Chunk ──its octets──▶ AwaitCommand ...
+//!                                                     Chunk ──those of the last──▶ AwaitAnswer ──finish──▶ AwaitCommand
 //!  AwaitCommand ──STARTTLS──▶ AwaitTls ──tls_started──▶ AwaitCommand
 //!  any ──QUIT, too many errors, shut──▶ Closing
 //! ```
@@ -15,6 +17,7 @@
 //! off before it has read a 250 sends the message again.
 
 use super::body::{BodyFault, BodyReader};
+use super::chunk::{self, Chunk, ChunkReader};
 use super::command::{Command, CommandFault, Verb};
 use super::config::{Config, Mode};
 use super::mail::Mail;
@@ -35,15 +38,16 @@ pub enum Step<'a> {
     Mail(Mail),
     /// A recipient. Answer: [`Server::accept`] or [`Server::refuse`].
     Recipient(ForwardPath),
-    /// DATA with at least one recipient. Answer: [`Server::accept`] (354
-    /// goes out) or [`Server::refuse`].
+    /// DATA, or the first BDAT, with at least one recipient. Answer: [`Server::accept`] (354
+    /// goes out for DATA) or [`Server::refuse`].
     BodyStart,
-    /// Octets of the body, dots unstuffed. No answer.
+    /// Octets of the body, dots unstuffed. No answer. Commands may come between two of them: RSET and QUIT end the body,
+    /// NOOP and another BDAT do not.
     BodyChunk(&'a [u8]),
     /// The body cannot be accepted: drop what came of it, now. The core reads
-    /// to its true end and replies by itself. No answer; the transaction is over.
+    /// to its true end, in BDAT that of the chunk, and replies by itself. No answer; the transaction is over.
     BodyBroken(BodyFault),
-    /// The final dot was read. Answer: [`Server::finish`].
+    /// The final dot, or the last chunk, was read. Answer: [`Server::finish`].
     BodyEnd {
         /// Octets of the body in all.
         size: u64,
@@ -66,6 +70,8 @@ pub enum CloseReason {
     Quit,
     /// The hard error limit was reached.
     TooManyErrors,
+    /// A BDAT did not say where the next command begins.
+    UnknownChunk,
     /// [`Server::shut`] was called.
     Shut,
 }
@@ -94,6 +100,12 @@ enum State {
         ended: bool,
         fault_told: bool,
     },
+    /// A chunk of this length is still to come.
+    Chunk {
+        chunk: Chunk,
+        /// What is said at its end, when it is not taken.
+        refusal: Option<Reply>,
+    },
     AwaitTls {
         asked: bool,
     },
@@ -105,6 +117,8 @@ enum Question {
     Mail,
     Recipient,
     BodyStart,
+    /// The same, asked by a BDAT.
+    FirstChunk(Chunk),
     BodyEnd,
 }
 
@@ -119,6 +133,8 @@ struct Transaction {
     /// Recipients asked for, accepted or not.
     asked_count: usize,
     accepted_count: usize,
+    /// The body, when it comes in chunks.
+    chunks: Option<ChunkReader>,
 }
 
 impl Server {
@@ -230,6 +246,32 @@ impl Server {
                         Some(fault) => self.end_body(&[], &data::broken(fault)),
                     }
                 }
+                State::Chunk { chunk, refusal } => {
+                    if chunk.length > 0 {
+                        let room = usize::try_from(chunk.length).unwrap_or(usize::MAX);
+                        let range = self.input.take_up_to(room);
+                        if range.is_empty() {
+                            return Step::NeedInput;
+                        }
+                        chunk.length -= range.len() as u64;
+                        if refusal.is_none()
+                            && let Some(reader) = chunks_of(&mut self.transaction)
+                        {
+                            match reader.read(self.input.slice(range.clone())) {
+                                Ok(()) => return Step::BodyChunk(self.input.slice(range)),
+                                Err(fault) => {
+                                    *refusal = Some(data::broken(fault));
+                                    return Step::BodyBroken(fault);
+                                }
+                            }
+                        }
+                        continue;
+                    }
+                    let (is_last, refusal) = (chunk.is_last, refusal.take());
+                    if let Some(step) = self.end_chunk(is_last, refusal) {
+                        return step;
+                    }
+                }
             }
         }
     }
@@ -260,6 +302,18 @@ impl Server {
                 };
                 self.say(&data::START);
             }
+            Question::FirstChunk(chunk) => {
+                if let Some(transaction) = &mut self.transaction {
+                    let config = &self.config;
+                    let reader =
+                        ChunkReader::new(config.text_line_max_bytes, config.size_max_bytes);
+                    transaction.chunks = Some(reader);
+                }
+                self.state = State::Chunk {
+                    chunk,
+                    refusal: None,
+                };
+            }
             Question::BodyEnd => panic!("BodyEnd is answered with finish"),
         }
     }
@@ -280,6 +334,10 @@ impl Server {
             Question::BodyStart => {
                 self.transaction = None;
                 self.say(&reply);
+            }
+            Question::FirstChunk(chunk) => {
+                self.transaction = None;
+                self.pass_over(chunk, reply);
             }
             Question::Mail | Question::Recipient => self.say(&reply),
         }
@@ -433,6 +491,53 @@ impl Server {
         }
     }
 
+    /// Reads a chunk that is not taken to its end, and says this there. RFC 3030 §2.
+    fn pass_over(&mut self, chunk: Chunk, refusal: Reply) {
+        self.state = State::Chunk {
+            chunk,
+            refusal: Some(refusal),
+        };
+    }
+
+    /// All octets of a chunk were read.
+    fn end_chunk(&mut self, is_last: bool, refusal: Option<Reply>) -> Option<Step<'static>> {
+        if let Some(refusal) = refusal {
+            let had_begun = chunks_of(&mut self.transaction).is_some();
+            if had_begun && is_last {
+                self.end_body(&[], &refusal);
+                return None;
+            }
+            if had_begun {
+                self.transaction = None;
+            }
+            self.state = State::AwaitCommand;
+            self.say(&refusal);
+            return None;
+        }
+        let Some(reader) = chunks_of(&mut self.transaction) else {
+            unreachable!("a chunk is taken only into a body")
+        };
+        if !is_last {
+            self.state = State::AwaitCommand;
+            self.say(&chunk::TAKEN);
+            return None;
+        }
+        match reader.end() {
+            Ok([]) => {
+                let size = reader.size();
+                self.ask(Question::BodyEnd, Step::BodyEnd { size })
+            }
+            // The chunk stays, empty, and this is met once more.
+            Ok(missing) => Some(Step::BodyChunk(missing)),
+            Err(fault) => {
+                let chunk = Chunk { length: 0, is_last };
+                let refusal = Some(data::broken(fault));
+                self.state = State::Chunk { chunk, refusal };
+                Some(Step::BodyBroken(fault))
+            }
+        }
+    }
+
     /// Does one command; gives a step when the shell has a part in it.
     fn on_line(&mut self, line: &[u8]) -> Option<Step<'static>> {
         let command = match Command::parse(line) {
@@ -451,6 +556,7 @@ impl Server {
             Verb::Mail => self.on_mail(command.arguments),
             Verb::Rcpt => self.on_rcpt(command.arguments),
             Verb::Data => self.on_data(),
+            Verb::Bdat => self.on_bdat(command.arguments),
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.on_hello(command),
             Verb::Rset => {
                 self.say(&OK);
@@ -522,6 +628,9 @@ impl Server {
         let Some(transaction) = &mut self.transaction else {
             return self.refused(&MAIL_FIRST);
         };
+        if transaction.chunks.is_some() {
+            return self.refused(&BODY_BEGUN);
+        }
         let path = match rcpt::parse(arguments) {
             Ok(path) => path,
             Err(reply) => return self.refused(&reply),
@@ -549,8 +658,38 @@ impl Server {
                 let reply = data::no_recipients(self.config.mode);
                 self.refused(&reply)
             }
+            Some(Transaction {
+                chunks: Some(_), ..
+            }) => self.refused(&BODY_BEGUN),
             Some(_) => self.ask(Question::BodyStart, Step::BodyStart),
         }
+    }
+
+    fn on_bdat(&mut self, arguments: &str) -> Option<Step<'static>> {
+        let Some(chunk) = Chunk::parse(arguments) else {
+            // What follows may be mail or commands: nobody knows.
+            chunk::SYNTAX.write_to(self.out.octets_mut());
+            self.close(CloseReason::UnknownChunk);
+            return None;
+        };
+        let refusal = match &self.transaction {
+            None => MAIL_FIRST,
+            Some(transaction) if transaction.accepted_count == 0 => {
+                data::no_recipients(self.config.mode)
+            }
+            Some(Transaction { chunks: None, .. }) => {
+                return self.ask(Question::FirstChunk(chunk), Step::BodyStart);
+            }
+            Some(_) => {
+                self.state = State::Chunk {
+                    chunk,
+                    refusal: None,
+                };
+                return None;
+            }
+        };
+        self.pass_over(chunk, refusal);
+        None
     }
 
     fn on_starttls(&mut self) -> Option<Step<'static>> {
@@ -582,6 +721,10 @@ impl Server {
         self.say(reply);
         None
     }
+}
+
+fn chunks_of(transaction: &mut Option<Transaction>) -> Option<&mut ChunkReader> {
+    transaction.as_mut()?.chunks.as_mut()
 }
 
 fn line_fault(fault: LineFault) -> Reply {
@@ -616,6 +759,7 @@ const OTHER_PROTOCOL: Reply = Reply::new(
 const HELLO_FIRST: Reply = Reply::new(503, (5, 5, 1), "name yourself first");
 const MAIL_FIRST: Reply = Reply::new(503, (5, 5, 1), "MAIL first");
 const NESTED_MAIL: Reply = Reply::new(503, (5, 5, 1), "a transaction is open already");
+const BODY_BEGUN: Reply = Reply::new(503, (5, 5, 1), "the message has begun: BDAT or RSET");
 const BAD_SEQUENCE: Reply = Reply::new(503, (5, 5, 1), "not now");
 const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, (4, 5, 3), "too many recipients");
 const TOO_MANY_ERRORS: Reply = Reply::new(421, (4, 7, 0), "too many errors");
