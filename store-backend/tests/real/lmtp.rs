@@ -30,11 +30,22 @@ async fn octets_out_are_the_prologue_followed_by_exactly_the_octets_in() {
         awkward(),
         b"Subject: small\r\n\r\nhello\r\n".to_vec(),
         Vec::new(),
+        awkward(),
     ];
     let mut lmtp = Dialogue::lmtp(&backend).await;
-    for message in &messages {
+    let (in_chunks, others) = messages.split_last().unwrap();
+    for message in others {
         assert!(lmtp.deliver(&["ann"], message).await[0].starts_with("250 2.0.0"));
     }
+    lmtp.ask("MAIL FROM:<sender@elsewhere.test>", "250 ").await;
+    lmtp.ask("RCPT TO:<ann@example.test>", "250 ").await;
+    for chunk in in_chunks.chunks(9_001) {
+        lmtp.send(format!("BDAT {}\r\n", chunk.len()).as_bytes())
+            .await;
+        lmtp.send(chunk).await;
+        lmtp.expect("250 2.0.0").await;
+    }
+    lmtp.ask("BDAT 0 LAST", "250 2.0.0").await;
     let mut pop3 = until_listed(&backend, "ann", messages.len()).await;
     for (index, message) in messages.iter().enumerate() {
         let listed = pop3.ask(&format!("LIST {}", index + 1), "+OK ").await;

@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn a_message_is_the_same_for_every_cut() {
         use BodyFault::{BareCr, BareLf, LineTooLong, TooLarge};
-        let cases: [(&[u8], Result<&[u8], BodyFault>); 15] = [
+        type Case = (&'static [u8], Result<&'static [u8], BodyFault>);
+        let cases: [Case; 15] = [
             (b"", Ok(b"")),
             (b"a\r\n", Ok(b"a\r\n")),
             (b"a", Ok(b"a\r\n")),

@@ -323,10 +323,6 @@ impl Server {
     ///
     /// # Panics
     /// When none of these was asked: the shell is wrong.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers make a reply to give it away"
-    )]
     pub fn refuse(&mut self, reply: Reply) {
         debug_assert!(!reply.is_positive(), "a refusal that says yes");
         match self.take_question() {
