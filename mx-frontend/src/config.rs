@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use daemon::balancers::Balancers;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
@@ -28,6 +29,8 @@ daemon::settings! {
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to senders.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// Load balancers in front of this process.
+        pub balancers: Balancers = Balancers::default(),
         /// What one client and one message may take.
         pub limits: Limits = Limits::default(),
         /// The log.
@@ -79,6 +82,9 @@ daemon::settings! {
         pub directory_stale_max_s: u64 = STALE_MAX_S,
         /// Bodies up to this size stay in memory until the reply, to be sent once more when a home has moved.
         pub retry_body_max_bytes: u64 = 256 << 10,
+        /// Seconds without an octet from a client after which the system asks whether it is still there; one that has vanished is
+        /// noticed 90 s later. 0 never asks.
+        pub keepalive_s: u64 = 120,
     }
 }
 
@@ -89,6 +95,10 @@ impl Limits {
 
     pub(crate) fn starttls_timeout(&self) -> Duration {
         Duration::from_secs(self.starttls_timeout_s)
+    }
+
+    pub(crate) fn keepalive(&self) -> Duration {
+        Duration::from_secs(self.keepalive_s)
     }
 
     pub(crate) fn error_delay(&self) -> Duration {
@@ -190,6 +200,7 @@ impl Settings for Limits {
                 998..=64 << 10,
             ),
             Problem::outside("soft_error_limit", &self.soft_error_limit, 1..=1000),
+            Problem::outside("keepalive_s", &self.keepalive_s, 0..=7200),
             Problem::outside("error_delay_ms", &self.error_delay_ms, 0..=60_000),
             Problem::outside("hard_error_limit", &self.hard_error_limit, 1..=1000),
             Problem::outside("junk_command_limit", &self.junk_command_limit, 1..=100_000),

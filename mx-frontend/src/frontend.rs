@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::balancers::Balancers;
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
 use daemon::listener::{self, BindError, accept_each_or};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     /// Volumes that take no mail now.
     pub(crate) away: AwayVolumes,
     pub(crate) tls: Option<PublicTls>,
+    balancers: Balancers,
     pub(crate) limits: Limits,
 }
 
@@ -94,7 +96,7 @@ impl Frontend {
         let directory = DirectoryClient::new(&config.directory, &identity, &options);
         let backends = Backends::new(identity, directory.clone());
         Ok(Self {
-            smtp: listener::bind(config.listen, "mx smtp")?,
+            smtp: listener::bind_for_clients(config.listen, "mx smtp", config.limits.keepalive())?,
             observability: listener::bind(config.metrics_listen, "mx metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
@@ -105,6 +107,7 @@ impl Frontend {
                 rooms: Rooms::default(),
                 away: AwayVolumes::default(),
                 tls,
+                balancers: config.balancers,
                 limits: config.limits,
             }),
         })
@@ -177,10 +180,19 @@ impl Frontend {
 async fn converse(
     shared: &Shared,
     clients: &Clients,
-    socket: TcpStream,
-    client: SocketAddr,
+    mut socket: TcpStream,
+    peer: SocketAddr,
     shutdown: &Shutdown,
 ) {
+    // First of all: whose connection it is decides what it may.
+    let client = match shared.balancers.client(&mut socket, peer).await {
+        Ok(client) => client,
+        Err(fault) => {
+            meter::refused("connection", fault.code());
+            let cause = daemon::log::causes(&fault);
+            return info!(%peer, reason = fault.code(), cause, "connection of a balancer refused");
+        }
+    };
     let Some(_counted) = clients.admit(client.ip()) else {
         return refuse(socket).await;
     };

@@ -89,6 +89,9 @@ daemon::settings! {
         pub imap_idle_timeout_s: u64 = 1860,
         /// The same for POP3, where the back-end has 600.
         pub pop3_idle_timeout_s: u64 = 660,
+        /// Seconds without an octet from a client after which the system asks whether it is still there; one that has vanished is
+        /// noticed 90 s later. 0 never asks.
+        pub keepalive_s: u64 = 120,
     }
 }
 
@@ -113,6 +116,10 @@ impl Limits {
 
     pub(crate) fn open_timeout(&self) -> Duration {
         Duration::from_secs(self.open_timeout_s)
+    }
+
+    pub(crate) fn keepalive(&self) -> Duration {
+        Duration::from_secs(self.keepalive_s)
     }
 
     pub(crate) fn idle_timeout(&self, service: Service) -> Duration {
@@ -224,6 +231,7 @@ impl Settings for Limits {
                 0..=86_400,
             ),
             Problem::outside("open_timeout_s", &self.open_timeout_s, 1..=60),
+            Problem::outside("keepalive_s", &self.keepalive_s, 0..=7200),
             // RFC 9051 §5.4: at least 30 minutes. RFC 1939 §3: at least 10.
             Problem::outside(
                 "imap_idle_timeout_s",

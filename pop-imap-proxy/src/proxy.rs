@@ -105,7 +105,11 @@ impl Proxy {
             }
             doors.push((
                 door,
-                listener::bind(address, &format!("proxy {}", door.name()))?,
+                listener::bind_for_clients(
+                    address,
+                    &format!("proxy {}", door.name()),
+                    config.limits.keepalive(),
+                )?,
             ));
         }
         let health = Health::new("pop-imap-proxy");

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::balancers::Balancers;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
@@ -49,6 +50,8 @@ daemon::settings! {
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// Listeners for users and for other mail servers. Leave one out and it is not opened.
         pub listen: Listeners = Listeners::default(),
+        /// Load balancers in front of the listeners for users, and by `listen.lmtp_behind_balancers` of LMTP.
+        pub balancers: Balancers = Balancers::default(),
         /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
         pub tls: TlsFiles = TlsFiles::default(),
         /// What looks after what is stored.
@@ -82,6 +85,8 @@ daemon::settings! {
         pub lmtp: Option<SocketAddr> = None,
         /// Whether LMTP may be opened to addresses other than loopback.
         pub lmtp_beyond_loopback: bool = false,
+        /// Whether mail servers come to LMTP through the load balancers of `balancers` too.
+        pub lmtp_behind_balancers: bool = false,
         /// POP3 for users who come here directly.
         pub pop3: Option<SocketAddr> = None,
         /// POP3 with TLS from the first octet.
@@ -155,6 +160,9 @@ daemon::settings! {
         pub compressed_sessions_max: usize = 5_000,
         /// Seconds without a command after which an LMTP connection is closed.
         pub lmtp_idle_s: u64 = 300,
+        /// Seconds without an octet from a client, or a mail server by LMTP, after which the system asks whether it is still there; one
+        /// that has vanished is noticed 90 s later. 0 never asks.
+        pub keepalive_s: u64 = 120,
         /// Seconds a user has for logging in.
         pub login_s: u64 = 60,
         /// Seconds for which a user's name and password that were right are not asked of the directory again, so that a mail program
@@ -362,6 +370,7 @@ impl Limits {
                     0..=1_000_000,
                 ),
                 Problem::outside("limits.lmtp_idle_s", &self.lmtp_idle_s, 1..=3600),
+                Problem::outside("limits.keepalive_s", &self.keepalive_s, 0..=7200),
                 Problem::outside("limits.login_s", &self.login_s, 1..=3600),
                 Problem::outside("limits.login_kept_s", &self.login_kept_s, 0..=3600),
                 Problem::outside(

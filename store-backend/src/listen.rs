@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::listener::{BindError, accept_each, bind};
+use daemon::listener::{BindError, accept_each, bind_for_clients};
 use daemon::public_tls::PublicTls;
 use daemon::stream::UserStream;
 use directory_api::Service;
@@ -48,6 +48,8 @@ impl Bound {
     /// Binds what is configured.
     pub(crate) fn bind(config: &Config) -> Result<Self, BindError> {
         let listen = &config.listen;
+        let keepalive = Duration::from_secs(config.limits.keepalive_s);
+        let bind = |address, what| bind_for_clients(address, what, keepalive);
         let wanted = [
             (listen.pop3, "store pop3", Service::Pop3, false),
             (listen.pop3s, "store pop3s", Service::Pop3, true),
@@ -141,7 +143,8 @@ impl Front {
     }
 
     /// TLS and login; nothing when the user did not come so far.
-    async fn let_in(&self, socket: TcpStream, client: SocketAddr) -> Option<LoggedIn<Home>> {
+    async fn let_in(&self, mut socket: TcpStream, peer: SocketAddr) -> Option<LoggedIn<Home>> {
+        let client = client_of(&self.backend, &mut socket, peer).await?;
         let stream = match &self.implicit_tls {
             Some(tls) => {
                 match UserStream::implicit_tls(socket, tls, self.options.login_timeout).await {
@@ -286,6 +289,20 @@ impl Front {
             }
         }
     }
+}
+
+/// Whose connection it is, before anything is said on it; nothing when a load balancer did not tell.
+pub(crate) async fn client_of(
+    backend: &Backend,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+) -> Option<SocketAddr> {
+    let client = backend.config.balancers.client(socket, peer).await;
+    let told = client.inspect_err(|fault| {
+        let cause = daemon::log::causes(fault);
+        info!(%peer, reason = fault.code(), cause, "connection of a balancer refused");
+    });
+    told.ok()
 }
 
 fn trace_id() -> String {

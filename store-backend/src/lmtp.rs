@@ -21,10 +21,18 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::backend::Backend;
+use crate::listen::client_of;
 use transaction::{Found, Transaction};
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(backend: Arc<Backend>, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(backend: Arc<Backend>, mut stream: TcpStream, peer: SocketAddr) {
+    let client = match backend.config.listen.lmtp_behind_balancers {
+        true => match client_of(&backend, &mut stream, peer).await {
+            Some(client) => client,
+            None => return,
+        },
+        false => peer,
+    };
     // Replies are small and awaited; Nagle's algorithm would hold them back.
     let _ = stream.set_nodelay(true);
     let mut connection = Connection {

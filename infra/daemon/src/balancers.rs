@@ -8,7 +8,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -42,7 +42,9 @@ impl Balancers {
     /// Gives the client's address: the peer's own, or the one that a balancer tells. Nothing was said or done on the
     /// connection yet, and nothing but the header is taken from it.
     ///
-    /// A balancer that speaks for itself (LOCAL, UNKNOWN: it looks whether we are there) is the client.
+    /// A balancer that speaks for itself (LOCAL), or does not say for whom (UNKNOWN, UNSPEC), is the client. On loopback it is
+    /// nobody in particular, `0.0.0.0`: what is allowed to clients on this machine, such as a login in the clear, is allowed neither to
+    /// whoever is behind it, nor to whom a balancer elsewhere calls a client on loopback.
     ///
     /// # Errors
     /// [`HeaderFault`]: the connection is to be closed without a word. Whoever is there does not speak the protocol
@@ -60,10 +62,20 @@ impl Balancers {
         let within = Duration::from_secs(self.header_timeout_s);
         let read = timeout(within, header.read(socket)).await;
         match read {
-            Ok(client) => Ok(client?.unwrap_or(peer)),
+            Ok(client) => Ok(believed(client?, peer)),
             Err(_) if header.octets.is_empty() => Err(HeaderFault::Missing),
             Err(_) => Err(HeaderFault::TimedOut),
         }
+    }
+}
+
+fn believed(told: Option<SocketAddr>, peer: SocketAddr) -> SocketAddr {
+    let is_local = |one: SocketAddr| one.ip().to_canonical().is_loopback();
+    match told {
+        Some(client) if !is_local(client) || is_local(peer) => client,
+        Some(_) => (Ipv4Addr::UNSPECIFIED, peer.port()).into(),
+        None if is_local(peer) => (Ipv4Addr::UNSPECIFIED, peer.port()).into(),
+        None => peer,
     }
 }
 
@@ -367,13 +379,17 @@ mod tests {
             _ = near.shutdown().await;
             far.read_to_end(&mut rest).await.unwrap();
         }
-        let client = client.map(|client| if client == peer { balancer() } else { client });
+        let client = client.map(|client| match client.port() {
+            // The kernel chose it.
+            port if port == peer.port() => (client.ip(), 0).into(),
+            _ => client,
+        });
         (client, rest)
     }
 
-    /// Stands for the balancer's own address, which the kernel chose.
+    /// Stands for the balancer's own address: it is on loopback, and so nobody in particular.
     fn balancer() -> SocketAddr {
-        ([127, 0, 0, 1], 0).into()
+        ([0, 0, 0, 0], 0).into()
     }
 
     async fn code(pieces: &[&[u8]], ends: bool) -> &'static str {
@@ -428,6 +444,27 @@ mod tests {
             assert_eq!(told.unwrap(), balancer());
             assert_eq!(rest, b"rest");
         }
+    }
+
+    #[test]
+    fn nobody_is_on_this_machine_but_whom_a_balancer_here_says_so_of() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (here, there) = (at("127.0.0.1:9"), at("192.0.2.1:9"));
+        let (six, mapped) = (at("[::1]:9"), at("[::ffff:127.0.0.1]:9"));
+        let client = at("198.51.100.7:5");
+        for peer in [here, there, six, mapped] {
+            assert_eq!(believed(Some(client), peer), client);
+        }
+        let local = at("127.0.0.1:5");
+        assert_eq!(believed(Some(local), here), local);
+        let nobody = at("0.0.0.0:9");
+        for told in [local, at("[::1]:5"), at("[::ffff:127.0.0.1]:5")] {
+            assert_eq!(believed(Some(told), there), nobody);
+        }
+        for peer in [here, six, mapped] {
+            assert_eq!(believed(None, peer), nobody);
+        }
+        assert_eq!(believed(None, there), there);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -68,6 +69,35 @@ pub fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, BindError> {
         source,
     })
 }
+
+/// Listens for clients from outside. One that has vanished, its machine off or its line cut, is noticed some 90 s after `keepalive`
+/// without a word from it, and its connection ends; with zero it is never asked whether it is still there.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_for_clients(
+    address: SocketAddr,
+    what: &str,
+    keepalive: Duration,
+) -> Result<TcpListener, BindError> {
+    let listener = bind(address, what)?;
+    if !keepalive.is_zero() {
+        // Linux gives what it accepts the listening socket's own (tcp(7)).
+        let asked = TcpKeepalive::new()
+            .with_time(keepalive)
+            .with_interval(KEEPALIVE_INTERVAL);
+        let set = SockRef::from(&listener).set_tcp_keepalive(&asked);
+        set.map_err(|source| BindError {
+            address,
+            what: what.to_owned(),
+            source,
+        })?;
+    }
+    Ok(listener)
+}
+
+/// Between two questions without an answer, of which the kernel asks nine.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Accepts connections until the shutdown begins, at most `limit` at once; those over it are closed.
 ///
@@ -167,3 +197,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 const REFUSALS_MAX: usize = 64;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_from_outside_is_asked_whether_it_is_there_as_the_settings_say() {
+        for (asked, after) in [
+            (Duration::from_secs(77), Some(Duration::from_secs(77))),
+            (Duration::ZERO, None),
+        ] {
+            let listener = bind_for_clients(([127, 0, 0, 1], 0).into(), "test", asked).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (accepted, _) = accepted.unwrap();
+            let socket = SockRef::from(&accepted);
+            assert_eq!(socket.keepalive().unwrap(), after.is_some());
+            if let Some(after) = after {
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), after);
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            }
+            drop(near);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A front-end between a real sender and played neighbours, over real sockets.
 #![allow(clippy::unwrap_used)]
 
+mod balancer;
 mod client;
 mod delivery;
 mod dialogue;

@@ -16,7 +16,7 @@ use daemon::identity::{Authority, Identity, IdentityFiles, Role};
 use daemon::link::{self, Problem, next_data};
 use daemon::shutdown::Shutdown;
 use directory_api::wire::{
-    Backend, ChangesReply, Located, LookupReply, LookupRequest, LookupResult, Verdict,
+    Backend, ChangesReply, Foreign, Located, LookupReply, LookupRequest, LookupResult, Verdict,
 };
 use directory_api::{
     AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, Quota, VolumeName,
@@ -61,6 +61,11 @@ impl World {
 
     /// Where nobody answers for the directory yet.
     pub(crate) async fn without_directory(limits: Limits) -> Self {
+        Self::with(limits, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with(limits: Limits, change: impl FnOnce(&mut Config)) -> Self {
         daemon::tier::install_crypto();
         let folder = Folder::new();
         let directory_address = unused_address();
@@ -76,6 +81,7 @@ impl World {
         };
         config.tls.certificate = Some(folder.path("public.pem"));
         config.tls.key = Some(folder.path("public.key"));
+        change(&mut config);
         let frontend = Frontend::bind(config).unwrap();
         let shutdown = Shutdown::new();
         let frontend_shutdown = shutdown.child();
@@ -200,6 +206,17 @@ impl PlayedDirectory {
             messages: None,
             as_of: ChangeNumber(1),
         };
+    }
+
+    /// A back-end that is another mail system.
+    pub(crate) fn add_foreign(&self, name: &str, address: SocketAddr) {
+        self.add_backend(name, address);
+        let foreign = Foreign {
+            imap: Some(format!("plain:{address}").parse().unwrap()),
+            pop3: None,
+        };
+        let mut known = self.known.lock().unwrap();
+        known.backends.get_mut(name).unwrap().foreign = Some(foreign);
     }
 
     pub(crate) fn add_backend(&self, name: &str, address: SocketAddr) {

@@ -30,6 +30,36 @@ async fn unknown_users_and_foreign_domains_are_refused_and_the_session_goes_on()
 }
 
 #[tokio::test]
+async fn mail_for_a_home_on_another_system_waits_at_its_sender_and_others_get_theirs() {
+    let world = World::start(Limits::default()).await;
+    let mut b1 = world.backend("b1").await;
+    // Nobody listens there: it is not even tried.
+    world.directory.add_foreign("old", unused_address());
+    world.directory.add("ann@example.test", &[(1, "old", 2)]);
+    world
+        .directory
+        .add("both@example.test", &[(1, "old", 2), (2, "b1", 1)]);
+    world.directory.add("bob@example.test", &[(2, "b1", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.command("EHLO client.test").await;
+    client.command("MAIL FROM:<bob@sender.test>").await;
+    for recipient in ["ann", "both"] {
+        let said = client
+            .command(&format!("RCPT TO:<{recipient}@example.test>"))
+            .await;
+        assert!(said.starts_with("451 4.3.2 "), "{said}");
+        assert!(said.contains("another system"), "{said}");
+    }
+    let said = client.command("RCPT TO:<bob@example.test>").await;
+    assert!(said.starts_with("250"), "{said}");
+    client.command("DATA").await;
+    let said = client.command("Subject: x\r\n\r\nx\r\n.").await;
+    assert!(said.starts_with("250"), "{said}");
+    let opened = b1.opened().await;
+    assert_eq!(opened.recipients.len(), 1);
+}
+
+#[tokio::test]
 async fn a_full_mailbox_is_deferred_at_rcpt_or_refused_by_setting_and_asked_of_its_home_once() {
     for (over_quota_is_permanent, refusal) in [(false, "452 4.2.2"), (true, "552 5.2.2")] {
         let limits = Limits {

@@ -15,7 +15,6 @@ async fn behind_a_balancer(limits: Limits) -> World {
     World::with(|config| {
         config.limits = limits;
         config.balancers.networks = vec!["127.0.0.1".parse().unwrap()];
-        config.balancers.header_timeout_s = 1;
     })
     .await
 }
@@ -44,6 +43,8 @@ async fn the_balancer_s_client_is_told_to_the_directory_and_to_the_home() {
     // What looks whether we are there is served as itself.
     let mut check = behind("PROXY UNKNOWN\r\n", world.pop3).await;
     check.expect("+OK proxy.test").await;
+    // And has no more rights on loopback than whoever may be behind it.
+    assert!(check.command("USER ann").await.starts_with("-ERR"));
 }
 
 #[tokio::test]
@@ -66,26 +67,27 @@ async fn each_of_the_balancer_s_clients_has_connections_of_its_own() {
 
 #[tokio::test]
 async fn a_balancer_without_a_header_or_with_a_broken_one_is_refused_with_a_reason() {
+    // The time for the header is short only where it is to run out: a busy machine may take a second for what is sent.
     let world = behind_a_balancer(Limits::default()).await;
-    for (sent, reason) in [
-        ("", "proxy_header_missing"),
-        ("a1 LOGIN ann right\r\n", "proxy_header_missing"),
-        ("PROXY TCP4 192.0.2.7\r\n", "proxy_header_malformed"),
-        ("PROXY TCP4 192.0.2", "proxy_header_timed_out"),
+    let hasty = World::with(|config| {
+        config.balancers.networks = vec!["127.0.0.1".parse().unwrap()];
+        config.balancers.header_timeout_s = 1;
+    });
+    let hasty = hasty.await;
+    for (world, sent, reason) in [
+        (&hasty, "", "proxy_header_missing"),
+        (&world, "a1 LOGIN ann right\r\n", "proxy_header_missing"),
+        (&world, "PROXY TCP4 192.0.2.7\r\n", "proxy_header_malformed"),
+        (&hasty, "PROXY TCP4 192.0.2", "proxy_header_timed_out"),
+        (&world, &"PROXY ".repeat(40), "proxy_header_too_long"),
     ] {
-        let mut user = behind(sent, world.imap).await;
-        assert_eq!(user.line().await, "", "{sent:?}");
         let line =
             format!("posthouse_proxy_refusals_total{{listener=\"imap\",limit=\"{reason}\"}}");
-        world.counted(&line).await;
+        let before = world.count(&line).await;
+        let mut user = behind(sent, world.imap).await;
+        assert_eq!(user.line().await, "", "{sent:?}");
+        world.counted_to(&line, before + 1.0).await;
     }
-    let mut user = behind(&"PROXY ".repeat(40), world.imap).await;
-    assert_eq!(user.line().await, "");
-    world
-        .counted(
-            "posthouse_proxy_refusals_total{listener=\"imap\",limit=\"proxy_header_too_long\"}",
-        )
-        .await;
     assert!(world.directory.asked().is_empty());
 }
 
@@ -99,6 +101,10 @@ async fn a_header_from_elsewhere_ends_the_connection_with_a_reason() {
         ("imaps", world.imaps),
     ] {
         for header in [HEADER, signature] {
+            let line = format!(
+                "posthouse_proxy_ends_before_login_total{{listener=\"{door}\",reason=\"proxy_header_unexpected\"}}"
+            );
+            let before = world.count(&line).await;
             let mut user = TcpStream::connect(address).await.unwrap();
             user.write_all(header.as_bytes()).await.unwrap();
             let mut said = Vec::new();
@@ -108,10 +114,7 @@ async fn a_header_from_elsewhere_ends_the_connection_with_a_reason() {
                 .unwrap();
             let said = String::from_utf8(said).unwrap();
             assert!(said.lines().count() <= 1, "{said}");
-            let line = format!(
-                "posthouse_proxy_ends_before_login_total{{listener=\"{door}\",reason=\"proxy_header_unexpected\"}}"
-            );
-            world.counted(&line).await;
+            world.counted_to(&line, before + 1.0).await;
         }
     }
     assert!(world.directory.asked().is_empty());

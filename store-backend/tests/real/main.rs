@@ -5,6 +5,7 @@ mod site;
 
 mod backup;
 mod bad_input;
+mod balancer;
 mod crash;
 mod deliver;
 mod disk;
