@@ -48,6 +48,8 @@ pub(crate) struct App<E> {
     pub(crate) refusals: Memory,
     pub(crate) sasl: Sasl,
     pub(crate) keys: Keys,
+    /// For how long a login's ticket is good; 0: none is left.
+    pub(crate) ticket_life_ms: i64,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -191,19 +193,8 @@ async fn login<E: Engine>(
     Body(request): Body<LoginRequest>,
 ) -> Reply<LoginReply> {
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
-    let upgrades = app.upgrades.as_ref();
-    let (engine, passwords) = (&app.engine, &app.passwords);
     let mut seen = Seen::new(request.service, request.client_address, request.secured);
-    let decided = log_in(
-        engine,
-        passwords,
-        upgrades,
-        &app.uses,
-        &app.keys.signer(),
-        &request,
-        &mut seen,
-    )
-    .await;
+    let decided = log_in(&app, &request, &mut seen).await;
     if let Err(refused) = &decided {
         let code = refused.code();
         app.refusals.login(&seen, code, &peer.node).await;

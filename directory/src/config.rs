@@ -38,6 +38,12 @@ daemon::settings! {
         /// old ones of everybody, until their next login that sends the password. Choose it once, as most of the
         /// imported ones have it.
         pub scram_iterations: u32 = 0,
+        /// Hours for which the back-end where a user lives may check the password of a login itself while the
+        /// directory is away, 0 to 72. Each login that shows a password which is kept as Argon2id, or a long app
+        /// password, leaves it a ticket, in its memory alone. A change of the account ends it as soon as the back-end
+        /// hears of it, and so does the back-end's own `directory_stale_max_s`. 0 leaves none: with the directory away
+        /// nobody logs in. Back-ends that are older than this setting refuse logins with a ticket: update them first.
+        pub ticket_life_h: u32 = 12,
         /// Users who show a token instead of a password.
         pub oauth: OauthSettings = OauthSettings::default(),
         /// How and what to log.
@@ -55,6 +61,7 @@ impl Settings for Config {
                 &self.verified_passwords_kept_s,
                 0..=3_600,
             ),
+            Problem::outside("ticket_life_h", &self.ticket_life_h, 0..=72),
             Problem::outside("password_threads", &self.password_threads, 0..=256),
             (self.scram_iterations != 0)
                 .then(|| {

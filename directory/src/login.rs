@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
+use directory_api::ticket::Ticket;
 use directory_api::wire::{LoginReply, LoginRequest, code, limit};
 use directory_api::{AccountId, AccountStatus, BackendName, BackendState, LoginName, Service};
 use tracing::info;
 
+use crate::api::App;
 use crate::engine::{Engine, EngineError, LoginRecord, StoredCredential};
-use crate::last_use::Uses;
 use crate::password::{Passwords, Throttled};
-use crate::upgrade::Upgrades;
 
 /// Why a login is refused. Everything behind `BadCredentials` is told only to who knows the password.
 #[derive(Debug, thiserror::Error)]
@@ -68,16 +68,12 @@ impl Refused {
 
 /// Decides a login and reports it: one line, one count.
 pub(crate) async fn log_in<E: Engine>(
-    engine: &E,
-    passwords: &Passwords,
-    upgrades: Option<&Upgrades>,
-    uses: &Uses,
-    signer: &GrantSigner,
+    app: &App<E>,
     request: &LoginRequest,
     seen: &mut Seen,
 ) -> Result<LoginReply, Refused> {
     seen.user.clone_from(&request.user);
-    let decided = decide(engine, passwords, upgrades, uses, signer, request, seen).await;
+    let decided = decide(app, request, seen).await;
     seen.report(decided.as_ref());
     decided
 }
@@ -134,14 +130,11 @@ impl Seen {
 }
 
 async fn decide<E: Engine>(
-    engine: &E,
-    passwords: &Passwords,
-    upgrades: Option<&Upgrades>,
-    uses: &Uses,
-    signer: &GrantSigner,
+    app: &App<E>,
     request: &LoginRequest,
     seen: &mut Seen,
 ) -> Result<LoginReply, Refused> {
+    let (engine, passwords) = (&app.engine, &app.passwords);
     // A name or password that cannot be anyone's goes the same way as one that is not.
     let name = LoginName::new(request.user.as_str())
         .ok()
@@ -172,13 +165,15 @@ async fn decide<E: Engine>(
         }
         match record {
             Some(now) if now.credentials.contains(&matched) => {
+                let ticket = ticket(app, request, &now, &matched);
                 let asked = Asked {
                     service: request.service,
                     backend: request.backend.as_ref(),
+                    ticket,
                 };
-                let reply = allow(now, Some(&matched), signer, &asked)?;
-                uses.note(reply.account, matched.name.clone(), now_ms());
-                if let Some(upgrades) = upgrades {
+                let reply = allow(now, Some(&matched), &app.keys.signer(), &asked)?;
+                app.uses.note(reply.account, matched.name.clone(), now_ms());
+                if let Some(upgrades) = &app.upgrades {
                     upgrades.ask(passwords, &reply, matched, &request.password);
                 }
                 return Ok(reply);
@@ -188,6 +183,26 @@ async fn decide<E: Engine>(
         }
     }
     Err(Refused::Throttled)
+}
+
+/// What lets the home check this password while the directory is away.
+fn ticket<E>(
+    app: &App<E>,
+    request: &LoginRequest,
+    record: &LoginRecord,
+    matched: &StoredCredential,
+) -> Option<Box<Ticket>> {
+    if app.ticket_life_ms == 0 || record.foreign.is_some() {
+        return None;
+    }
+    let services = record.account.services.iter().copied();
+    Some(Box::new(Ticket {
+        user: LoginName::new(request.user.as_str()).ok()?,
+        credential: matched.name.clone(),
+        services: services.filter(|one| matched.opens(*one)).collect(),
+        expires_at_ms: now_ms() + app.ticket_life_ms,
+        verifier: Passwords::verifier(matched, &request.password)?,
+    }))
 }
 
 /// Looks at an account whose credentials change while they are checked.
@@ -200,6 +215,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) service: Service,
     /// Only this back-end may be granted.
     pub(crate) backend: Option<&'a BackendName>,
+    /// What the home is to be left, if a password was shown.
+    pub(crate) ticket: Option<Box<Ticket>>,
 }
 
 /// The user is who they say, as a credential of theirs shows or somebody else vouches; may they, and where?
@@ -241,6 +258,7 @@ pub(crate) fn allow(
         service: asked.service,
         login_name: account.login_name.clone(),
         quota: record.quota,
+        ticket: asked.ticket.clone(),
         issued_at_ms,
         expires_at_ms: issued_at_ms + LIFE_MS,
         nonce: daemon::random::token128(),

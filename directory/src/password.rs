@@ -15,6 +15,7 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher;
 use aws_lc_rs::hmac;
+use directory_api::ticket::Verifier;
 use directory_api::wire::{Credential, Secret, limit};
 use directory_api::{LoginName, Service};
 use moka::future::Cache;
@@ -208,6 +209,15 @@ impl Passwords {
         };
         self.remember(&stored, password).await;
         Ok(Some(stored))
+    }
+
+    /// By what a back-end can check the password that a credential has matched; nothing where that would be easier to guess
+    /// at than what is kept here.
+    pub(crate) fn verifier(stored: &StoredCredential, password: &Secret) -> Option<Verifier> {
+        match stored.name {
+            Some(_) => Verifier::of_random(password.reveal()),
+            None => Form::parse(stored.secret.reveal()).ok()?.verifier(),
+        }
     }
 
     /// What is not as it would be kept now of a credential of this user, which the password has matched.

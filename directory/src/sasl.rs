@@ -236,6 +236,7 @@ impl<E: Engine> Step<'_, E> {
         let asked = Asked {
             service: self.request.service,
             backend: self.request.backend.as_ref(),
+            ticket: None,
         };
         let login = match allow(record, Some(&shown), self.signer, &asked) {
             Err(Refused::Moving) => {
@@ -385,6 +386,7 @@ async fn take_token<E: Engine>(
     let asked = Asked {
         service: request.service,
         backend: request.backend.as_ref(),
+        ticket: None,
     };
     Ok(SaslReply::LoggedIn {
         message: None,

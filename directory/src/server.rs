@@ -102,6 +102,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         refusals: Memory::new(),
         sasl: Sasl::new(derived.key("sasl states"), scram, issuer),
         keys,
+        ticket_life_ms: i64::from(config.ticket_life_h) * 3_600_000,
         shutdown: ours.clone(),
     });
     let (behind, ended) = (Arc::clone(&app), ours.clone());

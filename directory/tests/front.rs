@@ -13,7 +13,7 @@ use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
 use data_encoding::BASE64;
 use directory_api::Service;
-use directory_api::front::{Ended, FrontOptions, LoggedIn, OpenError, log_in};
+use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, OpenError, log_in};
 use mail_proto::login::Refusal;
 use mail_proto::{imap, pop3};
 use rustls::pki_types::pem::PemObject;
@@ -103,13 +103,13 @@ impl Front {
         let task = tokio::spawn(async move {
             let stream = UserStream::plain(socket);
             let config = options.dialogue(&stream, client, &directory).await;
-            let open = move |login: Arc<directory_api::wire::LoginReply>, _| {
+            let open = move |login: Entry, _| {
                 let call = calls.fetch_add(1, Ordering::Relaxed);
                 let sessions = Arc::clone(&sessions);
                 async move {
                     match script.get(call) {
                         Some(error) => Err(*error),
-                        None => Ok(Session::open(login.account.0, sessions)),
+                        None => Ok(Session::open(login.account().0, sessions)),
                     }
                 }
             };
@@ -209,7 +209,7 @@ async fn a_pop3_user_gets_in_and_what_came_behind_the_password_is_kept() {
         (1, &b"STAT\r\n"[..])
     );
     assert_eq!(logged_in.facts.tls, None);
-    assert_eq!(logged_in.login.home.backend.as_str(), "b1");
+    assert_eq!(logged_in.login.backend().as_str(), "b1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,12 @@ use daemon::random;
 use daemon::shutdown::Shutdown;
 use daemon::stream::{TlsFacts, UserStream};
 use data_encoding::BASE32_DNSSEC;
-use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
+use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
 use directory_api::wire::{Foreign, LoginReply};
 use mail_proto::login::{CloseReason, Refusal, Shut};
-use store_api::session::{self, Passed, RelayEnd, Session, SessionOpen, Terms, relay, relay_plain};
+use store_api::session::{
+    self, Passed, RelayEnd, Session, SessionOpen, SessionShown, Terms, relay, relay_plain,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -138,11 +140,11 @@ async fn begin(
 ) -> Result<LoggedIn<Home>, Ended> {
     let config = options.dialogue(&stream, client, &shared.directory).await;
     let dialogue = door.dialogue(config);
-    let open = async |login: Arc<LoginReply>, facts: LoginFacts| {
-        let home = &login.home.backend;
-        let about = About {
-            account: login.account,
-            user: login.login_name.clone(),
+    let open = async |login: Entry, facts: LoginFacts| {
+        let home = login.backend();
+        let about = || About {
+            account: login.account(),
+            user: login.login_name().clone(),
             door,
             client: facts.client,
             backend: home.clone().into(),
@@ -151,43 +153,64 @@ async fn begin(
             passed: Passed::default(),
             ending: shutdown.child(),
         };
-        let entered = shared.sessions.enter(about).map_err(|no| {
+        let enter = || {
+            shared.sessions.enter(about()).map_err(|no| {
             meter::open_failed(door, no.code());
-            info!(trace_id, account = %login.account, user = %login.login_name, client = %facts.client, backend = %home, reason = no.code(), "session refused");
+            info!(trace_id, account = %login.account(), user = %login.login_name(), client = %facts.client, backend = %home, reason = no.code(), "session refused");
             OpenError::Refused(match no {
                 NoEntry::UserFull => Refusal::TooMany,
                 NoEntry::Drained => Refusal::Temporary,
             })
-        })?;
-        if let Some(foreign) = &login.foreign {
-            let session = open_foreign(shared, door, foreign, &login, &facts, trace_id).await?;
+        })
+        };
+        if let Entry::Granted(granted) = &login
+            && let Some(foreign) = &granted.foreign
+        {
+            let entered = enter()?;
+            let session = open_foreign(shared, door, foreign, granted, &facts, trace_id).await?;
             return Ok(Home { session, entered });
         }
-        let link = shared.backends.link_at(home, &login.backend_address);
-        let first = SessionOpen {
-            grant: login.grant.clone(),
+        let link = shared.backends.link_at(home, login.backend_address());
+        let first = |grant: &str| SessionOpen {
+            grant: grant.to_owned(),
             service: facts.service,
             client: facts.client.to_string(),
             tls: facts.tls.map(tls_text),
-            tag: facts.tag,
-            client_id: facts.client_id,
+            tag: facts.tag.clone(),
+            client_id: facts.client_id.clone(),
             trace_id: trace_id.to_owned(),
         };
         let time = shared.patience.with(home, Instant::now());
-        let opened = Session::open(&link, &first, time).await;
-        match &opened {
-            Err(session::OpenError::Away(_)) => {
-                shared.patience.was_silent(home, time, Instant::now());
+        let (entered, opened) = match &login {
+            Entry::Granted(login) => {
+                let entered = enter()?;
+                let opened = Session::open(&link, &first(&login.grant), time).await;
+                match &opened {
+                    Err(session::OpenError::Away(_)) => {
+                        shared.patience.was_silent(home, time, Instant::now());
+                    }
+                    Ok(_) | Err(_) => shared.patience.has_answered(home),
+                }
+                (Some(entered), opened)
             }
-            Ok(_) | Err(_) => shared.patience.has_answered(home),
-        }
+            // Whoever only tries passwords takes none of the user's places. The home may wait for the directory, too.
+            Entry::Shown(shown) => {
+                let shown = SessionShown {
+                    user: shown.request.user.clone(),
+                    password: shown.request.password.clone(),
+                    session: first(""),
+                };
+                (None, Session::open_shown(&link, &shown, time).await)
+            }
+        };
         let session = opened.map_err(|error| {
             let (next, code) = after(&error);
             meter::open_failed(door, code);
             let cause = daemon::log::causes(&error);
-            warn!(trace_id, account = %login.account, backend = %home, code, cause, "session was not opened");
+            warn!(trace_id, account = %login.account(), backend = %home, code, cause, "session was not opened");
             next
         })?;
+        let entered = entered.map_or_else(enter, Ok)?;
         if let Some(has) = session.capabilities() {
             shared.announced.compare(home, has);
         }
@@ -258,6 +281,7 @@ fn after(error: &session::OpenError) -> (OpenError, &'static str) {
             )
         }
         Why::Frozen => (OpenError::Moving, "frozen"),
+        Why::NotVerified => (OpenError::Refused(Refusal::Temporary), "not_verified"),
         Why::GrantRefused(_) => (OpenError::Refused(Refusal::Temporary), "grant_refused"),
         Why::Refused(_) => (OpenError::Refused(Refusal::Temporary), "backend_refused"),
     }
@@ -306,8 +330,8 @@ async fn carry(
     info!(
         trace_id,
         service = door.name(),
-        user = %login.login_name,
-        account = %login.account,
+        user = %login.login_name(),
+        account = %login.account(),
         client = %facts.client,
         tls = facts.tls.is_some(),
         backend = %about.backend(),

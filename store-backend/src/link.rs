@@ -25,6 +25,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
     Router::new()
         .route(deliver_api::PATH, post(deliver::serve))
         .route(session_api::PATH, post(session::serve))
+        .route(session_api::SHOWN_PATH, post(session::serve_shown))
         .route(room_api::PATH, post(room::serve))
         .route(away_api::PATH, get(away::serve))
         .merge(transfer::routes())

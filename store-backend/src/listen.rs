@@ -11,11 +11,10 @@ use daemon::listener::{BindError, accept_each, bind_for_clients};
 use daemon::public_tls::PublicTls;
 use daemon::stream::UserStream;
 use directory_api::Service;
-use directory_api::front::{Ended, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
-use directory_api::wire::LoginReply;
+use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
 use mail_proto::login::{LoginDialogue, Refusal};
 use mail_proto::{imap, pop3};
-use store_api::session::{self, Passed, Session, SessionOpen, Terms, relay};
+use store_api::session::{self, Passed, Session, SessionOpen, SessionShown, Terms, relay};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info, warn};
 
@@ -204,8 +203,8 @@ impl Front {
         let end = relay(stream, leftover, session, &terms).await;
         info!(
             service = facts.service.as_str(),
-            account = %login.account,
-            home = %login.home.backend,
+            account = %login.account(),
+            home = %login.backend(),
             client = %facts.client,
             from_user = passed.from_user(),
             to_user = passed.to_user(),
@@ -237,10 +236,13 @@ impl Front {
         .await
     }
 
-    /// Opens the session where the directory says that the user lives.
-    async fn open(&self, login: Arc<LoginReply>, facts: LoginFacts) -> Result<Home, OpenError> {
+    /// Opens the session where the directory says that the user lives, or where the user lived before it was away.
+    async fn open(&self, login: Entry, facts: LoginFacts) -> Result<Home, OpenError> {
         let open = SessionOpen {
-            grant: login.grant.clone(),
+            grant: match &login {
+                Entry::Granted(login) => login.grant.clone(),
+                Entry::Shown(_) => String::new(),
+            },
             service: facts.service,
             client: facts.client.to_string(),
             tls: facts
@@ -250,8 +252,12 @@ impl Front {
             client_id: facts.client_id,
             trace_id: trace_id(),
         };
-        if login.home.backend == self.backend.name {
-            return match self.backend.open_own(&login, open).await {
+        if *login.backend() == self.backend.name {
+            let opened = match &login {
+                Entry::Granted(login) => self.backend.open_own(login, open).await,
+                Entry::Shown(shown) => self.backend.open_by_ticket(&shown.request, open).await,
+            };
+            return match opened {
                 Ok(opened) => Ok(Home::Here(opened)),
                 Err(SessionRefusal::Account(
                     AccountRefusal::Moved { .. } | AccountRefusal::StaleEpoch { .. },
@@ -263,19 +269,30 @@ impl Front {
                 Err(_) => Err(OpenError::Refused(Refusal::Temporary)),
             };
         }
-        if login.foreign.is_some() {
-            info!(home = %login.home.backend, trace_id = open.trace_id, "login refused: the user lives on a foreign back-end, the way there is through a proxy");
+        if let Entry::Granted(granted) = &login
+            && granted.foreign.is_some()
+        {
+            info!(home = %login.backend(), trace_id = open.trace_id, "login refused: the user lives on a foreign back-end, the way there is through a proxy");
             return Err(OpenError::Refused(Refusal::NotAllowed));
         }
         let link = self
             .backend
             .backends
-            .link_at(&login.home.backend, &login.backend_address);
-        match Session::open(&link, &open, OPEN_WITHIN).await {
-            Ok(session) => Ok(Home::There {
-                session,
-                trace_id: open.trace_id,
-            }),
+            .link_at(login.backend(), login.backend_address());
+        let trace_id = open.trace_id.clone();
+        let session = match &login {
+            Entry::Granted(_) => Session::open(&link, &open, OPEN_WITHIN).await,
+            Entry::Shown(shown) => {
+                let shown = SessionShown {
+                    user: shown.request.user.clone(),
+                    password: shown.request.password.clone(),
+                    session: open,
+                };
+                Session::open_shown(&link, &shown, OPEN_WITHIN).await
+            }
+        };
+        match session {
+            Ok(session) => Ok(Home::There { session, trace_id }),
             Err(session::OpenError::Moved(_) | session::OpenError::StaleEpoch) => {
                 Err(OpenError::LookAgain)
             }
@@ -284,7 +301,7 @@ impl Front {
                 Err(OpenError::Refused(Refusal::LoginDelay { wait_s }))
             }
             Err(error) => {
-                warn!(home = %login.home.backend, %error, trace_id = open.trace_id, "session at the user's home did not open");
+                warn!(home = %login.backend(), %error, trace_id, "session at the user's home did not open");
                 Err(OpenError::Refused(Refusal::Temporary))
             }
         }

@@ -109,6 +109,11 @@ impl From<SessionRefusal> for Problem {
                 problem::GRANT_REFUSED,
                 "the grant does not open this session",
             ),
+            SessionRefusal::Directory(_) | SessionRefusal::Ticket(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                problem::NOT_VERIFIED,
+                "the password cannot be verified here now",
+            ),
             SessionRefusal::LoginDelay { wait_s } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 problem::LOGIN_DELAY,
@@ -127,6 +132,8 @@ impl SessionRefusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Grant(error) => error.code(),
+            Self::Directory(error) => error.code(),
+            Self::Ticket(no) => no.code(),
             Self::Service => "grant_foreign_service",
             Self::LoginDelay { .. } => "login_delay",
             Self::Account(Refusal::Frozen) => "frozen",

@@ -1,10 +1,12 @@
 //! One user's session: `POST /v1/session` from the proxy, or a login at a listener of our own.
 //!
 //! Both are served by the same engine. The proxy's comes with a grant, which is verified by this
-//! back-end itself (P8); for one of its own it has asked the directory itself. Then the session is entered among the open ones, then the volume is
+//! back-end itself (P8); for one of its own it has asked the directory itself. While the directory is away, a proxy shows the
+//! user's password instead, and this back-end checks it by a ticket that an earlier login has left. Then the session is entered among the open ones, then the volume is
 //! asked whether the account may be opened at the grant's epoch (P4); the order matters to a
 //! freeze, see [`crate::sessions`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,12 +18,14 @@ use axum::response::Response;
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{LinkBody, Problem, require};
+use directory_api::client::{LoginError, NoTicket};
 use directory_api::grant::{Grant, GrantError};
-use directory_api::wire::LoginReply;
+use directory_api::wire::{LoginReply, LoginRequest};
 use directory_api::{AccountId, Epoch, LoginName, Quota, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
-use store_api::session::{CAPABILITIES, SessionOpen};
+use store_api::session::{CAPABILITIES, SessionOpen, SessionShown};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::backend::Backend;
@@ -29,6 +33,7 @@ use crate::imap;
 use crate::link::first_frame;
 use crate::metrics;
 use crate::pop3::Pop3;
+use crate::refusal::malformed;
 use crate::sessions::Registration;
 use crate::user::{Cut, User};
 use crate::volume::{OpeningError, ReadError, Refusal};
@@ -43,6 +48,12 @@ pub(crate) enum SessionRefusal {
     /// The grant is for the other service.
     #[error("grant is for another service")]
     Service,
+    /// The directory, asked about a password that was shown here, refuses it.
+    #[error("directory does not let the user in")]
+    Directory(#[source] LoginError),
+    /// The directory is away, and no ticket lets the user in.
+    #[error("no ticket lets the user in")]
+    Ticket(#[from] NoTicket),
     /// The volume does not open the account.
     #[error("account is not open")]
     Account(#[from] Refusal),
@@ -102,6 +113,28 @@ struct Owner {
     quota: Quota,
 }
 
+impl From<Grant> for Owner {
+    fn from(grant: Grant) -> Self {
+        Self {
+            account: grant.account,
+            epoch: grant.epoch,
+            login_name: grant.login_name,
+            quota: grant.quota,
+        }
+    }
+}
+
+impl From<&LoginReply> for Owner {
+    fn from(login: &LoginReply) -> Self {
+        Self {
+            account: login.account,
+            epoch: login.home.epoch,
+            login_name: login.login_name.clone(),
+            quota: login.quota,
+        }
+    }
+}
+
 /// Whose session it is. What else was said of the owner is of no use once the session is open.
 struct Facts {
     service: Service,
@@ -122,6 +155,8 @@ enum Start {
 /// Pieces that wait to be sent to the proxy: with pieces of 64 KiB this bounds what a user who
 /// reads slowly holds here.
 const WINDOW_PIECES: usize = 2;
+/// The proxy that shows a password waits for 10 s, and the check by a ticket may wait for its turn.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Serves `POST /v1/session`.
 pub(crate) async fn serve(
@@ -134,17 +169,53 @@ pub(crate) async fn serve(
     let mut decoder = Decoder::default();
     let open: SessionOpen = first_frame(&mut body, &mut decoder).await?;
     let opened = backend.open_granted(open).await.map_err(Problem::from)?;
+    Ok(begin(&backend, opened, body, decoder))
+}
+
+/// Serves `POST /v1/session/shown`.
+pub(crate) async fn serve_shown(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    mut body: Body,
+) -> Result<Response, Problem> {
+    require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
+    let mut decoder = Decoder::default();
+    let shown: SessionShown = first_frame(&mut body, &mut decoder).await?;
+    let client: SocketAddr = shown
+        .session
+        .client
+        .parse()
+        .map_err(|_| malformed("client is no address"))?;
+    let request = LoginRequest {
+        user: shown.user,
+        password: shown.password,
+        service: shown.session.service,
+        client_address: client.ip().to_canonical(),
+        secured: shown.session.tls.is_some(),
+        backend: Some(backend.name.clone()),
+    };
+    let opened = backend.open_shown(&request, shown.session).await;
+    Ok(begin(
+        &backend,
+        opened.map_err(Problem::from)?,
+        body,
+        decoder,
+    ))
+}
+
+/// Says yes and lets the session run.
+fn begin(backend: &Arc<Backend>, opened: Box<Opened>, body: Body, decoder: Decoder) -> Response {
     let (sender, answer) = LinkBody::channel(WINDOW_PIECES);
     let user = User::framed(body, decoder, sender, backend.config.limits.stall());
     let is_imap = opened.facts.service == Service::Imap;
-    let serving = Arc::clone(&backend).run_session(opened, user);
+    let serving = Arc::clone(backend).run_session(opened, user);
     backend.shutdown.spawn(serving);
     let mut response = Response::new(Body::new(answer));
     if is_imap {
         let told = HeaderValue::from_static(imap::capability::advertised());
         response.headers_mut().insert(CAPABILITIES, told);
     }
-    Ok(response)
+    response
 }
 
 impl Backend {
@@ -161,13 +232,45 @@ impl Backend {
         login: &LoginReply,
         open: SessionOpen,
     ) -> Result<Box<Opened>, SessionRefusal> {
-        let owner = Owner {
-            account: login.account,
-            epoch: login.home.epoch,
-            login_name: login.login_name.clone(),
-            quota: login.quota,
-        };
-        self.open(Ok(owner), open).await
+        // Of a login that is kept it is old, and its ticket is here already.
+        if let Ok(grant) = self.grants.check(&login.grant, now_ms(), &self.name) {
+            self.directory.keep_ticket(grant).await;
+        }
+        self.open(Ok(login.into()), open).await
+    }
+
+    /// Decides whether a session may begin for a user of whom nobody has asked the directory, or got no answer. It may be
+    /// away only for the one who came: it is asked first, if it is not known to be away here too.
+    async fn open_shown(
+        &self,
+        request: &LoginRequest,
+        open: SessionOpen,
+    ) -> Result<Box<Opened>, SessionRefusal> {
+        let asked = timeout(ASKED_WITHIN, self.directory.login_or_kept(request, false)).await;
+        match asked {
+            Ok(Ok(login)) => self.open_own(&login, open).await,
+            Ok(Err(LoginError::Away(_))) | Err(_) => self.open_by_ticket(request, open).await,
+            Ok(Err(error)) => self.open(Err(SessionRefusal::Directory(error)), open).await,
+        }
+    }
+
+    /// The same where the directory is known to be away.
+    pub(crate) async fn open_by_ticket(
+        &self,
+        request: &LoginRequest,
+        open: SessionOpen,
+    ) -> Result<Box<Opened>, SessionRefusal> {
+        let owner = self.directory.check_ticket(request).await;
+        if let Ok(grant) = &owner {
+            info!(
+                trace_id = open.trace_id,
+                account = %grant.account,
+                client = open.client,
+                "password verified by a ticket, for the directory is away"
+            );
+        }
+        let owner = owner.map(Owner::from).map_err(SessionRefusal::from);
+        self.open(owner, open).await
     }
 
     async fn open(
@@ -265,23 +368,12 @@ impl Backend {
             }
             verdict => verdict,
         };
-        let Grant {
-            account,
-            epoch,
-            service,
-            login_name,
-            quota,
-            ..
-        } = verdict.map_err(SessionRefusal::Grant)?;
-        if service != wanted {
+        let grant = verdict.map_err(SessionRefusal::Grant)?;
+        if grant.service != wanted {
             return Err(SessionRefusal::Service);
         }
-        Ok(Owner {
-            account,
-            epoch,
-            login_name,
-            quota,
-        })
+        self.directory.keep_ticket(grant.clone()).await;
+        Ok(grant.into())
     }
 
     fn pop3<'a>(&'a self, home: &'a Mounted, account: AccountId, epoch: Epoch) -> Pop3<'a> {

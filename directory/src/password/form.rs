@@ -26,6 +26,7 @@ use argon2::{Argon2, Params};
 use aws_lc_rs::{digest, pbkdf2};
 use bcrypt::HashParts;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use directory_api::ticket::{Argon2id, Verifier};
 use directory_api::wire::limit;
 use md5::{Digest as _, Md5};
 use sha_crypt::ShaCrypt;
@@ -246,6 +247,23 @@ impl Form {
                 .hash
                 .as_ref()
                 .is_some_and(|hash| hash.len() == Params::DEFAULT_OUTPUT_LEN)
+    }
+
+    /// What lets somebody else check the same password, if it is what a new password becomes.
+    pub(super) fn verifier(&self) -> Option<Verifier> {
+        let Self::Argon2id { hash, params } = self else {
+            return None;
+        };
+        let (Some(salt), Some(output), true) = (&hash.salt, &hash.hash, self.is_current()) else {
+            return None;
+        };
+        let argon2id = Argon2id {
+            memory_kib: params.m_cost(),
+            passes: params.t_cost(),
+            lanes: params.p_cost(),
+            salt: salt.to_vec(),
+        };
+        Some(Verifier::of_argon2id(argon2id, output.as_bytes()))
     }
 
     /// What a check has to do; none for the fast ones, which take microseconds.

@@ -12,7 +12,9 @@
 mod cached;
 mod error;
 mod feed;
+mod homes;
 mod logins;
+mod tickets;
 mod turns;
 mod verbs;
 
@@ -36,8 +38,12 @@ use crate::wire::{
 };
 use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
+use homes::Homes;
+pub use homes::KnownHome;
 pub use logins::KeptLogins;
 use logins::Logins;
+pub use tickets::NoTicket;
+use tickets::Tickets;
 use turns::Turns;
 pub use turns::{GaveUp, LoginTurns};
 
@@ -92,6 +98,8 @@ struct Inner {
     backends: Cached<BackendName, Backend>,
     mechanisms: Cached<(), MechanismsReply>,
     logins: Logins,
+    homes: Homes,
+    tickets: Tickets,
     turns: Turns,
 }
 
@@ -99,7 +107,8 @@ struct Inner {
 pub const STALE_MAX_S: u64 = 2 * 3600;
 
 const ANSWERS: &str = "posthouse_directory_client_answers_total";
-const AWAY: &str = "posthouse_directory_client_away";
+const SILENT: &str = "posthouse_directory_client_silent";
+const TICKETS: &str = "posthouse_directory_client_tickets_total";
 const KEPT_LOGINS: &str = "posthouse_directory_client_kept_logins_total";
 
 /// Deadline of everything but a login: reading a page takes the server a millisecond.
@@ -122,13 +131,17 @@ impl DirectoryClient {
             "Answers by what was asked (lookup, backend, mechanisms) and where they came from: the directory, kept and fresh, stale because the directory was away, or none."
         );
         metrics::describe_gauge!(
-            AWAY,
-            "Whether the directory gave no answer when it was last asked for changes."
+            SILENT,
+            "Whether the directory gives no answer, as who asks it for changes has found out."
         );
         if options.logins.is_some() {
             metrics::describe_counter!(
                 KEPT_LOGINS,
                 "Logins that were answered here, without the directory."
+            );
+            metrics::describe_counter!(
+                TICKETS,
+                "Passwords checked here while the directory was away, by outcome (ok, or why not)."
             );
         }
         let seen = Seen::default();
@@ -139,6 +152,8 @@ impl DirectoryClient {
                 backends: Cached::new("backend", options, &seen),
                 mechanisms: Cached::new("mechanisms", options, &seen),
                 logins: Logins::new(options.logins.as_ref(), &seen),
+                homes: Homes::new(options.entries_max),
+                tickets: Tickets::new(options, &seen),
                 turns: Turns::new(options.login_turns.clone()),
                 seen,
             }),
@@ -219,7 +234,9 @@ impl DirectoryClient {
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<LoginReply, LoginError> {
         let client = request.client_address;
-        self.in_turn(path::LOGIN, request, client, gives_up).await
+        let reply = self.in_turn(path::LOGIN, request, client, gives_up).await?;
+        self.inner.homes.note(&request.user, &reply).await;
+        Ok(reply)
     }
 
     /// One step of a SASL mechanism. Never cached.
@@ -255,8 +272,8 @@ impl DirectoryClient {
         A: DeserializeOwned,
     {
         // A directory that hangs would hold every turn for as long as a login may take.
-        if self.inner.seen.is_away() {
-            return Err(LoginError::Away(DirectoryError::away()));
+        if self.inner.seen.is_silent() {
+            return Err(LoginError::Away(DirectoryError::silent()));
         }
         let turn = self.inner.turns.turn(client, gives_up).await;
         let _turn = turn.map_err(|_| LoginError::Throttled)?;
@@ -326,7 +343,11 @@ impl DirectoryClient {
     ) -> Result<A, DirectoryError> {
         let answer: Result<A, CallError> =
             self.inner.link.json(method, path, request, deadline).await;
-        answer.map_err(DirectoryError::from)
+        let answer = answer.map_err(DirectoryError::from);
+        if answer.as_ref().err().is_none_or(DirectoryError::is_answer) {
+            self.inner.seen.note_answer();
+        }
+        answer
     }
 
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, DirectoryError> {

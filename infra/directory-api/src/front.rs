@@ -12,9 +12,13 @@
 //!            │                           └─ look again ◀─┘  (at most 3 times: the home has moved)
 //! ```
 //!
+//! While the directory is away, `open` gets the password that was shown, and where the user lived: that home checks it by
+//! a ticket ([`crate::ticket`]) or lets nobody in.
+//!
 //! Mechanisms that the directory decides itself, so that no password comes by here, take more
 //! steps: `front/sasl.rs`.
 
+mod entry;
 mod sasl;
 mod wait;
 
@@ -33,12 +37,13 @@ use mail_proto::login::{
 };
 use mail_proto::pop3::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::client::{DirectoryClient, LoginError};
+use crate::client::{DirectoryClient, DirectoryError, LoginError};
 use crate::types::{BackendName, Service};
-use crate::wire::{LoginReply, LoginRequest, SaslRequest, Secret};
+use crate::wire::{LoginRequest, SaslRequest, Secret};
+pub use entry::{Entry, Shown};
 use wait::{MoveWait, Wait, until_moved};
 
 /// How a front lets users in. One for each service and process.
@@ -112,8 +117,8 @@ pub struct LoggedIn<T> {
     pub stream: UserStream,
     /// What `open` made.
     pub session: T,
-    /// What the directory said.
-    pub login: Arc<LoginReply>,
+    /// By what they are in.
+    pub login: Entry,
     /// The connection.
     pub facts: LoginFacts,
     /// What the user sent behind the login command: the session's first input.
@@ -163,7 +168,8 @@ const READ_OCTETS: usize = 1024;
 
 /// Leads the dialogue until the user is in or gone.
 ///
-/// `open` is called with the directory's answer, at each look a new one, and must not answer the user.
+/// `open` is called with the directory's answer, at each look a new one, or while the directory is away with what the user
+/// has shown. It must not answer the user.
 ///
 /// # Errors
 /// [`Ended`]: the connection is closed, and the user was told why where the protocol has words for it.
@@ -178,7 +184,7 @@ pub async fn log_in<D, T, F, Fut>(
 ) -> Result<LoggedIn<T>, Ended>
 where
     D: LoginDialogue,
-    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    F: Fn(Entry, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     let deadline = Instant::now() + options.login_timeout;
@@ -314,9 +320,9 @@ async fn try_login<T, F, Fut>(
     options: &FrontOptions,
     wait: &Wait<'_>,
     open: &F,
-) -> Result<(Arc<LoginReply>, T), Refusal>
+) -> Result<(Entry, T), Refusal>
 where
-    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    F: Fn(Entry, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     // What is no UTF-8 can be nobody's password: the directory only stores text.
@@ -332,22 +338,29 @@ where
     };
     let user = Some(credentials.user.as_str());
     let question = Question::Password(&request);
-    let (answer, session) = open_at_home(directory, &question, facts, user, wait, open).await?;
-    report(user, facts, "ok");
-    Ok((answer.login, session))
+    let (admission, session) = open_at_home(directory, &question, facts, user, wait, open).await?;
+    report(
+        user,
+        facts,
+        match admission.login {
+            Entry::Granted(_) => "ok",
+            Entry::Shown(_) => "ok_by_ticket",
+        },
+    );
+    Ok((admission.login, session))
 }
 
 /// How the directory is asked for a grant, and asked again.
 enum Question<'a> {
     Password(&'a LoginRequest),
     /// A mechanism's last step, and what it brought.
-    Sasl(&'a SaslRequest, Granted),
+    Sasl(&'a SaslRequest, Admission),
 }
 
-/// The directory's yes.
+/// What lets a user in.
 #[derive(Clone)]
-struct Granted {
-    login: Arc<LoginReply>,
+struct Admission {
+    login: Entry,
     /// What the client is to hear before it is in.
     last_words: Option<Vec<u8>>,
 }
@@ -358,14 +371,14 @@ impl Question<'_> {
         directory: &DirectoryClient,
         looks_again: bool,
         wait: &Wait<'_>,
-    ) -> Result<Granted, LoginError> {
+    ) -> Result<Admission, LoginError> {
         match self {
             Self::Password(request) => {
                 let login = directory
                     .login_or_kept_unless(request, looks_again, wait.ends())
                     .await?;
-                Ok(Granted {
-                    login,
+                Ok(Admission {
+                    login: Entry::Granted(login),
                     last_words: None,
                 })
             }
@@ -389,9 +402,9 @@ async fn open_at_home<T, F, Fut>(
     user: Option<&str>,
     wait: &Wait<'_>,
     open: &F,
-) -> Result<(Granted, T), Refusal>
+) -> Result<(Admission, T), Refusal>
 where
-    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    F: Fn(Entry, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     let (mut looks, mut looks_again) = (0, false);
@@ -399,12 +412,18 @@ where
     loop {
         let ask = || question.ask(directory, looks_again, wait);
         let answer = until_moved(facts, &mut moving, ask).await;
-        let granted = answer.map_err(|error| directory_refused(user, facts, &error))?;
+        let granted = match (answer, question) {
+            (Ok(granted), _) => granted,
+            (Err(LoginError::Away(error)), Question::Password(request)) if error.is_away() => {
+                return open_unasked(directory, error, request, facts, user, open).await;
+            }
+            (Err(error), _) => return Err(directory_refused(user, facts, &error)),
+        };
         let login = &granted.login;
-        match open(Arc::clone(login), facts.clone()).await {
+        match open(login.clone(), facts.clone()).await {
             Ok(session) => return Ok((granted, session)),
             Err(OpenError::LookAgain) => {
-                debug!(account = %login.account, home = %login.home.backend, "home has moved, asking again");
+                debug!(account = %login.account(), home = %login.backend(), "home has moved, asking again");
                 looks += 1;
                 if looks == LOOKS_MAX || wait.is_too_long() {
                     break;
@@ -427,6 +446,46 @@ where
     Err(Refusal::Temporary)
 }
 
+/// The directory is away: the home where the user lived checks the password. A user of whom no home is known, and one whom
+/// the home does not let in, hear the same at the same time (P8).
+async fn open_unasked<T, F, Fut>(
+    directory: &DirectoryClient,
+    away: DirectoryError,
+    request: &LoginRequest,
+    facts: &LoginFacts,
+    user: Option<&str>,
+    open: &F,
+) -> Result<(Admission, T), Refusal>
+where
+    F: Fn(Entry, LoginFacts) -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
+    let began = Instant::now();
+    if let Some(home) = directory.known_home(&request.user).await {
+        let request = request.clone();
+        let login = Entry::Shown(Arc::new(Shown { home, request }));
+        match open(login.clone(), facts.clone()).await {
+            Ok(session) => {
+                let last_words = None;
+                return Ok((Admission { login, last_words }, session));
+            }
+            // Told behind the check of the password alone.
+            Err(OpenError::Refused(refusal @ Refusal::LoginDelay { .. })) => {
+                report(user, facts, "session_refused");
+                return Err(refusal);
+            }
+            Err(_) => {}
+        }
+    }
+    let refusal = directory_refused(user, facts, &LoginError::Away(away));
+    let units = began.elapsed().as_secs() + 1;
+    sleep_until(began + UNASKED_REFUSAL_UNIT * u32::try_from(units).unwrap_or(u32::MAX)).await;
+    Err(refusal)
+}
+
+/// A home takes half of it to refuse; the time says no more than how often this fits.
+const UNASKED_REFUSAL_UNIT: Duration = Duration::from_secs(1);
+
 const MOVE_WAITS: &str = "posthouse_front_move_waits_total";
 
 /// Reports that the directory lets nobody in, and says what the user hears.
@@ -447,7 +506,7 @@ fn report(user: Option<&str>, facts: &LoginFacts, outcome: &'static str) {
     DESCRIBED.call_once(|| {
         metrics::describe_counter!(
             "posthouse_front_logins_total",
-            "Logins tried here, by service, mechanism and outcome (ok, or why not)."
+            "Logins tried here, by service, mechanism and outcome (ok; ok_by_ticket while the directory is away; or why not)."
         );
         metrics::describe_counter!(
             MOVE_WAITS,

@@ -24,6 +24,7 @@ use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
+use crate::ticket::Ticket;
 use crate::types::{AccountId, BackendName, Epoch, LoginName, Quota, Service};
 use crate::wire::PublicKey;
 
@@ -33,8 +34,8 @@ pub const LIFE_MS: i64 = 10_000;
 /// How far the clocks of directory and back-end may differ. NTP keeps them within milliseconds.
 pub const CLOCK_SKEW_MAX_MS: i64 = 2_000;
 
-/// A text longer than this is refused unread. A name of 512 octets takes 4 times that when every
-/// character is escaped and then written in base64.
+/// A text longer than this is refused unread. A name of 512 octets takes 3 times that when every
+/// character is escaped and then written in base64, and with a ticket there are two of them.
 pub const TEXT_MAX_OCTETS: usize = 4_096;
 
 /// Nonces remembered at once: 12 s of 80,000 logins a second. 40 MB when full.
@@ -60,6 +61,9 @@ pub struct Grant {
     /// What the account may keep, as of now: the home keeps it until it hears of a newer one.
     #[serde(default, skip_serializing_if = "Quota::is_none")]
     pub quota: Quota,
+    /// By which the home can check the password itself for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Box<Ticket>>,
     /// Unix milliseconds of the directory's clock.
     pub issued_at_ms: i64,
     /// The first millisecond at which it is no longer valid.
@@ -254,7 +258,16 @@ impl GrantVerifier {
         Ok(grant)
     }
 
-    fn check(&self, text: &str, now_ms: i64, backend: &BackendName) -> Result<Grant, GrantError> {
+    /// Reads a grant as [`verify`](Self::verify) does, without using it up.
+    ///
+    /// # Errors
+    /// The same, but `Replayed` and `Overloaded`.
+    pub fn check(
+        &self,
+        text: &str,
+        now_ms: i64,
+        backend: &BackendName,
+    ) -> Result<Grant, GrantError> {
         if text.len() > TEXT_MAX_OCTETS {
             return Err(GrantError::Malformed);
         }
@@ -363,6 +376,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::ticket::{Argon2id, Verifier};
 
     const START: i64 = 1_000_000;
 
@@ -396,10 +410,27 @@ mod tests {
             service: Service::Imap,
             login_name: "ann@example.test".parse().unwrap(),
             quota: Quota::NONE,
+            ticket: None,
             issued_at_ms,
             expires_at_ms: issued_at_ms + LIFE_MS,
             nonce: [nonce; 16],
         }
+    }
+
+    fn ticket(user: &str) -> Box<Ticket> {
+        let argon2id = Argon2id {
+            memory_kib: 19_456,
+            passes: 2,
+            lanes: 1,
+            salt: vec![7; 16],
+        };
+        Box::new(Ticket {
+            user: user.parse().unwrap(),
+            credential: None,
+            services: vec![Service::Imap, Service::Pop3],
+            expires_at_ms: i64::MAX,
+            verifier: Verifier::of_argon2id(argon2id, &[7; 32]),
+        })
     }
 
     #[test]
@@ -498,12 +529,34 @@ mod tests {
         }
     }
 
+    /// A proxy that was taken over may have grants of many logins, and the passwords that came with them.
+    #[test]
+    fn a_ticket_is_of_its_grant_alone() {
+        let made = Made::new();
+        let of = |account, user| Grant {
+            account: AccountId(account),
+            ticket: Some(ticket(user)),
+            ..grant(START, 1)
+        };
+        let text = made.signer.sign(&of(7, "ann@example.test"));
+        let payload = |text: &str| text.split('.').nth(2).unwrap().to_owned();
+        for other in [of(8, "ann@example.test"), of(7, "eve@example.test")] {
+            let other = made.signer.sign(&other);
+            let put_in = text.replace(&payload(&text), &payload(&other));
+            assert_eq!(made.verify(&put_in, START), Err(GrantError::Forged));
+        }
+        assert!(made.verifier.check(&text, START, &backend("b1")).is_ok());
+        assert!(made.verify(&text, START).is_ok());
+        assert_eq!(made.verify(&text, START), Err(GrantError::Replayed));
+    }
+
     #[test]
     fn the_longest_login_name_fits() {
         let made = Made::new();
-        let name = "\u{10ffff}".repeat(128);
+        let name = "\"".repeat(512);
         let long = Grant {
             login_name: name.parse().unwrap(),
+            ticket: Some(ticket(&name)),
             ..grant(START, 1)
         };
         let text = made.signer.sign(&long);

@@ -1,7 +1,7 @@
 //! The directory's contract: what the other tiers may ask of it and what its answers mean.
 //!
 //! Types ([`types`]), the requests and replies of version 1 of the interface ([`wire`]), signed
-//! grants ([`grant`]), the client with its cache ([`client`]) and the shell of the dialogue before
+//! grants ([`grant`]) and the tickets in them ([`ticket`]), the client with its cache ([`client`]) and the shell of the dialogue before
 //! login that proxy and back-end share ([`front`]). This package never stores anything and never
 //! decides where an account lives.
 
@@ -9,6 +9,7 @@ pub mod client;
 pub mod front;
 pub mod grant;
 pub mod operator;
+pub mod ticket;
 pub mod types;
 pub mod wire;
 

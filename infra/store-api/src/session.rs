@@ -23,6 +23,7 @@
 mod client;
 mod relay;
 
+use daemon::config::Secret;
 use directory_api::{BackendName, Epoch, Service};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay, relay_plain};
 
 /// The path of version 1.
 pub const PATH: &str = "/v1/session";
+/// The path of a session while the directory is away: with the user's password in place of a grant.
+pub const SHOWN_PATH: &str = "/v1/session/shown";
 /// The header of a back-end's yes to an IMAP session: what it can do, as it tells clients.
 pub const CAPABILITIES: &str = "posthouse-imap-capabilities";
 
@@ -55,6 +58,19 @@ pub struct SessionOpen {
     pub client_id: Option<String>,
     /// Tells this session apart in the logs of every tier.
     pub trace_id: String,
+}
+
+/// The first frame on [`SHOWN_PATH`]: a user whom the directory could not be asked about. The back-end finds out whether it
+/// is the password, asking the directory itself if it can and else by a ticket of an earlier login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionShown {
+    /// As the user typed it.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+    /// The rest; its grant is empty.
+    pub session: SessionOpen,
 }
 
 /// Offsets of both directions at a command's edge, in octets since the session's first.
@@ -130,6 +146,8 @@ pub mod problem {
     pub const MOVED: &str = "moved";
     /// The grant's epoch is not the account's here.
     pub const STALE_EPOCH: &str = "stale_epoch";
+    /// The password was not found to be the user's, for whatever reason: none of them is told (P8). Temporary.
+    pub const NOT_VERIFIED: &str = "not_verified";
     /// The account logged in a moment ago; the detail is a [`Wait`](super::Wait).
     pub const LOGIN_DELAY: &str = "login_delay";
     /// The account is being moved right now.

@@ -418,6 +418,7 @@ async fn login(
     let foreign = directory.foreign.lock().unwrap().get(&name).cloned();
     let now = clock::now_ms();
     let grant = Grant {
+        ticket: None,
         account: AccountId(account),
         backend: BackendName::new(name.as_str()).unwrap(),
         epoch: Epoch(1),

@@ -32,6 +32,7 @@ mod lmtp;
 mod pop3;
 mod quota;
 mod rot;
+mod shown;
 mod tls;
 mod transfer;
 mod undelete;

@@ -442,6 +442,7 @@ impl Directory {
 
     pub(crate) fn grant(&self, account: u64, backend: &str, epoch: u64, service: Service) -> Grant {
         Grant {
+            ticket: None,
             account: AccountId(account),
             backend: backend.parse().unwrap(),
             epoch: Epoch(epoch),

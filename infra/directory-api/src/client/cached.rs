@@ -21,7 +21,9 @@ struct Feed {
     number: AtomicU64,
     /// When all changes there were had last been delivered.
     complete_at: Mutex<Option<Instant>>,
-    is_away: AtomicBool,
+    /// When the directory has last answered anything.
+    answered_at: Mutex<Option<Instant>>,
+    is_silent: AtomicBool,
 }
 
 impl Seen {
@@ -35,33 +37,47 @@ impl Seen {
 
     /// Every change there is has been delivered.
     pub(super) fn note_complete(&self) {
-        *self.complete_at() = Some(Instant::now());
+        *locked(&self.0.complete_at) = Some(Instant::now());
     }
 
     /// Whether what was true at `known` may be taken for true still: it has not been longer than that that nobody told
     /// whether it is.
     pub(super) fn vouches(&self, known: Instant, stale_max: Duration) -> bool {
-        let since = self.complete_at().map_or(known, |at| at.max(known));
+        let since = locked(&self.0.complete_at).map_or(known, |at| at.max(known));
         since.elapsed() <= stale_max
     }
 
-    /// Whether the directory gave no answer when it was last asked for changes. Nobody needs to wait for it to find out
-    /// again: whoever follows the changes does.
-    pub(super) fn is_away(&self) -> bool {
-        self.0.is_away.load(Ordering::Relaxed)
+    /// Whether the directory gives no answer. Nobody needs to wait for it to find out again: whoever asks for changes
+    /// does.
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.is_silent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_away(&self, is_away: bool) {
-        self.0.is_away.store(is_away, Ordering::Relaxed);
-        metrics::gauge!(super::AWAY).set(f64::from(u8::from(is_away)));
+    /// It has answered something.
+    pub(super) fn note_answer(&self) {
+        *locked(&self.0.answered_at) = Some(Instant::now());
+        self.set_silent(false);
     }
 
-    fn complete_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0
-            .complete_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// It gave no answer to the question for changes, and nobody was there at all, or it may only be slow.
+    pub(super) fn note_silence(&self, is_unreachable: bool) {
+        let answered = *locked(&self.0.answered_at);
+        if is_unreachable || answered.is_none_or(|at| at.elapsed() > SLOW_MAX) {
+            self.set_silent(true);
+        }
     }
+
+    fn set_silent(&self, is_silent: bool) {
+        self.0.is_silent.store(is_silent, Ordering::Relaxed);
+        metrics::gauge!(super::SILENT).set(f64::from(u8::from(is_silent)));
+    }
+}
+
+/// One that answered something within this time is busy, and not away.
+const SLOW_MAX: Duration = Duration::from_secs(5);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An answer and the change after which it was true.
@@ -107,7 +123,7 @@ where
     }
 
     /// The kept answer, or what `ask` answers; askers of the same key wait for one `ask`. A directory that is known to be
-    /// away is not asked what was known before.
+    /// silent is not asked what was known before.
     pub(super) async fn get(
         &self,
         key: &K,
@@ -117,8 +133,8 @@ where
         let answer = self
             .fresh
             .try_get_with_by_ref(key, async {
-                if self.seen.is_away() && self.stale.contains_key(key) {
-                    return Err(DirectoryError::away());
+                if self.seen.is_silent() && self.stale.contains_key(key) {
+                    return Err(DirectoryError::silent());
                 }
                 let answer = Arc::new(ask.await?);
                 if answer.known {
@@ -338,20 +354,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_known_to_be_away_is_not_waited_for_by_who_has_an_answer() {
+    async fn a_directory_known_to_be_silent_is_not_waited_for_by_who_has_an_answer() {
         let (cache, seen) = cache();
         cache
             .get(&1, async { answer("here", 0, true) })
             .await
             .unwrap();
         tokio::time::sleep(SHORT * 2).await;
-        seen.set_away(true);
+        seen.note_answer();
+        seen.note_silence(false);
+        assert!(!seen.is_silent(), "it may only be slow");
+        seen.note_silence(true);
         let never = std::future::pending();
         assert_eq!(cache.get(&1, never).await.unwrap(), "here");
         // Who has none asks.
         let other = cache.get(&2, async { answer("there", 0, true) }).await;
         assert_eq!(other.unwrap(), "there");
-        seen.set_away(false);
+        seen.note_answer();
         let asked = cache.get(&1, async { answer("moved", 1, true) }).await;
         assert_eq!(asked.unwrap(), "moved");
     }

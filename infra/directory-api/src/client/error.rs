@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemon::link::{CallError, Problem};
+use daemon::link::{CallError, LinkError, Problem};
 use http::StatusCode;
 
 use crate::types::Home;
@@ -37,7 +37,7 @@ pub enum AwayCause {
     Nonsense(&'static str),
     /// It was not asked: it has just given no answer to somebody else here.
     #[error("it gave no answer a moment ago")]
-    Known,
+    Silent,
 }
 
 impl DirectoryError {
@@ -45,6 +45,28 @@ impl DirectoryError {
     #[must_use]
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
+    }
+
+    /// Whether the directory itself has said something, be it nonsense.
+    pub(super) fn is_answer(&self) -> bool {
+        let silence = |cause: &AwayCause| {
+            matches!(
+                cause,
+                AwayCause::Call(CallError::Link(_) | CallError::Deadline(_)) | AwayCause::Silent
+            )
+        };
+        !matches!(self, Self::Away(cause) if silence(cause))
+    }
+
+    /// Whether nobody was there.
+    pub(super) fn is_unreachable(&self) -> bool {
+        let nobody = |cause: &AwayCause| {
+            matches!(
+                cause,
+                AwayCause::Call(CallError::Link(LinkError::Unreachable { .. }))
+            )
+        };
+        matches!(self, Self::Away(cause) if nobody(cause))
     }
 
     /// The present home, when a compare-and-set came too late.
@@ -63,8 +85,8 @@ impl DirectoryError {
         Self::Away(Arc::new(AwayCause::Nonsense(what)))
     }
 
-    pub(super) fn away() -> Self {
-        Self::Away(Arc::new(AwayCause::Known))
+    pub(super) fn silent() -> Self {
+        Self::Away(Arc::new(AwayCause::Silent))
     }
 
     fn detail<T: serde::de::DeserializeOwned>(&self, code: &str) -> Option<T> {

@@ -1,6 +1,6 @@
 //! Follows the directory's changes and drops the kept answers they touch.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
@@ -104,8 +104,9 @@ impl DirectoryClient {
         let reply = self
             .call(Method::GET, &query, &(), wait + super::CALL_DEADLINE)
             .await;
-        let is_away = reply.as_ref().is_err_and(DirectoryError::is_away);
-        self.inner.seen.set_away(is_away);
+        if let Err(error) = &reply {
+            self.inner.seen.note_silence(error.is_unreachable());
+        }
         reply
     }
 
@@ -115,13 +116,14 @@ impl DirectoryClient {
         // After a restart it may decide others.
         self.inner.mechanisms.drop_all();
         self.inner.logins.drop_all();
+        self.inner.tickets.drop_all();
     }
 
     async fn apply(&self, changes: &[Change]) {
         let mut addresses = HashSet::new();
         let mut domains = HashSet::new();
         let mut accounts = HashSet::new();
-        let mut users = HashSet::new();
+        let mut users = HashMap::new();
         let number = |change: &Change| change.key.parse::<u64>().ok();
         for change in changes {
             match change.kind {
@@ -130,11 +132,12 @@ impl DirectoryClient {
                 }
                 ChangeKind::Domain => {
                     domains.insert(change.key.as_str());
+                    self.inner.tickets.drop_in(&change.key).await;
                 }
                 // A lookup says both.
                 ChangeKind::Home | ChangeKind::Quota => {
                     accounts.extend(number(change));
-                    users.extend(number(change));
+                    users.extend(number(change).map(|account| (account, change.at_ms)));
                 }
                 ChangeKind::Backend => {
                     if let Ok(name) = change.key.parse() {
@@ -144,10 +147,15 @@ impl DirectoryClient {
                     self.inner.logins.drop_all();
                 }
                 // The password is of the account; while it moves nobody is let in.
-                ChangeKind::Account | ChangeKind::Move => users.extend(number(change)),
+                ChangeKind::Account | ChangeKind::Move => {
+                    users.extend(number(change).map(|account| (account, change.at_ms)));
+                }
                 ChangeKind::Key | ChangeKind::Hash => {}
                 // Of a later version: it may forbid what was allowed.
-                ChangeKind::Other => self.inner.logins.drop_all(),
+                ChangeKind::Other => {
+                    self.inner.logins.drop_all();
+                    self.inner.tickets.drop_all();
+                }
             }
         }
         if !domains.is_empty() {
@@ -155,8 +163,9 @@ impl DirectoryClient {
             self.inner.logins.drop_all();
         }
         if !users.is_empty() {
-            let touched = |account: AccountId| users.contains(&account.0);
+            let touched = |account: AccountId| users.contains_key(&account.0);
             self.inner.logins.drop_where(touched).await;
+            self.inner.tickets.drop_of(&users).await;
         }
         if addresses.is_empty() && domains.is_empty() && accounts.is_empty() {
             return;

@@ -32,7 +32,7 @@ pub struct KeptLogins {
 
 /// What stands for a user, a password and a service: nothing of them is kept in the clear. The key
 /// lives as long as the process.
-type Tag = [u8; 32];
+pub(super) type Tag = [u8; 32];
 
 /// The logins that are kept.
 pub(super) struct Logins {
@@ -122,16 +122,17 @@ impl Logins {
             cache.invalidate_all();
         }
     }
+}
 
-    fn tag(&self, request: &LoginRequest) -> Tag {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&[request.service as u8, u8::from(request.secured)]);
-        context.update(&(request.user.len() as u64).to_be_bytes());
-        context.update(request.user.as_bytes());
-        context.update(request.password.reveal().as_bytes());
-        let tag = context.sign();
-        tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 octets")
-    }
+/// Stands for a user, a password, a service and whether the connection is encrypted.
+pub(super) fn tag(key: &hmac::Key, request: &LoginRequest) -> Tag {
+    let mut context = hmac::Context::with_key(key);
+    context.update(&[request.service as u8, u8::from(request.secured)]);
+    context.update(&(request.user.len() as u64).to_be_bytes());
+    context.update(request.user.as_bytes());
+    context.update(request.password.reveal().as_bytes());
+    let tag = context.sign();
+    tag.as_ref().try_into().expect("HMAC-SHA-256 has 32 octets")
 }
 
 impl DirectoryClient {
@@ -164,7 +165,7 @@ impl DirectoryClient {
         if logins.kept.is_none() {
             return self.login_unless(request, gives_up).await.map(Arc::new);
         }
-        let tag = logins.tag(request);
+        let tag = tag(&logins.key, request);
         if looks_again {
             logins.drop_one(&tag).await;
         } else if let Some(kept) = logins.get(&tag).await {

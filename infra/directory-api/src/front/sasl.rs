@@ -17,18 +17,18 @@ use data_encoding::BASE64;
 use mail_proto::login::{Mechanism, Refusal, SaslMessage};
 
 use super::{
-    FrontOptions, Granted, LoginFacts, MoveWait, OpenError, Question, Wait, directory_refused,
-    open_at_home, report, until_moved,
+    Admission, Entry, FrontOptions, LoginFacts, MoveWait, OpenError, Question, Wait,
+    directory_refused, open_at_home, report, until_moved,
 };
 use crate::client::{DirectoryClient, DirectoryError, LoginError};
-use crate::wire::{self, LoginReply, SaslReply, SaslRequest, Secret};
+use crate::wire::{self, SaslReply, SaslRequest, Secret};
 
 /// What follows from a message.
 pub(super) enum Next<T> {
     /// Say this to the client.
     Say(Vec<u8>),
     /// The user is in.
-    In { login: Arc<LoginReply>, session: T },
+    In { login: Entry, session: T },
 }
 
 /// The mechanism that one connection is in, if any.
@@ -49,12 +49,12 @@ enum Stage<T> {
     /// What is wrong was told; the client's response ends it (RFC 7628 §3.2.3).
     AwaitEnd(Refusal),
     /// The user is in as soon as the client has answered the last words with nothing.
-    AwaitEmpty { login: Arc<LoginReply>, session: T },
+    AwaitEmpty { login: Entry, session: T },
 }
 
 impl<'a, T, F, Fut> Dialogue<'a, T, F>
 where
-    F: Fn(Arc<LoginReply>, LoginFacts) -> Fut,
+    F: Fn(Entry, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
     pub(super) fn new(
@@ -93,7 +93,7 @@ where
             }
             Stage::AwaitEnd(refusal) => Err(refusal),
             Stage::AwaitEmpty { login, session } => {
-                let user = Some(login.login_name.as_str());
+                let user = Some(login.login_name().as_str());
                 if !message.message.as_bytes().is_empty() {
                     let error = LoginError::SaslMalformed;
                     return Err(directory_refused(user, facts, &error));
@@ -136,7 +136,7 @@ where
                 return Ok(Next::Say(message));
             }
         };
-        let name = granted.login.login_name.clone();
+        let name = granted.login.login_name().clone();
         let (user, question) = (Some(name.as_str()), Question::Sasl(&request, granted));
         let (granted, session) =
             open_at_home(self.directory, &question, facts, user, wait, self.open).await?;
@@ -158,7 +158,7 @@ where
 pub(super) enum Answer {
     Challenge { message: Vec<u8>, state: String },
     Refused { message: Vec<u8> },
-    Granted(Granted),
+    Granted(Admission),
 }
 
 /// Asks the directory to take one step.
@@ -179,8 +179,8 @@ pub(super) async fn step(
         SaslReply::Refused { message } => Answer::Refused {
             message: decoded(&message)?,
         },
-        SaslReply::LoggedIn { message, login } => Answer::Granted(Granted {
-            login: Arc::new(*login),
+        SaslReply::LoggedIn { message, login } => Answer::Granted(Admission {
+            login: Entry::Granted(Arc::new(*login)),
             last_words: message.as_deref().map(decoded).transpose()?,
         }),
     })

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::{
-    CAPABILITIES, MovedTo, Offsets, PATH, Resume, SessionOpen, SessionResume, Wait, problem,
+    CAPABILITIES, MovedTo, Offsets, PATH, Resume, SHOWN_PATH, SessionOpen, SessionResume,
+    SessionShown, Wait, problem,
 };
 use crate::frame::{Decoder, Event, Kind, data_frames, frame, json_frame};
 
@@ -31,6 +32,9 @@ pub enum OpenError {
     /// The account logged in a moment ago: so many seconds are to wait.
     #[error("account must wait for {0} s before it logs in again")]
     LoginDelay(u64),
+    /// The back-end could not verify the password. Temporary.
+    #[error("back-end could not verify the password")]
+    NotVerified,
     /// The back-end did not accept the grant. A fault of ours: clocks, keys, or a replay.
     #[error("back-end refused the grant: {0}")]
     GrantRefused(Problem),
@@ -55,6 +59,7 @@ impl From<Problem> for OpenError {
             }
             problem::STALE_EPOCH => Self::StaleEpoch,
             problem::FROZEN => Self::Frozen,
+            problem::NOT_VERIFIED => Self::NotVerified,
             problem::GRANT_REFUSED => Self::GrantRefused(refusal),
             _ => Self::Refused(refusal),
         }
@@ -82,7 +87,19 @@ impl Session {
         open: &SessionOpen,
         deadline: Duration,
     ) -> Result<Self, OpenError> {
-        Self::begin(link, json_frame(Kind::Open, open), deadline).await
+        Self::begin(link, PATH, json_frame(Kind::Open, open), deadline).await
+    }
+
+    /// Opens a session with a password, for the directory is away. No back-end but the user's home may be shown it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and `NotVerified`.
+    pub async fn open_shown(
+        link: &Link,
+        shown: &SessionShown,
+        deadline: Duration,
+    ) -> Result<Self, OpenError> {
+        Self::begin(link, SHOWN_PATH, json_frame(Kind::Open, shown), deadline).await
     }
 
     /// Goes on with a session that another back-end has handed to this one.
@@ -94,18 +111,23 @@ impl Session {
         resume: &SessionResume,
         deadline: Duration,
     ) -> Result<Self, OpenError> {
-        Self::begin(link, json_frame(Kind::Resume, resume), deadline).await
+        Self::begin(link, PATH, json_frame(Kind::Resume, resume), deadline).await
     }
 
-    async fn begin(link: &Link, first: Bytes, deadline: Duration) -> Result<Self, OpenError> {
+    async fn begin(
+        link: &Link,
+        path: &str,
+        first: Bytes,
+        deadline: Duration,
+    ) -> Result<Self, OpenError> {
         let (body, request_body) = LinkBody::channel(WINDOW_PIECES);
         // There is room for the first piece before anybody takes it.
         let _ = body.send(first).await;
         let request = Request::builder()
             .method(Method::POST)
-            .uri(PATH)
+            .uri(path)
             .body(request_body)
-            .expect("the path is a constant");
+            .expect("the paths are constants");
         let response = match tokio::time::timeout(deadline, link.accepted(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(CallError::Refused(refusal))) => return Err(refusal.into()),
