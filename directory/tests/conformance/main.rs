@@ -617,6 +617,41 @@ async fn lists_come_in_pages_and_filtered<E: Engine>(engine: E) {
     assert_eq!(homes.items.len(), 2);
     let refused = engine.accounts(query(Some("x".into()), None)).await;
     assert!(matches!(refused, Err(EngineError::Invalid(_))));
+
+    let of = |status: &str| ListQuery {
+        status: Some(status.to_owned()),
+        ..ListQuery::default()
+    };
+    let edit = AccountEdit {
+        status: Some(AccountStatus::Suspended),
+        ..AccountEdit::default()
+    };
+    engine
+        .change_account(found.items[0].id, edit, 1)
+        .await
+        .unwrap();
+    let accounts = async |status| engine.accounts(of(status)).await;
+    let suspended = accounts("suspended").await.unwrap().items;
+    assert_eq!(suspended.len(), 1);
+    assert_eq!(suspended[0].id, found.items[0].id);
+    assert_eq!(accounts("active").await.unwrap().items.len(), 2);
+    assert_eq!(accounts("closing").await.unwrap().items.len(), 0);
+    assert!(accounts("asleep").await.is_err());
+    let down = BackendPut {
+        state: Some(BackendState::Down),
+        ..BackendPut::default()
+    };
+    engine.put_backend(backend("b2"), down, 1).await.unwrap();
+    for (state, names) in [
+        ("down", &["b2"][..]),
+        ("active", &["b1"]),
+        ("draining", &[]),
+    ] {
+        let listed = engine.backends(of(state)).await.unwrap().items;
+        let listed: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(listed, names);
+    }
+    assert!(engine.backends(of("asleep")).await.is_err());
 }
 
 async fn limits_are_told_with_the_home_and_grow_newer_with_each_change<E: Engine>(engine: E) {

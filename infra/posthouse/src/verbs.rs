@@ -200,6 +200,12 @@ pub(crate) fn perform(verb: impl Verb, source: Source, output: &Output) -> Resul
     })?
 }
 
+/// A choice as it stands on the command line, which is how the wire has it too.
+pub(crate) fn word_of<T: clap::ValueEnum>(choice: Option<T>) -> Option<String> {
+    let word = choice?.to_possible_value()?;
+    Some(word.get_name().to_owned())
+}
+
 /// Runs a future on this thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, VerbError> {
     daemon::tier::install_crypto();

@@ -77,6 +77,8 @@ impl View<'_> {
             return Ok(Page { items, next: None });
         }
         let after = account_after(query)?;
+        let status: Option<AccountStatus> = scan::status(query)?;
+        check_status(status)?;
         scan::page(
             self.rows,
             Table::Accounts,
@@ -85,7 +87,8 @@ impl View<'_> {
             account_name,
             |key, row| {
                 let row: AccountRow = decode(row)?;
-                let shown = scan::passes(query, row.login_name.as_str());
+                let shown = scan::passes(query, row.login_name.as_str())
+                    && status.is_none_or(|status| status == row.status);
                 Ok(shown.then(|| row.shown(AccountId(number(key)))))
             },
         )

@@ -51,6 +51,7 @@ impl View<'_> {
             .as_ref()
             .map(|name| name.to_lowercase().into_bytes());
         let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+        let state: Option<BackendState> = scan::status(query)?;
         scan::page(
             self.rows,
             Table::Backends,
@@ -62,7 +63,9 @@ impl View<'_> {
                 if !scan::passes(query, name.as_str()) {
                     return Ok(None);
                 }
-                Ok(Some(shown(name, &decode(row)?)))
+                let row: BackendRow = decode(row)?;
+                let wanted = state.is_none_or(|state| state == row.state);
+                Ok(wanted.then(|| shown(name, &row)))
             },
         )
     }

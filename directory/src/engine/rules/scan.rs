@@ -4,7 +4,9 @@ use std::ops::Bound;
 
 use directory_api::wire::{ListQuery, Page, limit};
 
-use super::{Answer, Rows, Table};
+use serde::de::DeserializeOwned;
+
+use super::{Answer, EngineError, Rows, Table};
 use crate::engine::ROWS_SCANNED_MAX;
 
 /// Walks a table behind `after` and gathers what `pick` makes of its rows; `name` gives a row's
@@ -43,6 +45,13 @@ pub(super) fn page<T>(
         None => None,
     };
     Ok(Page { items, next })
+}
+
+/// The status that a query wants, if it wants one.
+pub(super) fn status<T: DeserializeOwned>(query: &ListQuery) -> Answer<Option<T>> {
+    let read = |word: &String| serde_json::from_value(word.as_str().into());
+    let wanted = query.status.as_ref().map(read).transpose();
+    wanted.map_err(|_| EngineError::Invalid("there is no such status"))
 }
 
 /// Whether a name passes the filter of a query.

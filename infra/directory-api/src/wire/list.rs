@@ -10,6 +10,9 @@ pub struct ListQuery {
     /// back-end's name of a home, the state of a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// Only accounts of this status; of back-ends those of this state. Other lists pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
     /// Only accounts with exactly this login name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_name: Option<String>,
@@ -39,6 +42,7 @@ impl ListQuery {
         let limit = self.limit.map(|rows| rows.to_string());
         let pairs = [
             ("filter", self.filter.as_deref()),
+            ("status", self.status.as_deref()),
             ("login_name", self.login_name.as_deref()),
             ("after", self.after.as_deref()),
             ("limit", limit.as_deref()),

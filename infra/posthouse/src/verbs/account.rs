@@ -18,6 +18,9 @@ pub(crate) enum Verb {
         /// Only login names that contain this
         #[arg(long)]
         filter: Option<String>,
+        /// Only accounts of this status
+        #[arg(long)]
+        status: Option<Status>,
     },
     /// One account
     Show {
@@ -96,7 +99,7 @@ pub(crate) struct Changes {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Status {
+pub(crate) enum Status {
     Active,
     Suspended,
     Closing,
@@ -138,9 +141,13 @@ fn services_text(services: &[Service]) -> String {
 impl super::Verb for Verb {
     async fn perform(self, directory: &DirectoryClient, output: &Output) -> Result<(), VerbError> {
         match self {
-            Self::List { filter } => {
+            Self::List { filter, status } => {
+                let status = super::word_of(status);
                 return output
-                    .list(filter, async |query| directory.accounts(&query).await)
+                    .list(filter, async |mut query| {
+                        query.status.clone_from(&status);
+                        directory.accounts(&query).await
+                    })
                     .await;
             }
             Self::Show { account } => {

@@ -14,6 +14,9 @@ pub(crate) enum Verb {
         /// Only names that contain this
         #[arg(long)]
         filter: Option<String>,
+        /// Only back-ends of this state
+        #[arg(long)]
+        state: Option<State>,
     },
     /// One back-end
     Show { name: BackendName },
@@ -61,7 +64,7 @@ pub(crate) struct Changes {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum State {
+pub(crate) enum State {
     Active,
     Draining,
     Down,
@@ -80,9 +83,13 @@ impl From<State> for BackendState {
 impl super::Verb for Verb {
     async fn perform(self, directory: &DirectoryClient, output: &Output) -> Result<(), VerbError> {
         let (done, name, put) = match self {
-            Self::List { filter } => {
+            Self::List { filter, state } => {
+                let state = super::word_of(state);
                 return output
-                    .list(filter, async |query| directory.backends(&query).await)
+                    .list(filter, async |mut query| {
+                        query.status.clone_from(&state);
+                        directory.backends(&query).await
+                    })
                     .await;
             }
             Self::Show { name } => {

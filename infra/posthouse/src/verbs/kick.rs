@@ -44,6 +44,7 @@ pub(crate) fn perform(options: Options, source: Source, output: &Output) -> Resu
         }
         match output.json {
             true => print_line(json!({ "ended": ended })),
+            false if ended == 1 => print_line("1 session ends"),
             false => print_line(format_args!("{ended} sessions end")),
         }
         Ok(())
