@@ -74,6 +74,8 @@ pub(super) struct Dialogue<'a> {
 enum Said {
     Ok(String),
     No(String),
+    /// IMAP: it ends the connection.
+    Bye(String),
     Continue,
     /// IMAP: what is no answer to a command.
     Untagged(String),
@@ -142,12 +144,13 @@ impl<'a> Dialogue<'a> {
     }
 
     fn hear(&mut self, line: &str) -> Result<(), Fault> {
-        let nonsense = || Fault::Nonsense(shortened(line));
+        let state = self.state;
+        let nonsense = || Fault::Nonsense(shown(state, line));
         let said = match self.plan.service {
             Service::Imap => self.said_in_imap(line),
             Service::Pop3 => said_in_pop3(line),
         };
-        match (self.state, said.ok_or_else(nonsense)?) {
+        match (state, said.ok_or_else(nonsense)?) {
             (State::AwaitGreeting, Said::Ok(_)) => match self.plan.starttls {
                 true => self.say("STARTTLS", "STLS", State::AwaitTls),
                 false => self.introduce(),
@@ -155,6 +158,7 @@ impl<'a> Dialogue<'a> {
             (State::AwaitTls, Said::Ok(_)) => self.state = State::AwaitHandshake,
             // Who does not know the command, or does not trust us, may still let the user in.
             (State::AwaitIntroduced, Said::Ok(_) | Said::No(_)) => self.authenticate(),
+            (_, Said::Bye(text)) => return Err(self.refused(&text)),
             (State::AwaitChallenge, Said::Continue) => {
                 let Plan {
                     authorization,
@@ -177,10 +181,7 @@ impl<'a> Dialogue<'a> {
             }
             (State::AwaitGreeting | State::AwaitTls | State::AwaitChallenge, Said::No(text))
             | (State::AwaitVerdict, Said::No(text)) => {
-                return Err(Fault::Refused {
-                    why: why(self.plan.service, &text),
-                    text: shortened(&text),
-                });
+                return Err(self.refused(&text));
             }
             (State::AwaitVerdict, Said::Untagged(text)) => {
                 if let Some(told) = after_word(&text, "CAPABILITY") {
@@ -194,6 +195,13 @@ impl<'a> Dialogue<'a> {
             (_, _) => return Err(nonsense()),
         }
         Ok(())
+    }
+
+    fn refused(&self, text: &str) -> Fault {
+        Fault::Refused {
+            why: why(self.plan.service, text),
+            text: shown(self.state, text),
+        }
     }
 
     fn introduce(&mut self) {
@@ -239,7 +247,7 @@ impl<'a> Dialogue<'a> {
             ("*", "OK") if is_greeting => Some(Said::Ok(text.to_owned())),
             // A session that is open already is not this user's.
             ("*", "PREAUTH") => None,
-            ("*", "BYE") => Some(Said::No(text.to_owned())),
+            ("*", "BYE") => Some(Said::Bye(text.to_owned())),
             ("*", _) => Some(Said::Untagged(rest.to_owned())),
             (tag, "OK") if tag == self.tag() => Some(Said::Ok(text.to_owned())),
             (tag, "NO" | "BAD") if tag == self.tag() => Some(Said::No(text.to_owned())),
@@ -286,9 +294,15 @@ fn why(service: Service, text: &str) -> Refusal {
     }
 }
 
-/// For the log.
-fn shortened(text: &str) -> String {
-    text.chars().take(SHOWN_MAX).collect()
+/// For the log. What is said behind the password may repeat it: of that only the response code is shown.
+fn shown(state: State, text: &str) -> String {
+    if state != State::AwaitVerdict {
+        return text.chars().take(SHOWN_MAX).collect();
+    }
+    let code = text.strip_prefix('[').and_then(|text| text.split_once(']'));
+    let is_known = |code: &&str| CODES_SHOWN.iter().any(|one| one.eq_ignore_ascii_case(code));
+    let code = code.map(|(code, _)| code).filter(is_known).unwrap_or("?");
+    format!("[{code}] in {} octets", text.len())
 }
 
 /// One line; servers tell some hundred octets of capabilities.
@@ -297,6 +311,25 @@ pub(super) const LINE_MAX_OCTETS: usize = 8192;
 pub(super) const OCTETS_MAX: usize = 64 * 1024;
 /// Characters of an answer that the log shows.
 const SHOWN_MAX: usize = 200;
+/// Response codes that a login is refused with: RFC 5530, RFC 2449, RFC 3206.
+const CODES_SHOWN: &[&str] = &[
+    "ALERT",
+    "AUTHENTICATIONFAILED",
+    "AUTHORIZATIONFAILED",
+    "CONTACTADMIN",
+    "EXPIRED",
+    "INUSE",
+    "LIMIT",
+    "NOPERM",
+    "PRIVACYREQUIRED",
+    "SERVERBUG",
+    "UNAVAILABLE",
+    "AUTH",
+    "IN-USE",
+    "LOGIN-DELAY",
+    "SYS/PERM",
+    "SYS/TEMP",
+];
 
 #[cfg(test)]
 mod tests;

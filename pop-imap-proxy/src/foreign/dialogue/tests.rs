@@ -11,6 +11,10 @@ fn plan(service: Service) -> Plan<'static> {
     }
 }
 
+fn client() -> (SocketAddr, &'static str) {
+    (([192, 0, 2, 7], 4711).into(), "t1")
+}
+
 /// Plays a script: `S:` lines come from the other side, `C:` lines must be said next.
 fn play(plan: Plan<'_>, script: &str) -> Result<Step, Fault> {
     let mut dialogue = Dialogue::new(plan);
@@ -78,7 +82,7 @@ fn a_user_is_logged_in_and_the_capabilities_are_told() {
 fn tls_comes_first_and_then_who_the_client_is() {
     let with = |service| Plan {
         starttls: true,
-        client: Some(("192.0.2.7:4711".parse().unwrap(), "t1")),
+        client: Some(client()),
         ..plan(service)
     };
     let imap = "S: * OK ready
@@ -168,11 +172,71 @@ fn a_refusal_is_ours_and_temporary_unless_it_says_that_the_user_has_too_much() {
     };
     assert_eq!(pop3("[IN-USE] locked"), Refusal::InUse);
     assert_eq!(pop3("[AUTH] no"), Refusal::Temporary);
-    let bye = play(plan(Service::Imap), "S: * BYE busy").unwrap_err();
-    assert_eq!(
-        (bye.code(), bye.refusal()),
-        ("foreign_refused", Refusal::Temporary)
-    );
+    for script in [
+        "S: * BYE busy",
+        // Behind ID, which may be refused, it is no refusal of that one command.
+        "S: * OK
+        C: p1 ID (\"x-originating-ip\" \"192.0.2.7\" \"x-originating-port\" \"4711\" \"x-session-ext-id\" \"t1\")
+        S: * BYE busy",
+    ] {
+        let told = Plan {
+            client: script.contains("ID").then(client),
+            ..plan(Service::Imap)
+        };
+        let bye = play(told, script).unwrap_err();
+        assert_eq!(
+            (bye.code(), bye.refusal()),
+            ("foreign_refused", Refusal::Temporary)
+        );
+    }
+}
+
+#[test]
+fn one_that_repeats_the_password_does_not_bring_it_into_the_log() {
+    let message = base64("ann\0master\0secret");
+    for (service, begin, answer, shown) in [
+        (Service::Imap, "* OK\nC: p1 AUTHENTICATE", "{}", "[?] in "),
+        (
+            Service::Imap,
+            "* OK\nC: p1 AUTHENTICATE",
+            "p1 BAD {}",
+            "[?] in ",
+        ),
+        (
+            Service::Imap,
+            "* OK\nC: p1 AUTHENTICATE",
+            "p1 NO [{}] no",
+            "[?] in ",
+        ),
+        (
+            Service::Imap,
+            "* OK\nC: p1 AUTHENTICATE",
+            "* BYE secret",
+            "[?] in 6 octets",
+        ),
+        (
+            Service::Imap,
+            "* OK\nC: p1 AUTHENTICATE",
+            "p1 NO [authorizationfailed] secret",
+            "[authorizationfailed] in 28 octets",
+        ),
+        (
+            Service::Pop3,
+            "+OK\nC: AUTH",
+            "-ERR [AUTH] {}",
+            "[AUTH] in ",
+        ),
+        (Service::Pop3, "+OK\nC: AUTH", "{}", "[?] in "),
+    ] {
+        let answer = answer.replace("{}", &message);
+        let script = format!("S: {begin} PLAIN\nS: +\nC: {message}\nS: {answer}");
+        let told = play(plan(service), &script).unwrap_err().to_string();
+        assert!(told.contains(shown), "{told}");
+        assert!(
+            !told.contains(&message) && !told.contains("secret"),
+            "{told}"
+        );
+    }
 }
 
 #[test]
