@@ -254,12 +254,38 @@ async fn sessions_there_are_ended_and_held_back_by_an_operator_like_all_others()
         ..Which::default()
     };
     assert_eq!(operator.kick(&which).await.unwrap().ended, 1);
-    user.expect("* BYE [UNAVAILABLE]").await;
     assert_eq!(user.line().await, "");
     let mut user = User::connect(world.imap).await;
     user.expect("* OK").await;
     let told = user.command("a1 LOGIN ann right").await;
     assert!(told.starts_with("a1 NO [UNAVAILABLE]"), "{told}");
+}
+
+#[tokio::test]
+async fn who_is_kicked_within_an_answer_from_there_has_nothing_else_as_its_end() {
+    let (world, _folder) = world(Limits::default(), |_| {}).await;
+    let other = Other::start().await;
+    world.directory.live_abroad("old", other.plain());
+    let mut script = imap_login();
+    script.truncate(5);
+    let half = "* 1 FETCH (BODY[] {5000}\n".to_owned() + &"half a message\n".repeat(100);
+    // As Dovecot does: it stops within a literal when its client has no more to say.
+    script.extend([Act::Hear, say(&half), Act::Hang]);
+    other.plays(script);
+    let user = User::connect(world.imaps).await;
+    let mut user = user.handshake(world.authority_pem()).await;
+    user.expect("* OK").await;
+    user.command("a1 LOGIN ann right").await;
+    user.send("a2 FETCH 1 BODY[]\r\n").await;
+    user.expect("* 1 FETCH").await;
+    let operator = world.operator(Role::Operator);
+    assert_eq!(operator.kick(&Which::default()).await.unwrap().ended, 1);
+    let mut got = std::mem::take(&mut user.pending);
+    let ended = timeout(LONG, user.stream.read_to_end(&mut got)).await;
+    // No orderly close of TLS either: it would make the half a whole.
+    let ended = ended.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(got, "half a message\r\n".repeat(100).as_bytes());
 }
 
 #[tokio::test]

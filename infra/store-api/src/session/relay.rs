@@ -90,12 +90,15 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (user_read, user_write) = tokio::io::split(stream);
-    let leaving = Leaving::default();
+    let leaving = Leaving::with(Some(farewell(terms.service)));
     let work = carry(user_read, user_write, leftover, session, terms, &leaving);
     attend(work, terms, &leaving).await
 }
 
 /// The same where the other end is a connection to somebody who knows nothing of sessions. The user is told `words` first.
+///
+/// When we end it, nothing is said behind the other end's: many a server just stops within an answer when its client has gone,
+/// and a farewell there would be octets of a message. The user's connection is dropped as if the other one were cut.
 pub async fn relay_plain<S, H>(
     stream: S,
     leftover: Vec<u8>,
@@ -109,7 +112,7 @@ where
 {
     let (mut user_read, mut user_write) = tokio::io::split(stream);
     let (mut receiver, sender) = tokio::io::split(home);
-    let leaving = Leaving::default();
+    let leaving = Leaving::with(None);
     let work = async {
         let mut sender = Some(sender);
         let told = write_within(&mut user_write, &words, terms.idle_max).await;
@@ -215,13 +218,22 @@ impl Passed {
 }
 
 /// We end the session: the user is taken to have no more to say.
-#[derive(Default)]
 struct Leaving {
     is_begun: AtomicBool,
     told: Notify,
+    /// What the user hears behind the other end's, where no answer can be half given.
+    farewell: Option<&'static [u8]>,
 }
 
 impl Leaving {
+    fn with(farewell: Option<&'static [u8]>) -> Self {
+        Self {
+            is_begun: AtomicBool::new(false),
+            told: Notify::new(),
+            farewell,
+        }
+    }
+
     fn begin(&self) {
         self.is_begun.store(true, Ordering::Relaxed);
         self.told.notify_one();
@@ -477,7 +489,8 @@ async fn down<W: AsyncWrite + Unpin, I: Inward>(
             Some(Received::Pause(offsets)) => return Ok(offsets),
             Some(Received::End) => {
                 if leaving.is_begun() {
-                    _ = write_within(user, farewell(terms.service), CLOSE_TIMEOUT).await;
+                    let farewell = leaving.farewell.ok_or(RelayEnd::Cut)?;
+                    _ = write_within(user, farewell, CLOSE_TIMEOUT).await;
                 }
                 let _ = timeout(CLOSE_TIMEOUT, user.shutdown()).await;
                 return Err(RelayEnd::Backend);
