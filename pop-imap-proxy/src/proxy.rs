@@ -1,5 +1,6 @@
 //! The process around the sessions: listeners, links, health, drain.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,14 @@ use daemon::link;
 use daemon::listener::{self, BindError, accept_each_or};
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
+use directory_api::client::DirectoryError;
 use directory_api::front::FrontOptions;
-use directory_api::{ChangeNumber, ClientOptions, DirectoryClient, Service};
+use directory_api::wire::{Change, ChangeKind, code, limit};
+use directory_api::{AccountId, ChangeNumber, ClientOptions, DirectoryClient, Service};
 use mail_proto::login::Shut;
 use store_api::Backends;
 use tokio::net::TcpListener;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::announced::Announced;
 use crate::config::{Config, Limits};
@@ -243,15 +246,24 @@ async fn attend(shared: Arc<Shared>, door: Door, socket: TcpListener, shutdown: 
     .await;
 }
 
-/// Tells in health whether the directory answers: without it nobody can log in, open sessions go on.
+/// Tells in health whether the directory answers: without it nobody can log in, open sessions go on. Ends those at foreign
+/// back-ends whose accounts get other homes; at back-ends of ours a move does so itself.
 async fn watch(shared: &Shared, address: &str, health: &Health, shutdown: &Shutdown) {
     let what = format!("directory at {address}");
+    let newest = ChangeNumber(u64::MAX);
+    let mut seen = newest;
     loop {
         let changes = shared
             .directory
-            .changes(ChangeNumber(u64::MAX), 0, Duration::ZERO);
+            .changes(seen, limit::CHANGES_MAX, Duration::ZERO);
         let pause = match changes.await {
-            Ok(_) => {
+            Ok(reply) => {
+                end_changed_over(shared, &reply.changes);
+                // More changes than one answer holds are asked for in the next turn.
+                seen = match reply.changes.last() {
+                    Some(change) => change.number,
+                    None => reply.last,
+                };
                 health.arrived(&what);
                 if !shared.sessions.is_drained_at(None) {
                     health.set_ready();
@@ -260,7 +272,17 @@ async fn watch(shared: &Shared, address: &str, health: &Health, shutdown: &Shutd
                 if shared.sessions.is_drained_at(None) {
                     health.set_waiting(operate::DRAINED);
                 }
-                WATCH_INTERVAL
+                match seen < reply.last {
+                    true => Duration::ZERO,
+                    false => WATCH_INTERVAL,
+                }
+            }
+            Err(DirectoryError::Refused(problem)) if problem.code == code::CHANGES_GONE => {
+                warn!(
+                    "away for more changes than the directory keeps: sessions at foreign back-ends may have changed their homes"
+                );
+                seen = newest;
+                Duration::ZERO
             }
             Err(error) => {
                 debug!(%error, "directory does not answer");
@@ -272,6 +294,25 @@ async fn watch(shared: &Shared, address: &str, health: &Health, shutdown: &Shutd
             () = shutdown.requested() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Who was changed over is not to go on at the old home: what comes there is seen nowhere else.
+fn end_changed_over(shared: &Shared, changes: &[Change]) {
+    let accounts: HashSet<AccountId> = changes
+        .iter()
+        .filter(|change| change.kind == ChangeKind::Home)
+        .filter_map(|change| change.key.parse().ok().map(AccountId))
+        .collect();
+    let ended = match accounts.is_empty() {
+        true => 0,
+        false => shared.sessions.end_abroad(&accounts),
+    };
+    if ended > 0 {
+        info!(
+            ended,
+            "sessions at foreign back-ends end: their accounts have other homes now"
+        );
     }
 }
 

@@ -142,12 +142,17 @@ async fn begin(
     let dialogue = door.dialogue(config);
     let open = async |login: Entry, facts: LoginFacts| {
         let home = login.backend();
+        let foreign = match &login {
+            Entry::Granted(granted) => granted.foreign.as_ref(),
+            Entry::Shown(_) => None,
+        };
         let about = || About {
             account: login.account(),
             user: login.login_name().clone(),
             door,
             client: facts.client,
             backend: home.clone().into(),
+            is_foreign: foreign.is_some(),
             trace_id: trace_id.to_owned(),
             began: Instant::now(),
             passed: Passed::default(),
@@ -164,7 +169,7 @@ async fn begin(
         })
         };
         if let Entry::Granted(granted) = &login
-            && let Some(foreign) = &granted.foreign
+            && let Some(foreign) = foreign
         {
             let entered = enter()?;
             let session = open_foreign(shared, door, foreign, granted, &facts, trace_id).await?;

@@ -37,6 +37,8 @@ pub(crate) struct About {
     pub(crate) door: Door,
     pub(crate) client: SocketAddr,
     pub(crate) backend: Mutex<BackendName>,
+    /// That back-end is another mail system.
+    pub(crate) is_foreign: bool,
     pub(crate) trace_id: String,
     pub(crate) began: Instant,
     pub(crate) passed: Passed,
@@ -135,12 +137,19 @@ impl Sessions {
 
     /// Asks the sessions that are meant to end, and counts them. They say good-bye first.
     pub(crate) fn end(&self, which: &Which) -> usize {
+        self.end_where(|about| which.means(about))
+    }
+
+    /// The same with the sessions that these accounts have at foreign back-ends.
+    pub(crate) fn end_abroad(&self, accounts: &HashSet<AccountId>) -> usize {
+        self.end_where(|about| about.is_foreign && accounts.contains(&about.account))
+    }
+
+    fn end_where(&self, is_meant: impl Fn(&About) -> bool) -> usize {
         let meant: Vec<_> = {
             let table = self.table();
-            let open = table.open.iter();
-            open.filter(|(_, about)| which.means(about))
-                .map(|(_, about)| Arc::clone(about))
-                .collect()
+            let open = table.open.values();
+            open.filter(|about| is_meant(about)).cloned().collect()
         };
         // Outside the lock: those that end take it.
         meant.iter().for_each(|about| about.ending.begin());
@@ -241,6 +250,7 @@ mod tests {
             door: Door::IMAP,
             client: ([192, 0, 2, 1], 4711).into(),
             backend: BackendName::new(backend).unwrap().into(),
+            is_foreign: false,
             trace_id: "t".into(),
             began: Instant::now(),
             passed: Passed::default(),

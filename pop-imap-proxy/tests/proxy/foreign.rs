@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use daemon::identity::{Authority, IdentityFiles, Role};
 use daemon::public_tls::TlsFiles;
 use daemon::stream::UserStream;
-use directory_api::wire::{Foreign, ForeignService, ForeignTls};
+use directory_api::wire::{ChangeKind, Foreign, ForeignService, ForeignTls};
 use directory_api::{BackendName, LoginName};
 use pop_imap_proxy::operate::{Drain, ListConnections, Which};
 use pop_imap_proxy::{Config, ForeignLogin, Limits, Proxy};
@@ -286,6 +286,36 @@ async fn who_is_kicked_within_an_answer_from_there_has_nothing_else_as_its_end()
     let ended = ended.unwrap().unwrap_err();
     assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
     assert_eq!(got, "half a message\r\n".repeat(100).as_bytes());
+}
+
+#[tokio::test]
+async fn who_is_changed_over_does_not_go_on_there() {
+    let (world, _folder) = world(Limits::default(), |_| {}).await;
+    world.ready().await;
+    let mut other = Other::start().await;
+    world.directory.live_abroad("old", other.plain());
+    let mut users = Vec::new();
+    for name in ["ann", "bob"] {
+        other.plays(imap_login());
+        let mut user = User::connect(world.imap).await;
+        user.expect("* OK").await;
+        let told = user.command(&format!("a1 LOGIN {name} right")).await;
+        assert!(told.starts_with("a1 OK"), "{told}");
+        users.push(user);
+    }
+    // bob has another password and a move that is recorded; both stay where they are.
+    let directory = &world.directory;
+    directory.tells(ChangeKind::Account, "8");
+    directory.tells(ChangeKind::Move, "8");
+    directory.tells(ChangeKind::Home, "7");
+    assert_eq!(users[0].line().await, "");
+    assert_eq!(users[1].command("a2 NOOP").await, "a2 NOOP");
+    for _ in 0..4 {
+        other.heard().await;
+    }
+    // ann's end there, bob's command, in either order.
+    let heard = [other.heard().await, other.heard().await];
+    assert!(heard.contains(&String::new()), "{heard:?}");
 }
 
 #[tokio::test]

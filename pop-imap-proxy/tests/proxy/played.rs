@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,7 +18,9 @@ use daemon::link::{self, BodySender, LinkBody, Problem, next_data};
 use daemon::random;
 use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner, GrantVerifier};
-use directory_api::wire::{Backend, ChangesReply, Foreign, LoginReply, LoginRequest, code};
+use directory_api::wire::{
+    Backend, Change, ChangeKind, ChangesReply, Foreign, LoginReply, LoginRequest, code,
+};
 use directory_api::{
     AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota, VolumeName,
 };
@@ -270,6 +272,7 @@ pub(crate) struct PlayedDirectory {
     refusals: Arc<tokio::sync::Mutex<()>>,
     backends: Arc<Mutex<HashMap<String, SocketAddr>>>,
     foreign: Arc<Mutex<HashMap<String, Foreign>>>,
+    changes: Arc<Mutex<Vec<Change>>>,
 }
 
 /// How long a login takes the directory, and how many it had at once.
@@ -292,6 +295,7 @@ impl PlayedDirectory {
             refusals: Arc::default(),
             backends: Arc::default(),
             foreign: Arc::default(),
+            changes: Arc::default(),
         }
     }
 
@@ -313,6 +317,18 @@ impl PlayedDirectory {
             .lock()
             .unwrap()
             .insert(name.to_owned(), foreign);
+    }
+
+    /// Tells of one more change.
+    pub(crate) fn tells(&self, kind: ChangeKind, key: &str) {
+        let mut changes = self.changes.lock().unwrap();
+        let number = changes.last().map_or(1, |last| last.number.0) + 1;
+        changes.push(Change {
+            number: ChangeNumber(number),
+            at_ms: clock::now_ms(),
+            kind,
+            key: key.into(),
+        });
     }
 
     /// Answers so many logins that the account is being moved.
@@ -349,10 +365,18 @@ impl PlayedDirectory {
     }
 }
 
-async fn changes() -> Json<ChangesReply> {
+async fn changes(
+    State(directory): State<PlayedDirectory>,
+    Query(asked): Query<HashMap<String, String>>,
+) -> Json<ChangesReply> {
+    let after = ChangeNumber(asked["after"].parse().unwrap());
+    let changes = directory.changes.lock().unwrap();
+    let last = changes.last().map_or(ChangeNumber(1), |last| last.number);
+    let changes = changes.iter().filter(|change| change.number > after);
+    let changes = changes.take(asked["limit"].parse().unwrap()).cloned();
     Json(ChangesReply {
-        changes: Vec::new(),
-        last: ChangeNumber(1),
+        changes: changes.collect(),
+        last,
     })
 }
 

@@ -21,7 +21,8 @@ pub(crate) enum Verb {
         account: String,
     },
     /// Point an account to another place WITHOUT moving its mail: to mend by hand what no `migrator resume` can, or to change over
-    /// to or from a foreign back-end (whose volume is `foreign`)
+    /// to or from a foreign back-end (whose volume is `foreign`). Sessions at a foreign one end within seconds; those at one of
+    /// ours end by `posthouse kick`
     Set {
         /// Number or login name
         account: String,
