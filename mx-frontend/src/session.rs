@@ -50,8 +50,8 @@ pub(crate) enum End {
     Tls,
     /// The client made too many mistakes.
     TooManyErrors,
-    /// The client did not say where its next command begins.
-    UnknownChunk,
+    /// Where the next command begins is not known, or too far away.
+    UnreadChunk,
     /// We closed it and said why.
     Closed(Closing),
 }
@@ -65,7 +65,7 @@ impl End {
             Self::NotReading => "not_reading",
             Self::Tls => "tls_failed",
             Self::TooManyErrors => "too_many_errors",
-            Self::UnknownChunk => "unknown_chunk",
+            Self::UnreadChunk => "unread_chunk",
             Self::Closed(why) => why.code(),
         }
     }
@@ -206,7 +206,7 @@ impl<'a> Session<'a> {
                     return Ok(match reason {
                         CloseReason::Quit => End::Quit,
                         CloseReason::TooManyErrors => End::TooManyErrors,
-                        CloseReason::UnknownChunk => End::UnknownChunk,
+                        CloseReason::UnreadChunk => End::UnreadChunk,
                         CloseReason::Shut => End::Closed(self.closing),
                     });
                 }

@@ -1,4 +1,4 @@
-//! One mail address, `local@domain`. RFC 5321 §4.1.2.
+//! One mail address, `local@domain`. RFC 5321 §4.1.2; beyond ASCII RFC 6531 §3.3.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,6 +23,25 @@ pub enum AddressError {
     /// Local part over 64, domain over 255, or path over 256 octets.
     #[error("address longer than RFC 5321 allows")]
     TooLong,
+    /// Letters beyond ASCII where they were not announced.
+    #[error("address beyond ASCII without SMTPUTF8")]
+    NotAscii,
+}
+
+/// Which letters an address may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Letters {
+    /// RFC 5321.
+    Ascii,
+    /// All of UTF-8 but controls. RFC 6531 §3.3.
+    Utf8,
+}
+
+impl Letters {
+    /// Whether a letter beyond ASCII may stand in an address.
+    fn allow(self, letter: char) -> bool {
+        self == Self::Utf8 && !letter.is_ascii() && !letter.is_control()
+    }
 }
 
 impl Address {
@@ -47,12 +66,15 @@ impl Address {
     }
 
     /// Reads the address at the front of `text`; returns it with its length.
-    pub(crate) fn parse_prefix(text: &str) -> Result<(Address, usize), AddressError> {
-        let (local, local_length) = parse_local(text)?;
+    pub(crate) fn parse_prefix(
+        text: &str,
+        letters: Letters,
+    ) -> Result<(Address, usize), AddressError> {
+        let (local, local_length) = parse_local(text, letters)?;
         let rest = text[local_length..]
             .strip_prefix('@')
             .ok_or(AddressError::Syntax)?;
-        let domain_length = domain_length(rest)?;
+        let domain_length = domain_length(rest, letters)?;
         let length = local_length + 1 + domain_length;
         // Limits hold for what was sent, quotes included. RFC 5321 §4.5.3.1.1-2.
         if local_length > LOCAL_MAX || domain_length > DOMAIN_MAX {
@@ -73,7 +95,7 @@ impl FromStr for Address {
 
     /// Reads an address without angle brackets.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (address, length) = Self::parse_prefix(text)?;
+        let (address, length) = Self::parse_prefix(text, Letters::Ascii)?;
         if length != text.len() {
             return Err(AddressError::Syntax);
         }
@@ -88,7 +110,7 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_dot_string(&self.local) {
+        if is_dot_string(&self.local, Letters::Utf8) {
             return write!(f, "{}@{}", self.local, self.domain);
         }
         f.write_str("\"")?;
@@ -103,23 +125,23 @@ impl fmt::Display for Address {
 }
 
 /// Reads a local part; returns it unquoted with its length as sent.
-fn parse_local(text: &str) -> Result<(String, usize), AddressError> {
+fn parse_local(text: &str, letters: Letters) -> Result<(String, usize), AddressError> {
     if text.starts_with('"') {
-        return parse_quoted(text);
+        return parse_quoted(text, letters);
     }
     let length = text.find('@').ok_or(AddressError::Syntax)?;
     let local = &text[..length];
-    if is_dot_string(local) {
+    if is_dot_string(local, letters) {
         Ok((local.to_owned(), length))
     } else {
         Err(AddressError::Syntax)
     }
 }
 
-fn parse_quoted(text: &str) -> Result<(String, usize), AddressError> {
+fn parse_quoted(text: &str, letters: Letters) -> Result<(String, usize), AddressError> {
     let mut local = String::new();
-    let mut letters = text.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
+    let mut rest = text.char_indices().skip(1);
+    while let Some((at, letter)) = rest.next() {
         match letter {
             '"' => {
                 // Grammar allows `""`; nobody can be meant by it.
@@ -129,11 +151,12 @@ fn parse_quoted(text: &str) -> Result<(String, usize), AddressError> {
                     Ok((local, at + 1))
                 };
             }
-            '\\' => match letters.next() {
+            '\\' => match rest.next() {
                 Some((_, escaped @ ' '..='~')) => local.push(escaped),
                 _ => return Err(AddressError::Syntax),
             },
             ' '..='~' => local.push(letter),
+            other if letters.allow(other) => local.push(other),
             _ => return Err(AddressError::Syntax),
         }
     }
@@ -141,19 +164,20 @@ fn parse_quoted(text: &str) -> Result<(String, usize), AddressError> {
 }
 
 /// Dot-string: atoms with single dots between. RFC 5321 §4.1.2.
-fn is_dot_string(local: &str) -> bool {
+fn is_dot_string(local: &str, letters: Letters) -> bool {
+    let is_allowed = |letter| is_atext(letter) || letters.allow(letter);
     local
         .split('.')
-        .all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+        .all(|atom| !atom.is_empty() && atom.chars().all(is_allowed))
 }
 
 /// RFC 5322 §3.2.3.
-fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+fn is_atext(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(letter)
 }
 
 /// Length of the domain or address literal at the front.
-pub(crate) fn domain_length(text: &str) -> Result<usize, AddressError> {
+pub(crate) fn domain_length(text: &str, letters: Letters) -> Result<usize, AddressError> {
     if text.starts_with('[') {
         let end = text.find(']').ok_or(AddressError::Syntax)?;
         let literal = &text[1..end];
@@ -169,8 +193,12 @@ pub(crate) fn domain_length(text: &str) -> Result<usize, AddressError> {
             Err(AddressError::Syntax)
         };
     }
-    let is_part = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
-    let length = text.bytes().take_while(|octet| is_part(octet)).count();
+    let is_part = |letter: char| {
+        letter.is_ascii_alphanumeric()
+            || "-_.".contains(letter)
+            || (letter.is_alphanumeric() && letters.allow(letter))
+    };
+    let length = text.find(|letter| !is_part(letter)).unwrap_or(text.len());
     // Underscore is no letter of RFC 1035, but senders on such hosts exist.
     let is_label = |label: &str| {
         !label.is_empty()
@@ -286,8 +314,11 @@ mod tests {
                 .parse::<Address>()
                 .is_err()
         );
-        assert_eq!(domain_length(&domain(255)), Ok(255));
-        assert_eq!(domain_length(&domain(257)), Err(AddressError::TooLong));
+        assert_eq!(domain_length(&domain(255), Letters::Ascii), Ok(255));
+        assert_eq!(
+            domain_length(&domain(257), Letters::Ascii),
+            Err(AddressError::TooLong)
+        );
         assert!(
             format!("ll@{}", domain(251)).parse::<Address>().is_ok(),
             "a path of 256 octets"

@@ -162,6 +162,11 @@ impl Input {
     /// Leaves the rest of a faulty line to the caller, who asks for it at once; gives what was used of it.
     pub(crate) fn take_over_skipping(&mut self) -> &[u8] {
         self.skipping = false;
+        self.faulty()
+    }
+
+    /// What was used of a faulty line, right behind its fault.
+    pub(crate) fn faulty(&self) -> &[u8] {
         &self.octets[self.start - self.faulty..self.start]
     }
 

@@ -80,6 +80,31 @@ async fn a_message_in_chunks_is_one_message_and_of_one_that_is_reset_nothing_com
 }
 
 #[tokio::test]
+async fn an_address_beyond_ascii_is_as_good_as_another() {
+    let (world, mut b1) = one_home().await;
+    world.directory.add("änn@example.test", &[(2, "b1", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client
+        .send(
+            "EHLO client.test\r\nMAIL FROM:<jö@b\u{fc}cher.test> SMTPUTF8\r\n\
+             RCPT TO:<Änn@example.test>\r\nDATA\r\n",
+        )
+        .await;
+    client.expect(&["250", "250", "250 2.1.5", "354"]).await;
+    client.send("Subject: ü\r\n\r\n.\r\n").await;
+    client.expect(&["250 2.0.0"]).await;
+    assert_eq!(b1.opened().await.reverse_path, "jö@bücher.test");
+    let (commit, body) = b1.committed().await;
+    assert_eq!(body, "Subject: ü\r\n\r\n".as_bytes());
+    let prologue = String::from_utf8_lossy(&commit.recipients[0].prologue.0);
+    assert!(
+        prologue.contains("Delivered-To: Änn@example.test\r\n"),
+        "{prologue}"
+    );
+    assert!(prologue.contains(" with UTF8SMTP"), "{prologue}");
+}
+
+#[tokio::test]
 async fn a_transaction_pipelined_behind_a_final_dot_is_another_and_the_first_is_answered_at_once() {
     let (world, mut b1) = one_home().await;
     let mut client = Client::silent(world.smtp).await;

@@ -434,6 +434,7 @@ mod tests {
             reverse_path: ReversePath::Null,
             size: None,
             body: BodyType::default(),
+            utf8: false,
         });
         assert!(transaction.has_room(&found(0..1000)));
         transaction.add(found(0..600));

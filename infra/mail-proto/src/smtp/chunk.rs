@@ -6,7 +6,6 @@
 use memchr::memchr2;
 
 use super::body::BodyFault;
-use super::reply::Reply;
 
 /// A BDAT command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +55,14 @@ impl ChunkReader {
     /// Octets of the message so far.
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether so many more octets may come.
+    pub(super) fn has_room(&self, octets: u64) -> Result<(), BodyFault> {
+        if octets > self.size_max_bytes - self.size {
+            return Err(BodyFault::TooLarge);
+        }
+        Ok(())
     }
 
     /// Takes the next octets, or says why the message cannot be accepted any more.
@@ -108,16 +115,11 @@ impl ChunkReader {
     }
 
     fn count(&mut self, octets: u64) -> Result<(), BodyFault> {
-        if octets > self.size_max_bytes - self.size {
-            return Err(BodyFault::TooLarge);
-        }
+        self.has_room(octets)?;
         self.size += octets;
         Ok(())
     }
 }
-
-pub(super) const SYNTAX: Reply = Reply::new(501, (5, 5, 4), "syntax: BDAT size [LAST]");
-pub(super) const TAKEN: Reply = Reply::new(250, (2, 0, 0), "chunk taken");
 
 #[cfg(test)]
 mod tests {

@@ -33,8 +33,8 @@ pub(super) enum Verb {
 pub(super) enum CommandFault {
     /// NUL or another control.
     Control,
-    /// An octet over 127; SMTPUTF8 is not offered.
-    EightBit,
+    /// Not UTF-8.
+    NotUtf8,
 }
 
 impl<'a> Command<'a> {
@@ -47,10 +47,7 @@ impl<'a> Command<'a> {
         {
             return Err(CommandFault::Control);
         }
-        if !line.is_ascii() {
-            return Err(CommandFault::EightBit);
-        }
-        let line = std::str::from_utf8(line).map_err(|_| CommandFault::EightBit)?;
+        let line = std::str::from_utf8(line).map_err(|_| CommandFault::NotUtf8)?;
         let end = line.find([' ', '\t']).unwrap_or(line.len());
         let (word, rest) = line.split_at(end);
         let known = VERBS

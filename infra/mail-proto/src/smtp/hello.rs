@@ -19,9 +19,13 @@ pub(super) fn parse_name(arguments: &str) -> Result<&str, Reply> {
 /// The reply to EHLO and LHLO: one line per extension.
 pub(super) fn extensions(config: &Config, client_name: &str, tls_active: bool) -> Reply {
     let mut text = format!("{} greets {client_name}", config.hostname);
-    text.push_str("\nPIPELINING\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING");
+    text.push_str("\nPIPELINING\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nSMTPUTF8");
     // Writing to a string cannot fail.
-    let _ = write!(text, "\nSIZE {}", config.size_max_bytes);
+    let _ = write!(
+        text,
+        "\nSIZE {}\nLIMITS RCPTMAX={}",
+        config.size_max_bytes, config.recipients_max
+    );
     if config.starttls && !tls_active {
         text.push_str("\nSTARTTLS");
     }

@@ -1,8 +1,9 @@
-//! MAIL: opens a transaction. RFC 5321 §4.1.1.2, RFC 1870, RFC 6152.
+//! MAIL: opens a transaction. RFC 5321 §4.1.1.2, RFC 1870, RFC 6152, RFC 6531.
 
 use super::path::ReversePath;
 use super::rcpt::{Parameters, after_keyword, path_reply};
 use super::reply::Reply;
+use crate::address::Letters;
 
 /// A well-formed MAIL command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Mail {
     pub size: Option<u64>,
     /// Declared body type.
     pub body: BodyType,
+    /// Whether addresses and header may go beyond ASCII. RFC 6531.
+    pub utf8: bool,
 }
 
 /// What the client says about its octets. RFC 6152.
@@ -30,9 +33,11 @@ impl Mail {
     pub(super) fn parse(arguments: &str, size_max_bytes: u64) -> Result<Self, Reply> {
         let path = after_keyword(arguments, "FROM:").ok_or(SYNTAX)?;
         let bad_path = |error| path_reply(error, (5, 1, 7), "bad sender address syntax");
-        let (reverse_path, rest) = ReversePath::parse(path).map_err(bad_path)?;
+        // Whether letters beyond ASCII are announced stands behind the path that has them.
+        let (reverse_path, rest) = ReversePath::parse(path, Letters::Utf8).map_err(bad_path)?;
         let mut size = None;
         let mut body = None;
+        let mut utf8 = None;
         for parameter in Parameters::parse(rest)? {
             if parameter.is("SIZE") {
                 let value = parameter.value.ok_or(BAD_PARAMETER)?;
@@ -40,14 +45,24 @@ impl Mail {
             } else if parameter.is("BODY") {
                 let value = parameter.value.ok_or(BAD_PARAMETER)?;
                 set_once(&mut body, BodyType::parse(value)?)?;
+            } else if parameter.is("SMTPUTF8") {
+                set_once(&mut utf8, ())?;
+                if parameter.value.is_some() {
+                    return Err(BAD_PARAMETER);
+                }
             } else {
                 return Err(UNKNOWN_PARAMETER);
             }
+        }
+        if utf8.is_none() {
+            let again = ReversePath::parse(path, Letters::Ascii);
+            again.map_err(bad_path)?;
         }
         Ok(Self {
             reverse_path,
             size,
             body: body.unwrap_or_default(),
+            utf8: utf8.is_some(),
         })
     }
 }
@@ -103,6 +118,9 @@ mod tests {
         let mail = Mail::parse("from:<a@b.test> body=8bitmime SIZE=100", 100).unwrap();
         assert_eq!((mail.size, mail.body), (Some(100), BodyType::EightBitMime));
         assert_eq!(mail.reverse_path.to_string(), "<a@b.test>");
+        let mail = Mail::parse("FROM:<\"é b\"@ü.test> SMTPUTF8", 100).unwrap();
+        assert_eq!(mail.reverse_path.to_string(), "<\"é b\"@ü.test>");
+        assert!(mail.utf8);
         assert_eq!(
             Mail::parse("FROM: <>", 100).unwrap().reverse_path,
             ReversePath::Null
@@ -126,7 +144,11 @@ mod tests {
             ("FROM:<a@b> SIZE=99999999999999999999", 552, (5, 3, 4)),
             ("FROM:<a@b> SIZE=999999999999999999999", 501, (5, 5, 4)),
             ("FROM:<a@b> BODY=9BIT", 501, (5, 5, 4)),
-            ("FROM:<a@b> SMTPUTF8", 555, (5, 5, 4)),
+            ("FROM:<a@b> SMTPUTF8=1", 501, (5, 5, 4)),
+            ("FROM:<a@b> SMTPUTF8 SMTPUTF8", 501, (5, 5, 4)),
+            ("FROM:<é@b>", 553, (5, 6, 7)),
+            ("FROM:<é@b", 501, (5, 1, 7)),
+            ("FROM:<a\u{85}@b> SMTPUTF8", 501, (5, 1, 7)),
             ("FROM:<a@b> AUTH=<>", 555, (5, 5, 4)),
             ("FROM:<a@b> =1", 501, (5, 5, 4)),
         ] {

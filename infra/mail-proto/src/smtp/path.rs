@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::address::{Address, AddressError, PATH_MAX, domain_length};
+use crate::address::{Address, AddressError, Letters, PATH_MAX, domain_length};
 
 /// Where a message came from: the argument of MAIL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ impl fmt::Display for ForwardPath {
 
 /// Reads a path in angle brackets at the front of `text`; returns what it
 /// names, if anything, and what follows it.
-fn parse(text: &str) -> Result<(Path, &str), AddressError> {
+fn parse(text: &str, letters: Letters) -> Result<(Path, &str), AddressError> {
     let inner = text.strip_prefix('<').ok_or(AddressError::Syntax)?;
     if let Some(rest) = inner.strip_prefix('>') {
         return Ok((Path::Empty, rest));
@@ -65,8 +65,8 @@ fn parse(text: &str) -> Result<(Path, &str), AddressError> {
     {
         return Ok((Path::Postmaster, &inner[POSTMASTER.len()..]));
     }
-    let mailbox = skip_source_route(inner)?;
-    let (address, length) = Address::parse_prefix(mailbox)?;
+    let mailbox = skip_source_route(inner, letters)?;
+    let (address, length) = Address::parse_prefix(mailbox, letters)?;
     let rest = mailbox[length..]
         .strip_prefix('>')
         .ok_or(AddressError::Syntax)?;
@@ -84,14 +84,14 @@ enum Path {
 }
 
 /// `@one,@two:` is accepted and ignored. RFC 5321 §4.1.1.3, appendix C.
-fn skip_source_route(text: &str) -> Result<&str, AddressError> {
+fn skip_source_route(text: &str, letters: Letters) -> Result<&str, AddressError> {
     if !text.starts_with('@') {
         return Ok(text);
     }
     let mut rest = text;
     loop {
         rest = rest.strip_prefix('@').ok_or(AddressError::Syntax)?;
-        rest = &rest[domain_length(rest)?..];
+        rest = &rest[domain_length(rest, letters)?..];
         if let Some(mailbox) = rest.strip_prefix(':') {
             return Ok(mailbox);
         }
@@ -99,10 +99,22 @@ fn skip_source_route(text: &str) -> Result<&str, AddressError> {
     }
 }
 
+/// The same, and says why letters beyond ASCII are wrong that would be right elsewhere. RFC 6531 §3.5.
+fn checked(text: &str, letters: Letters) -> Result<(Path, &str), AddressError> {
+    parse(text, letters).map_err(|error| {
+        let would_do = !text.is_ascii() && parse(text, Letters::Utf8).is_ok();
+        if would_do {
+            AddressError::NotAscii
+        } else {
+            error
+        }
+    })
+}
+
 impl ReversePath {
     /// Reads the path of MAIL; returns it with what follows.
-    pub(super) fn parse(text: &str) -> Result<(Self, &str), AddressError> {
-        match parse(text)? {
+    pub(super) fn parse(text: &str, letters: Letters) -> Result<(Self, &str), AddressError> {
+        match checked(text, letters)? {
             (Path::Empty, rest) => Ok((Self::Null, rest)),
             (Path::Mailbox(address), rest) => Ok((Self::Mailbox(address), rest)),
             // Only recipients may be a bare postmaster. RFC 5321 §4.1.1.2.
@@ -113,8 +125,8 @@ impl ReversePath {
 
 impl ForwardPath {
     /// Reads the path of RCPT; returns it with what follows.
-    pub(super) fn parse(text: &str) -> Result<(Self, &str), AddressError> {
-        match parse(text)? {
+    pub(super) fn parse(text: &str, letters: Letters) -> Result<(Self, &str), AddressError> {
+        match checked(text, letters)? {
             (Path::Postmaster, rest) => Ok((Self::Postmaster, rest)),
             (Path::Mailbox(address), rest) => Ok((Self::Mailbox(address), rest)),
             (Path::Empty, _) => Err(AddressError::Syntax),
@@ -129,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_source_route_is_dropped() {
-        let (path, rest) = ForwardPath::parse("<@a.test,@[192.0.2.1]:joe@b.test> X=1").unwrap();
+        let (path, rest) =
+            ForwardPath::parse("<@a.test,@[192.0.2.1]:joe@b.test> X=1", Letters::Ascii).unwrap();
         assert_eq!(path.to_string(), "<joe@b.test>");
         assert_eq!(rest, " X=1");
     }
@@ -137,12 +150,17 @@ mod tests {
     #[test]
     fn postmaster_needs_no_domain_as_a_recipient_only() {
         assert_eq!(
-            ForwardPath::parse("<PostMaster>").unwrap().0,
+            ForwardPath::parse("<PostMaster>", Letters::Ascii)
+                .unwrap()
+                .0,
             ForwardPath::Postmaster
         );
-        assert!(ReversePath::parse("<postmaster>").is_err());
-        assert_eq!(ReversePath::parse("<>").unwrap().0, ReversePath::Null);
-        assert!(ForwardPath::parse("<>").is_err());
+        assert!(ReversePath::parse("<postmaster>", Letters::Ascii).is_err());
+        assert_eq!(
+            ReversePath::parse("<>", Letters::Ascii).unwrap().0,
+            ReversePath::Null
+        );
+        assert!(ForwardPath::parse("<>", Letters::Ascii).is_err());
     }
 
     #[test]
@@ -158,7 +176,10 @@ mod tests {
             "< a@b>",
             "<a@b >",
         ] {
-            assert!(ForwardPath::parse(text).is_err(), "{text:?}");
+            assert!(
+                ForwardPath::parse(text, Letters::Ascii).is_err(),
+                "{text:?}"
+            );
         }
     }
 
@@ -175,7 +196,10 @@ mod tests {
             )
         };
         assert_eq!(path(3).len(), 256);
-        assert!(ForwardPath::parse(&path(3)).is_ok());
-        assert_eq!(ForwardPath::parse(&path(4)), Err(AddressError::TooLong));
+        assert!(ForwardPath::parse(&path(3), Letters::Ascii).is_ok());
+        assert_eq!(
+            ForwardPath::parse(&path(4), Letters::Ascii),
+            Err(AddressError::TooLong)
+        );
     }
 }

@@ -2,13 +2,13 @@
 
 use super::path::ForwardPath;
 use super::reply::Reply;
-use crate::address::AddressError;
+use crate::address::{AddressError, Letters};
 
 /// Reads what follows the verb.
-pub(super) fn parse(arguments: &str) -> Result<ForwardPath, Reply> {
+pub(super) fn parse(arguments: &str, letters: Letters) -> Result<ForwardPath, Reply> {
     let path = after_keyword(arguments, "TO:").ok_or(SYNTAX)?;
     let bad_path = |error| path_reply(error, (5, 1, 3), "bad recipient address syntax");
-    let (forward_path, rest) = ForwardPath::parse(path).map_err(bad_path)?;
+    let (forward_path, rest) = ForwardPath::parse(path, letters).map_err(bad_path)?;
     match Parameters::parse(rest)?.next() {
         // No extension offered has a parameter for RCPT.
         Some(_) => Err(UNKNOWN_PARAMETER),
@@ -31,6 +31,10 @@ pub(super) fn path_reply(error: AddressError, enhanced: (u8, u8, u8), text: &'st
         AddressError::Syntax => Reply::new(501, enhanced, text),
         // RFC 5321 §4.5.3.1.10.
         AddressError::TooLong => Reply::new(501, enhanced, "path too long"),
+        // RFC 6531 §3.5.
+        AddressError::NotAscii => {
+            Reply::new(553, (5, 6, 7), "address beyond ASCII: MAIL has no SMTPUTF8")
+        }
     }
 }
 
@@ -86,14 +90,19 @@ mod tests {
             ("TO:<>", 501, (5, 1, 3)),
             ("TO:a@b", 501, (5, 1, 3)),
             ("TO:<a@b> NOTIFY=NEVER", 555, (5, 5, 4)),
+            ("TO:<é@b>", 553, (5, 6, 7)),
+            ("TO:<é@b", 501, (5, 1, 3)),
         ] {
-            let reply = parse(arguments).unwrap_err();
+            let reply = parse(arguments, Letters::Ascii).unwrap_err();
             assert_eq!(
                 (reply.code, reply.enhanced),
                 (code, Some(enhanced)),
                 "{arguments}"
             );
         }
-        assert_eq!(parse("to: <a@b>").unwrap().to_string(), "<a@b>");
+        for (arguments, path) in [("to: <a@b>", "<a@b>"), ("TO:<é.è@ü.test>", "<é.è@ü.test>")]
+        {
+            assert_eq!(parse(arguments, Letters::Utf8).unwrap().to_string(), path);
+        }
     }
 }

@@ -16,14 +16,19 @@
 //! to a body waits for nothing behind it (RFC 2920 §3.2): a sender that is cut
 //! off before it has read a 250 sends the message again.
 
+mod chunks;
+
+use chunks::Chunks;
+
 use super::body::{BodyFault, BodyReader};
-use super::chunk::{self, Chunk, ChunkReader};
+use super::chunk::Chunk;
 use super::command::{Command, CommandFault, Verb};
 use super::config::{Config, Mode};
 use super::mail::Mail;
 use super::path::ForwardPath;
 use super::reply::Reply;
 use super::{data, hello, rcpt};
+use crate::address::Letters;
 use crate::input::{Frame, Input, LineFault};
 use crate::output::Output;
 
@@ -41,8 +46,8 @@ pub enum Step<'a> {
     /// DATA, or the first BDAT, with at least one recipient. Answer: [`Server::accept`] (354
     /// goes out for DATA) or [`Server::refuse`].
     BodyStart,
-    /// Octets of the body, dots unstuffed. No answer. Commands may come between two of them: RSET and QUIT end the body,
-    /// NOOP and another BDAT do not.
+    /// Octets of the body, dots unstuffed. No answer. Commands may come between two of them: RSET, EHLO and QUIT end the
+    /// body, NOOP and another BDAT do not.
     BodyChunk(&'a [u8]),
     /// The body cannot be accepted: drop what came of it, now. The core reads
     /// to its true end, in BDAT that of the chunk, and replies by itself. No answer; the transaction is over.
@@ -70,8 +75,8 @@ pub enum CloseReason {
     Quit,
     /// The hard error limit was reached.
     TooManyErrors,
-    /// A BDAT did not say where the next command begins.
-    UnknownChunk,
+    /// A BDAT did not say where the next command begins, or that it is too far away.
+    UnreadChunk,
     /// [`Server::shut`] was called.
     Shut,
 }
@@ -114,7 +119,7 @@ enum State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
-    Mail,
+    Mail(Letters),
     Recipient,
     BodyStart,
     /// The same, asked by a BDAT.
@@ -128,13 +133,24 @@ struct Client {
     extended: bool,
 }
 
-#[derive(Default)]
 struct Transaction {
+    letters: Letters,
     /// Recipients asked for, accepted or not.
     asked_count: usize,
     accepted_count: usize,
     /// The body, when it comes in chunks.
-    chunks: Option<ChunkReader>,
+    chunks: Option<Chunks>,
+}
+
+impl Transaction {
+    fn new(letters: Letters) -> Self {
+        Self {
+            letters,
+            asked_count: 0,
+            accepted_count: 0,
+            chunks: None,
+        }
+    }
 }
 
 impl Server {
@@ -197,7 +213,7 @@ impl Server {
                             return Step::NeedInput;
                         }
                         Frame::Partial => return Step::Send(self.out.give()),
-                        Frame::Fault(fault) => self.say(&line_fault(fault)),
+                        Frame::Fault(fault) => self.on_fault(fault),
                         Frame::Line(range) => {
                             // The line is copied once so that its parsed parts may
                             // outlive changes to the state; it is at most 4 KiB.
@@ -243,10 +259,17 @@ impl Server {
                             self.state = State::AwaitAnswer(Question::BodyEnd);
                             return Step::BodyEnd { size };
                         }
-                        Some(fault) => self.end_body(&[], &data::broken(fault)),
+                        Some(fault) => self.end_body(&[], &data::broken(fault), true),
                     }
                 }
                 State::Chunk { chunk, refusal } => {
+                    if let (None, Some(Chunks::Taken(reader))) =
+                        (&refusal, chunks_of(&mut self.transaction))
+                        && let Err(fault) = reader.has_room(chunk.length)
+                    {
+                        *refusal = Some(data::broken(fault));
+                        return Step::BodyBroken(fault);
+                    }
                     if chunk.length > 0 {
                         let room = usize::try_from(chunk.length).unwrap_or(usize::MAX);
                         let range = self.input.take_up_to(room);
@@ -254,16 +277,14 @@ impl Server {
                             return Step::NeedInput;
                         }
                         chunk.length -= range.len() as u64;
-                        if refusal.is_none()
-                            && let Some(reader) = chunks_of(&mut self.transaction)
+                        if let (None, Some(Chunks::Taken(reader))) =
+                            (&refusal, chunks_of(&mut self.transaction))
                         {
-                            match reader.read(self.input.slice(range.clone())) {
-                                Ok(()) => return Step::BodyChunk(self.input.slice(range)),
-                                Err(fault) => {
-                                    *refusal = Some(data::broken(fault));
-                                    return Step::BodyBroken(fault);
-                                }
+                            if let Err(fault) = reader.read(self.input.slice(range.clone())) {
+                                *refusal = Some(data::broken(fault));
+                                return Step::BodyBroken(fault);
                             }
+                            return Step::BodyChunk(self.input.slice(range));
                         }
                         continue;
                     }
@@ -282,8 +303,8 @@ impl Server {
     /// When none of these was asked: the shell is wrong.
     pub fn accept(&mut self) {
         match self.take_question() {
-            Question::Mail => {
-                self.transaction = Some(Transaction::default());
+            Question::Mail(letters) => {
+                self.transaction = Some(Transaction::new(letters));
                 self.say(&SENDER_ACCEPTED);
             }
             Question::Recipient => {
@@ -302,18 +323,7 @@ impl Server {
                 };
                 self.say(&data::START);
             }
-            Question::FirstChunk(chunk) => {
-                if let Some(transaction) = &mut self.transaction {
-                    let config = &self.config;
-                    let reader =
-                        ChunkReader::new(config.text_line_max_bytes, config.size_max_bytes);
-                    transaction.chunks = Some(reader);
-                }
-                self.state = State::Chunk {
-                    chunk,
-                    refusal: None,
-                };
-            }
+            Question::FirstChunk(chunk) => self.first_chunk(chunk, None),
             Question::BodyEnd => panic!("BodyEnd is answered with finish"),
         }
     }
@@ -331,11 +341,8 @@ impl Server {
                 self.transaction = None;
                 self.say(&reply);
             }
-            Question::FirstChunk(chunk) => {
-                self.transaction = None;
-                self.pass_over(chunk, reply);
-            }
-            Question::Mail | Question::Recipient => self.say(&reply),
+            Question::FirstChunk(chunk) => self.first_chunk(chunk, Some(reply)),
+            Question::Mail(_) | Question::Recipient => self.say(&reply),
         }
     }
 
@@ -354,7 +361,7 @@ impl Server {
             self.error_count = 0;
             self.junk_count = 0;
         }
-        self.end_body(replies, &NO_VERDICT);
+        self.end_body(replies, &NO_VERDICT, true);
     }
 
     /// Answers `StartTls`: the handshake is done. The client starts anew
@@ -387,10 +394,16 @@ impl Server {
         self.client.as_ref().map_or("", |client| &client.name)
     }
 
-    /// The word after "with" in Received. RFC 3848.
+    /// The word after "with" in Received. RFC 3848, RFC 6531 §4.3.
     pub fn protocol(&self) -> &'static str {
         let extended = self.client.as_ref().is_some_and(|client| client.extended);
+        let transaction = self.transaction.as_ref();
+        let utf8 = transaction.is_some_and(|one| one.letters == Letters::Utf8);
         match (self.config.mode, extended, self.tls_active) {
+            (Mode::Lmtp, _, false) if utf8 => "UTF8LMTP",
+            (Mode::Lmtp, _, true) if utf8 => "UTF8LMTPS",
+            (Mode::Smtp, true, false) if utf8 => "UTF8SMTP",
+            (Mode::Smtp, true, true) if utf8 => "UTF8SMTPS",
             (Mode::Lmtp, _, false) => "LMTP",
             (Mode::Lmtp, _, true) => "LMTPS",
             (Mode::Smtp, false, _) => "SMTP",
@@ -462,7 +475,7 @@ impl Server {
     }
 
     /// Says the replies to a body. In LMTP each recipient gets one.
-    fn end_body(&mut self, replies: &[Reply], missing: &Reply) {
+    fn end_body(&mut self, replies: &[Reply], missing: &Reply, is_news: bool) {
         let accepted_count = self
             .transaction
             .take()
@@ -480,57 +493,11 @@ impl Server {
                 .write_to(self.out.octets_mut());
         }
         // One body is one mistake, however many recipients hear of it.
-        if !replies.iter().any(Reply::is_positive)
+        if is_news
+            && !replies.iter().any(Reply::is_positive)
             && replies.first().unwrap_or(missing).is_permanent()
         {
             self.count_error();
-        }
-    }
-
-    /// Reads a chunk that is not taken to its end, and says this there. RFC 3030 §2.
-    fn pass_over(&mut self, chunk: Chunk, refusal: Reply) {
-        self.state = State::Chunk {
-            chunk,
-            refusal: Some(refusal),
-        };
-    }
-
-    /// All octets of a chunk were read.
-    fn end_chunk(&mut self, is_last: bool, refusal: Option<Reply>) -> Option<Step<'static>> {
-        if let Some(refusal) = refusal {
-            let had_begun = chunks_of(&mut self.transaction).is_some();
-            if had_begun && is_last {
-                self.end_body(&[], &refusal);
-                return None;
-            }
-            if had_begun {
-                self.transaction = None;
-            }
-            self.state = State::AwaitCommand;
-            self.say(&refusal);
-            return None;
-        }
-        let Some(reader) = chunks_of(&mut self.transaction) else {
-            unreachable!("a chunk is taken only into a body")
-        };
-        if !is_last {
-            self.state = State::AwaitCommand;
-            self.say(&chunk::TAKEN);
-            return None;
-        }
-        match reader.end() {
-            Ok([]) => {
-                let size = reader.size();
-                self.ask(Question::BodyEnd, Step::BodyEnd { size })
-            }
-            // The chunk stays, empty, and this is met once more.
-            Ok(missing) => Some(Step::BodyChunk(missing)),
-            Err(fault) => {
-                let chunk = Chunk { length: 0, is_last };
-                let refusal = Some(data::broken(fault));
-                self.state = State::Chunk { chunk, refusal };
-                Some(Step::BodyBroken(fault))
-            }
         }
     }
 
@@ -538,8 +505,9 @@ impl Server {
     fn on_line(&mut self, line: &[u8]) -> Option<Step<'static>> {
         let command = match Command::parse(line) {
             Ok(command) => command,
+            Err(_) if chunks::is_bdat(line) => return self.unknown_chunk(),
             Err(CommandFault::Control) => return self.refused(&CONTROL),
-            Err(CommandFault::EightBit) => return self.refused(&EIGHT_BIT),
+            Err(CommandFault::NotUtf8) => return self.refused(&NOT_UTF8),
         };
         let takes_none = matches!(
             command.verb,
@@ -580,6 +548,14 @@ impl Server {
         }
     }
 
+    fn on_fault(&mut self, fault: LineFault) {
+        if chunks::is_bdat(self.input.faulty()) {
+            self.unknown_chunk();
+        } else {
+            self.say(&line_fault(fault));
+        }
+    }
+
     fn on_hello(&mut self, command: Command<'_>) -> Option<Step<'static>> {
         let is_ours = match self.config.mode {
             Mode::Smtp => command.verb != Verb::Lhlo,
@@ -611,11 +587,22 @@ impl Server {
         if self.client.is_none() {
             return self.refused(&HELLO_FIRST);
         }
-        if self.transaction.is_some() {
+        if self
+            .transaction
+            .as_ref()
+            .is_some_and(|one| !one.has_failed())
+        {
             return self.refused(&NESTED_MAIL);
         }
         match Mail::parse(arguments, self.config.size_max_bytes) {
-            Ok(mail) => self.ask(Question::Mail, Step::Mail(mail)),
+            Ok(mail) => {
+                let letters = if mail.utf8 {
+                    Letters::Utf8
+                } else {
+                    Letters::Ascii
+                };
+                self.ask(Question::Mail(letters), Step::Mail(mail))
+            }
             Err(reply) => self.refused(&reply),
         }
     }
@@ -627,7 +614,7 @@ impl Server {
         if transaction.chunks.is_some() {
             return self.refused(&BODY_BEGUN);
         }
-        let path = match rcpt::parse(arguments) {
+        let path = match rcpt::parse(arguments, transaction.letters) {
             Ok(path) => path,
             Err(reply) => return self.refused(&reply),
         };
@@ -661,33 +648,6 @@ impl Server {
         }
     }
 
-    fn on_bdat(&mut self, arguments: &str) -> Option<Step<'static>> {
-        let Some(chunk) = Chunk::parse(arguments) else {
-            // What follows may be mail or commands: nobody knows.
-            chunk::SYNTAX.write_to(self.out.octets_mut());
-            self.close(CloseReason::UnknownChunk);
-            return None;
-        };
-        let refusal = match &self.transaction {
-            None => MAIL_FIRST,
-            Some(transaction) if transaction.accepted_count == 0 => {
-                data::no_recipients(self.config.mode)
-            }
-            Some(Transaction { chunks: None, .. }) => {
-                return self.ask(Question::FirstChunk(chunk), Step::BodyStart);
-            }
-            Some(_) => {
-                self.state = State::Chunk {
-                    chunk,
-                    refusal: None,
-                };
-                return None;
-            }
-        };
-        self.pass_over(chunk, refusal);
-        None
-    }
-
     fn on_starttls(&mut self) -> Option<Step<'static>> {
         if !self.config.starttls {
             return self.refused(&UNSUPPORTED);
@@ -719,7 +679,7 @@ impl Server {
     }
 }
 
-fn chunks_of(transaction: &mut Option<Transaction>) -> Option<&mut ChunkReader> {
+fn chunks_of(transaction: &mut Option<Transaction>) -> Option<&mut Chunks> {
     transaction.as_mut()?.chunks.as_mut()
 }
 
@@ -742,7 +702,7 @@ const VRFY: Reply = Reply::new(252, (2, 0, 0), "send mail to find out");
 const VRFY_SYNTAX: Reply = Reply::new(501, (5, 5, 4), "syntax: VRFY address");
 const NO_ARGUMENTS: Reply = Reply::new(501, (5, 5, 4), "this command takes no argument");
 const CONTROL: Reply = Reply::new(500, (5, 5, 2), "control character in a command");
-const EIGHT_BIT: Reply = Reply::new(500, (5, 5, 2), "8-bit octet in a command");
+const NOT_UTF8: Reply = Reply::new(500, (5, 5, 2), "a command that is not UTF-8");
 /// RFC 3463 §3.6: X.5.2 is for what is not recognised, X.5.1 for what is
 /// recognised and not available.
 const UNKNOWN: Reply = Reply::new(500, (5, 5, 2), "command not recognised");
