@@ -15,10 +15,11 @@ use std::time::Duration;
 use directory_api::Address;
 use directory_api::wire::Verdict;
 use mail_proto::smtp::{CloseReason, Config, ForwardPath, Mode, Reply, Server, Step};
+use store_api::backends::BackendAway;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::backend::Backend;
 use crate::listen::client_of;
@@ -224,7 +225,22 @@ async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
     let key = Address::new(address.local(), address.domain())
         .map_err(|_| Reply::new(550, (5, 1, 3), "not an address of a user here"))?;
     match backend.directory.lookup(&key).await {
-        Ok(Verdict::Accounts(homes)) => Ok(Found { address, homes }),
+        Ok(Verdict::Accounts(homes)) => {
+            for home in homes.iter().map(|located| &located.home.backend) {
+                // Any other trouble with a sibling shows at the commit, and is its own recipients' alone.
+                if *home != backend.name
+                    && let Err(BackendAway::Foreign(_)) = backend.backends.link(home).await
+                {
+                    info!(address = %key, %home, reason = "foreign_home", "recipient refused");
+                    return Err(Reply::new(
+                        451,
+                        (4, 3, 2),
+                        "recipient's mail is kept by another system, not reached from here, try again later",
+                    ));
+                }
+            }
+            Ok(Found { address, homes })
+        }
         Ok(Verdict::UnknownAddress) => Err(Reply::new(550, (5, 1, 1), "no such user here")),
         Ok(Verdict::UnknownDomain) => Err(Reply::new(550, (5, 1, 2), "no such domain here")),
         Err(error) => {

@@ -198,6 +198,24 @@ async fn a_sibling_that_is_away_is_451_for_its_recipients_alone() {
 }
 
 #[tokio::test]
+async fn a_recipient_who_lives_on_another_mail_system_is_451_before_the_body() {
+    let site = Site::new().await;
+    for (local, accounts) in [("ann", &[1][..]), ("bob", &[2]), ("list", &[1, 2])] {
+        site.directory.address(local, accounts);
+    }
+    site.directory.foreign("old");
+    site.directory.home(1, "b1", 1);
+    site.directory.home(2, "old", 1);
+    let backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    lmtp.ask("MAIL FROM:<sender@elsewhere.test>", "250 ").await;
+    lmtp.ask("RCPT TO:<bob@example.test>", "451 4.3.2 ").await;
+    lmtp.ask("RCPT TO:<list@example.test>", "451 4.3.2 ").await;
+    lmtp.ask("RCPT TO:<ann@example.test>", "250 ").await;
+    assert!(backend.log().contains("foreign_home"));
+}
+
+#[tokio::test]
 async fn a_pipelined_session_is_answered_in_order_and_a_cut_body_leaves_nothing() {
     let site = Site::new().await;
     site.directory.address("ann", &[1]);

@@ -490,3 +490,19 @@ async fn a_message_cannot_end_itself_for_a_client_that_takes_a_lone_lf_for_a_lin
     assert_eq!(pop3.lines().await, whole);
     pop3.ask("STAT", "+OK 1 ").await;
 }
+
+#[tokio::test]
+async fn who_lives_on_another_mail_system_gets_there_through_a_proxy_alone() {
+    let site = Site::new().await;
+    site.directory.address("bob", &[2]);
+    site.directory.foreign("old");
+    site.directory.home(2, "old", 1);
+    let backend = site.backend("b1").await;
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("USER bob@example.test", "+OK").await;
+    let told = pop3.ask("PASS pass", "-ERR").await;
+    // To come again would not help.
+    assert!(!told.contains("SYS/TEMP"), "{told}");
+    assert!(backend.log().contains("the way there is through a proxy"));
+}

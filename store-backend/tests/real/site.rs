@@ -1,5 +1,7 @@
 //! What the tests stand on: a directory, certificates, back-end processes, and plain dialogues.
 
+#[path = "site/abroad.rs"]
+mod abroad;
 #[path = "site/within.rs"]
 mod within;
 
@@ -517,12 +519,12 @@ async fn login(
         .unwrap()
         .parse()
         .map_err(|_| refused())?;
-    let (account, home, backend_address) = {
+    let (account, home, backend) = {
         let known = directory.state.lock().unwrap();
         let account = known.addresses.get(&user).ok_or_else(refused)?[0];
         let home = known.homes[&account].clone();
-        let address = known.backends[&home.backend].address.clone();
-        (account, home, address)
+        let backend = known.backends[&home.backend].clone();
+        (account, home, backend)
     };
     if request["password"] != "pass" {
         return Err(refused());
@@ -534,10 +536,10 @@ async fn login(
         account,
         login_name,
         home,
-        backend_address,
+        backend_address: backend.address,
         quota: grant.quota,
         grant: directory.signer.sign(&grant),
-        foreign: None,
+        foreign: backend.foreign,
     }))
 }
 
