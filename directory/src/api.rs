@@ -28,7 +28,7 @@ use http::StatusCode;
 use tracing::{error, info};
 
 use crate::engine::{Engine, EngineError};
-use crate::keys::{Keys, OnItsWay};
+use crate::keys::{KeepError, Keys, OnItsWay};
 use crate::last_use::Uses;
 use crate::login::{Seen, log_in};
 use crate::password::Passwords;
@@ -209,7 +209,8 @@ async fn sasl<E: Engine>(
     Body(request): Body<SaslRequest>,
 ) -> Reply<SaslReply> {
     require(&peer, &[Role::PopImapProxy, Role::StoreBackend])?;
-    let (engine, signer, uses) = (&app.engine, &app.keys.signer(), &app.uses);
+    let signer = &app.keys.signer().map_err(refused)?;
+    let (engine, uses) = (&app.engine, &app.uses);
     let mut seen = Seen::new(request.service, request.client_address, request.secured);
     let step = app
         .sasl
@@ -235,10 +236,9 @@ async fn mechanisms<E: Engine>(State(app): Shared<E>) -> Json<MechanismsReply> {
 }
 
 /// Public keys are for everyone inside.
-async fn keys<E: Engine>(State(app): Shared<E>) -> Json<KeysReply> {
-    Json(KeysReply {
-        keys: app.keys.published(),
-    })
+async fn keys<E: Engine>(State(app): Shared<E>) -> Reply<KeysReply> {
+    let keys = app.keys.published().map_err(refused)?;
+    Ok(Json(KeysReply { keys }))
 }
 
 /// Makes a new key, which signs once every back-end has had the time to ask for it.
@@ -247,23 +247,21 @@ async fn rotate_key<E: Engine>(
     Extension(peer): Extension<Peer>,
 ) -> Reply<KeysReply> {
     require(&peer, &[Role::Operator])?;
-    let behind = Arc::clone(&app);
-    let rotated = tokio::task::spawn_blocking(move || behind.keys.rotate()).await;
-    match rotated {
-        Ok(Ok(Ok(keys))) => {
+    match app.keys.rotate().await {
+        Ok(Ok(keys)) => {
             info!(by = %peer, "a new key for grants was asked for");
             Ok(Json(KeysReply { keys }))
         }
-        Ok(Ok(Err(OnItsWay))) => Err(Problem::new(
+        Ok(Err(OnItsWay)) => Err(Problem::new(
             StatusCode::CONFLICT,
             code::IN_USE,
             "a new key is on its way already, `posthouse key list` shows how far; it takes two minutes",
         )),
-        Ok(Err(error)) => {
+        Err(KeepError::Database(error)) => Err(refused(error)),
+        Err(error) => {
             error!(cause = causes(&error), "no new key for grants");
             Err(Problem::internal())
         }
-        Err(_) => Err(Problem::internal()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 
+use crate::engine::PostgresSettings;
 use crate::oauth::OauthSettings;
 use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
 
@@ -17,6 +18,7 @@ daemon::settings! {
         /// Where `/health` and `/metrics` are served, in plain text.
         pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 4206)),
         /// The data folder: the database and the key that signs grants. Back it up, keep it secret.
+        /// With `postgres` it is not used.
         pub data: PathBuf = "/var/lib/posthouse/directory".into(),
         /// How long a verified password is remembered as a keyed hash, so that clients which poll
         /// do not cost a full check each time. 0 turns it off.
@@ -44,6 +46,8 @@ daemon::settings! {
         /// hears of it, and so does the back-end's own `directory_stale_max_s`. 0 leaves none: with the directory away
         /// nobody logs in. Back-ends that are older than this setting refuse logins with a ticket: update them first.
         pub ticket_life_h: u32 = 12,
+        /// A database that several directory servers share, instead of the data folder.
+        pub postgres: PostgresSettings = PostgresSettings::default(),
         /// Users who show a token instead of a password.
         pub oauth: OauthSettings = OauthSettings::default(),
         /// How and what to log.

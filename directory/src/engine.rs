@@ -21,6 +21,7 @@ use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, H
 use tokio::sync::watch;
 
 pub use lmdb::{Lmdb, LmdbError};
+pub(crate) use postgres::NamedKey;
 pub use postgres::{Postgres, PostgresError, PostgresSettings};
 pub use record::{
     AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LoginRecord, RowDraft,

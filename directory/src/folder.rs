@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::hmac;
 use directory_api::grant::KeyError;
 
-use crate::engine::{Lmdb, LmdbError};
+use crate::engine::{Answer, Lmdb, LmdbError, Postgres};
 use crate::keys::{self, Keys};
 
 const MARK: &str = "posthouse directory ";
@@ -173,6 +173,14 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 pub(crate) struct DerivedKeys(hmac::Key);
 
 impl DerivedKeys {
+    /// From the key that a database keeps for all servers on it.
+    pub(crate) async fn shared(database: &Postgres) -> Answer<Self> {
+        let mut octets = [0; 32];
+        daemon::random::fill(&mut octets);
+        let kept = database.key_or("derived.key", &octets).await?;
+        Ok(Self::new(&kept))
+    }
+
     fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
@@ -278,12 +286,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("made/by/open");
         let first = Folder::open(&path).unwrap();
-        let key = first.keys.published();
+        let key = first.keys.published().unwrap();
         assert!(matches!(refused(&path), FolderError::Locked(_)));
         let Folder { engine, lock, .. } = first;
         engine.close();
         drop(lock);
-        assert_eq!(Folder::open(&path).unwrap().keys.published(), key);
+        let again = Folder::open(&path).unwrap();
+        assert_eq!(again.keys.published().unwrap(), key);
         let mode = fs::metadata(path.join("signing.key"))
             .unwrap()
             .permissions()

@@ -10,25 +10,37 @@
 //! Back-ends ask for the keys every 10 s, when they come back to a directory that was away, and when they
 //! meet a grant of a key that they do not know; a grant lives 10 s. So no grant is refused for its
 //! key. A restart in between loses nothing: what was published is published again and waits anew.
+//!
+//! Servers on one database share the keys, in its table `keys`: each step is taken once, by whichever comes first when it is
+//! due, and is known to all two seconds later, thirty times sooner than the next. One that has not read the keys for half a
+//! step neither signs nor publishes; it has lost the database and could log nobody in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use daemon::log::causes;
 use directory_api::grant::{GrantSigner, KeyError};
 use directory_api::wire::{KeyState, PublicKey};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info};
 
+use crate::engine::{Answer, EngineError, NamedKey, Postgres};
 use crate::folder::{FolderError, remove_synced, rename_synced, write_synced};
 
-/// The keys of a data folder.
+/// The keys of a data folder, or of a database that several servers share.
 pub(crate) struct Keys {
-    folder: PathBuf,
+    kept: Kept,
     held: Mutex<Held>,
     /// How long a key is published before it is used, and kept behind that.
     step: Duration,
+}
+
+enum Kept {
+    Folder(PathBuf),
+    /// Any server takes the step that is due, by the database's clock; each reads the keys every [`READ_EVERY`].
+    Database(Postgres),
 }
 
 struct Held {
@@ -37,10 +49,28 @@ struct Held {
     old: Option<PublicKey>,
     /// When the next step is due.
     due: Instant,
+    /// When they were read where others may change them.
+    read: Instant,
 }
 
 /// A key is on its way already.
 pub(crate) struct OnItsWay;
+
+/// Why keys cannot be used or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Those of a data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The database does not answer.
+    #[error(transparent)]
+    Database(#[from] EngineError),
+    /// A key in the database is none.
+    #[error(
+        "a key that signs grants in the database's table `keys` cannot be used: restore it, or remove all three to have a new one made"
+    )]
+    Damaged(#[from] KeyError),
+}
 
 /// Six times the interval in which back-ends ask, and as often the life of a grant.
 pub(crate) const STEP: Duration = Duration::from_secs(60);
@@ -61,22 +91,36 @@ impl Keys {
             next: read(folder, NEXT)?,
             old: read(folder, OLD)?.map(|old| old.public_key()),
             due: Instant::now() + step,
+            read: Instant::now(),
         };
         Ok(Self {
-            folder: folder.to_owned(),
+            kept: Kept::Folder(folder.to_owned()),
+            held: Mutex::new(held),
+            step,
+        })
+    }
+
+    /// Reads the keys of a database, or makes the first.
+    pub(crate) async fn shared(database: Postgres, step: Duration) -> Result<Self, KeepError> {
+        let (_, octets) = GrantSigner::generate()?;
+        database.key_or(USED, &octets).await?;
+        let asked = Instant::now();
+        let held = Held::read(&database.signing_keys(step).await?, asked)?;
+        Ok(Self {
+            kept: Kept::Database(database),
             held: Mutex::new(held),
             step,
         })
     }
 
     /// The key that signs now.
-    pub(crate) fn signer(&self) -> Arc<GrantSigner> {
-        Arc::clone(&self.held().used)
+    pub(crate) fn signer(&self) -> Answer<Arc<GrantSigner>> {
+        Ok(Arc::clone(&self.fresh()?.used))
     }
 
     /// Every key whose grants are valid now or soon, the newest last.
-    pub(crate) fn published(&self) -> Vec<PublicKey> {
-        let held = self.held();
+    pub(crate) fn published(&self) -> Answer<Vec<PublicKey>> {
+        let held = self.fresh()?;
         let state = |key: PublicKey, state| PublicKey {
             state: Some(state),
             ..key
@@ -87,47 +131,71 @@ impl Keys {
             .as_ref()
             .map(|key| state(key.public_key(), KeyState::Next));
         let used = state(held.used.public_key(), KeyState::Used);
-        old.into_iter().chain([used]).chain(next).collect()
+        Ok(old.into_iter().chain([used]).chain(next).collect())
     }
 
-    /// Makes a new key and publishes it. Durable when it returns. Blocking.
-    pub(crate) fn rotate(&self) -> Result<Result<Vec<PublicKey>, OnItsWay>, FolderError> {
-        {
-            let mut held = self.held();
-            if held.next.is_some() || held.old.is_some() {
-                return Ok(Err(OnItsWay));
+    /// Makes a new key and publishes it. Durable when it returns.
+    pub(crate) async fn rotate(&self) -> Result<Result<Vec<PublicKey>, OnItsWay>, KeepError> {
+        let is_new = match &self.kept {
+            Kept::Folder(folder) => self.rotate_in(folder)?,
+            Kept::Database(database) => {
+                let (_, octets) = GrantSigner::generate()?;
+                let is_new = database.add_signing_key(&octets).await?;
+                self.read_again(database).await?;
+                is_new
             }
-            let next = made(&self.folder, NEXT)?;
-            info!(
-                key = next.public_key().id,
-                "a new key for grants is published"
-            );
-            held.next = Some(next);
-            held.due = Instant::now() + self.step;
+        };
+        if !is_new {
+            return Ok(Err(OnItsWay));
         }
-        Ok(Ok(self.published()))
+        let published = self.published()?;
+        if let Some(next) = published.last() {
+            info!(key = next.id, "a new key for grants is published");
+        }
+        Ok(Ok(published))
+    }
+
+    fn rotate_in(&self, folder: &Path) -> Result<bool, FolderError> {
+        let mut held = self.held();
+        if held.next.is_some() || held.old.is_some() {
+            return Ok(false);
+        }
+        held.next = Some(made(folder, NEXT)?);
+        held.due = Instant::now() + self.step;
+        Ok(true)
     }
 
     /// Takes each step when it is due, until it is ended from outside.
     pub(crate) async fn go_on_for_ever(&self) {
         loop {
-            let due = self.held().due;
-            sleep_until(due.max(Instant::now() + LOOK)).await;
-            if Instant::now() >= self.held().due
-                && let Err(error) = self.step()
-            {
-                error!(
-                    cause = daemon::log::causes(&error),
-                    "keys for grants stay as they are"
-                );
-                self.held().due = Instant::now() + self.step;
+            let went_on = match &self.kept {
+                Kept::Folder(folder) => {
+                    let due = self.held().due;
+                    sleep_until(due.max(Instant::now() + LOOK)).await;
+                    match Instant::now() >= self.held().due {
+                        true => self.step(folder).map_err(KeepError::from),
+                        false => Ok(()),
+                    }
+                }
+                Kept::Database(database) => {
+                    sleep(READ_EVERY).await;
+                    self.read_again(database).await
+                }
+            };
+            match went_on {
+                Ok(()) => {}
+                // That it is away is told once, elsewhere.
+                Err(KeepError::Database(_)) => {}
+                Err(error) => {
+                    error!(cause = causes(&error), "keys for grants stay as they are");
+                    self.held().due = Instant::now() + self.step;
+                }
             }
         }
     }
 
-    fn step(&self) -> Result<(), FolderError> {
+    fn step(&self, folder: &Path) -> Result<(), FolderError> {
         let mut held = self.held();
-        let folder = self.folder.as_path();
         if held.next.is_some() {
             // Whatever breaks this off, the used key is one that is published at the next start.
             copy(folder, USED, OLD)?;
@@ -148,10 +216,49 @@ impl Keys {
         Ok(())
     }
 
+    async fn read_again(&self, database: &Postgres) -> Result<(), KeepError> {
+        let asked = Instant::now();
+        let held = Held::read(&database.signing_keys(self.step).await?, asked)?;
+        *self.held() = held;
+        Ok(())
+    }
+
+    /// Another server may have gone on meanwhile: what was read too long ago is not signed with, while grants of it
+    /// are still believed.
+    fn fresh(&self) -> Answer<MutexGuard<'_, Held>> {
+        let held = self.held();
+        match self.kept {
+            Kept::Database(_) if held.read.elapsed() > self.step / 2 => {
+                let cause = "the keys for grants were not read for too long";
+                Err(EngineError::Storage(cause.into()))
+            }
+            _ => Ok(held),
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Held {
+    fn read(found: &[NamedKey], asked: Instant) -> Result<Self, KeyError> {
+        let of = |wanted| {
+            let octets = found.iter().find(|(name, _)| name == wanted);
+            octets.map(|(_, octets)| GrantSigner::from_pkcs8(octets))
+        };
+        Ok(Self {
+            used: Arc::new(of(USED).unwrap_or_else(|| GrantSigner::from_pkcs8(&[]))?),
+            next: of(NEXT).transpose()?,
+            old: of(OLD).transpose()?.map(|old| old.public_key()),
+            due: asked,
+            read: asked,
+        })
+    }
+}
+
+/// How often shared keys are read: far less than a step.
+const READ_EVERY: Duration = Duration::from_secs(2);
 
 /// How soon a key that is asked for is noticed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -204,7 +311,7 @@ mod tests {
 
     fn states(keys: &Keys) -> Vec<(String, KeyState)> {
         let shown = |key: PublicKey| (key.id, key.state.unwrap());
-        keys.published().into_iter().map(shown).collect()
+        keys.published().unwrap().into_iter().map(shown).collect()
     }
 
     #[tokio::test]
@@ -212,9 +319,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = || Keys::open(dir.path(), STEP).unwrap();
         let keys = open();
-        let first = keys.signer().public_key().id;
+        let first = keys.signer().unwrap().public_key().id;
         assert_eq!(states(&keys), [(first.clone(), KeyState::Used)]);
-        assert!(keys.rotate().unwrap().is_ok() && keys.rotate().unwrap().is_err());
+        assert!(keys.rotate().await.unwrap().is_ok() && keys.rotate().await.unwrap().is_err());
         let both = states(&keys);
         let second = both[1].0.clone();
         assert_eq!(
@@ -224,45 +331,84 @@ mod tests {
                 (second.clone(), KeyState::Next)
             ]
         );
-        assert_eq!(keys.signer().public_key().id, first);
+        assert_eq!(keys.signer().unwrap().public_key().id, first);
 
         let keys = open();
         assert_eq!(states(&keys), both);
-        keys.step().unwrap();
+        keys.step(dir.path()).unwrap();
         let both = [(first, KeyState::Old), (second.clone(), KeyState::Used)];
         assert_eq!(states(&keys), both);
-        assert_eq!(keys.signer().public_key().id, second);
+        assert_eq!(keys.signer().unwrap().public_key().id, second);
         assert!(
-            keys.rotate().unwrap().is_err(),
+            keys.rotate().await.unwrap().is_err(),
             "grants of the old one live"
         );
 
         let keys = open();
         assert_eq!(states(&keys), both);
-        keys.step().unwrap();
+        keys.step(dir.path()).unwrap();
         let last = [(second, KeyState::Used)];
         assert_eq!(states(&keys), last);
         assert_eq!(states(&open()), last);
-        assert!(keys.rotate().unwrap().is_ok());
+        assert!(keys.rotate().await.unwrap().is_ok());
     }
 
-    #[test]
-    fn a_step_that_was_broken_off_leaves_a_used_key_that_is_published() {
+    #[tokio::test]
+    async fn a_step_that_was_broken_off_leaves_a_used_key_that_is_published() {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::open(dir.path(), STEP).unwrap();
-        let first = keys.signer().public_key().id;
-        assert!(keys.rotate().unwrap().is_ok());
+        let first = keys.signer().unwrap().public_key().id;
+        assert!(keys.rotate().await.unwrap().is_ok());
         copy(dir.path(), USED, OLD).unwrap();
         let keys = Keys::open(dir.path(), STEP).unwrap();
-        assert_eq!(keys.signer().public_key().id, first);
+        assert_eq!(keys.signer().unwrap().public_key().id, first);
         assert!(
             states(&keys)
                 .iter()
                 .any(|(_, state)| *state == KeyState::Next)
         );
-        keys.step().unwrap();
-        keys.step().unwrap();
-        assert_ne!(keys.signer().public_key().id, first);
+        keys.step(dir.path()).unwrap();
+        keys.step(dir.path()).unwrap();
+        assert_ne!(keys.signer().unwrap().public_key().id, first);
         assert_eq!(states(&keys).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn servers_on_one_postgres_have_one_key_and_go_on_to_the_next_together() {
+        let Some(cluster) = testkit::postgres::Cluster::shared() else {
+            return;
+        };
+        daemon::tier::install_crypto();
+        let settings = crate::engine::PostgresSettings {
+            url: Some(cluster.database()),
+            ..crate::engine::PostgresSettings::default()
+        };
+        let database = Postgres::open(settings).await.unwrap();
+        let open = async |step| Keys::shared(database.clone(), step).await.unwrap();
+        let (one, other) = (open(STEP).await, open(STEP).await);
+        let first = states(&one);
+        assert_eq!(states(&other), first);
+        assert!(one.rotate().await.unwrap().is_ok() && other.rotate().await.unwrap().is_err());
+        let both = states(&one);
+        assert_eq!((both.len(), both[1].1), (2, KeyState::Next));
+        assert_eq!(states(&other), both);
+
+        // A step is due at once for these.
+        let soon = Duration::from_millis(1);
+        let steps = [open(soon).await, open(soon).await];
+        let second = steps[0].held().used.public_key().id;
+        assert_eq!(second, both[1].0);
+        for keys in [&one, &other] {
+            keys.read_again(&database).await.unwrap();
+            assert_eq!(keys.signer().unwrap().public_key().id, second);
+        }
+        // Whoever has not read for long does not sign: others may be past its key.
+        sleep(soon * 2).await;
+        assert!(steps[0].signer().is_err() && steps[0].published().is_err());
+
+        open(soon).await;
+        one.read_again(&database).await.unwrap();
+        assert_eq!(states(&one), [(second, KeyState::Used)]);
+        assert!(one.rotate().await.unwrap().is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The directory: knows domains, addresses, accounts, back-ends and homes, and checks passwords.
 //!
-//! [`run`] opens the data folder and serves version 1 of the interface defined in `directory-api`.
-//! What is stored stands behind [`engine::Engine`]; the embedded engine is LMDB. The directory
+//! [`run`] opens the database and serves version 1 of the interface defined in `directory-api`.
+//! What is stored stands behind [`engine::Engine`]: LMDB in the folder, or PostgreSQL for several servers. The directory
 //! never sees a message and never talks to another tier by itself.
 
 mod api;
@@ -22,5 +22,6 @@ mod upgrade;
 
 pub use config::Config;
 pub use folder::FolderError;
+pub use keys::KeepError;
 pub use oauth::{KeySetError, KeysError, OauthSettings};
 pub use server::{RunError, run};

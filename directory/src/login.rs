@@ -171,7 +171,8 @@ async fn decide<E: Engine>(
                     backend: request.backend.as_ref(),
                     ticket,
                 };
-                let reply = allow(now, Some(&matched), &app.keys.signer(), &asked)?;
+                let signer = app.keys.signer()?;
+                let reply = allow(now, Some(&matched), &signer, &asked)?;
                 app.uses.note(reply.account, matched.name.clone(), now_ms());
                 if let Some(upgrades) = &app.upgrades {
                     upgrades.ask(passwords, &reply, matched, &request.password);

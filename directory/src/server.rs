@@ -9,11 +9,14 @@ use daemon::identity::{Identity, IdentityError, Role};
 use daemon::link::serve;
 use daemon::listener::{BindError, bind};
 use daemon::shutdown::Shutdown;
+use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::Config;
 use crate::api::{App, describe_metrics, router};
-use crate::folder::{Folder, FolderError};
+use crate::engine::{Engine, Postgres, PostgresError};
+use crate::folder::{DerivedKeys, Folder, FolderError};
+use crate::keys::{KeepError, Keys, STEP};
 use crate::last_use::Uses;
 use crate::oauth::{Issuer, KeysError};
 use crate::password::Passwords;
@@ -37,6 +40,12 @@ pub enum RunError {
     /// Its data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The PostgreSQL database cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    SharedKeys(#[from] KeepError),
     /// The keys of the issuer of tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -51,7 +60,7 @@ pub enum RunError {
 /// Requests under way get so long to end. Logins are the longest.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Serves until the shutdown is requested. When it returns, the data folder is closed.
+/// Serves until the shutdown is requested. When it returns, the database is closed.
 ///
 /// # Errors
 /// [`RunError`]: it could not start.
@@ -62,28 +71,84 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         return Err(RunError::WrongRole { role });
     }
     describe_metrics();
-    let health = Health::new("directory");
-    let observed = bind(config.metrics_listen, "directory metrics")?;
-    let listener = bind(config.listen, "directory")?;
-    let kept = Duration::from_secs(config.verified_passwords_kept_s);
-    let threads = config.password_threads;
-    let data = config.data.clone();
-    let oauth = config.oauth.clone();
-    let (folder, passwords, issuer) = tokio::task::spawn_blocking(move || {
-        let issuer = Issuer::open(oauth)?;
-        let folder = Folder::open(&data)?;
-        let passwords =
-            Passwords::new(threads, kept).map_err(|_| RunError::Prepare("no randomness"))?;
-        Ok::<_, RunError>((folder, passwords, issuer))
-    })
-    .await
-    .map_err(|_| RunError::Prepare("no thread"))??;
+    let open = Open {
+        observed: bind(config.metrics_listen, "directory metrics")?,
+        listener: bind(config.listen, "directory")?,
+        identity,
+        config,
+        shutdown,
+    };
+    match &open.config.postgres.url {
+        None => on_folder(open).await,
+        Some(_) => on_postgres(open).await,
+    }
+}
+
+/// What is open before the database is.
+struct Open {
+    config: Config,
+    identity: Identity,
+    observed: TcpListener,
+    listener: TcpListener,
+    shutdown: Shutdown,
+}
+
+async fn on_folder(open: Open) -> Result<(), RunError> {
+    let data = open.config.data.clone();
+    let opened = tokio::task::spawn_blocking(move || Folder::open(&data)).await;
     let Folder {
         engine,
         keys,
         derived,
         lock,
-    } = folder;
+    } = opened.map_err(|_| RunError::Prepare("no thread"))??;
+    info!(data = %open.config.data.display(), "the database is LMDB");
+    let served = serve_on(engine.clone(), keys, &derived, open).await;
+    let _ = tokio::task::spawn_blocking(move || {
+        engine.close();
+        drop(lock);
+    })
+    .await;
+    served
+}
+
+async fn on_postgres(open: Open) -> Result<(), RunError> {
+    let engine = Postgres::open(open.config.postgres.clone()).await?;
+    let keys = Keys::shared(engine.clone(), STEP).await?;
+    let derived = DerivedKeys::shared(&engine)
+        .await
+        .map_err(KeepError::from)?;
+    info!("the database is PostgreSQL");
+    let served = serve_on(engine.clone(), keys, &derived, open).await;
+    engine.close();
+    served
+}
+
+async fn serve_on<E: Engine + Clone>(
+    engine: E,
+    keys: Keys,
+    derived: &DerivedKeys,
+    open: Open,
+) -> Result<(), RunError> {
+    let Open {
+        config,
+        identity,
+        observed,
+        listener,
+        shutdown,
+    } = open;
+    let health = Health::new("directory");
+    let kept = Duration::from_secs(config.verified_passwords_kept_s);
+    let threads = config.password_threads;
+    let oauth = config.oauth.clone();
+    let (passwords, issuer) = tokio::task::spawn_blocking(move || {
+        let issuer = Issuer::open(oauth)?;
+        let passwords =
+            Passwords::new(threads, kept).map_err(|_| RunError::Prepare("no randomness"))?;
+        Ok::<_, RunError>((passwords, issuer))
+    })
+    .await
+    .map_err(|_| RunError::Prepare("no thread"))??;
     let scram = NonZeroU32::new(config.scram_iterations)
         .map(|iterations| ScramKeys::new(derived.key("scram salts"), iterations));
     let passwords = passwords.with_scram(scram.clone());
@@ -133,7 +198,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
             () = behind.keys.go_on_for_ever() => {}
         }
     });
-    info!(listen = %config.listen, data = %config.data.display(), "directory serves");
+    info!(listen = %config.listen, "directory serves");
     health.set_ready();
     let behind = Arc::clone(&app);
     serve(listener, Arc::new(identity), router(app), ours.clone()).await;
@@ -141,12 +206,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let _ = observability.await;
     ours.drained(DRAIN_MAX).await;
     behind.uses.keep(&behind.engine).await;
-    drop(behind);
-    let _ = tokio::task::spawn_blocking(move || {
-        engine.close();
-        drop(lock);
-    })
-    .await;
     info!("directory has ended");
     Ok(())
 }

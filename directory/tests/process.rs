@@ -6,7 +6,7 @@ mod site;
 use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use daemon::identity::Role;
@@ -15,61 +15,7 @@ use directory_api::wire::{
     AccountBatch, AccountChange, AccountNew, ChangeKind, Credential, ListQuery, code,
 };
 use directory_api::{AccountId, ChangeNumber, DirectoryClient};
-use site::{Site, login, secret};
-
-struct Process(Child);
-
-impl Process {
-    fn start(site: &Site) -> Self {
-        Self::start_with(site, "")
-    }
-
-    fn start_with(site: &Site, setting: &str) -> Self {
-        let file = site.dir.path().join("directory.toml");
-        let config = site.config();
-        let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
-        let text = format!(
-            "listen = \"{}\"\nmetrics_listen = \"{}\"\ndata = {}\n{setting}\n[identity]\nca = {}\ncertificate = {}\nkey = {}\n",
-            config.listen,
-            config.metrics_listen,
-            quoted(&config.data),
-            quoted(&config.identity.ca),
-            quoted(&config.identity.certificate),
-            quoted(&config.identity.key),
-        );
-        fs::write(&file, text).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_directory"))
-            .arg("--config")
-            .arg(&file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-
-    fn stop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-async fn comes_up(operator: &DirectoryClient) {
-    let start = Instant::now();
-    while operator.keys().await.is_err() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it does not come up"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use site::{Process, Site, comes_up, login, secret};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill_at_any_moment() {

@@ -10,6 +10,7 @@
 //! have been kept; whoever repeats it finds it so.
 
 mod feed;
+mod keys;
 mod schema;
 mod session;
 mod settings;
@@ -33,6 +34,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::rules::{View, Write};
 use super::{Answer, Database, EngineError, on_blocking_thread};
 use feed::{Following, follow};
+pub(crate) use keys::NamedKey;
 use session::{Session, Writing};
 pub use settings::PostgresSettings;
 
@@ -242,6 +244,8 @@ fn describe() {
 
 const WAIT: &str = "posthouse_directory_database_wait_seconds";
 
+/// What each writer begins with: it waits for those before it.
+const WRITERS: &str = "SELECT version FROM schema_version FOR UPDATE";
 /// Where servers tell each other of changes.
 const CHANNEL: &str = "posthouse_changes";
 /// How long a request waits for a connection.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use daemon::identity::{Authority, Identity, IdentityFiles, Role};
@@ -115,19 +116,36 @@ impl Site {
         node: &str,
         options: &ClientOptions,
     ) -> DirectoryClient {
+        self.client_at(self.listen, role, node, options)
+    }
+
+    pub(crate) fn client_at(
+        &self,
+        listen: SocketAddr,
+        role: Role,
+        node: &str,
+        options: &ClientOptions,
+    ) -> DirectoryClient {
         let identity = Identity::load(&self.files(role, node)).unwrap();
-        DirectoryClient::new(&self.listen.to_string(), &identity, options)
+        DirectoryClient::new(&listen.to_string(), &identity, options)
     }
 
     /// Two back-ends, a domain, and ann on b1.
     pub(crate) async fn settle(&self) -> AccountId {
+        self.settle_by(|role, node| self.client(role, node)).await
+    }
+
+    pub(crate) async fn settle_by(
+        &self,
+        client: impl Fn(Role, &str) -> DirectoryClient,
+    ) -> AccountId {
         for name in ["b1", "b2"] {
-            self.client(Role::StoreBackend, name)
+            client(Role::StoreBackend, name)
                 .announce(&announcement(name))
                 .await
                 .unwrap();
         }
-        let operator = self.client(Role::Operator, "op");
+        let operator = client(Role::Operator, "op");
         operator
             .put_domain(&"x.test".parse().unwrap())
             .await
@@ -140,6 +158,65 @@ impl Site {
             )
         };
         operator.create_account(&ann).await.unwrap().now.id
+    }
+}
+
+/// A directory as a process of its own, which is killed when it is dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    pub(crate) fn start(site: &Site) -> Self {
+        Self::start_with(site, "")
+    }
+
+    pub(crate) fn start_with(site: &Site, setting: &str) -> Self {
+        Self::start_at(site, &site.config(), setting)
+    }
+
+    pub(crate) fn start_at(site: &Site, config: &Config, setting: &str) -> Self {
+        let port = config.listen.port();
+        let file = site.dir.path().join(format!("directory-{port}.toml"));
+        let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
+        let text = format!(
+            "listen = \"{}\"\nmetrics_listen = \"{}\"\ndata = {}\n{setting}\n[identity]\nca = {}\ncertificate = {}\nkey = {}\n",
+            config.listen,
+            config.metrics_listen,
+            quoted(&config.data),
+            quoted(&config.identity.ca),
+            quoted(&config.identity.certificate),
+            quoted(&config.identity.key),
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_directory"))
+            .arg("--config")
+            .arg(&file)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) async fn comes_up(operator: &DirectoryClient) {
+    let start = Instant::now();
+    while operator.keys().await.is_err() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it does not come up"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

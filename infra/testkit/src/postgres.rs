@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, getuid, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
 use crate::address::unused_address;
@@ -173,8 +173,14 @@ impl Cluster {
             .and_then(Pid::from_raw)
             .expect("the file begins with a number");
         kill_process(pid, Signal::KILL).expect("it runs");
-        while test_kill_process(pid).is_ok() {
-            sleep(LOOK);
+        // The guard has not waited for it yet, so the number is still its own.
+        self.end();
+    }
+
+    fn end(&self) {
+        if let Some(mut guard) = self.running().take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
         }
     }
 
@@ -220,10 +226,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(mut guard) = self.running().take() {
-            drop(guard.stdin.take());
-            let _ = guard.wait();
-        }
+        self.end();
     }
 }
 

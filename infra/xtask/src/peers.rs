@@ -39,7 +39,7 @@ enum Place {
         test: &'static str,
         variable: &'static str,
     },
-    /// In files of tests of a package, with such names; a variable says that the peer is there.
+    /// In files of tests of a package and inside it, with such names; a variable says that the peer is there.
     Files {
         package: &'static str,
         files: &'static [&'static str],
@@ -153,7 +153,7 @@ pub(crate) const PEERS: &[Peer] = &[
         library: None,
         at: Place::Files {
             package: "directory",
-            files: &["conformance"],
+            files: &["conformance", "postgres"],
             tests: "postgres",
             variable: "POSTHOUSE_TEST_POSTGRES",
         },
@@ -240,6 +240,7 @@ fn test(tree: &Tree, peer: &Peer) -> Findings {
         Place::EndToEnd => arguments.extend(["--test", target.as_str(), "--"]),
         Place::Inside { test, .. } => arguments.extend(["--lib", "--", "--exact", *test]),
         Place::Files { files, tests, .. } => {
+            arguments.push("--lib");
             arguments.extend(files.iter().flat_map(|file| ["--test", *file]));
             arguments.extend(["--", *tests]);
         }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{ANSWER_MAX, CHANNEL, PostgresError, schema};
+use super::{ANSWER_MAX, CHANNEL, PostgresError, WRITERS, schema};
 use crate::engine::Answer;
 use crate::engine::rows::{Octets, Rows, RowsMut, Table, Walk};
 
@@ -237,7 +237,7 @@ struct Known {
 impl Writing {
     pub(super) fn begin(client: Object, runtime: Handle) -> Answer<Self> {
         let session = Session::new(client, runtime, "BEGIN");
-        let found = session.query("SELECT version FROM schema_version FOR UPDATE", &[])?;
+        let found = session.query(WRITERS, &[])?;
         let version = found.first().map_or(Ok(0), |row| row.try_get(0));
         schema::check(version.map_err(PostgresError::from)?)?;
         Ok(Self {
