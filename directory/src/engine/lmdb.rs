@@ -106,9 +106,10 @@ impl Database for Lmdb {
         on_trial: bool,
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
-        let Self { env, tables, .. } = self.clone();
-        let written = on_blocking_thread(move || {
-            let written = with_write(&env, |txn| {
+        let engine = self.clone();
+        on_blocking_thread(move || {
+            let tables = engine.tables;
+            let written = with_write(&engine.env, |txn| {
                 let mut writer = Writer { tables, txn };
                 match Write::perform(&mut writer, now_ms, on_trial, work)? {
                     (reply, _) if on_trial => Err(Unwritten::OnTrial(reply)),
@@ -116,16 +117,15 @@ impl Database for Lmdb {
                 }
             });
             match written {
-                Ok((reply, last)) => Ok((reply, Some(last))),
-                Err(Unwritten::OnTrial(reply)) => Ok((reply, None)),
+                Ok((reply, last)) => {
+                    engine.wake_up(last);
+                    Ok(reply)
+                }
+                Err(Unwritten::OnTrial(reply)) => Ok(reply),
                 Err(Unwritten::Failed(error)) => Err(error),
             }
-        });
-        let (reply, last) = written.await?;
-        if let Some(last) = last {
-            self.wake_up(last);
-        }
-        Ok(reply)
+        })
+        .await
     }
 
     fn wake(&self) -> &watch::Sender<ChangeNumber> {

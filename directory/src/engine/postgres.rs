@@ -170,20 +170,17 @@ impl Database for Postgres {
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
         let (connection, runtime) = (self.connection().await?, Handle::current());
-        let (reply, last) = on_blocking_thread(move || {
+        let engine = self.clone();
+        on_blocking_thread(move || {
             let mut writing = Writing::begin(connection, runtime)?;
             let (reply, last) = Write::perform(&mut writing, now_ms, on_trial, work)?;
-            if on_trial {
-                return Ok((reply, None));
+            if !on_trial {
+                writing.commit()?;
+                engine.wake_up(last);
             }
-            writing.commit()?;
-            Ok((reply, Some(last)))
+            Ok(reply)
         })
-        .await?;
-        if let Some(last) = last {
-            self.wake_up(last);
-        }
-        Ok(reply)
+        .await
     }
 
     fn wake(&self) -> &watch::Sender<ChangeNumber> {

@@ -7,6 +7,9 @@ mod import;
 mod logins;
 mod moves;
 
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use directory::engine::{
     AccountDraft, AccountEdit, Engine, EngineError, Lmdb, Postgres, PostgresSettings,
 };
@@ -73,6 +76,7 @@ claims! {
     a_lookup_is_bounded,
     unknown_address_and_unknown_domain_differ,
     every_write_is_one_change_and_a_write_of_nothing_is_none,
+    a_change_whose_caller_is_gone_wakes_who_waits,
     new_accounts_are_spread_by_weight_over_active_back_ends,
     an_account_number_is_never_given_again,
     a_batch_made_twice_is_made_once,
@@ -354,6 +358,24 @@ async fn every_write_is_one_change_and_a_write_of_nothing_is_none<E: Engine>(eng
             .changes
             .is_empty()
     );
+}
+
+/// hyper drops the handler's future when the client gives up.
+async fn a_change_whose_caller_is_gone_wakes_who_waits<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let mut wakes = engine.wakes();
+    let before = *wakes.borrow_and_update();
+    let work = engine.put_domain("y.test".parse().unwrap(), DomainPut::default(), 1);
+    let mut work = Box::pin(work);
+    // It is asked once and begins; nobody asks again when the change has been committed.
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(work.as_mut().poll(&mut context).is_pending());
+    while last(&engine).await == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(work);
+    let woken = tokio::time::timeout(Duration::from_secs(20), wakes.changed());
+    woken.await.expect("somebody wakes who waits").unwrap();
 }
 
 async fn new_accounts_are_spread_by_weight_over_active_back_ends<E: Engine>(engine: E) {

@@ -34,7 +34,8 @@ pub(in crate::engine) trait Database: Send + Sync + 'static {
     /// Who waits for changes listens to it.
     fn wake(&self) -> &watch::Sender<ChangeNumber>;
 
-    /// A change was committed.
+    /// A change was committed. Called where it is, on the thread that committed: whoever asked for it may be gone,
+    /// and nothing behind its `.await` runs then.
     fn wake_up(&self, last: ChangeNumber) {
         self.wake().send_if_modified(|known| {
             let news = *known < last;
