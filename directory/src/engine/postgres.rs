@@ -25,8 +25,9 @@ use deadpool_postgres::{
 };
 use directory_api::ChangeNumber;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -61,6 +62,11 @@ pub enum PostgresError {
         /// Its schema.
         found: i32,
     },
+    /// It is older, or not as this program made it.
+    #[error(
+        "the database's schema_version is not the one row that this program knows: has somebody else written it?"
+    )]
+    Strange,
     /// It would lose what it said it keeps.
     #[error("the database has {0} = off and could lose what was acknowledged: set it to on")]
     Forgetful(&'static str),
@@ -72,6 +78,12 @@ pub enum PostgresError {
         "all connections to the database are in use: raise connections_max, if it has room for more"
     )]
     Busy,
+    /// Those before it, here or on another server, took too long.
+    #[error("the writes before this one took too long, it was not begun")]
+    Queue,
+    /// Nobody waits for the answer any more.
+    #[error("whoever asked for the write has given up, it was not kept")]
+    Abandoned,
     /// It refuses, or the connection broke.
     #[error("the database answers with an error")]
     Statement(#[from] tokio_postgres::Error),
@@ -81,6 +93,19 @@ pub enum PostgresError {
     /// The connection broke at the commit.
     #[error("the database did not say whether the write was kept; it may be repeated")]
     Unknown(#[source] Box<Self>),
+}
+
+impl PostgresError {
+    /// Whether nothing more can be asked over the connection; a mere refusal leaves it as it was.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::Newer { .. } | Self::Strange | Self::Abandoned => false,
+            Self::Statement(error) => error
+                .as_db_error()
+                .is_none_or(|told| told.parsed_severity() != Some(Severity::Error)),
+            _ => true,
+        }
+    }
 }
 
 impl From<PostgresError> for EngineError {
@@ -93,6 +118,9 @@ impl From<PostgresError> for EngineError {
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    /// Who writes waits for one before it takes a connection: however many wait for the row's lock, look-ups and
+    /// logins find connections.
+    turns: Arc<Semaphore>,
     wake: Arc<watch::Sender<ChangeNumber>>,
     _following: Arc<Following>,
 }
@@ -104,6 +132,7 @@ impl Postgres {
     /// [`PostgresError`]; what is in the database is as it was.
     pub async fn open(settings: PostgresSettings) -> Result<Self, PostgresError> {
         let connections_max = settings.connections_max;
+        let turns = TURNS.min(connections_max.saturating_sub(1)).max(1);
         let prepared = tokio::task::spawn_blocking(move || settings::prepare(&settings));
         let (config, tls) = prepared
             .await
@@ -126,6 +155,7 @@ impl Postgres {
         let following = follow(connector, pool.clone(), Arc::clone(&wake));
         let engine = Self {
             pool,
+            turns: Arc::new(Semaphore::new(turns)),
             wake,
             _following: Arc::new(following),
         };
@@ -169,18 +199,29 @@ impl Database for Postgres {
         on_trial: bool,
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
-        let (connection, runtime) = (self.connection().await?, Handle::current());
-        let engine = self.clone();
-        on_blocking_thread(move || {
-            let mut writing = Writing::begin(connection, runtime)?;
+        let turn = timeout(TURN_MAX, async {
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let turn = turn.expect("the semaphore is never closed");
+            Answer::Ok((turn, self.connection().await?))
+        });
+        let (turn, connection) = turn.await.map_err(|_| PostgresError::Queue)??;
+        let (engine, runtime) = (self.clone(), Handle::current());
+        // Dropped with this future, when whoever asks gives up.
+        let caller = Arc::new(());
+        let asked = Arc::downgrade(&caller);
+        let written = on_blocking_thread(move || {
+            let _turn = turn;
+            let mut writing = Writing::begin(connection, runtime, asked)?;
             let (reply, last) = Write::perform(&mut writing, now_ms, on_trial, work)?;
             if !on_trial {
                 writing.commit()?;
                 engine.wake_up(last);
             }
             Ok(reply)
-        })
-        .await
+        });
+        let written = written.await;
+        drop(caller);
+        written
     }
 
     fn wake(&self) -> &watch::Sender<ChangeNumber> {
@@ -245,6 +286,11 @@ const WAIT: &str = "posthouse_directory_database_wait_seconds";
 const WRITERS: &str = "SELECT version FROM schema_version FOR UPDATE";
 /// Where servers tell each other of changes.
 const CHANNEL: &str = "posthouse_changes";
+/// Writers of one server that wait for the lock at once: one at work, and one that has asked for it already.
+const TURNS: usize = 2;
+/// How long a write waits for its turn and a connection: less than the 2 s after which most callers give up. So long
+/// it then waits for the lock (`settings::OPTIONS`).
+const TURN_MAX: Duration = Duration::from_millis(1_500);
 /// How long a request waits for a connection.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one statement is waited for: more than the server gives it.

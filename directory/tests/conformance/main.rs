@@ -6,6 +6,7 @@ mod foreign;
 mod import;
 mod logins;
 mod moves;
+mod on_postgres;
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -105,14 +106,17 @@ claims! {
     a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
 }
 
-async fn postgres_on(url: String) -> Postgres {
-    daemon::tier::install_crypto();
-    let settings = PostgresSettings {
+fn settings_of(url: String) -> PostgresSettings {
+    PostgresSettings {
         url: Some(url),
         connections_max: 2,
         ..PostgresSettings::default()
-    };
-    Postgres::open(settings).await.unwrap()
+    }
+}
+
+async fn postgres_on(url: String) -> Postgres {
+    daemon::tier::install_crypto();
+    Postgres::open(settings_of(url)).await.unwrap()
 }
 
 fn address(text: &str) -> Address {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::{Object, Transaction};
 use tokio::time::timeout;
-use tokio_postgres::Row;
+use tokio_postgres::{IsolationLevel, Row};
 use tracing::info;
 
 use super::{ANSWER_MAX, Postgres, PostgresError, WRITERS};
@@ -32,8 +33,7 @@ impl Postgres {
             if due(&found)?.is_none() {
                 return found.iter().map(named).collect();
             }
-            let stepping = connection.transaction().await?;
-            stepping.query_one(WRITERS, &[]).await?;
+            let stepping = in_turn(connection).await?;
             let due = due(&stepping.query(SIGNING, &[&step_s]).await?)?;
             for statement in match due {
                 Some(Due::Next) => [GONE, USED_IS_OLD, NEXT_IS_USED].as_slice(),
@@ -60,8 +60,7 @@ impl Postgres {
     /// Publishes a key that will sign; false if one is on its way already.
     pub(crate) async fn add_signing_key(&self, next: &[u8]) -> Answer<bool> {
         self.ask(async |connection| {
-            let adding = connection.transaction().await?;
-            adding.query_one(WRITERS, &[]).await?;
+            let adding = in_turn(connection).await?;
             let added = adding.execute(ADD, &[&next]).await?;
             adding.commit().await?;
             Ok(added == 1)
@@ -71,17 +70,26 @@ impl Postgres {
 
     async fn ask<T>(
         &self,
-        work: impl AsyncFnOnce(&mut deadpool_postgres::Object) -> Result<T, tokio_postgres::Error>,
+        work: impl AsyncFnOnce(&mut Object) -> Result<T, tokio_postgres::Error>,
     ) -> Answer<T> {
         let mut connection = self.connection().await?;
         match timeout(ANSWER_MAX, work(&mut connection)).await {
             Ok(answer) => Ok(answer.map_err(PostgresError::from)?),
             Err(_) => {
-                drop(deadpool_postgres::Object::take(connection));
+                drop(Object::take(connection));
                 Err(PostgresError::Silent.into())
             }
         }
     }
+}
+
+/// Each statement sees what was committed before it, whatever the database's own default is.
+async fn in_turn(connection: &mut Object) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    let one = connection.build_transaction();
+    let one = one.isolation_level(IsolationLevel::ReadCommitted);
+    let one = one.read_only(false).start().await?;
+    one.query_one(WRITERS, &[]).await?;
+    Ok(one)
 }
 
 /// The step to take.

@@ -3,17 +3,19 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::ready;
 use std::ops::Bound;
 use std::pin::pin;
+use std::sync::Weak;
 use std::task::{Context, Waker};
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, SimpleQueryMessage};
 
-use super::{ANSWER_MAX, CHANNEL, PostgresError, WRITERS, schema};
+use super::{ANSWER_MAX, CHANNEL, PostgresError, schema};
 use crate::engine::Answer;
 use crate::engine::rows::{Octets, Rows, RowsMut, Table, Walk};
 
@@ -34,7 +36,7 @@ impl Session {
         Self::new(
             client,
             runtime,
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT version FROM schema_version",
         )
     }
 
@@ -56,20 +58,33 @@ impl Session {
         let has_begun = self.has_begun.replace(true);
         let answered = self.runtime.block_on(timeout(ANSWER_MAX, async {
             if has_begun {
-                return work.await;
+                return Ok(work.await?);
             }
             // Both are sent at once, in this order: the transaction costs no round trip of its own.
-            let (begun, answer) = tokio::join!(self.client().batch_execute(self.begin), work);
-            begun.and(answer)
+            let (begun, answer) = tokio::join!(self.begin(), work);
+            begun?;
+            Ok(answer?)
         }));
-        let answer = match answered {
-            Ok(answer) => answer.map_err(PostgresError::from),
-            Err(_) => Err(PostgresError::Silent),
-        };
-        if answer.is_err() {
+        let answer = answered.unwrap_or(Err(PostgresError::Silent));
+        if answer.as_ref().is_err_and(PostgresError::ends_connection) {
             self.is_broken.set(true);
         }
         answer
+    }
+
+    /// Nothing is read or written under a schema that is not ours.
+    async fn begin(&self) -> Result<(), PostgresError> {
+        let mut versions = Vec::new();
+        for told in self.client().simple_query(self.begin).await? {
+            if let SimpleQueryMessage::Row(row) = told {
+                versions.push(row.try_get(0)?.and_then(|version| version.parse().ok()));
+            }
+        }
+        match *versions {
+            [Some(schema::SCHEMA)] => Ok(()),
+            [Some(found)] => Err(schema::check(found).err().unwrap_or(PostgresError::Strange)),
+            _ => Err(PostgresError::Strange),
+        }
     }
 
     async fn ask(
@@ -225,6 +240,7 @@ struct Statement {
 /// is walked, and goes out at once then; what it has read or written is not asked for again.
 pub(super) struct Writing {
     session: Session,
+    asked: Weak<()>,
     known: RefCell<BTreeMap<Table, BTreeMap<Vec<u8>, Known>>>,
 }
 
@@ -235,15 +251,32 @@ struct Known {
 }
 
 impl Writing {
-    pub(super) fn begin(client: Object, runtime: Handle) -> Answer<Self> {
-        let session = Session::new(client, runtime, "BEGIN");
-        let found = session.query(WRITERS, &[])?;
-        let version = found.first().map_or(Ok(0), |row| row.try_get(0));
-        schema::check(version.map_err(PostgresError::from)?)?;
-        Ok(Self {
+    /// `asked` is gone when nobody waits for the answer any more.
+    pub(super) fn begin(client: Object, runtime: Handle, asked: Weak<()>) -> Answer<Self> {
+        // Each statement sees what was committed before it, whatever the database's own default is: under one
+        // snapshot it would be what was there before the lock was waited for.
+        let session = Session::new(
+            client,
+            runtime,
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT version FROM schema_version FOR UPDATE",
+        );
+        session.wait(ready(Ok(())))?;
+        let known = RefCell::default();
+        let writing = Self {
             session,
-            known: RefCell::default(),
-        })
+            asked,
+            known,
+        };
+        writing.check_asked()?;
+        Ok(writing)
+    }
+
+    /// Who got no answer may have asked for something else meanwhile, which must not be undone.
+    fn check_asked(&self) -> Result<(), PostgresError> {
+        match self.asked.strong_count() {
+            0 => Err(PostgresError::Abandoned),
+            _ => Ok(()),
+        }
     }
 
     /// Durable when it returns `Ok`. When it does not, the write may have been kept all the same.
@@ -264,16 +297,15 @@ impl Writing {
             });
         }
         self.session.wait(self.session.send(&statements))?;
+        self.check_asked()?;
         let committed = self
             .session
             .wait(self.session.client().batch_execute("COMMIT"));
         self.session.has_begun.set(false);
-        committed.map_err(|error| match error {
-            PostgresError::Statement(source) if source.as_db_error().is_some() => {
-                PostgresError::Statement(source).into()
-            }
-            error => PostgresError::Unknown(Box::new(error)).into(),
-        })
+        Ok(committed.map_err(|error| match error.ends_connection() {
+            true => PostgresError::Unknown(Box::new(error)),
+            false => error,
+        })?)
     }
 
     /// A walk sees what was written before it.

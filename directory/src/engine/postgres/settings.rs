@@ -124,8 +124,9 @@ pub(super) fn prepare(
 
 /// Everything is asked for by its key: a plan that reads a whole table is never right, whatever the statistics of a
 /// table that has just been filled say. The price at which that is forbidden would have every statement on a small table
-/// compiled (some 50 ms). A writer that hangs lets the others go on after a while.
-const OPTIONS: &str = "-c enable_seqscan=off -c jit=off -c lock_timeout=10s -c statement_timeout=15s \
+/// compiled (some 50 ms). A writer that hangs lets the others go on after a while; who waits for it is refused before
+/// its caller gives up (2 s).
+const OPTIONS: &str = "-c enable_seqscan=off -c jit=off -c lock_timeout=1500ms -c statement_timeout=15s \
     -c idle_in_transaction_session_timeout=15s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
     -c tcp_keepalives_count=2";
 

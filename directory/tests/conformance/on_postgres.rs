@@ -1,0 +1,179 @@
+//! What only a database that several servers write to can do wrong.
+
+use std::time::Duration;
+
+use directory::engine::{Engine, EngineError, Postgres};
+use directory_api::DomainName;
+use directory_api::wire::DomainPut;
+use testkit::postgres::Cluster;
+use tokio_postgres::{Client, NoTls};
+
+use super::{address, last, postgres_on};
+
+/// Somebody else on the database.
+async fn other(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Writes nothing, and lets nobody else.
+async fn hold(other: &Client) {
+    let hold = "BEGIN; SELECT version FROM schema_version FOR UPDATE";
+    other.batch_execute(hold).await.unwrap();
+}
+
+async fn number(other: &Client, question: &str) -> i64 {
+    other
+        .query_one(question, &[])
+        .await
+        .unwrap()
+        .try_get(0)
+        .unwrap()
+}
+
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
+/// Which connections there are.
+const CONNECTIONS: &str = "SELECT sum(pid)::bigint FROM pg_stat_activity \
+    WHERE datname = current_database() AND application_name = 'posthouse directory'";
+
+fn domain(text: &str) -> DomainName {
+    text.parse().unwrap()
+}
+
+async fn put(engine: &Postgres, name: &str) -> Result<(), EngineError> {
+    let put = engine.put_domain(domain(name), DomainPut::default(), 1);
+    put.await.map(drop)
+}
+
+fn is_storage<T>(answer: &Result<T, EngineError>) -> bool {
+    matches!(answer, Err(EngineError::Storage(_)))
+}
+
+#[tokio::test]
+async fn writers_that_wait_leave_connections_to_who_reads() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    put(&engine, "x.test").await.unwrap();
+    tokio::try_join!(
+        engine.domain(domain("x.test")),
+        engine.domain(domain("x.test"))
+    )
+    .unwrap();
+    let connections = number(&other, CONNECTIONS).await;
+    let before = last(&engine).await;
+    hold(&other).await;
+    let writers: Vec<_> = (0..6)
+        .map(|writer| {
+            let engine = engine.clone();
+            tokio::spawn(async move { put(&engine, &format!("w{writer}.test")).await })
+        })
+        .collect();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        engine.lookup(vec![address("a@x.test")]).await.unwrap();
+    }
+    for writer in writers {
+        assert!(is_storage(&writer.await.unwrap()));
+    }
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(last(&engine).await, before);
+    put(&engine, "y.test").await.unwrap();
+    assert_eq!(
+        number(&other, CONNECTIONS).await,
+        connections,
+        "who was refused keeps the connection"
+    );
+}
+
+#[tokio::test]
+async fn a_write_is_not_kept_once_its_caller_is_gone() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    loop {
+        hold(&other).await;
+        let writer = {
+            let engine = engine.clone();
+            tokio::spawn(async move { put(&engine, "late.test").await })
+        };
+        while !writer.is_finished() && number(&other, WAITING).await == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        writer.abort();
+        // Released while it waits: it gets the lock, unless the machine is slow.
+        let is_gone = writer.await.is_err_and(|error| error.is_cancelled());
+        let is_waiting = number(&other, WAITING).await == 1;
+        other.batch_execute("ROLLBACK").await.unwrap();
+        if is_gone && is_waiting {
+            break;
+        }
+    }
+    // It has the only turn behind the one that was given up.
+    put(&engine, "next.test").await.unwrap();
+    let late = engine.domain(domain("late.test")).await;
+    assert!(matches!(late, Err(EngineError::NotFound)), "{late:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_read_or_written_under_another_schema() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    put(&engine, "x.test").await.unwrap();
+    for change in [
+        "UPDATE schema_version SET version = version + 1",
+        "UPDATE schema_version SET version = -1",
+        "INSERT INTO schema_version VALUES (1)",
+        "DELETE FROM schema_version",
+    ] {
+        other.batch_execute(change).await.unwrap();
+        assert!(
+            is_storage(&engine.domain(domain("x.test")).await),
+            "{change}"
+        );
+        assert!(is_storage(&put(&engine, "y.test").await), "{change}");
+        let again = Postgres::open(super::settings_of(url.clone())).await;
+        assert!(again.is_err(), "{change}");
+        let mend = "DELETE FROM schema_version; INSERT INTO schema_version VALUES (1)";
+        other.batch_execute(mend).await.unwrap();
+        engine.domain(domain("x.test")).await.unwrap();
+    }
+    put(&engine, "y.test").await.unwrap();
+}
+
+#[tokio::test]
+async fn writers_come_one_after_the_other_whatever_the_database_does_by_default() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let name = url.rsplit('/').next().unwrap();
+    let default =
+        format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'");
+    other(&url).await.batch_execute(&default).await.unwrap();
+    let engines = [
+        postgres_on(url.clone()).await,
+        postgres_on(url.clone()).await,
+    ];
+    let before = last(&engines[0]).await;
+    let writers = engines.each_ref().map(|engine| async move {
+        for number in 0..20 {
+            let name = format!("n{number}p{:p}.test", std::ptr::from_ref(engine));
+            put(engine, &name).await.unwrap();
+        }
+    });
+    let [one, another] = writers;
+    tokio::join!(one, another);
+    assert_eq!(last(&engines[0]).await.0, before.0 + 40);
+}
