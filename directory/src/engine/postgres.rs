@@ -9,6 +9,7 @@
 //! A connection that breaks is an error of storage: temporary, and never "unknown" (P6). If it breaks at the commit, the write may
 //! have been kept; whoever repeats it finds it so.
 
+mod connector;
 mod feed;
 mod keys;
 mod schema;
@@ -21,19 +22,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Hook, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use directory_api::ChangeNumber;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_postgres::Config;
 use tokio_postgres::error::Severity;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Connection, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::rules::{View, Write};
 use super::{Answer, Database, EngineError, on_blocking_thread};
+use connector::Connector;
 use feed::{Following, follow};
 pub(crate) use keys::NamedKey;
 use session::{Session, Writing};
@@ -68,8 +68,8 @@ pub enum PostgresError {
     )]
     Strange,
     /// It would lose what it said it keeps.
-    #[error("the database has {0} = off and could lose what was acknowledged: set it to on")]
-    Forgetful(&'static str),
+    #[error("the database has {0} = {1} and could lose what was acknowledged: set it to on")]
+    Forgetful(&'static str, String),
     /// No connection to it.
     #[error("connect to the database")]
     Connect(#[source] Box<dyn Error + Send + Sync>),
@@ -126,24 +126,29 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Connects, and brings the schema to ours.
+    /// Connects, and brings the schema to ours, for which it may wait long: for another server that does, and for
+    /// large tables.
     ///
     /// # Errors
-    /// [`PostgresError`]; what is in the database is as it was.
+    /// [`PostgresError`]; the schema is ours or an older one, whole, and what is in the database is as it was.
     pub async fn open(settings: PostgresSettings) -> Result<Self, PostgresError> {
         let connections_max = settings.connections_max;
         let turns = TURNS.min(connections_max.saturating_sub(1)).max(1);
         let prepared = tokio::task::spawn_blocking(move || settings::prepare(&settings));
-        let (config, tls) = prepared
+        let (hosts, tls) = prepared
             .await
             .map_err(|panicked| PostgresError::Connect(Box::new(panicked)))??;
-        let connector = Connector { config, tls };
+        let connector = Connector::new(hosts, tls);
         connector.prepare().await?;
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let (config, tls) = (connector.config.clone(), connector.tls.clone());
-        let pool = Pool::builder(Manager::from_config(config, tls, recycling))
+        // The connector knows where to.
+        let manager = Manager::from_connect(Config::new(), connector.clone(), recycling);
+        let pool = Pool::builder(manager)
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(connector::admit(client))
+            }))
             .max_size(connections_max)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(WAIT_MAX))
@@ -166,7 +171,7 @@ impl Postgres {
         Ok(engine)
     }
 
-    /// Ends the connections once nobody uses them.
+    /// Begins no more requests; each connection ends once nobody uses it. Does not wait for them.
     pub fn close(&self) {
         self.pool.close();
     }
@@ -226,44 +231,6 @@ impl Database for Postgres {
 
     fn wake(&self) -> &watch::Sender<ChangeNumber> {
         &self.wake
-    }
-}
-
-/// Makes connections that are not the pool's.
-struct Connector {
-    config: Config,
-    tls: MakeRustlsConnect,
-}
-
-type Wire = Connection<
-    Socket,
-    <<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect as TlsConnect<Socket>>::Stream,
->;
-
-impl Connector {
-    async fn connect(&self) -> Result<(Client, Wire), PostgresError> {
-        match timeout(WAIT_MAX, self.config.connect(self.tls.clone())).await {
-            Ok(connected) => connected.map_err(|error| PostgresError::Connect(Box::new(error))),
-            Err(elapsed) => Err(PostgresError::Connect(Box::new(elapsed))),
-        }
-    }
-
-    /// Looks whether what is acknowledged is kept, and makes the tables.
-    async fn prepare(&self) -> Result<(), PostgresError> {
-        let (mut client, connection) = self.connect().await?;
-        let driven = tokio::spawn(connection);
-        for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
-            let row = client
-                .query_one("SELECT current_setting($1)", &[&setting])
-                .await?;
-            if row.try_get::<_, String>(0)? == "off" {
-                return Err(PostgresError::Forgetful(setting));
-            }
-        }
-        schema::migrate(&mut client).await?;
-        drop(client);
-        let _ = driven.await;
-        Ok(())
     }
 }
 

@@ -38,6 +38,10 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
 const CONNECTIONS: &str = "SELECT sum(pid)::bigint FROM pg_stat_activity \
     WHERE datname = current_database() AND application_name = 'posthouse directory'";
 
+/// Ends them.
+const END: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+    WHERE datname = current_database() AND application_name = 'posthouse directory'";
+
 fn domain(text: &str) -> DomainName {
     text.parse().unwrap()
 }
@@ -176,4 +180,67 @@ async fn writers_come_one_after_the_other_whatever_the_database_does_by_default(
     let [one, another] = writers;
     tokio::join!(one, another);
     assert_eq!(last(&engines[0]).await.0, before.0 + 40);
+}
+
+#[tokio::test]
+async fn a_host_that_takes_connections_and_says_nothing_is_passed_over() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let other = other(&url).await;
+    // The kernel takes them; nobody ever does.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_first = format!("@{},127", silent.local_addr().unwrap());
+    let engine = postgres_on(url.replacen("@127", &silent_first, 1)).await;
+    put(&engine, "x.test").await.unwrap();
+    // New connections begin at the host that answers.
+    assert!(number(&other, END).await > 0);
+    let began = std::time::Instant::now();
+    while engine.domain(domain("x.test")).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_goes_back_in_time_wakes_who_waits() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    for name in ["a.test", "b.test", "c.test"] {
+        put(&engine, name).await.unwrap();
+    }
+    let mut wakes = engine.wakes();
+    let back = "DELETE FROM changes WHERE number_of(key) > 1";
+    other(&url).await.batch_execute(back).await.unwrap();
+    let noticed = wakes.wait_for(|last| last.0 == 1);
+    let noticed = tokio::time::timeout(Duration::from_secs(20), noticed).await;
+    assert_eq!(noticed.expect("it is noticed").unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn a_database_that_may_forget_is_refused_at_each_connection() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    let name = url.rsplit('/').next().unwrap();
+    for value in ["off", "local", "remote_write"] {
+        let set = format!("ALTER DATABASE {name} SET synchronous_commit = {value}");
+        other.batch_execute(&set).await.unwrap();
+        let refused = Postgres::open(super::settings_of(url.clone())).await.err();
+        assert!(refused.unwrap().to_string().contains(value));
+    }
+    number(&other, END).await;
+    // Those of the pool are gone when it has noticed; new ones are refused.
+    for _ in 0..3 {
+        assert!(is_storage(&put(&engine, "x.test").await));
+    }
+    let reset = format!("ALTER DATABASE {name} RESET synchronous_commit");
+    other.batch_execute(&reset).await.unwrap();
+    put(&engine, "x.test").await.unwrap();
 }

@@ -91,11 +91,9 @@ async fn look(client: &Client, wake: &watch::Sender<ChangeNumber>) -> Result<(),
     let row = answered(client.query_opt(newest, &[])).await?;
     let key: Option<Vec<u8>> = row.map(|row| row.try_get(0)).transpose()?;
     let last = ChangeNumber(key.map_or(0, |key| number(&key)));
-    wake.send_if_modified(|known| {
-        let news = *known < last;
-        *known = last.max(*known);
-        news
-    });
+    // Also when it is less: a database that was brought back from a backup goes on from there, and who knows more
+    // must forget it. One that looked while this server committed wakes once too often.
+    wake.send_if_modified(|known| std::mem::replace(known, last) != last);
     Ok(())
 }
 

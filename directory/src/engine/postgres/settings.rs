@@ -50,13 +50,20 @@ impl Settings for PostgresSettings {
                 "it bears a password, which is shown where settings are",
                 "write the password into a file and name that as password_file",
             )),
+            Ok(url) if url.get_hosts().is_empty() && url.get_hostaddrs().is_empty() => {
+                Some(problem(
+                    "it names no host",
+                    "name one, or the folder of the server's socket: \"postgresql://posthouse@/posthouse?host=/run/postgresql\"",
+                ))
+            }
             Ok(url) if self.tls_ca.is_none() && !is_near(&url) => Some(problem(
                 "the database is on another machine, and there is no tls_ca",
                 "name the certificate of who signed the database's",
             )),
             Ok(_) => None,
         };
-        let connections = Problem::outside("connections_max", &self.connections_max, 1..=1_000);
+        // Each is used from a thread, of which there are 512.
+        let connections = Problem::outside("connections_max", &self.connections_max, 1..=256);
         url.into_iter().chain(connections).collect()
     }
 }
@@ -72,10 +79,10 @@ fn is_near(url: &Config) -> bool {
     url.get_hosts().iter().all(near) && url.get_hostaddrs().iter().all(IpAddr::is_loopback)
 }
 
-/// How to connect. Blocking.
+/// How to connect to each host. Blocking.
 pub(super) fn prepare(
     settings: &PostgresSettings,
-) -> Result<(Config, MakeRustlsConnect), PostgresError> {
+) -> Result<(Vec<Config>, MakeRustlsConnect), PostgresError> {
     let url = settings.url.as_deref().unwrap_or_default();
     let mut config: Config = url.parse().map_err(|_| PostgresError::Url)?;
     if let Some(path) = &settings.password_file {
@@ -85,20 +92,55 @@ pub(super) fn prepare(
         })?;
         config.password(text.trim_end_matches(['\r', '\n']));
     }
+    let tls = tls(settings)?;
+    let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+    let hosts = (0..count).map(|number| one_host(&config, number, settings.tls_ca.is_some()));
+    Ok((hosts.collect(), tls))
+}
+
+fn one_host(config: &Config, number: usize, has_tls: bool) -> Config {
+    let mut one = Config::new();
+    let host = config.get_hosts().get(number);
+    match host {
+        Some(Host::Tcp(name)) => one.host(name),
+        Some(Host::Unix(path)) => one.host_path(path),
+        None => &mut one,
+    };
+    if let Some(ip) = config.get_hostaddrs().get(number) {
+        one.hostaddr(*ip);
+    }
+    let ports = config.get_ports();
+    if let Some(port) = ports.get(number).or(ports.first()) {
+        one.port(*port);
+    }
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        one.dbname(name);
+    }
+    // The server has no TLS on a socket.
+    let ssl_mode = match has_tls && !matches!(host, Some(Host::Unix(_))) {
+        true => SslMode::Require,
+        false => SslMode::Disable,
+    };
     let options = [config.get_options().unwrap_or_default(), OPTIONS].join(" ");
-    config
-        .options(options.trim())
+    one.options(options.trim())
         .application_name("posthouse directory")
         .target_session_attrs(TargetSessionAttrs::ReadWrite)
-        .connect_timeout(CONNECT_MAX)
+        .channel_binding(config.get_channel_binding())
         .tcp_user_timeout(SILENCE_MAX)
         .keepalives_idle(SILENCE_MAX / 2)
         .keepalives_interval(SILENCE_MAX / 4)
         .keepalives_retries(2)
-        .ssl_mode(match settings.tls_ca {
-            Some(_) => SslMode::Require,
-            None => SslMode::Disable,
-        });
+        .ssl_mode(ssl_mode);
+    one
+}
+
+fn tls(settings: &PostgresSettings) -> Result<MakeRustlsConnect, PostgresError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &settings.tls_ca {
         let unusable = |source: Box<dyn std::error::Error + Send + Sync>| PostgresError::File {
@@ -119,7 +161,7 @@ pub(super) fn prepare(
         .expect("the provider knows TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok((config, MakeRustlsConnect::new(tls)))
+    Ok(MakeRustlsConnect::new(tls))
 }
 
 /// Everything is asked for by its key: a plan that reads a whole table is never right, whatever the statistics of a
@@ -130,7 +172,6 @@ const OPTIONS: &str = "-c enable_seqscan=off -c jit=off -c lock_timeout=1500ms -
     -c idle_in_transaction_session_timeout=15s -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
     -c tcp_keepalives_count=2";
 
-const CONNECT_MAX: Duration = Duration::from_secs(4);
 /// A server that says nothing for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -171,6 +212,27 @@ mod tests {
         let told = "postgresql://posthouse:secret@localhost/posthouse";
         assert!(problems(told, None)[0].contains("password"));
         assert!(problems("secret://x", None)[0].contains("no URL"));
+        assert!(problems("postgresql:///posthouse", None)[0].contains("no host"));
+    }
+
+    #[test]
+    fn of_several_hosts_each_is_spoken_with_in_its_own_way() {
+        let several = "postgresql://posthouse@db1:1,%2Frun%2Fpostgresql:2,db3:3/posthouse".parse();
+        let several = several.unwrap();
+        let each: Vec<_> = (0..3)
+            .map(|number| one_host(&several, number, true))
+            .collect();
+        let of = |get: fn(&Config) -> String| each.iter().map(get).collect::<Vec<_>>();
+        assert_eq!(
+            of(|one| format!("{:?}", one.get_ports())),
+            ["[1]", "[2]", "[3]"]
+        );
+        assert_eq!(
+            each.iter().map(Config::get_ssl_mode).collect::<Vec<_>>(),
+            [SslMode::Require, SslMode::Disable, SslMode::Require]
+        );
+        assert!(each.iter().all(|one| one.get_hosts().len() == 1));
+        assert!(each.iter().all(|one| one.get_dbname() == Some("posthouse")));
     }
 
     #[test]
@@ -182,7 +244,10 @@ mod tests {
             password_file: Some(file.path().to_owned()),
             ..PostgresSettings::default()
         };
-        let (config, _) = prepare(&settings).unwrap();
+        let (hosts, _) = prepare(&settings).unwrap();
+        let [config] = hosts.as_slice() else {
+            panic!("{} hosts", hosts.len());
+        };
         assert_eq!(config.get_password(), Some(b"secret word".as_slice()));
         assert!(!format!("{config:?}").contains("secret"));
         assert_eq!(config.get_ssl_mode(), SslMode::Disable);
