@@ -25,9 +25,9 @@ pub(super) use requests::Database;
 /// Changes kept for clients that were away. At 100 changes a second it is half an hour; a client
 /// that was away for longer drops its cache.
 const CHANGES_KEPT: u64 = 200_000;
-/// Old changes removed by one write: twice what most writes add, so that the log shrinks again
-/// after a large one.
-const CHANGES_TRIMMED_MAX: usize = 100;
+/// Old changes are removed when the number passes a multiple of this: to look for them costs round trips, where the
+/// database is behind a wire. Twice as many as came go, so that the log shrinks again after a large write.
+const CHANGES_TRIMMED_EVERY: u64 = 100;
 
 /// One state of the directory.
 #[derive(Clone, Copy)]
@@ -142,14 +142,16 @@ impl<'a> Write<'a> {
     }
 
     fn trim_changes(&mut self) -> Answer<()> {
-        if self.last == self.first || self.last.0 <= CHANGES_KEPT {
+        let (first, last) = (self.first.0, self.last.0);
+        let is_due = first / CHANGES_TRIMMED_EVERY < last / CHANGES_TRIMMED_EVERY;
+        if !is_due || last <= CHANGES_KEPT {
             return Ok(());
         }
-        let keep_from = self.last.0 - CHANGES_KEPT + 1;
+        let keep_from = last - CHANGES_KEPT + 1;
+        let came = (last - first).max(CHANGES_TRIMMED_EVERY);
+        let most = usize::try_from(2 * came).unwrap_or(usize::MAX);
         let walk = self.rows.walk(Table::Changes, Bound::Unbounded)?;
-        let old = walk
-            .take(CHANGES_TRIMMED_MAX)
-            .map(|row| Ok(row?.0.into_owned()));
+        let old = walk.take(most).map(|row| Ok(row?.0.into_owned()));
         let old: Vec<Vec<u8>> = old.collect::<Answer<_>>()?;
         for key in old {
             if number(&key) < keep_from {

@@ -1,6 +1,6 @@
 //! Accounts, their names, and the choice of a home for a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use directory_api::wire::{
@@ -25,6 +25,9 @@ pub(super) fn login_key(name: &LoginName) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
+/// The first account has the number 1.
+const NOBODY: AccountId = AccountId(0);
+
 impl View<'_> {
     pub(super) fn account_of(&self, name: &LoginName) -> Answer<Option<(AccountId, AccountRow)>> {
         let Some(id) = self.rows.get(Table::Logins, &login_key(name))? else {
@@ -35,21 +38,24 @@ impl View<'_> {
         Ok(row.map(|row| (AccountId(id), row)))
     }
 
+    /// Every way takes the same reads, those of nothing included: where rows come over a wire, their number would tell
+    /// who guesses whether there is such a user (P8).
     pub(super) fn login_record(&self, name: &LoginName) -> Answer<Option<LoginRecord>> {
-        // A name that an account bears counts before what an alias of a domain makes of it.
-        let found = match self.account_of(name)? {
-            Some(found) => Some(found),
-            None => match self.other_login_name(name)? {
-                Some(other) => self.account_of(&other)?,
-                None => None,
-            },
+        let own = self.rows.get(Table::Logins, &login_key(name))?;
+        // That there is another name is the domain's, whoever the user is.
+        let others = match self.other_login_name(name)? {
+            Some(other) => self.rows.get(Table::Logins, &login_key(&other))?,
+            None => None,
         };
-        let Some((id, row)) = found else {
+        // A name that an account bears counts before what an alias of a domain makes of it.
+        let id = own.or(others).map_or(NOBODY, |id| AccountId(number(&id)));
+        let row: Option<AccountRow> = self.read(Table::Accounts, &account_key(id))?;
+        let home = row.as_ref().map_or("-", |row| row.home.backend.as_str());
+        let home: Option<BackendRow> = self.read(Table::Backends, home.as_bytes())?;
+        let moving: Option<MoveRecord> = self.read(Table::Moves, &account_key(id))?;
+        let Some(row) = row else {
             return Ok(None);
         };
-        let home: Option<BackendRow> =
-            self.read(Table::Backends, row.home.backend.as_str().as_bytes())?;
-        let moving: Option<MoveRecord> = self.read(Table::Moves, &account_key(id))?;
         Ok(Some(LoginRecord {
             account: row.shown(id),
             quota: row.quota,
@@ -146,6 +152,12 @@ impl Write<'_> {
         let addresses = drafts.iter().flat_map(|draft| &draft.addresses);
         let addresses: Vec<_> = addresses.map(address_key).collect();
         self.rows.fetch(Table::Addresses, &addresses)?;
+        let addresses = drafts.iter().flat_map(|draft| &draft.addresses);
+        let domains: BTreeSet<_> = addresses
+            .map(|address| address.domain().as_bytes().to_vec())
+            .collect();
+        let domains: Vec<_> = domains.into_iter().collect();
+        self.rows.fetch(Table::Domains, &domains)?;
         let (mut created, mut existing) = (0, 0);
         for draft in drafts {
             if self
@@ -389,5 +401,80 @@ impl Backends {
             volume,
             epoch: Epoch::FIRST,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::borrow::Cow;
+    use std::cell::RefCell;
+
+    use super::super::{Octets, Rows};
+    use super::*;
+    use crate::engine::record::DomainRow;
+    use crate::engine::rows::Walk;
+
+    /// Rows that remember which tables were asked.
+    #[derive(Default)]
+    struct Asked {
+        rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+        tables: RefCell<Vec<Table>>,
+    }
+
+    impl Rows for Asked {
+        fn get(&self, table: Table, key: &[u8]) -> Answer<Option<Octets<'_>>> {
+            self.tables.borrow_mut().push(table);
+            let row = self.rows.get(&(table, key.to_vec()));
+            Ok(row.map(|row| Cow::Borrowed(row.as_slice())))
+        }
+
+        fn walk(&self, _: Table, _: Bound<&[u8]>) -> Answer<Walk<'_>> {
+            unreachable!("a login reads rows by their keys")
+        }
+
+        fn last_key(&self, _: Table) -> Answer<Option<Octets<'_>>> {
+            unreachable!("a login reads rows by their keys")
+        }
+    }
+
+    #[test]
+    fn a_login_of_nobody_takes_the_reads_of_a_users() {
+        let mut asked = Asked::default();
+        let row = AccountRow {
+            login_name: "ann@x.test".parse().unwrap(),
+            status: AccountStatus::Active,
+            services: Vec::new(),
+            quota: Quota::NONE,
+            home: Home {
+                backend: "b1".parse().unwrap(),
+                volume: "v1".parse().unwrap(),
+                epoch: Epoch::FIRST,
+            },
+            placed: None,
+            created_ms: 1,
+            credentials: Vec::new(),
+        };
+        let ann = account_key(AccountId(1)).to_vec();
+        let login = login_key(&row.login_name).to_vec();
+        asked.rows.insert((Table::Logins, login), ann.clone());
+        let row = serde_json::to_vec(&row).unwrap();
+        asked.rows.insert((Table::Accounts, ann), row);
+        let alias_of = Some("x.test".parse().unwrap());
+        for (name, alias_of) in [("x.test", None), ("alias.test", alias_of)] {
+            let row = serde_json::to_vec(&DomainRow { alias_of }).unwrap();
+            asked.rows.insert((Table::Domains, name.into()), row);
+        }
+        let reads = |name: &str| {
+            let found = View::of(&asked).login_record(&name.parse().unwrap());
+            (found.unwrap().is_some(), asked.tables.take())
+        };
+        for domain in ["x.test", "alias.test"] {
+            let (is_there, of_ann) = reads(&format!("ann@{domain}"));
+            let (nobody, of_nobody) = reads(&format!("nobody@{domain}"));
+            assert_eq!((is_there, nobody), (true, false), "{domain}");
+            assert_eq!(of_ann, of_nobody, "{domain}");
+        }
     }
 }

@@ -289,17 +289,26 @@ impl Write<'_> {
             return Err(EngineError::Invalid("an address has at most 1,000 targets"));
         }
         self.check_domain(address)?;
-        for target in targets {
-            if let Target::Account(account) = target
-                && self
-                    .rows
-                    .get(Table::Accounts, &account_key(*account))?
-                    .is_none()
-            {
-                return Err(EngineError::UnknownAccount(*account));
-            }
+        let accounts: Vec<AccountId> = targets
+            .iter()
+            .filter_map(|target| match target {
+                Target::Account(account) => Some(*account),
+                Target::Address(_) => None,
+            })
+            .collect();
+        let keys: Vec<_> = accounts
+            .iter()
+            .map(|one| account_key(*one).to_vec())
+            .collect();
+        let rows = self.rows.get_all(Table::Accounts, &keys)?;
+        match accounts
+            .into_iter()
+            .zip(rows)
+            .find(|(_, row)| row.is_none())
+        {
+            Some((account, _)) => Err(EngineError::UnknownAccount(account)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn edit_address(

@@ -1,5 +1,6 @@
 //! Credentials of accounts, and when each last let somebody in.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use directory_api::wire::{ChangeKind, limit};
@@ -56,6 +57,13 @@ impl View<'_> {
 
 impl Write<'_> {
     pub(super) fn keep_uses(&mut self, uses: &[CredentialUse]) -> Answer<usize> {
+        let keys = uses
+            .iter()
+            .map(|one| use_key(one.account, one.name.as_ref()));
+        self.rows.fetch(Table::Uses, &keys.collect::<Vec<_>>())?;
+        let accounts: BTreeSet<_> = uses.iter().map(|one| account_key(one.account)).collect();
+        let accounts: Vec<_> = accounts.iter().map(|key| key.to_vec()).collect();
+        self.rows.fetch(Table::Accounts, &accounts)?;
         let mut kept = 0;
         for one in uses {
             let (account, name) = (one.account, one.name.as_ref());

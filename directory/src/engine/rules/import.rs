@@ -1,6 +1,8 @@
 //! Many things brought at once. Each row checks everything before it writes, so that one that is
 //! refused leaves nothing.
 
+use std::borrow::Cow;
+
 use directory_api::wire::{
     Changed, DomainPut, ImportAccount, ImportAddress, ImportDomain, ImportTarget, Target,
 };
@@ -46,6 +48,7 @@ impl Write<'_> {
                 RowDraft::Account(row, _) => logins.push(login_key(&row.login_name).to_vec()),
                 RowDraft::Address(row) => {
                     addresses.push(address_key(&row.address));
+                    domains.push(row.address.domain().as_bytes().to_vec());
                     for target in &row.targets {
                         if let ImportTarget::Login(name) = target {
                             logins.push(login_key(name).to_vec());
@@ -54,9 +57,14 @@ impl Write<'_> {
                 }
             }
         }
+        domains.sort();
+        domains.dedup();
         self.rows.fetch(Table::Domains, &domains)?;
         self.rows.fetch(Table::Addresses, &addresses)?;
-        self.rows.fetch(Table::Logins, &logins)
+        // An account that is there already is compared with its row.
+        let found = self.rows.get_all(Table::Logins, &logins)?;
+        let accounts: Vec<_> = found.into_iter().flatten().map(Cow::into_owned).collect();
+        self.rows.fetch(Table::Accounts, &accounts)
     }
 
     fn import_domain(&mut self, row: ImportDomain, update: bool) -> Answer<Brought> {
