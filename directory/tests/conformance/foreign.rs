@@ -39,15 +39,7 @@ pub(super) async fn a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_mo
         to: there(),
         move_id: None,
     };
-    let set = engine.compare_and_set(ann.id, at(ann.home.epoch), 1).await;
-    let home = set.unwrap().home;
-    let login = engine.login_record("ann@x.test".parse().unwrap()).await;
-    let login = login.unwrap().unwrap();
-    let imap = login.foreign.as_ref().unwrap().service(Service::Imap);
-    assert_eq!(imap, Some(&"starttls:old.test:143".parse().unwrap()));
-    assert!(login.backend.is_some());
-
-    for (from, to) in [(home.clone(), place("b1")), (ann.home.clone(), there())] {
+    let moving = async |from, to| {
         let record = MoveRecord {
             account: ann.id,
             id: MoveId::from_octets([1; 16]),
@@ -62,7 +54,17 @@ pub(super) async fn a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_mo
             matches!(refused, Err(EngineError::Invalid(why)) if why.contains("foreign")),
             "{refused:?}"
         );
-    }
+    };
+    moving(ann.home.clone(), there()).await;
+    let set = engine.compare_and_set(ann.id, at(ann.home.epoch), 1).await;
+    let home = set.unwrap().home;
+    let login = engine.login_record("ann@x.test".parse().unwrap()).await;
+    let login = login.unwrap().unwrap();
+    let imap = login.foreign.as_ref().unwrap().service(Service::Imap);
+    assert_eq!(imap, Some(&"starttls:old.test:143".parse().unwrap()));
+    assert!(login.backend.is_some());
+
+    moving(home.clone(), place("b1")).await;
     let back = CompareAndSet {
         from_epoch: home.epoch,
         to: place("b1"),
