@@ -5,10 +5,12 @@
 //! master's password is in a file of each proxy, and no reply of the directory holds it.
 
 mod dialogue;
+mod reach;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::config::{Problem, Secret};
@@ -19,10 +21,10 @@ use directory_api::{BackendName, LoginName, Service};
 use mail_proto::login::Refusal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use dialogue::{Dialogue, Plan, Step};
+use reach::Reach;
 
 pub(crate) use dialogue::Welcome;
 
@@ -73,6 +75,7 @@ struct Master {
     settings: ForeignLogin,
     password: Secret,
     trust: Option<Trust>,
+    reach: Reach,
 }
 
 /// Settings of a foreign back-end name a file that cannot be used.
@@ -139,8 +142,10 @@ pub(crate) enum Fault {
     Away(#[source] io::Error),
     #[error("TLS was refused")]
     Tls(#[source] io::Error),
-    #[error("it gave no answer within {} s", _0.as_secs())]
+    #[error("it said nothing within {} s", _0.as_secs())]
     Silent(Duration),
+    #[error("it did not come to an answer within {} s", _0.as_secs())]
+    Slow(Duration),
     #[error("it refused: {text:?}")]
     Refused { why: Refusal, text: String },
     #[error("what it said is no answer: {0:?}")]
@@ -157,10 +162,25 @@ impl Fault {
                 "foreign_not_set"
             }
             Self::NoService => "foreign_no_service",
-            Self::Away(_) | Self::Silent(_) => "foreign_away",
+            Self::Away(_) | Self::Silent(_) | Self::Slow(_) => "foreign_away",
             Self::Tls(_) => "foreign_tls_failed",
             Self::Refused { .. } => "foreign_refused",
             Self::Nonsense(_) | Self::TooLong => "foreign_nonsense",
+        }
+    }
+
+    /// Whether the other side is there and speaks: the next login may be waited for as usual.
+    pub(crate) fn has_answered(&self) -> bool {
+        match self {
+            Self::Slow(_) | Self::Refused { .. } | Self::Nonsense(_) | Self::TooLong => true,
+            Self::NotSet
+            | Self::NoService
+            | Self::Plaintext
+            | Self::NoAuthority
+            | Self::UserName
+            | Self::Away(_)
+            | Self::Tls(_)
+            | Self::Silent(_) => false,
         }
     }
 
@@ -174,8 +194,11 @@ impl Fault {
 }
 
 impl Masters {
-    /// Reads the files that the settings name.
-    pub(crate) fn load(settings: Vec<ForeignLogin>) -> Result<Self, SecretError> {
+    /// Reads the files that the settings name. Who has said nothing for `keepalive` is asked whether it is still there.
+    pub(crate) fn load(
+        settings: Vec<ForeignLogin>,
+        keepalive: Duration,
+    ) -> Result<Self, SecretError> {
         let mut by_backend = HashMap::new();
         for settings in settings {
             let path = settings.password_file.clone();
@@ -191,6 +214,7 @@ impl Masters {
             let master = Master {
                 password: Secret::new(password.to_owned()),
                 trust,
+                reach: Reach::new(keepalive),
                 settings,
             };
             by_backend.insert(master.settings.backend.clone(), master);
@@ -207,13 +231,25 @@ impl Masters {
         let master = self.by_backend.get(wanted.home).ok_or(Fault::NotSet)?;
         let service = wanted.foreign.service(wanted.service);
         let service = service.ok_or(Fault::NoService)?;
-        let opened = timeout(within, master.open(wanted, service)).await;
-        opened.unwrap_or(Err(Fault::Silent(within)))
+        let has_spoken = AtomicBool::new(false);
+        let opened = timeout(within, master.open(wanted, service, &has_spoken)).await;
+        opened.unwrap_or_else(|_| {
+            Err(match has_spoken.load(Ordering::Relaxed) {
+                true => Fault::Slow(within),
+                false => Fault::Silent(within),
+            })
+        })
     }
 }
 
 impl Master {
-    async fn open(&self, wanted: &Wanted<'_>, at: &ForeignService) -> Result<Opened, Fault> {
+    /// Tells in `has_spoken` that the other side has said something.
+    async fn open(
+        &self,
+        wanted: &Wanted<'_>,
+        at: &ForeignService,
+        has_spoken: &AtomicBool,
+    ) -> Result<Opened, Fault> {
         let ForeignLogin {
             master,
             separator,
@@ -240,17 +276,19 @@ impl Master {
             (Some(trust), _) => Some(trust),
             (None, _) => return Err(Fault::NoAuthority),
         };
-        let mut socket = TcpStream::connect(&at.address).await.map_err(Fault::Away)?;
-        _ = socket.set_nodelay(true);
-        let peer = socket.peer_addr().map_err(Fault::Away)?;
+        let addresses = self.reach.addresses(&at.address).await;
+        let addresses = addresses.map_err(Fault::Away)?;
+        let is_here = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        if trust.is_none() && !plaintext && !addresses.iter().all(is_here) {
+            return Err(Fault::Plaintext);
+        }
+        let socket = self.reach.connect(&addresses).await;
+        let mut socket = socket.map_err(Fault::Away)?;
         let mut stream: Box<dyn Octets> = match trust {
-            None if !plaintext && !peer.ip().to_canonical().is_loopback() => {
-                return Err(Fault::Plaintext);
-            }
             None => Box::new(socket),
             Some(trust) => {
                 if at.tls == ForeignTls::StartTls {
-                    let welcome = speak(&mut socket, &mut dialogue).await?;
+                    let welcome = speak(&mut socket, &mut dialogue, has_spoken).await?;
                     debug_assert!(welcome.is_none(), "nobody is in before TLS");
                 }
                 let secured = trust.handshake(&at.address, socket).await;
@@ -261,7 +299,7 @@ impl Master {
                 Box::new(secured)
             }
         };
-        match speak(&mut stream, &mut dialogue).await? {
+        match speak(&mut stream, &mut dialogue, has_spoken).await? {
             Some(welcome) => Ok(Opened { stream, welcome }),
             None => Err(Fault::Nonsense("TLS within TLS".to_owned())),
         }
@@ -272,6 +310,7 @@ impl Master {
 async fn speak<S: Octets>(
     stream: &mut S,
     dialogue: &mut Dialogue<'_>,
+    has_spoken: &AtomicBool,
 ) -> Result<Option<Welcome>, Fault> {
     loop {
         match dialogue.next()? {
@@ -285,6 +324,7 @@ async fn speak<S: Octets>(
                 if count == 0 {
                     return Err(Fault::Away(io::ErrorKind::UnexpectedEof.into()));
                 }
+                has_spoken.store(true, Ordering::Relaxed);
                 dialogue.receive(&buffer[..count]);
             }
             Step::StartTls => return Ok(None),
@@ -309,3 +349,6 @@ impl Opened {
 
 /// Read at once before the login is answered: its lines are short.
 const READ_OCTETS: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -93,7 +93,7 @@ impl Proxy {
     pub fn bind(config: Config) -> Result<Self, RunError> {
         let identity = Arc::new(Identity::load(&config.identity)?);
         let tls = config.tls.load()?;
-        let masters = Masters::load(config.foreign)?;
+        let masters = Masters::load(config.foreign, config.limits.keepalive())?;
         let mut doors = Vec::new();
         let wanted = [
             (Door::POP3, config.pop3),

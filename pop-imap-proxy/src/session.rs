@@ -256,6 +256,7 @@ async fn open_foreign(
     let opened = shared.masters.open(&wanted, time).await;
     match &opened {
         Err(Fault::Silent(_)) => shared.patience.was_silent(home, time, Instant::now()),
+        Err(fault) if !fault.has_answered() => {}
         Ok(_) | Err(_) => shared.patience.has_answered(home),
     }
     let mut opened = opened.map_err(|fault| {

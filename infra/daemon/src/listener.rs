@@ -4,6 +4,7 @@ use std::{
     future::{Future, ready},
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
@@ -81,23 +82,44 @@ pub fn bind_for_clients(
     keepalive: Duration,
 ) -> Result<TcpListener, BindError> {
     let listener = bind(address, what)?;
-    if !keepalive.is_zero() {
-        // Linux gives what it accepts the listening socket's own (tcp(7)).
-        let asked = TcpKeepalive::new()
-            .with_time(keepalive)
-            .with_interval(KEEPALIVE_INTERVAL);
-        let set = SockRef::from(&listener).set_tcp_keepalive(&asked);
-        set.map_err(|source| BindError {
-            address,
-            what: what.to_owned(),
-            source,
-        })?;
-    }
+    // Linux gives what it accepts the listening socket's own (tcp(7)).
+    ask_whether_there(&listener, keepalive).map_err(|source| BindError {
+        address,
+        what: what.to_owned(),
+        source,
+    })?;
     Ok(listener)
 }
 
-/// Between two questions without an answer, of which the kernel asks nine.
+fn ask_whether_there(socket: &impl AsFd, keepalive: Duration) -> io::Result<()> {
+    if keepalive.is_zero() {
+        return Ok(());
+    }
+    let asked = TcpKeepalive::new()
+        .with_time(keepalive)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(socket).set_tcp_keepalive(&asked)
+}
+
+/// Does the same for a connection that we made as [`bind_for_clients`] does for those that come. Nobody is waited for any longer
+/// either who confirms nothing of what we have sent, or has no room for more.
+///
+/// # Errors
+/// The kernel's.
+pub fn give_up_vanished(socket: &TcpStream, keepalive: Duration) -> io::Result<()> {
+    if keepalive.is_zero() {
+        return Ok(());
+    }
+    ask_whether_there(socket, keepalive)?;
+    // This time takes the place of the number of questions (tcp(7), TCP_USER_TIMEOUT).
+    let give_up = keepalive + KEEPALIVE_INTERVAL * KEEPALIVE_QUESTIONS;
+    SockRef::from(socket).set_tcp_user_timeout(Some(give_up))
+}
+
+/// Between two questions without an answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// As many as the kernel asks: net.ipv4.tcp_keepalive_probes.
+const KEEPALIVE_QUESTIONS: u32 = 9;
 
 /// Accepts connections until the shutdown begins, at most `limit` at once; those over it are closed.
 ///
@@ -212,13 +234,17 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let (near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
             let (accepted, _) = accepted.unwrap();
-            let socket = SockRef::from(&accepted);
-            assert_eq!(socket.keepalive().unwrap(), after.is_some());
-            if let Some(after) = after {
-                assert_eq!(socket.tcp_keepalive_time().unwrap(), after);
-                assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            let near = near.unwrap();
+            give_up_vanished(&near, asked).unwrap();
+            for socket in [SockRef::from(&accepted), SockRef::from(&near)] {
+                assert_eq!(socket.keepalive().unwrap(), after.is_some());
+                if let Some(after) = after {
+                    assert_eq!(socket.tcp_keepalive_time().unwrap(), after);
+                    assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+                }
             }
-            drop(near);
+            let give_up = SockRef::from(&near).tcp_user_timeout().unwrap();
+            assert_eq!(give_up, after.map(|_| Duration::from_secs(167)));
         }
     }
 }
