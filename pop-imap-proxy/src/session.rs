@@ -265,6 +265,9 @@ async fn open_foreign(
         warn!(trace_id, account = %login.account, backend = %home, code, cause, "nobody was logged in on a foreign back-end");
         OpenError::Refused(fault.refusal())
     })?;
+    if let Some(has) = &opened.welcome.capabilities {
+        shared.announced.compare(home, has);
+    }
     let words = opened.words(facts.tag.as_deref());
     Ok(Way::Foreign {
         stream: opened.stream,

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!                  ┌─────── STARTTLS, STLS ──────┐      ┌── ID, XCLIENT ──┐
-//! AwaitGreeting ───┤  AwaitTls ─▶ AwaitHandshake ├──────┤ AwaitIntroduced ├─▶ AwaitChallenge ─▶ AwaitVerdict ─▶ In
-//!                  └─────────────────────────────┘      └─────────────────┘
+//! AwaitGreeting ───┤  AwaitTls ─▶ AwaitHandshake ├──────┤ AwaitIntroduced ├─▶ AwaitChallenge ─▶ AwaitVerdict ─┬────────────────────▶ In
+//!                  └─────────────────────────────┘      └─────────────────┘                                    └─ AwaitCapability ─┘
 //! ```
 //!
 //! The other side is not ours: it is taken at its word only where the figure expects one, and whatever else it says, says
@@ -56,6 +56,7 @@ enum State {
     AwaitIntroduced,
     AwaitChallenge,
     AwaitVerdict,
+    AwaitCapability,
     In,
 }
 
@@ -177,13 +178,20 @@ impl<'a> Dialogue<'a> {
                 if let Some(told) = in_code(&text, "CAPABILITY") {
                     self.capabilities = sensible(told);
                 }
-                self.state = State::In;
+                match (self.plan.service, &self.capabilities) {
+                    // With a yes most servers tell; some have others for a user than before.
+                    (Service::Imap, None) => {
+                        self.say("CAPABILITY", "CAPA", State::AwaitCapability);
+                    }
+                    (Service::Imap | Service::Pop3, _) => self.state = State::In,
+                }
             }
+            (State::AwaitCapability, Said::Ok(_) | Said::No(_)) => self.state = State::In,
             (State::AwaitGreeting | State::AwaitTls | State::AwaitChallenge, Said::No(text))
             | (State::AwaitVerdict, Said::No(text)) => {
                 return Err(self.refused(&text));
             }
-            (State::AwaitVerdict, Said::Untagged(text)) => {
+            (State::AwaitVerdict | State::AwaitCapability, Said::Untagged(text)) => {
                 if let Some(told) = after_word(&text, "CAPABILITY") {
                     self.capabilities = sensible(told);
                 }
@@ -296,7 +304,7 @@ fn why(service: Service, text: &str) -> Refusal {
 
 /// For the log. What is said behind the password may repeat it: of that only the response code is shown.
 fn shown(state: State, text: &str) -> String {
-    if state != State::AwaitVerdict {
+    if !matches!(state, State::AwaitVerdict | State::AwaitCapability) {
         return text.chars().take(SHOWN_MAX).collect();
     }
     let code = text.strip_prefix('[').and_then(|text| text.split_once(']'));

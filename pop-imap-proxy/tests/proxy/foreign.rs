@@ -25,7 +25,7 @@ use crate::user::User;
 
 /// What the other system does next on a connection.
 #[derive(Clone)]
-enum Act {
+pub(crate) enum Act {
     Say(Vec<u8>),
     /// Takes one line, which `heard` gives.
     Hear,
@@ -34,20 +34,24 @@ enum Act {
     Hang,
     /// Answers each line with itself, until one is `BYE`.
     Echo,
+    /// Gives back all octets, and says `bye` behind the last.
+    Return,
+    /// Takes all octets; `heard` gives how many.
+    Count,
 }
 
-fn say(text: &str) -> Act {
+pub(crate) fn say(text: &str) -> Act {
     Act::Say(text.replace('\n', "\r\n").into_bytes())
 }
 
-struct Other {
+pub(crate) struct Other {
     address: SocketAddr,
     scripts: Arc<Mutex<VecDeque<Vec<Act>>>>,
     heard: UnboundedReceiver<String>,
 }
 
 impl Other {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(any_port()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let scripts = Arc::<Mutex<VecDeque<Vec<Act>>>>::default();
@@ -67,15 +71,15 @@ impl Other {
     }
 
     /// What happens on the next connection that has no script yet.
-    fn plays(&self, script: impl Into<Vec<Act>>) {
+    pub(crate) fn plays(&self, script: impl Into<Vec<Act>>) {
         self.scripts.lock().unwrap().push_back(script.into());
     }
 
-    async fn heard(&mut self) -> String {
+    pub(crate) async fn heard(&mut self) -> String {
         timeout(LONG, self.heard.recv()).await.unwrap().unwrap()
     }
 
-    fn imap(&self, tls: ForeignTls) -> Foreign {
+    pub(crate) fn imap(&self, tls: ForeignTls) -> Foreign {
         Foreign {
             imap: Some(ForeignService {
                 address: format!("localhost:{}", self.address.port()),
@@ -86,7 +90,7 @@ impl Other {
     }
 
     /// Both at one address: the script says what is spoken.
-    fn plain(&self) -> Foreign {
+    pub(crate) fn plain(&self) -> Foreign {
         let service = Some(ForeignService {
             address: self.address.to_string(),
             tls: ForeignTls::Plain,
@@ -120,6 +124,18 @@ async fn perform(stream: UserStream, script: Vec<Act>, tell: UnboundedSender<Str
                 let mut rest = Vec::new();
                 _ = user.stream.read_to_end(&mut rest).await;
             }
+            Act::Return => {
+                let (mut read, mut write) = tokio::io::split(user.stream);
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                write.write_all(b"bye\r\n").await.unwrap();
+                write.shutdown().await.unwrap();
+                return;
+            }
+            Act::Count => {
+                let mut sink = tokio::io::sink();
+                let count = tokio::io::copy(&mut user.stream, &mut sink).await;
+                _ = tell.send(count.unwrap().to_string());
+            }
             Act::Echo => loop {
                 let line = user.line().await;
                 _ = tell.send(line.clone());
@@ -136,7 +152,7 @@ async fn perform(stream: UserStream, script: Vec<Act>, tell: UnboundedSender<Str
     }
 }
 
-fn imap_login() -> Vec<Act> {
+pub(crate) fn imap_login() -> Vec<Act> {
     vec![
         say("* OK other\n"),
         Act::Hear,
@@ -162,7 +178,10 @@ fn master(folder: &Path) -> ForeignLogin {
     }
 }
 
-async fn world(limits: Limits, change: impl FnOnce(&mut ForeignLogin)) -> (World, TempDir) {
+pub(crate) async fn world(
+    limits: Limits,
+    change: impl FnOnce(&mut ForeignLogin),
+) -> (World, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut login = master(folder.path());
     change(&mut login);
@@ -173,7 +192,7 @@ async fn world(limits: Limits, change: impl FnOnce(&mut ForeignLogin)) -> (World
     (world.await, folder)
 }
 
-fn failures(reason: &str) -> String {
+pub(crate) fn failures(reason: &str) -> String {
     format!("posthouse_proxy_open_failures_total{{listener=\"imap\",reason=\"{reason}\"}}")
 }
 
@@ -195,6 +214,11 @@ async fn a_user_of_another_system_is_logged_in_there_and_then_only_octets_pass()
     user.send("a2 LOGIN ann right\r\na3 NOOP\r\n").await;
     let told = user.line().await;
     assert_eq!(told, "a2 OK [CAPABILITY IMAP4rev1 X-OTHER] logged in");
+    let health = world.ready().await;
+    assert!(
+        health.contains("\"back-end old\":\"does not have"),
+        "{health}"
+    );
     assert_eq!(user.line().await, "a3 NOOP");
     assert_eq!(other.heard().await, "p1 AUTHENTICATE PLAIN");
     assert_eq!(other.heard().await, plain("ann", "post"));
@@ -398,8 +422,32 @@ async fn one_that_is_cut_slow_hostile_or_endless_costs_the_user_a_temporary_answ
     }
 }
 
+#[tokio::test]
+async fn one_slow_login_there_does_not_shorten_the_patience_with_the_next() {
+    let limits = Limits {
+        open_timeout_s: 2,
+        ..Limits::default()
+    };
+    let (world, _folder) = world(limits, |_| {}).await;
+    let other = Other::start().await;
+    world.directory.live_abroad("old", other.plain());
+    for _ in 0..2 {
+        // The verdict may wait for somebody's disk, or for a time that each wrong password costs.
+        let mut script = imap_login();
+        script.truncate(4);
+        script.push(Act::Hang);
+        other.plays(script);
+        let mut user = User::connect(world.imap).await;
+        user.expect("* OK").await;
+        let began = Instant::now();
+        let told = user.command("a1 LOGIN ann right").await;
+        assert!(told.starts_with("a1 NO [UNAVAILABLE]"), "{told}");
+        assert!(began.elapsed() >= Duration::from_secs(2));
+    }
+}
+
 /// An authority of the other system's own: its certificate's file, and the files of a server for `localhost`.
-fn certificates(folder: &Path) -> (PathBuf, TlsFiles) {
+pub(crate) fn certificates(folder: &Path) -> (PathBuf, TlsFiles) {
     let authority = Authority::create(folder).unwrap();
     let path = |what: &str| folder.join(what);
     let ca = path("other-ca.pem");
@@ -433,8 +481,9 @@ async fn in_tls_the_other_side_is_checked_and_told_whom_the_user_s_client_is() {
         script.push(Act::Hear);
         script.push(say(&format!("p{first} BAD what\n")));
         script.extend([Act::Hear, say("+ \n"), Act::Hear]);
-        script.push(say(&format!("p{} OK in\n", first + 1)));
-        script.push(Act::Echo);
+        script.extend([say(&format!("p{} OK in\n", first + 1)), Act::Hear]);
+        let told = format!("* CAPABILITY IMAP4rev1\np{} OK\n", first + 2);
+        script.extend([say(&told), Act::Echo]);
         script
     };
     let begin = |files: &TlsFiles| {
@@ -447,7 +496,8 @@ async fn in_tls_the_other_side_is_checked_and_told_whom_the_user_s_client_is() {
     other.plays(answers(begin(&files), 2));
     let mut user = User::connect(world.imap).await;
     user.expect("* OK").await;
-    assert_eq!(user.command("a1 LOGIN ann right").await, "a1 OK logged in");
+    let told = user.command("a1 LOGIN ann right").await;
+    assert_eq!(told, "a1 OK [CAPABILITY IMAP4rev1] logged in");
     assert_eq!(user.command("a2 NOOP").await, "a2 NOOP");
     assert_eq!(other.heard().await, "p1 STARTTLS");
     let client = user.stream.local_addr().unwrap();
@@ -459,6 +509,7 @@ async fn in_tls_the_other_side_is_checked_and_told_whom_the_user_s_client_is() {
     assert!(told.starts_with(&id), "{told}");
     assert_eq!(other.heard().await, "p3 AUTHENTICATE PLAIN");
     assert_eq!(other.heard().await, plain("", "ann*post"));
+    assert_eq!(other.heard().await, "p4 CAPABILITY");
     assert_eq!(other.heard().await, "a2 NOOP");
 
     world
@@ -468,10 +519,11 @@ async fn in_tls_the_other_side_is_checked_and_told_whom_the_user_s_client_is() {
     other.plays(answers(implicit, 1));
     let mut user = User::connect(world.imap).await;
     user.expect("* OK").await;
-    assert_eq!(user.command("a1 LOGIN ann right").await, "a1 OK logged in");
+    let told = user.command("a1 LOGIN ann right").await;
+    assert_eq!(told, "a1 OK [CAPABILITY IMAP4rev1] logged in");
     let id = other.heard().await;
     assert!(id.starts_with("p1 ID"), "{id}");
-    for _ in 0..2 {
+    for _ in 0..3 {
         other.heard().await;
     }
 

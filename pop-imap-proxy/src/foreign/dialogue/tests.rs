@@ -64,9 +64,25 @@ fn a_user_is_logged_in_and_the_capabilities_are_told() {
     let untagged = script.replace(" [capability IMAP4rev1 IDLE]", "");
     let told = play(plan(Service::Imap), &untagged).unwrap();
     assert_eq!(told, welcome(Some("IMAP4rev1 OLD")));
-    // Nothing that would end our answer's code early.
-    let odd = script.replace("IMAP4rev1 IDLE", "IMAP4rev1 \u{1}");
-    assert_eq!(play(plan(Service::Imap), &odd).unwrap(), welcome(None));
+    // One that tells nothing with its yes is asked.
+    let asked = script
+        .replace(" [capability IMAP4rev1 IDLE]", "")
+        .replace("OLD", "\u{1}");
+    let asked = format!("{asked}\nC: p2 CAPABILITY");
+    for (answer, capabilities) in [
+        (
+            "S: * CAPABILITY IMAP4rev1 NEW\nS: p2 OK",
+            Some("IMAP4rev1 NEW"),
+        ),
+        // Nothing that would end our answer's code early.
+        ("S: * CAPABILITY IMAP4rev1 ]\nS: p2 OK", None),
+        ("S: p2 BAD what", None),
+    ] {
+        let told = play(plan(Service::Imap), &format!("{asked}\n{answer}")).unwrap();
+        assert_eq!(told, welcome(capabilities));
+    }
+    let odd = play(plan(Service::Imap), &format!("{asked}\nS: p1 OK in again"));
+    assert!(matches!(odd, Err(Fault::Nonsense(_))));
     let pop3 = format!(
         "S: +OK
         C: AUTH PLAIN
@@ -272,6 +288,33 @@ fn a_line_and_all_lines_are_taken_up_to_their_limits_and_no_further() {
     };
     assert!(many(OCTETS_MAX).is_ok());
     assert!(matches!(many(OCTETS_MAX + 1), Err(Fault::TooLong)));
+}
+
+#[test]
+fn what_stands_behind_the_yes_is_the_user_s() {
+    for (service, last) in [
+        (
+            Service::Imap,
+            "p1 OK [CAPABILITY IMAP4rev1] in\r\n* BYE more",
+        ),
+        (Service::Pop3, "+OK in\r\n* BYE more"),
+    ] {
+        let greeting = match service {
+            Service::Imap => "* OK\r\n",
+            Service::Pop3 => "+OK\r\n",
+        };
+        let mut dialogue = Dialogue::new(plan(service));
+        for said in [greeting, "+\r\n", last] {
+            dialogue.receive(said.as_bytes());
+            if said != last {
+                assert!(matches!(dialogue.next(), Ok(Step::Send(_))));
+            }
+        }
+        let Ok(Step::In(welcome)) = dialogue.next() else {
+            panic!("not in");
+        };
+        assert_eq!(welcome.more, b"* BYE more");
+    }
 }
 
 #[test]
