@@ -3,6 +3,7 @@
 
 mod balancer;
 mod foreign;
+mod foreign_relay;
 mod hand_over;
 mod herd;
 mod login;
