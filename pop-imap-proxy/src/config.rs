@@ -45,8 +45,10 @@ daemon::settings! {
         /// Master logins at back-ends that are other mail systems, one for each, such as [{ backend = "old", master = "posthouse",
         /// password_file = "/etc/posthouse/old.password", ca = "/etc/posthouse/old-ca.pem" }]. Besides, separator = "*" logs users in
         /// as user*master instead of by an authorization identity, plaintext = true lets the login go in the clear to another machine, and
-        /// tell_client = true tells the other system the user's address. Who can read that file can open every mailbox there. Read
-        /// at the start.
+        /// tell_client = true tells the other system the user's address: advisable where it trusts this proxy, for else all its logs and
+        /// limits see one client. Without a separator all depends on that system's heeding the authorization identity: give the master
+        /// no mailbox there, so that one which does not shows nobody's. Who can read that file can open every mailbox there. Read at
+        /// the start.
         pub foreign: Vec<ForeignLogin> = Vec::new(),
         /// Load balancers in front of this process.
         pub balancers: Balancers = Balancers::default(),
@@ -190,6 +192,18 @@ impl Settings for Config {
             ));
         }
         problems.extend(self.foreign.iter().filter_map(ForeignLogin::problem));
+        for (at, login) in self.foreign.iter().enumerate() {
+            let is_named = |before: &ForeignLogin| before.backend == login.backend;
+            if self.foreign[..at].iter().any(is_named) {
+                let remedy = "leave one master login for each back-end";
+                problems.push(Problem::new(
+                    "foreign",
+                    &login.backend,
+                    "is named twice",
+                    remedy,
+                ));
+            }
+        }
         if !self.directory.contains(':') {
             problems.push(Problem::new(
                 "directory",
@@ -283,6 +297,27 @@ mod tests {
                 ..Config::default()
             };
             assert_eq!(keys(config.problems()), ["imap_capabilities"], "{wrong}");
+        }
+        let login = |master: &str| ForeignLogin {
+            backend: "old".parse().unwrap(),
+            master: master.into(),
+            password_file: "old.password".into(),
+            separator: None,
+            ca: None,
+            plaintext: false,
+            tell_client: false,
+        };
+        for (foreign, count) in [
+            (vec![login("post")], 0),
+            (vec![login("")], 1),
+            (vec![login("post"), login("other")], 1),
+        ] {
+            let config = Config {
+                imap,
+                foreign,
+                ..Config::default()
+            };
+            assert_eq!(keys(config.problems()), vec!["foreign"; count]);
         }
         assert_eq!(keys(Limits::default().problems()), [""; 0]);
         let limits = Limits {

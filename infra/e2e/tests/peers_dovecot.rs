@@ -204,7 +204,7 @@ fn change_over(provider: &Provider, user: &str, backend: &str, volume: &str) {
     _ = provider.operator(&set, "");
 }
 
-fn subjects(imap: &mut Imap) -> usize {
+fn message_count(imap: &mut Imap) -> usize {
     imap.messages("INBOX").len()
 }
 
@@ -268,13 +268,13 @@ fn users_of_dovecot_and_of_ours_are_served_behind_one_proxy_and_change_over_one_
 
     // The other way of a master login.
     change_over(&provider, BOB, "older", "foreign");
-    assert_eq!(subjects(&mut imap(BOB)), 3);
+    assert_eq!(message_count(&mut imap(BOB)), 3);
     assert_eq!(pop3(BOB).count(), 3);
 
     // One goes to ours, the other to Dovecot: no mail goes along, and what is there stays.
     change_over(&provider, BOB, "b1", &ours);
     change_over(&provider, ANN, "old", "foreign");
-    assert_eq!((subjects(&mut imap(BOB)), pop3(ANN).count()), (0, 0));
+    assert_eq!((message_count(&mut imap(BOB)), pop3(ANN).count()), (0, 0));
     imap(BOB).append("INBOX", "", &samples[0].octets);
     assert_eq!(pop3(BOB).count(), 1);
     change_over(&provider, BOB, "old", "foreign");

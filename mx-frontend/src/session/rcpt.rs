@@ -6,7 +6,7 @@ use mail_proto::Address;
 use mail_proto::smtp::ForwardPath;
 use store_api::backends::BackendAway;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::envelope::Envelope;
 use crate::frontend::Shared;
@@ -41,10 +41,15 @@ pub(super) async fn add(
             continue;
         }
         let link = shared.backends.link(backend).await.map_err(|error| {
-            warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
             match error {
-                BackendAway::Foreign(_) => RecipientRefusal::ForeignHome,
-                BackendAway::Unknown { .. } => RecipientRefusal::BackendAway,
+                BackendAway::Foreign(_) => {
+                    info!(trace_id = envelope.trace_id, %backend, reason = "foreign_home", "recipient lives on another mail system");
+                    RecipientRefusal::ForeignHome
+                }
+                BackendAway::Unknown { .. } => {
+                    warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
+                    RecipientRefusal::BackendAway
+                }
             }
         })?;
         // Connected now, so that DATA need not wait, and so that a home that is down is known
