@@ -458,6 +458,25 @@ fn a_broken_off_run_goes_on_with_what_it_was_asked_for_and_a_rotten_one_stops_no
     run(&system, true, &["backup", "list", &to]);
     run(&system, true, &[&backup[..], &["--all"]].concat());
     run(&system, true, &["backup", "verify", &to]);
+
+    // Who lives on another mail system is no failure: the backup of that is its own.
+    let (imap, pop3) = ("plain:127.0.0.1:143", "plain:127.0.0.1:110");
+    let add = ["backend", "add", "old", "--foreign-imap", imap];
+    run(
+        &system,
+        true,
+        &[&add[..], &["--foreign-pop3", pop3]].concat(),
+    );
+    let set = ["home", "set", carl, "--backend", "old", "--volume"];
+    let set = [&set[..], &["foreign", "--from-epoch", "1"]].concat();
+    run(&system, true, &set);
+    let said = run(&system, true, &[&backup[..], &["--all"]].concat());
+    assert!(
+        said.contains("1 live on other mail systems, 0 failed"),
+        "{said}"
+    );
+    let listed = run(&system, true, &["backup", "list", &to, "--json"]);
+    assert!(listed.contains("\"abroad\":1"), "{listed}");
 }
 
 #[test]

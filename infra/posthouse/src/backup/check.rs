@@ -26,6 +26,7 @@ struct RunRow {
     taken: usize,
     unchanged: usize,
     empty: usize,
+    abroad: usize,
     failed: usize,
     bodies: u64,
     octets: u64,
@@ -38,6 +39,7 @@ impl Row for RunRow {
         "TAKEN",
         "UNCHANGED",
         "EMPTY",
+        "ABROAD",
         "FAILED",
         "BODIES",
         "FETCHED",
@@ -56,6 +58,7 @@ impl Row for RunRow {
             self.taken.to_string(),
             self.unchanged.to_string(),
             self.empty.to_string(),
+            self.abroad.to_string(),
             self.failed.to_string(),
             self.bodies.to_string(),
             octets(self.octets),
@@ -111,6 +114,7 @@ impl RunRow {
             taken: count(|one| matches!(one, Outcome::Taken { .. })),
             unchanged: count(|one| matches!(one, Outcome::Unchanged { .. })),
             empty: count(|one| matches!(one, Outcome::Empty)),
+            abroad: count(|one| matches!(one, Outcome::Abroad)),
             failed: count(|one| matches!(one, Outcome::Failed { .. } | Outcome::Partial { .. })),
             bodies: run.blobs,
             octets: run.octets,
@@ -380,7 +384,7 @@ pub(crate) fn prune(folder: &Folder, keep: usize) -> Result<(), BackupError> {
             Outcome::Taken { snapshot, .. }
             | Outcome::Partial { snapshot, .. }
             | Outcome::Unchanged { snapshot, .. } => folder.root().join(snapshot).exists(),
-            Outcome::Empty | Outcome::Failed { .. } => false,
+            Outcome::Empty | Outcome::Abroad | Outcome::Failed { .. } => false,
         });
         if !tells && run.ended.is_some() {
             fs::remove_file(&path).map_err(BackupError::io("remove", &path))?;

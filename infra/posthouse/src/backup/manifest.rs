@@ -67,6 +67,8 @@ pub(super) enum Outcome {
     Unchanged { snapshot: String, set_hash: SetHash },
     /// Its home has nothing of it: nobody has written to it or logged in.
     Empty,
+    /// Its home is another mail system, whose backups are its own.
+    Abroad,
     /// It is not in the backup as it is now.
     Failed { why: String },
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use daemon::output::print_line;
 use directory_api::wire::{Account, ListQuery, limit};
 use directory_api::{AccountId, DirectoryClient, DirectoryError};
+use store_api::backends::BackendAway;
 use store_api::backup::{BackupClient, Blob, Snapshot};
 use store_api::session::problem;
 use store_api::transfer::TransferError;
@@ -87,6 +88,7 @@ struct Counts {
     taken: u64,
     unchanged: u64,
     empty: u64,
+    abroad: u64,
     failed: u64,
     passed_over: u64,
     blobs: u64,
@@ -148,6 +150,7 @@ impl Run<'_> {
             }
             Outcome::Unchanged { .. } => self.counts.unchanged += 1,
             Outcome::Empty => self.counts.empty += 1,
+            Outcome::Abroad => self.counts.abroad += 1,
             Outcome::Failed { why } => {
                 self.counts.failed += 1;
                 self.progress.say(&format!("{name}: {why}"));
@@ -160,7 +163,8 @@ impl Run<'_> {
         })?;
         let counts = &self.counts;
         self.progress.show(|| {
-            let accounts = counts.taken + counts.unchanged + counts.empty + counts.failed;
+            let accounts =
+                counts.taken + counts.unchanged + counts.empty + counts.abroad + counts.failed;
             format!(
                 "{accounts} accounts, {} messages' bodies fetched, {}",
                 counts.blobs,
@@ -201,7 +205,10 @@ impl Run<'_> {
         account: &Account,
         leave_unreadable: bool,
     ) -> Result<Outcome, BackupError> {
-        let link = self.backends.link(&account.home.backend).await?;
+        let link = match self.backends.link(&account.home.backend).await {
+            Err(BackendAway::Foreign(_)) => return Ok(Outcome::Abroad),
+            link => link?,
+        };
         let client = BackupClient::new(link);
         let last = self.folder.snapshot_at(account.id, None)?;
         // A last one that cannot be read is no reason to take none. One that tells another name is written anew, so that a
@@ -381,6 +388,7 @@ impl Run<'_> {
             taken,
             unchanged,
             empty,
+            abroad,
             failed,
             passed_over,
             blobs,
@@ -393,12 +401,16 @@ impl Run<'_> {
             fs::remove_dir_all(&damaged).map_err(BackupError::io("remove", &damaged))?;
         }
         self.manifest.end(self.folder, whole, blobs, size)?;
+        let abroad = match abroad {
+            0 => String::new(),
+            count => format!(", {count} live on other mail systems"),
+        };
         let passed = match passed_over {
             0 => String::new(),
             count => format!(", {count} done before"),
         };
         print_line(format_args!(
-            "{taken} accounts taken, {unchanged} unchanged, {empty} empty, {failed} failed{passed}; {blobs} bodies fetched, {}",
+            "{taken} accounts taken, {unchanged} unchanged, {empty} empty{abroad}, {failed} failed{passed}; {blobs} bodies fetched, {}",
             octets(size)
         ));
         if !whole {

@@ -212,7 +212,7 @@ fn empty_accounts(folder: &Folder, at: Option<Moment>) -> Result<HashSet<Account
         for entry in run.entries {
             match entry.outcome {
                 // It says nothing of what there was.
-                Outcome::Failed { .. } => false,
+                Outcome::Failed { .. } | Outcome::Abroad => false,
                 Outcome::Empty => empty.insert(entry.account),
                 _ => empty.remove(&entry.account),
             };
