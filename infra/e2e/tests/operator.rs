@@ -304,3 +304,30 @@ fn why_tells_the_way_of_mail_the_home_and_the_last_refusals() {
     assert_eq!(told["accounts"][0]["account"]["placed"]["by"], "demand");
     assert_eq!(told["refusals"]["items"][0]["code"], "bad_credentials");
 }
+
+#[test]
+fn a_foreign_back_end_keeps_the_service_of_which_nothing_is_said() {
+    let system = System::start(&[]);
+    let told = |arguments: &[&str]| {
+        let said = done(&system, &[&["backend"], arguments, &["--json"]].concat());
+        let backend: serde_json::Value = serde_json::from_str(&said).unwrap();
+        ["imap", "pop3"].map(|service| {
+            let address = &backend["foreign"][service]["address"];
+            address.as_str().map(str::to_owned)
+        })
+    };
+    let at = |host: &str| Some(host.to_owned());
+    let added = told(&["add", "old", "--foreign-imap", "implicit:one.test:993"]);
+    assert_eq!(added, [at("one.test:993"), None]);
+    let set = told(&["set", "old", "--foreign-pop3", "starttls:one.test:110"]);
+    assert_eq!(set, [at("one.test:993"), at("one.test:110")]);
+    let set = told(&["set", "old", "--foreign-imap", "plain:two.test:143"]);
+    assert_eq!(set, [at("two.test:143"), at("one.test:110")]);
+    let set = told(&["set", "old", "--foreign-imap", "none"]);
+    assert_eq!(set, [None, at("one.test:110")]);
+    let (success, said) = verb(
+        &system,
+        &["backend", "set", "old", "--foreign-pop3", "none"],
+    );
+    assert!(!success && said.contains("needs the address"), "{said}");
+}

@@ -1,6 +1,9 @@
 //! `posthouse backend …`
 
-use directory_api::wire::{Backend, BackendPut, Foreign, ForeignService};
+use std::str::FromStr;
+
+use directory_api::client::DirectoryError;
+use directory_api::wire::{Backend, BackendPut, Foreign, ForeignService, ForeignServiceError};
 use directory_api::{BackendName, BackendState, DirectoryClient, VolumeName};
 
 use super::{Output, Row, VerbError, told};
@@ -54,13 +57,39 @@ pub(crate) struct Changes {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     weight: Option<u32>,
     /// It is another mail system with its IMAP there: plain, starttls or implicit, a colon, host:port. Users who live there
-    /// are logged in by proxies whose `foreign` settings name the back-end. Say IMAP and POP3 together: what is said of
-    /// them takes the place of all that was
+    /// are logged in by proxies whose `foreign` settings name the back-end. `none` says that it has no IMAP any more
     #[arg(long, value_name = "TLS:HOST:PORT")]
-    foreign_imap: Option<ForeignService>,
+    foreign_imap: Option<Service>,
     /// The same for its POP3
     #[arg(long, value_name = "TLS:HOST:PORT")]
-    foreign_pop3: Option<ForeignService>,
+    foreign_pop3: Option<Service>,
+}
+
+/// What is said of a foreign back-end's service.
+#[derive(Clone)]
+enum Service {
+    There(ForeignService),
+    Absent,
+}
+
+impl FromStr for Service {
+    type Err = ForeignServiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::Absent),
+            text => text.parse().map(Self::There),
+        }
+    }
+}
+
+impl Service {
+    fn there(self) -> Option<ForeignService> {
+        match self {
+            Self::There(service) => Some(service),
+            Self::Absent => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -112,13 +141,20 @@ impl super::Verb for Verb {
                 name,
                 address,
                 changes,
-            } => ("added", name, changes.put(address, None)),
+            } => {
+                let put = changes.put(directory, &name, address, None).await?;
+                ("added", name, put)
+            }
             Self::Set {
                 name,
                 address,
                 changes,
                 adopt_volume,
-            } => ("set", name, changes.put(address, adopt_volume)),
+            } => {
+                let put = changes.put(directory, &name, address, adopt_volume);
+                let put = put.await?;
+                ("set", name, put)
+            }
         };
         let changed = directory
             .put_backend(&name, &put)
@@ -130,19 +166,36 @@ impl super::Verb for Verb {
 }
 
 impl Changes {
-    fn put(self, address: Option<String>, adopt_volume: Option<VolumeName>) -> BackendPut {
-        let is_foreign = self.foreign_imap.is_some() || self.foreign_pop3.is_some();
-        let foreign = is_foreign.then_some(Foreign {
-            imap: self.foreign_imap,
-            pop3: self.foreign_pop3,
-        });
-        BackendPut {
+    async fn put(
+        self,
+        directory: &DirectoryClient,
+        name: &BackendName,
+        address: Option<String>,
+        adopt_volume: Option<VolumeName>,
+    ) -> Result<BackendPut, VerbError> {
+        let foreign = match (self.foreign_imap, self.foreign_pop3) {
+            (None, None) => None,
+            (imap, pop3) => {
+                // The directory takes both as a whole: what nothing is said of stays.
+                let before = match directory.backend(name).await {
+                    Ok(backend) => backend.foreign,
+                    Err(DirectoryError::Unknown) => None,
+                    Err(error) => return Err(told(NOUN, name, error)),
+                };
+                let before = before.map_or((None, None), |before| (before.imap, before.pop3));
+                Some(Foreign {
+                    imap: imap.map_or(before.0, Service::there),
+                    pop3: pop3.map_or(before.1, Service::there),
+                })
+            }
+        };
+        Ok(BackendPut {
             address,
             state: self.state.map(Into::into),
             weight: self.weight,
             adopt_volume,
             foreign,
-        }
+        })
     }
 }
 
