@@ -91,8 +91,8 @@ daemon::settings! {
         pub imap_idle_timeout_s: u64 = 1860,
         /// The same for POP3, where the back-end has 600.
         pub pop3_idle_timeout_s: u64 = 660,
-        /// Seconds without an octet from a client after which the system asks whether it is still there; one that has vanished is
-        /// noticed 90 s later. 0 never asks.
+        /// Seconds without an octet from a client, or from a foreign back-end, after which the system asks whether it is still there; one
+        /// that has vanished is noticed 90 s later. 0 never asks.
         pub keepalive_s: u64 = 120,
     }
 }
