@@ -5,6 +5,7 @@
 //! next, purely; [`perform`] does it; every step may be repeated. This package never sees mail:
 //! the target fetches it from the source.
 
+pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod perform;
