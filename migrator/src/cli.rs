@@ -19,6 +19,8 @@ use crate::perform::{MoveError, Mover};
 use crate::progress::Shown;
 use crate::{Config, run};
 
+mod simulate;
+
 /// The prefix of environment variables that override settings.
 pub const ENV_PREFIX: &str = "MIGRATOR";
 
@@ -68,6 +70,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Let a policy balance a simulated provider, and report what it reached.
+    Simulate(simulate::Arguments),
     /// Keep running: finish the moves that others left. Needs --config.
     Daemon,
     /// Print a settings file with every setting and its default.
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
             print!("{}", <Config as daemon::config::Settings>::sample());
             return ExitCode::SUCCESS;
         }
+        Some(Verb::Simulate(simulation)) => return ended(simulate::perform(&simulation)),
         Some(_) => {}
     }
     daemon::tier::install_crypto();
@@ -124,7 +129,11 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(perform(arguments)) {
+    ended(runtime.block_on(perform(arguments)))
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             eprintln!("migrator: {line}");
@@ -193,7 +202,7 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
             let moves = mover.unfinished().await.map_err(|error| causes(&error))?;
             show(&moves, json)
         }
-        None | Some(Verb::Daemon | Verb::SampleConfig) => Ok(()),
+        None | Some(Verb::Daemon | Verb::SampleConfig | Verb::Simulate(_)) => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod perform;
 mod progress;
 mod service;
+pub mod simulate;
 pub mod step;
 
 pub use config::Config;
