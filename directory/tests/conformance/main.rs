@@ -626,6 +626,8 @@ async fn lists_come_in_pages_and_filtered<E: Engine>(engine: E) {
         (second.items[0].address.as_str(), second.next),
         ("cid@x.test", None)
     );
+    let domains = engine.domains(query(Some(String::new()), None)).await;
+    assert_eq!(domains.unwrap().items[0].name.as_str(), "x.test");
     let first = engine.accounts(query(None, None)).await.unwrap();
     assert_eq!(first.next.as_deref(), Some("2"));
     assert_eq!(

@@ -23,6 +23,8 @@ pub(super) fn page<T>(
         .limit
         .unwrap_or(limit::PAGE_ROWS_MAX)
         .clamp(1, limit::PAGE_ROWS_MAX);
+    // Nothing stands before the empty key, which LMDB refuses to look for.
+    let after = after.filter(|after| !after.is_empty());
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut rows = rows.walk(table, start)?;
     let mut items = Vec::new();
