@@ -170,9 +170,14 @@ impl DirectoryClient {
             let request = LookupRequest {
                 addresses: vec![address.clone()],
             };
-            let reply: LookupReply = self
+            let reply: Result<LookupReply, _> = self
                 .call(Method::POST, path::LOOKUP, &request, CALL_DEADLINE)
-                .await?;
+                .await;
+            // Who has nobody says so in a verdict: this is not the directory, or another version of it.
+            let reply = reply.map_err(|error| match error {
+                DirectoryError::Unknown => DirectoryError::nonsense("lookup is not known there"),
+                error => error,
+            })?;
             let result = reply
                 .results
                 .into_iter()

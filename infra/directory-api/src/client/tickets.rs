@@ -23,6 +23,7 @@ use crate::grant::Grant;
 use crate::ticket::Ticket;
 use crate::types::{AccountId, LoginName};
 use crate::wire::LoginRequest;
+use crate::wire::limit::PASSWORD_MAX_OCTETS;
 
 /// Why no ticket here lets a user in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,7 +176,11 @@ impl Tickets {
     }
 
     async fn check(&self, request: &LoginRequest) -> Result<Grant, NoTicket> {
-        let user = LoginName::new(request.user.as_str()).map_err(|_| NoTicket::Absent)?;
+        let octets = request.password.reveal().len();
+        let user = LoginName::new(request.user.as_str())
+            .ok()
+            .filter(|_| octets <= PASSWORD_MAX_OCTETS);
+        let user = user.ok_or(NoTicket::Absent)?;
         let held = self.held.get(&user).await.ok_or(NoTicket::Absent)?;
         let is_good = |one: &&Arc<Held>| {
             one.ticket.expires_at_ms > now_ms() && self.seen.vouches(one.came, self.stale_max)
