@@ -5,15 +5,15 @@ mod site;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::identity::Role;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
 use data_encoding::BASE64;
-use directory_api::Service;
 use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, OpenError, log_in};
+use directory_api::{DirectoryClient, Service};
 use mail_proto::login::Refusal;
 use mail_proto::{imap, pop3};
 use rustls::pki_types::pem::PemObject;
@@ -54,6 +54,7 @@ type Script = &'static [OpenError];
 
 struct Front {
     site: Site,
+    directory: DirectoryClient,
     options: FrontOptions,
     shutdown: Shutdown,
     sessions: Arc<AtomicUsize>,
@@ -82,6 +83,7 @@ impl Front {
             pop3_policy: None,
         };
         Self {
+            directory: site.client(Role::PopImapProxy, "p1"),
             site,
             options,
             shutdown: Shutdown::new(),
@@ -96,7 +98,7 @@ impl Front {
             .await
             .unwrap();
         let (socket, client) = listener.accept().await.unwrap();
-        let directory = self.site.client(Role::PopImapProxy, "p1");
+        let directory = self.directory.clone();
         let (options, shutdown) = (self.options.clone(), self.shutdown.clone());
         let calls = Arc::new(AtomicUsize::new(0));
         let sessions = Arc::clone(&self.sessions);
@@ -442,6 +444,46 @@ async fn with_the_directory_gone_the_user_hears_that_it_is_temporary() {
     user.says("USER ann@x.test\r\nPASS right\r\n").await;
     user.hears("+OK").await;
     user.hears("-ERR [SYS/TEMP]").await;
+}
+
+/// What lets them in or not is the home's to say; here it is known of Ann alone where that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_directory_gone_a_known_home_decides_and_who_is_refused_cannot_tell() {
+    let mut front = Front::start(Service::Pop3).await;
+    let says = async |front: &Front, script, user: &str| {
+        let (mut connection, ours) = front.connect(script).await;
+        connection.hears("+OK").await;
+        connection
+            .says(&format!("USER {user}\r\nPASS right\r\n"))
+            .await;
+        connection.hears("+OK").await;
+        (connection, ours)
+    };
+    let (_connection, ours) = says(&front, &[], "ann@x.test").await;
+    assert!(matches!(
+        ours.await.unwrap().unwrap().login,
+        Entry::Granted(_)
+    ));
+    front.site.down().await;
+    for (script, user) in [
+        (&[OpenError::Refused(Refusal::Temporary)][..], "ann@x.test"),
+        (&[OpenError::Refused(Refusal::TooMany)], "ann@x.test"),
+        (&[OpenError::Moving], "ann@x.test"),
+        (&[OpenError::LookAgain], "ann@x.test"),
+        (&[], "nobody@x.test"),
+    ] {
+        let (mut connection, _ours) = says(&front, script, user).await;
+        let began = Instant::now();
+        connection.hears("-ERR [SYS/TEMP]").await;
+        assert!(began.elapsed() > Duration::from_millis(900), "{user}");
+    }
+    let (_connection, ours) = says(&front, &[], "Ann@X.test").await;
+    let logged_in = ours.await.unwrap().unwrap();
+    assert_eq!(logged_in.session.account, 1);
+    match logged_in.login {
+        Entry::Shown(shown) => assert_eq!(shown.request.password.reveal(), "right"),
+        Entry::Granted(_) => panic!("nobody granted it"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
