@@ -8,6 +8,7 @@ use daemon::identity::IdentityFiles;
 
 use crate::engine::PostgresSettings;
 use crate::oauth::OauthSettings;
+use crate::sasl::ExternalSettings;
 use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
 
 daemon::settings! {
@@ -50,6 +51,8 @@ daemon::settings! {
         pub postgres: PostgresSettings = PostgresSettings::default(),
         /// Users who show a token instead of a password.
         pub oauth: OauthSettings = OauthSettings::default(),
+        /// Users who show a certificate to a proxy.
+        pub external: ExternalSettings = ExternalSettings::default(),
         /// How and what to log.
         pub log: daemon::log::LogSettings = daemon::log::LogSettings::default(),
         /// Who this process is to the other tiers.

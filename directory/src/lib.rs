@@ -24,4 +24,5 @@ pub use config::Config;
 pub use folder::FolderError;
 pub use keys::KeepError;
 pub use oauth::{KeySetError, KeysError, OauthSettings};
+pub use sasl::ExternalSettings;
 pub use server::{RunError, run};

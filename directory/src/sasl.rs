@@ -11,6 +11,7 @@
 //! nobody has, and each refusal is answered at one time.
 
 mod bearer;
+mod external;
 mod state;
 
 use std::num::NonZeroU32;
@@ -33,6 +34,8 @@ use crate::login::{Asked, Refused, Seen, allow, shortened};
 use crate::oauth::Issuer;
 use crate::password::scram_keys;
 use crate::scram::{ClientFinal, ClientFirst, Exchange, Flag, KEY_OCTETS, Keys, server_first};
+pub(crate) use external::External;
+pub use external::ExternalSettings;
 use state::{LIFE_MS, ScramState, States};
 
 /// How the keys of SCRAM are made and made up.
@@ -71,15 +74,22 @@ impl ScramKeys {
 pub(crate) struct Sasl {
     scram: Option<ScramKeys>,
     issuer: Option<Arc<Issuer>>,
+    external: Option<External>,
     states: States,
 }
 
 impl Sasl {
-    /// `scram` of none decides no SCRAM, `issuer` of none takes no tokens.
-    pub(crate) fn new(states: hmac::Key, scram: Option<ScramKeys>, issuer: Option<Issuer>) -> Self {
+    /// `scram` of none decides no SCRAM, `issuer` of none takes no tokens, `external` of none no certificates.
+    pub(crate) fn new(
+        states: hmac::Key,
+        scram: Option<ScramKeys>,
+        issuer: Option<Issuer>,
+        external: Option<External>,
+    ) -> Self {
         Self {
             scram,
             issuer: issuer.map(Arc::new),
+            external,
             states: States::new(states),
         }
     }
@@ -91,7 +101,9 @@ impl Sasl {
             .as_ref()
             .map(|_| [SCRAM_SHA_256_PLUS, SCRAM_SHA_256]);
         let bearer = self.issuer.as_ref().map(|_| [OAUTHBEARER, XOAUTH2]);
-        [scram, bearer].into_iter().flatten().flatten().collect()
+        let external = self.external.as_ref().map(|_| EXTERNAL);
+        let others = [scram, bearer].into_iter().flatten().flatten();
+        others.chain(external).collect()
     }
 
     /// Takes one step for `caller`.
@@ -123,6 +135,12 @@ impl Sasl {
             (Some(OAUTHBEARER | XOAUTH2), _, Some(issuer)) => {
                 take_token(issuer, engine, signer, request, seen).await
             }
+            (Some(EXTERNAL), ..) => match &self.external {
+                Some(external) if external.believes(caller) => {
+                    take_certificate(external, engine, signer, request, seen).await
+                }
+                _ => Err(Refused::SaslNotOffered),
+            },
             _ => Err(Refused::SaslNotOffered),
         };
         match &decided {
@@ -394,6 +412,52 @@ async fn take_token<E: Engine>(
     })
 }
 
+/// A user with a certificate: all in one step.
+async fn take_certificate<E: Engine>(
+    external: &External,
+    engine: &E,
+    signer: &GrantSigner,
+    request: &SaslRequest,
+    seen: &mut Seen,
+) -> Result<SaslReply, Refused> {
+    if request.state.is_some() {
+        return Err(Refused::SaslState);
+    }
+    let message = message_of(request)?;
+    let acts_as = std::str::from_utf8(&message).map_err(|_| Refused::SaslMalformed)?;
+    acts_as.clone_into(&mut seen.user);
+    let Some(addresses) = external.addresses(&request.certificates) else {
+        info!(user = ?shortened(&seen.user), "a certificate is refused: it is not of these authorities, not valid now, or not for clients");
+        return Err(Refused::BadCredentials);
+    };
+    let wanted = match acts_as {
+        "" => None,
+        name => Some(record(engine, name).await?.ok_or(Refused::BadCredentials)?),
+    };
+    for address in addresses.iter().take(ADDRESSES_MAX) {
+        let Some(found) = record(engine, address).await? else {
+            continue;
+        };
+        // An account has a name in each alias of its domain.
+        let is_it = |wanted: &LoginRecord| wanted.account.id == found.account.id;
+        if !wanted.as_ref().is_none_or(is_it) {
+            continue;
+        }
+        seen.user.clone_from(address);
+        seen.account = Some(found.account.id);
+        let asked = Asked {
+            service: request.service,
+            backend: request.backend.as_ref(),
+            ticket: None,
+        };
+        return Ok(SaslReply::LoggedIn {
+            message: None,
+            login: Box::new(allow(found, None, signer, &asked)?),
+        });
+    }
+    Err(Refused::BadCredentials)
+}
+
 fn message_of(request: &SaslRequest) -> Result<Vec<u8>, Refused> {
     let message = request.message.reveal().as_bytes();
     if message.len() > limit::SASL_MESSAGE_MAX_OCTETS.div_ceil(3) * 4 {
@@ -437,6 +501,9 @@ fn next_multiple(began: Instant, unit: Duration) -> Instant {
 
 const OAUTHBEARER: &str = "OAUTHBEARER";
 const XOAUTH2: &str = "XOAUTH2";
+const EXTERNAL: &str = "EXTERNAL";
+/// Addresses of one certificate that are tried.
+const ADDRESSES_MAX: usize = 8;
 const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// NIST SP 800-132 §5.1: 128 bits.

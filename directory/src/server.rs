@@ -21,7 +21,7 @@ use crate::last_use::Uses;
 use crate::oauth::{Issuer, KeysError};
 use crate::password::Passwords;
 use crate::refusals::Memory;
-use crate::sasl::{Sasl, ScramKeys};
+use crate::sasl::{External, Sasl, ScramKeys};
 use crate::survey::survey;
 use crate::upgrade::Upgrades;
 
@@ -141,6 +141,7 @@ async fn serve_on<E: Engine + Clone>(
     let kept = Duration::from_secs(config.verified_passwords_kept_s);
     let threads = config.password_threads;
     let oauth = config.oauth.clone();
+    let external = External::open(config.external.clone())?;
     let (passwords, issuer) = tokio::task::spawn_blocking(move || {
         let issuer = Issuer::open(oauth)?;
         let passwords =
@@ -165,7 +166,7 @@ async fn serve_on<E: Engine + Clone>(
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
         refusals: Memory::new(),
-        sasl: Sasl::new(derived.key("sasl states"), scram, issuer),
+        sasl: Sasl::new(derived.key("sasl states"), scram, issuer, external),
         keys,
         ticket_life_ms: i64::from(config.ticket_life_h) * 3_600_000,
         shutdown: ours.clone(),

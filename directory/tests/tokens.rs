@@ -61,6 +61,7 @@ fn request(mechanism: &str, message: &str) -> SaslRequest {
         message: secret(&BASE64.encode(message.as_bytes())),
         state: None,
         bindings: Vec::new(),
+        certificates: Vec::new(),
         service: Service::Imap,
         client_address: [192, 0, 2, 1].into(),
         secured: true,

@@ -1,6 +1,7 @@
 //! The settings of a proxy: each documented where it is declared.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use daemon::balancers::Balancers;
@@ -42,6 +43,10 @@ daemon::settings! {
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// The certificate shown to users.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// Authorities (PEM) of certificates that users may show in TLS, to log in by SASL EXTERNAL where the directory takes this
+        /// proxy's word (its section `external`). Without it nobody is asked for a certificate; with it, who shows one of another
+        /// authority is not served. Read at the start.
+        pub users_ca: Option<PathBuf> = None,
         /// Master logins at back-ends that are other mail systems, one for each, such as [{ backend = "old", master = "posthouse",
         /// password_file = "/etc/posthouse/old.password", ca = "/etc/posthouse/old-ca.pem" }]. Besides, separator = "*" logs users in
         /// as user*master instead of by an authorization identity, plaintext = true lets the login go in the clear to another machine, and

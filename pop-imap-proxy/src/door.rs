@@ -106,6 +106,10 @@ impl LoginDialogue for Dialogue {
         self.core_mut().tls_started(has_binding);
     }
 
+    fn certificate_shown(&mut self) {
+        self.core_mut().certificate_shown();
+    }
+
     fn take_leftover(&mut self) -> Vec<u8> {
         self.core_mut().take_leftover()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::balancers::Balancers;
+use daemon::client_certificate::UserAuthorities;
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
 use daemon::link;
@@ -92,7 +93,8 @@ impl Proxy {
     /// [`RunError`] names the address or the file.
     pub fn bind(config: Config) -> Result<Self, RunError> {
         let identity = Arc::new(Identity::load(&config.identity)?);
-        let tls = config.tls.load()?;
+        let users = config.users_ca.as_deref().map(UserAuthorities::load);
+        let tls = config.tls.load_asking(users.transpose()?)?;
         let masters = Masters::load(config.foreign, config.limits.keepalive())?;
         let mut doors = Vec::new();
         let wanted = [

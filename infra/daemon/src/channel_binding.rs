@@ -51,18 +51,21 @@ fn hash_of(name: &[u8]) -> Option<&'static Algorithm> {
     }
 }
 
-fn sequence(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn sequence(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     element(octets, SEQUENCE)
 }
 
 /// The content of a DER element with this tag, and what follows it.
-fn element(octets: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let [found, length, rest @ ..] = octets else {
+pub(crate) fn element(octets: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (found, content, rest) = any_element(octets)?;
+    (found == tag).then_some((content, rest))
+}
+
+/// Tag and content of a DER element, and what follows it.
+pub(crate) fn any_element(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let [tag, length, rest @ ..] = octets else {
         return None;
     };
-    if *found != tag {
-        return None;
-    }
     let (length, rest) = match length {
         0..=0x7f => (usize::from(*length), rest),
         0x81..=0x84 => {
@@ -74,10 +77,11 @@ fn element(octets: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         }
         _ => return None,
     };
-    rest.split_at_checked(length)
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
 }
 
-const SEQUENCE: u8 = 0x30;
+pub(crate) const SEQUENCE: u8 = 0x30;
 const OBJECT_IDENTIFIER: u8 = 6;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ extern crate self as daemon;
 
 pub mod balancers;
 pub mod channel_binding;
+pub mod client_certificate;
 pub mod clients;
 pub mod clock;
 pub mod config;

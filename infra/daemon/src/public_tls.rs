@@ -25,6 +25,7 @@ use tracing::{error, info};
 
 use crate::{
     channel_binding::{EndPoint, end_point},
+    client_certificate::UserAuthorities,
     config::{Problem, Settings},
     identity::{IdentityError, certificates, private_key},
     metrics::counter,
@@ -80,6 +81,18 @@ impl TlsFiles {
     /// # Errors
     /// As [`PublicTls::load`].
     pub fn load(&self) -> Result<Option<PublicTls>, IdentityError> {
+        self.load_asking(None)
+    }
+
+    /// The same, asking clients for a certificate of one of these authorities. Who shows none is served too; who shows another's
+    /// is not.
+    ///
+    /// # Errors
+    /// As [`PublicTls::load`].
+    pub fn load_asking(
+        &self,
+        users: Option<UserAuthorities>,
+    ) -> Result<Option<PublicTls>, IdentityError> {
         let (Some(certificate), Some(key)) = (&self.certificate, &self.key) else {
             return Ok(None);
         };
@@ -88,7 +101,7 @@ impl TlsFiles {
             key: key.clone(),
         };
         let all = std::iter::once(&first).chain(&self.others);
-        PublicTls::of(all.cloned().collect()).map(Some)
+        PublicTls::of(all.cloned().collect(), users).map(Some)
     }
 }
 
@@ -100,6 +113,7 @@ pub struct PublicTls {
 
 struct Shared {
     files: Vec<CertificateFiles>,
+    users: Option<UserAuthorities>,
     config: ArcSwap<Shown>,
 }
 
@@ -118,21 +132,29 @@ impl fmt::Debug for PublicTls {
 }
 
 impl PublicTls {
-    /// Reads certificate chain and key (PEM). TLS 1.2 and 1.3 are spoken; no client certificate is asked for.
+    /// Reads certificate chain and key (PEM). TLS 1.2 and 1.3 are spoken.
     ///
     /// # Errors
     /// `Read` and `Pem` name the file, `Mismatch` says that the two do not fit.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
-        Self::of(vec![CertificateFiles {
+        let files = vec![CertificateFiles {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
-        }])
+        }];
+        Self::of(files, None)
     }
 
-    fn of(files: Vec<CertificateFiles>) -> Result<Self, IdentityError> {
-        let config = ArcSwap::new(Arc::new(config(&files)?));
+    fn of(
+        files: Vec<CertificateFiles>,
+        users: Option<UserAuthorities>,
+    ) -> Result<Self, IdentityError> {
+        let config = ArcSwap::new(Arc::new(config(&files, users.as_ref())?));
         Ok(Self {
-            shared: Arc::new(Shared { files, config }),
+            shared: Arc::new(Shared {
+                files,
+                users,
+                config,
+            }),
         })
     }
 
@@ -141,7 +163,7 @@ impl PublicTls {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn reload(&self) -> Result<(), IdentityError> {
-        let config = config(&self.shared.files)?;
+        let config = config(&self.shared.files, self.shared.users.as_ref())?;
         self.shared.config.store(Arc::new(config));
         Ok(())
     }
@@ -279,7 +301,10 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     end.is_some_and(|end| end.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-fn config(files: &[CertificateFiles]) -> Result<Shown, IdentityError> {
+fn config(
+    files: &[CertificateFiles],
+    users: Option<&UserAuthorities>,
+) -> Result<Shown, IdentityError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut keys = Vec::new();
     for CertificateFiles { certificate, key } in files {
@@ -297,9 +322,11 @@ fn config(files: &[CertificateFiles]) -> Result<Shown, IdentityError> {
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|source| mismatch(&files[0].certificate, source))?;
-    let config = builder
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::<ByName>::clone(&by_name));
+    let builder = match users {
+        Some(users) => builder.with_client_cert_verifier(users.verifier()),
+        None => builder.with_no_client_auth(),
+    };
+    let config = builder.with_cert_resolver(Arc::<ByName>::clone(&by_name));
     Ok(Shown {
         config: Arc::new(config),
         by_name,

@@ -126,6 +126,16 @@ impl UserStream {
         exporter.into_iter().chain(end_point).collect()
     }
 
+    /// The certificates (DER) that the client has shown in TLS, its own first; none where it has shown none.
+    #[must_use]
+    pub fn client_certificates(&self) -> Vec<Vec<u8>> {
+        let Self::Tls { stream, .. } = self else {
+            return Vec::new();
+        };
+        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        shown.iter().map(|one| one.to_vec()).collect()
+    }
+
     /// Tells whether TLS is spoken.
     #[must_use]
     pub fn is_tls(&self) -> bool {

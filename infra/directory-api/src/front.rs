@@ -44,6 +44,7 @@ use crate::client::{DirectoryClient, DirectoryError, LoginError};
 use crate::types::{BackendName, Service};
 use crate::wire::{LoginRequest, SaslRequest, Secret};
 pub use entry::{Entry, Shown};
+use sasl::Connection;
 use wait::{MoveWait, Wait, until_moved};
 
 /// How a front lets users in. One for each service and process.
@@ -86,6 +87,7 @@ impl FrontOptions {
         config.pop3_policy = self.pop3_policy;
         config.imap_capabilities = self.imap_capabilities.clone();
         config.has_binding = !stream.channel_bindings().is_empty();
+        config.has_certificate = !stream.client_certificates().is_empty();
         config.mechanisms = sasl::offered(&directory.mechanisms().await);
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
@@ -216,13 +218,20 @@ where
             LoginEvent::StartTls => {
                 stream = start_tls(stream, options, deadline).await?;
                 dialogue.tls_started(!stream.channel_bindings().is_empty());
+                if !stream.client_certificates().is_empty() {
+                    dialogue.certificate_shown();
+                }
             }
             LoginEvent::SaslOver => sasl.give_up(),
             LoginEvent::Sasl(message) => {
                 let facts = facts(message.tag.clone(), message.mechanism, &stream, &dialogue);
                 let bindings = stream.channel_bindings();
                 let wait = Wait::new(&stream, shutdown, deadline, options);
-                match sasl.take(&message, &bindings, &facts, &wait).await {
+                let connection = Connection {
+                    bindings: &bindings,
+                    certificates: &stream.client_certificates(),
+                };
+                match sasl.take(&message, &connection, &facts, &wait).await {
                     Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
                     Ok(sasl::Next::In { login, session }) => break (login, session, facts),
                     Err(refusal) => dialogue.refuse(refusal),

@@ -37,6 +37,31 @@ impl Pop3 {
         pop3
     }
 
+    /// The same, with a certificate (PEM) of the user's own and its key.
+    ///
+    /// # Panics
+    /// When the server does not greet.
+    #[must_use]
+    pub fn connect_showing(address: SocketAddr, ca: &Path, shown: (&str, &str)) -> Self {
+        let mut pop3 = Self {
+            wire: Wire::connect(address).start_tls_showing(ca, Some(shown)),
+        };
+        pop3.ok();
+        pop3
+    }
+
+    /// Goes on in TLS, with such a certificate.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    #[must_use]
+    pub fn start_tls_showing(mut self, ca: &Path, shown: (&str, &str)) -> Self {
+        self.command("STLS");
+        Self {
+            wire: self.wire.start_tls_showing(ca, Some(shown)),
+        }
+    }
+
     /// Goes on in TLS.
     ///
     /// # Panics

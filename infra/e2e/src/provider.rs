@@ -160,6 +160,21 @@ impl Provider {
         fs::write(&settings, text).unwrap();
     }
 
+    /// Lets users in who show the proxy a certificate of this authority (PEM), from the next start on.
+    ///
+    /// # Panics
+    /// When settings cannot be written.
+    pub fn take_certificates(&self, authority: &str) {
+        let ca = self.file("users.pem");
+        fs::write(&ca, authority).unwrap();
+        let (directory, proxy) = (self.settings(Node::Directory), self.settings(Node::Proxy));
+        let text = fs::read_to_string(&directory).unwrap();
+        let external = format!("ca = {ca:?}\nproxies = [\"{}\"]\n", Node::Proxy.name());
+        fs::write(&directory, format!("{text}\n[external]\n{external}")).unwrap();
+        let text = fs::read_to_string(&proxy).unwrap();
+        fs::write(&proxy, format!("users_ca = {ca:?}\n{text}")).unwrap();
+    }
+
     /// Starts what one user needs, and adds them.
     ///
     /// # Panics

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 trait Socket: Read + Write + Send {}
 impl<T: Read + Write + Send> Socket for T {}
@@ -35,6 +35,11 @@ impl Wire {
 
     /// Goes on in TLS and checks the server's certificate against `ca`, for the name `localhost`.
     pub(crate) fn start_tls(self, ca: &Path) -> Self {
+        self.start_tls_showing(ca, None)
+    }
+
+    /// The same, showing a certificate (PEM) and having its key, where the server asks for one.
+    pub(crate) fn start_tls_showing(self, ca: &Path, shown: Option<(&str, &str)>) -> Self {
         assert!(
             self.stream.buffer().is_empty(),
             "octets before the handshake"
@@ -47,8 +52,16 @@ impl Wire {
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match shown {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                let chain = vec![certificate.unwrap()];
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
         let session =
             ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         let stream = StreamOwned::new(session, self.plain.try_clone().unwrap());

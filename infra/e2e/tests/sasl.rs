@@ -8,6 +8,7 @@ use e2e::provider::Provider;
 use posthouse::ports::Port;
 use testkit::issuer::Issuer;
 use testkit::scram::ScramClient;
+use testkit::user_certificate::{UserAuthority, UserCertificate};
 
 const USER: &str = "dora@example.test";
 const PASSWORD: &str = "open sesame";
@@ -49,6 +50,55 @@ fn a_user_gets_to_her_mail_with_a_proof_or_a_token_through_the_proxy_and_at_home
         assert_eq!(user.count(), 0);
         user.command("QUIT");
     }
+}
+
+#[test]
+fn a_user_gets_to_her_mail_by_a_certificate_where_it_was_shown_and_by_no_other() {
+    let provider = Provider::new();
+    let (users, others) = (UserAuthority::new(), UserAuthority::new());
+    provider.take_certificates(users.pem());
+    let _running = provider.start_for(USER, PASSWORD);
+    let (ca, pop3s) = (provider.ca(), provider.at(Port::Pop3s));
+    let (dora, stranger) = (users.issue(USER), users.issue("eve@example.test"));
+    let of = |one: &UserCertificate| (one.certificate.clone(), one.key.clone());
+    let implicit = |one: &UserCertificate| {
+        let (certificate, key) = of(one);
+        Pop3::connect_showing(pop3s, &ca, (&certificate, &key))
+    };
+    let by_stls = |one: &UserCertificate| {
+        let (certificate, key) = of(one);
+        let plain = Pop3::connect(provider.at(Port::Pop3));
+        plain.start_tls_showing(&ca, (&certificate, &key))
+    };
+    for connect in [&implicit as &dyn Fn(&UserCertificate) -> Pop3, &by_stls] {
+        let mut user = connect(&dora);
+        let offered = String::from_utf8(user.lines("CAPA")).unwrap();
+        assert!(offered.contains("SASL EXTERNAL "), "{offered}");
+        user.command("AUTH EXTERNAL =");
+        assert_eq!(user.count(), 0);
+        user.command("QUIT");
+        // Who shows it may still log in by a password, and as nobody else by it.
+        let mut user = connect(&dora);
+        let refused = user.try_command(&format!(
+            "AUTH EXTERNAL {}",
+            BASE64.encode(b"eve@example.test")
+        ));
+        assert!(refused.unwrap_err().starts_with("-ERR [AUTH]"));
+        user.login(USER, PASSWORD).command("QUIT");
+        let mut user = connect(&stranger);
+        let refused = user.try_command("AUTH EXTERNAL =").unwrap_err();
+        assert!(refused.starts_with("-ERR [AUTH]"), "{refused}");
+    }
+    // Without one nobody is offered it, nor let in by it.
+    let mut user = Pop3::connect_tls(pop3s, &ca);
+    let offered = String::from_utf8(user.lines("CAPA")).unwrap();
+    assert!(!offered.contains("EXTERNAL"), "{offered}");
+    assert!(user.try_command("AUTH EXTERNAL =").is_err());
+    user.login(USER, PASSWORD).command("QUIT");
+    // One of another authority ends the handshake.
+    let forged = others.issue(USER);
+    let refused = std::panic::catch_unwind(|| drop(implicit(&forged)));
+    assert!(refused.is_err());
 }
 
 /// A dialogue up to the server's last words, which must be right, or its refusal.

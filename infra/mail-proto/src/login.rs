@@ -25,6 +25,8 @@ pub struct Config {
     pub mechanisms: Vec<Mechanism>,
     /// Whether the connection's TLS, if it is active, can be bound to (RFC 5056).
     pub has_binding: bool,
+    /// Whether the client has shown a certificate in TLS: EXTERNAL is offered to none else.
+    pub has_certificate: bool,
     /// Refused commands and logins after which the connection is closed.
     pub errors_max: u32,
 }
@@ -40,6 +42,7 @@ impl Config {
             imap_capabilities: None,
             mechanisms: Vec::new(),
             has_binding: false,
+            has_certificate: false,
             errors_max: 10,
         }
     }
@@ -53,7 +56,9 @@ impl Config {
     pub(crate) fn offered(&self) -> impl Iterator<Item = (Mechanism, &'static str)> {
         let binds = self.has_binding && self.tls == Tls::Active;
         let more = self.mechanisms.iter().copied();
+        let shown = self.has_certificate && self.tls == Tls::Active;
         more.filter(move |mechanism| binds || !mechanism.binds_to_channel())
+            .filter(move |mechanism| shown || *mechanism != Mechanism::External)
             .chain([Mechanism::Plain, Mechanism::Login])
             .filter(|_| self.allows_login())
             .filter_map(|mechanism| Some((mechanism, mechanism.sasl_name()?)))
@@ -95,6 +100,9 @@ pub trait LoginDialogue: Send {
 
     /// Answers `StartTls`: the handshake is done, and what came of it can be bound to or not.
     fn tls_started(&mut self, has_binding: bool);
+
+    /// The client has shown a certificate in the handshake.
+    fn certificate_shown(&mut self);
 
     /// Answers `Login` or `Sasl` with yes: gives the octets received beyond
     /// the login command, and ends this dialogue. Nothing has been said to the
@@ -184,6 +192,8 @@ pub enum Mechanism {
     OauthBearer,
     /// SASL XOAUTH2, what came before it and some clients still speak.
     XOauth2,
+    /// SASL EXTERNAL, RFC 4422: by the certificate shown in TLS.
+    External,
 }
 
 impl Mechanism {
@@ -198,6 +208,7 @@ impl Mechanism {
             Self::ScramSha256Plus => "scram-sha-256-plus",
             Self::OauthBearer => "oauthbearer",
             Self::XOauth2 => "xoauth2",
+            Self::External => "external",
         }
     }
 
@@ -211,6 +222,7 @@ impl Mechanism {
             Self::ScramSha256Plus => Some("SCRAM-SHA-256-PLUS"),
             Self::OauthBearer => Some("OAUTHBEARER"),
             Self::XOauth2 => Some("XOAUTH2"),
+            Self::External => Some("EXTERNAL"),
         }
     }
 

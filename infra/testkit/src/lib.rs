@@ -1,4 +1,4 @@
-//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM, an issuer of tokens, a PostgreSQL server.
+//! Tools for tests only: addresses nobody uses, a disk that fails on demand, one that is recorded, protocol dialogues as text, IMAP's answers read strictly, a client of SCRAM, an issuer of tokens, one of certificates of users, a PostgreSQL server.
 
 pub mod address;
 pub mod block_disk;
@@ -8,3 +8,4 @@ pub mod fetch_grammar;
 pub mod issuer;
 pub mod postgres;
 pub mod scram;
+pub mod user_certificate;

@@ -79,7 +79,7 @@ where
     pub(super) async fn take(
         &mut self,
         message: &SaslMessage,
-        bindings: &[ChannelBinding],
+        connection: &Connection<'_>,
         facts: &LoginFacts,
         wait: &Wait<'_>,
     ) -> Result<Next<T>, Refusal> {
@@ -87,9 +87,10 @@ where
             self.give_up();
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Idle => self.ask(message, bindings, facts, wait, None).await,
+            Stage::Idle => self.ask(message, connection, facts, wait, None).await,
             Stage::AwaitResponse { state } => {
-                self.ask(message, bindings, facts, wait, Some(state)).await
+                self.ask(message, connection, facts, wait, Some(state))
+                    .await
             }
             Stage::AwaitEnd(refusal) => Err(refusal),
             Stage::AwaitEmpty { login, session } => {
@@ -107,7 +108,7 @@ where
     async fn ask(
         &mut self,
         message: &SaslMessage,
-        bindings: &[ChannelBinding],
+        connection: &Connection<'_>,
         facts: &LoginFacts,
         wait: &Wait<'_>,
         state: Option<String>,
@@ -116,7 +117,15 @@ where
             mechanism: message.mechanism.sasl_name().unwrap_or_default().to_owned(),
             message: Secret::new(BASE64.encode(message.message.as_bytes())),
             state,
-            bindings: bindings.iter().map(on_the_wire).collect(),
+            bindings: connection.bindings.iter().map(on_the_wire).collect(),
+            certificates: match message.mechanism {
+                Mechanism::External => connection
+                    .certificates
+                    .iter()
+                    .map(|one| BASE64.encode(one))
+                    .collect(),
+                _ => Vec::new(),
+            },
             service: facts.service,
             client_address: facts.client.ip().to_canonical(),
             secured: facts.tls.is_some(),
@@ -152,6 +161,13 @@ where
             }
         }
     }
+}
+
+/// What is known of the connection that a mechanism may go by.
+pub(super) struct Connection<'a> {
+    pub(super) bindings: &'a [ChannelBinding],
+    /// Of the client, its own first.
+    pub(super) certificates: &'a [Vec<u8>],
 }
 
 /// What the directory says to a step, decoded.
@@ -207,9 +223,10 @@ pub(super) fn nonsense(what: &'static str) -> LoginError {
 }
 
 /// Whose messages the directory takes.
-const PASSED_ON: [Mechanism; 4] = [
+const PASSED_ON: [Mechanism; 5] = [
     Mechanism::ScramSha256Plus,
     Mechanism::ScramSha256,
     Mechanism::OauthBearer,
     Mechanism::XOauth2,
+    Mechanism::External,
 ];

@@ -71,6 +71,9 @@ pub struct SaslRequest {
     /// bind, and one that says that it was not is refused (RFC 5802 §6).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<ChannelBinding>,
+    /// The certificates (DER, base64) that the client has shown in TLS, its own first, whose key it has: for EXTERNAL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
     /// What the grant shall open.
     pub service: Service,
     /// The user's address.

@@ -484,6 +484,10 @@ impl LoginDialogue for Login {
         self.state = State::AwaitCommand;
     }
 
+    fn certificate_shown(&mut self) {
+        self.config.has_certificate = true;
+    }
+
     fn take_leftover(&mut self) -> Vec<u8> {
         self.state = State::Done;
         self.input.take_all()
