@@ -339,8 +339,8 @@ async fn carry(
     info!(
         trace_id,
         service = door.name(),
-        user = %login.login_name(),
-        account = %login.account(),
+        user = %login.login_name,
+        account = %login.account,
         client = %facts.client,
         tls = facts.tls.is_some(),
         backend = %about.backend(),

@@ -203,8 +203,8 @@ impl Front {
         let end = relay(stream, leftover, session, &terms).await;
         info!(
             service = facts.service.as_str(),
-            account = %login.account(),
-            home = %login.backend(),
+            account = %login.account,
+            home = %login.backend,
             client = %facts.client,
             from_user = passed.from_user(),
             to_user = passed.to_user(),

@@ -249,7 +249,10 @@ impl Backend {
         let asked = timeout(ASKED_WITHIN, self.directory.login_or_kept(request, false)).await;
         match asked {
             Ok(Ok(login)) => self.open_own(&login, open).await,
-            Ok(Err(LoginError::Away(_))) | Err(_) => self.open_by_ticket(request, open).await,
+            Ok(Err(LoginError::Away(error))) if error.is_away() => {
+                self.open_by_ticket(request, open).await
+            }
+            Err(_) => self.open_by_ticket(request, open).await,
             Ok(Err(error)) => self.open(Err(SessionRefusal::Directory(error)), open).await,
         }
     }

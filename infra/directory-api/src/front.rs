@@ -43,7 +43,7 @@ use tracing::{debug, info, warn};
 use crate::client::{DirectoryClient, DirectoryError, LoginError};
 use crate::types::{BackendName, Service};
 use crate::wire::{LoginRequest, SaslRequest, Secret};
-pub use entry::{Entry, Shown};
+pub use entry::{Entry, Shown, Whose};
 use sasl::Connection;
 use wait::{MoveWait, Wait, until_moved};
 
@@ -119,8 +119,8 @@ pub struct LoggedIn<T> {
     pub stream: UserStream,
     /// What `open` made.
     pub session: T,
-    /// By what they are in.
-    pub login: Entry,
+    /// Who they are.
+    pub login: Whose,
     /// The connection.
     pub facts: LoginFacts,
     /// What the user sent behind the login command: the session's first input.
@@ -233,7 +233,9 @@ where
                 };
                 match sasl.take(&message, &connection, &facts, &wait).await {
                     Ok(sasl::Next::Say(octets)) => dialogue.challenge(&octets),
-                    Ok(sasl::Next::In { login, session }) => break (login, session, facts),
+                    Ok(sasl::Next::In { login, session }) => {
+                        break (login.whose(), session, facts);
+                    }
                     Err(refusal) => dialogue.refuse(refusal),
                 }
             }
@@ -246,7 +248,7 @@ where
                 );
                 let wait = Wait::new(&stream, shutdown, deadline, options);
                 match try_login(&credentials, &facts, directory, options, &wait, &open).await {
-                    Ok((login, session)) => break (login, session, facts),
+                    Ok((login, session)) => break (login.whose(), session, facts),
                     Err(refusal) => dialogue.refuse(refusal),
                 }
             }

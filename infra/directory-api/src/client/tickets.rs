@@ -13,6 +13,7 @@ use aws_lc_rs::hmac;
 use daemon::clock::now_ms;
 use moka::future::Cache;
 use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep_until, timeout};
 
@@ -88,6 +89,7 @@ impl Tickets {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             held: Cache::builder()
+                .eviction_policy(EvictionPolicy::lru())
                 .max_capacity(TICKETS_MAX)
                 .weigher(|_, held: &Arc<[Arc<Held>]>| u32::try_from(held.len()).unwrap_or(u32::MAX))
                 .time_to_idle(KEPT_MAX)

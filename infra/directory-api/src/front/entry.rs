@@ -24,7 +24,26 @@ pub struct Shown {
     pub request: LoginRequest,
 }
 
+/// Whose session it is, without what let them in: neither a password nor a ticket is kept for as long as it lasts.
+#[derive(Debug)]
+pub struct Whose {
+    /// Whose mail.
+    pub account: AccountId,
+    /// The user's canonical name.
+    pub login_name: LoginName,
+    /// Where the session was opened.
+    pub backend: BackendName,
+}
+
 impl Entry {
+    pub(super) fn whose(&self) -> Whose {
+        Whose {
+            account: self.account(),
+            login_name: self.login_name().clone(),
+            backend: self.backend().clone(),
+        }
+    }
+
     /// Whose mail.
     #[must_use]
     pub fn account(&self) -> AccountId {
