@@ -172,9 +172,12 @@ impl Keys {
                 Kept::Folder(folder) => {
                     let due = self.held().due;
                     sleep_until(due.max(Instant::now() + LOOK)).await;
-                    match Instant::now() >= self.held().due {
-                        true => self.step(folder).map_err(KeepError::from),
-                        false => Ok(()),
+                    // Not in the condition itself: what is held there is held for the whole of it, and the step holds it too.
+                    let due = self.held().due;
+                    if Instant::now() >= due {
+                        self.step(folder).map_err(KeepError::from)
+                    } else {
+                        Ok(())
                     }
                 }
                 Kept::Database(database) => {

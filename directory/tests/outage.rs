@@ -318,6 +318,8 @@ async fn a_directory_that_is_slow_or_wrong_or_half_there_is_away_and_nobody_beco
 
     let shutdown = Shutdown::new();
     let wrong = Wrong::start(&site, &shutdown).await;
+    // What was heard a moment ago is believed, whatever the directory says now.
+    tokio::time::sleep(2 * options.negative_ttl).await;
     for fault in FAULTS {
         *wrong.fault.lock().unwrap() = fault;
         let proxy = site.client(Role::PopImapProxy, "p1");

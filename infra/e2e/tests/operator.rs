@@ -310,7 +310,7 @@ fn a_foreign_back_end_keeps_the_service_of_which_nothing_is_said() {
     let system = System::start(&[]);
     let told = |arguments: &[&str]| {
         let said = done(&system, &[&["backend"], arguments, &["--json"]].concat());
-        let backend: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let backend: Value = serde_json::from_str(&said).unwrap();
         ["imap", "pop3"].map(|service| {
             let address = &backend["foreign"][service]["address"];
             address.as_str().map(str::to_owned)
