@@ -116,7 +116,7 @@ fn an_operator_lists_sessions_ends_some_and_drains_back_end_and_proxy() {
 
     assert_eq!(
         posthouse(&system, &["kick", &anna]).trim(),
-        "1 sessions end"
+        "1 session ends"
     );
     assert!(annas.answer().unwrap_err().starts_with("-ERR [SYS/TEMP]"));
     bens.command("NOOP");
@@ -133,7 +133,7 @@ fn an_operator_lists_sessions_ends_some_and_drains_back_end_and_proxy() {
     let shown: serde_json::Value = listed.into_iter().find(of_imap).unwrap();
     let session = shown["trace_id"].as_str().unwrap();
     let kick = ["kick", "--session", session];
-    assert_eq!(posthouse(&system, &kick).trim(), "1 sessions end");
+    assert_eq!(posthouse(&system, &kick).trim(), "1 session ends");
     let last = idle.response().text;
     assert!(last.starts_with("* BYE [UNAVAILABLE]"), "{last}");
     bens.command("NOOP");
