@@ -356,6 +356,34 @@ mod tests {
         assert!(keys.rotate().await.unwrap().is_ok());
     }
 
+    /// On a thread of its own: one that waits for itself must not keep the test from failing.
+    #[test]
+    fn a_step_that_is_due_is_taken_and_the_keys_can_be_read_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::open(dir.path(), Duration::from_millis(1)).unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                assert!(keys.rotate().await.unwrap().is_ok());
+                let second = states(&keys)[1].0.clone();
+                let alone = async {
+                    while states(&keys) != [(second.clone(), KeyState::Used)] {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                tokio::select! {
+                    () = keys.go_on_for_ever() => {}
+                    () = alone => told.send(()).unwrap(),
+                }
+            });
+        });
+        heard.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+
     #[tokio::test]
     async fn a_step_that_was_broken_off_leaves_a_used_key_that_is_published() {
         let dir = tempfile::tempdir().unwrap();
