@@ -188,7 +188,8 @@ pub(crate) fn run(tree: &Tree, only: Option<&str>) -> Result<bool, Box<dyn Error
     }
     let mut report = Report::default();
     report.step("list", "every peer test is known by name", || {
-        Ok(unknown(&tree.files))
+        let unheard = unheard(&tree.texts(".rs")?);
+        Ok(unknown(&tree.files).into_iter().chain(unheard).collect())
     });
     let needed: BTreeSet<&str> = chosen
         .iter()
@@ -280,11 +281,28 @@ fn unknown(files: &BTreeSet<String>) -> Vec<String> {
     });
     let strange = names.filter(|name| PEERS.iter().all(|peer| peer.name != *name));
     strange
-        .map(|name| {
-            format!("{TESTS}peers_{name}.rs is in no row of PEERS in infra/xtask/src/peers.rs")
-        })
+        .map(|name| format!("{TESTS}peers_{name}.rs is in no row of PEERS in {HERE}"))
         .collect()
 }
+
+/// Variables that would make no test run, so that it passes having shown nothing.
+fn unheard(sources: &[(&str, String)]) -> Vec<String> {
+    let is_heard = |variable: &str| {
+        let quoted = format!("\"{variable}\"");
+        let mut others = sources.iter().filter(|(file, _)| *file != HERE);
+        others.any(|(_, text)| text.contains(&quoted))
+    };
+    let variables = PEERS.iter().filter_map(|peer| match peer.at {
+        Place::EndToEnd => None,
+        Place::Inside { variable, .. } | Place::Files { variable, .. } => Some(variable),
+    });
+    variables
+        .filter(|variable| !is_heard(variable))
+        .map(|variable| format!("no test asks for {variable}, which {HERE} sets"))
+        .collect()
+}
+
+const HERE: &str = "infra/xtask/src/peers.rs";
 
 #[cfg(test)]
 mod tests {
@@ -292,6 +310,16 @@ mod tests {
 
     fn files(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| format!("{TESTS}{name}")).collect()
+    }
+
+    #[test]
+    fn a_variable_that_no_test_asks_for_is_a_finding() {
+        assert_eq!(
+            unheard(&Tree::open().unwrap().texts(".rs").unwrap()),
+            [""; 0]
+        );
+        let here = (HERE, "\"POSTHOUSE_TEST_POSTGRES\"".to_owned());
+        assert!(unheard(&[here]).iter().any(|one| one.contains("POSTGRES")));
     }
 
     #[test]
