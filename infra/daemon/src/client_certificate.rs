@@ -3,14 +3,13 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
-    RootCertStore,
     pki_types::{CertificateDer, UnixTime},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 
 use crate::{
     channel_binding::{SEQUENCE, any_element, element, sequence},
-    identity::{IdentityError, certificates},
+    identity::{IdentityError, authorities},
 };
 
 /// Whose certificates of users are believed.
@@ -32,15 +31,7 @@ impl UserAuthorities {
     /// `Read`, `Pem`, `Mismatch` and `Authority` name the file.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         let path = path.to_owned();
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&path)? {
-            roots
-                .add(authority)
-                .map_err(|source| IdentityError::Mismatch {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
+        let roots = authorities(&path)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .allow_unauthenticated()

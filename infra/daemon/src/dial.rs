@@ -2,11 +2,11 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::identity::{IdentityError, certificates};
+use crate::identity::{self, IdentityError};
 
 /// Whose certificates are believed.
 #[derive(Clone)]
@@ -25,10 +25,7 @@ impl Trust {
             path: path.clone(),
             source,
         };
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&path)? {
-            roots.add(authority).map_err(mismatch)?;
-        }
+        let roots = identity::authorities(&path)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])

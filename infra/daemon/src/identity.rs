@@ -234,17 +234,7 @@ impl Identity {
     /// # Errors
     /// `Read` and `Pem` name the file; `Mismatch`, `Authority` and `NoRole` say that the contents cannot be used.
     pub fn load(files: &IdentityFiles) -> Result<Self, IdentityError> {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&files.ca)? {
-            let path = &files.ca;
-            roots
-                .add(authority)
-                .map_err(|source| IdentityError::Mismatch {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
-        let roots = Arc::new(roots);
+        let roots = Arc::new(authorities(&files.ca)?);
         let chain = certificates(&files.certificate)?;
         let key = private_key(&files.key)?;
         let peer = Peer::of(chain.first().ok_or(IdentityError::NoRole)?)?;
@@ -299,6 +289,22 @@ impl Identity {
     pub fn client_config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.client)
     }
+}
+
+/// Reads certificates of authorities (PEM).
+///
+/// # Errors
+/// `Read`, `Pem` and `Mismatch` name the file.
+pub fn authorities(path: &PathBuf) -> Result<RootCertStore, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        let added = roots.add(authority);
+        added.map_err(|source| IdentityError::Mismatch {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(roots)
 }
 
 pub(crate) fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::config::{Problem, Settings};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use daemon::identity;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -141,20 +140,13 @@ fn one_host(config: &Config, number: usize, has_tls: bool) -> Config {
 }
 
 fn tls(settings: &PostgresSettings) -> Result<MakeRustlsConnect, PostgresError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = &settings.tls_ca {
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| PostgresError::File {
+    let roots = match &settings.tls_ca {
+        Some(path) => identity::authorities(path).map_err(|error| PostgresError::File {
             path: path.clone(),
-            source,
-        };
-        let found = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.into()))?;
-        for certificate in found {
-            let certificate = certificate.map_err(|error| unusable(error.into()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| unusable(error.into()))?;
-        }
-    }
+            source: error.into(),
+        })?,
+        None => RootCertStore::empty(),
+    };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
