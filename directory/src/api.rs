@@ -158,11 +158,16 @@ async fn lookup<E: Engine>(
     for result in &reply.results {
         let verdict = match result.verdict {
             Verdict::Accounts(_) => "accounts",
+            Verdict::External { .. } => "external",
             Verdict::UnknownAddress => "unknown_address",
             Verdict::UnknownDomain => "unknown_domain",
         };
         metrics::counter!("posthouse_directory_lookups_total", "verdict" => verdict).increment(1);
-        if is_mail && !matches!(result.verdict, Verdict::Accounts(_)) {
+        let is_nobody = matches!(
+            result.verdict,
+            Verdict::UnknownAddress | Verdict::UnknownDomain
+        );
+        if is_mail && is_nobody {
             app.refusals
                 .recipient(&result.address, verdict, &peer.node)
                 .await;

@@ -25,6 +25,8 @@ pub(crate) fn located(account: u64, home: &str, epoch: u64) -> Located {
             epoch: Epoch(epoch),
         },
         quota: Quota::NONE,
+        detail: None,
+        is_caught: false,
     }
 }
 
@@ -34,5 +36,6 @@ pub(crate) fn recipient(account: u64, home: &str, epoch: u64) -> Recipient {
         backend: backend(home),
         epoch: Epoch(epoch),
         address: Arc::new(address("someone@example.test")),
+        detail: None,
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Recipient {
     pub(crate) epoch: Epoch,
     /// What RCPT named: it stands in Delivered-To and is looked up again when the home has moved.
     pub(crate) address: Arc<Address>,
+    /// Of the subaddress that led here (RFC 5233).
+    pub(crate) detail: Option<String>,
 }
 
 /// What the RCPT commands of one transaction came to.
@@ -65,6 +67,7 @@ impl Recipients {
                 backend: place.home.backend,
                 epoch: place.home.epoch,
                 address: Arc::clone(&address),
+                detail: place.detail,
             });
         }
         Ok(())

@@ -19,6 +19,10 @@ pub(crate) enum RecipientRefusal {
     BackendAway,
     /// The account lives on a foreign back-end, to which this front-end does not deliver.
     ForeignHome,
+    /// It leads to addresses that are not ours, too.
+    ExternalTarget,
+    /// The address of the settings for postmaster is nobody's.
+    PostmasterUnset,
     /// The transaction reaches as many accounts as it may.
     TooManyAccounts,
     /// Every account it leads to is full.
@@ -38,6 +42,8 @@ impl RecipientRefusal {
             Self::DirectoryAway => "directory_away",
             Self::BackendAway => "backend_away",
             Self::ForeignHome => "foreign_home",
+            Self::ExternalTarget => "external_target",
+            Self::PostmasterUnset => "postmaster_unset",
             Self::TooManyAccounts => "too_many_accounts",
             Self::OverQuota { .. } => "over_quota",
         }
@@ -65,6 +71,15 @@ impl RecipientRefusal {
                 (4, 3, 2),
                 "recipient's mail is kept by another system, not reached from here, try again later",
             ),
+            Self::ExternalTarget => Reply::new(
+                451,
+                (4, 3, 2),
+                "recipient's mail goes to another system, not reached from here, try again later",
+            ),
+            // RFC 5321 §4.5.1 wants it accepted, always: a sender must not be told that there is none.
+            Self::PostmasterUnset => {
+                Reply::new(451, (4, 3, 5), "postmaster is not set up, try again later")
+            }
             // RFC 5321 §4.5.3.1.10: the sender sends the rest in another transaction.
             Self::TooManyAccounts => {
                 Reply::new(452, (4, 5, 3), "too many recipients in one transaction")
@@ -156,6 +171,8 @@ mod tests {
             DirectoryAway,
             BackendAway,
             ForeignHome,
+            ExternalTarget,
+            PostmasterUnset,
             TooManyAccounts,
             full,
         ] {
@@ -179,6 +196,8 @@ mod tests {
             DirectoryAway,
             BackendAway,
             ForeignHome,
+            ExternalTarget,
+            PostmasterUnset,
             TooManyAccounts,
             OverQuota { for_good: false },
             OverQuota { for_good: true },

@@ -15,6 +15,7 @@ use directory_api::{BackendName, VolumeName};
 use mail_proto::pop3::Policy;
 use serde::{Deserialize, Serialize};
 
+use crate::subaddress::SubaddressMailbox;
 use crate::volume::{INDEX_COMPACT_ABOVE_BYTES, SCRUB_BYTES_PER_S};
 
 daemon::settings! {
@@ -54,6 +55,10 @@ daemon::settings! {
         pub balancers: Balancers = Balancers::default(),
         /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
         pub tls: TlsFiles = TlsFiles::default(),
+        /// Where mail for `user+detail@domain` goes: "existing", to the user's mailbox of that name, in whatever case, if there is one
+        /// without a special use such as Trash, and else to INBOX; "inbox", to INBOX; "create", to that mailbox, made when it is missing:
+        /// then whoever sends mail can make mailboxes for others.
+        pub subaddress_mailbox: SubaddressMailbox = SubaddressMailbox::Existing,
         /// What looks after what is stored.
         pub keeping: Keeping = Keeping::default(),
         /// How much of everything.

@@ -26,7 +26,8 @@ use crate::delivered::Delivered;
 use crate::link::{first_frame, json, next_event};
 use crate::refusal::{self, malformed};
 use crate::spread::{Envelope, Spread, Whole};
-use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
+use crate::subaddress;
+use crate::volume::{RECIPIENTS_MAX, Recipient};
 
 /// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
         .map(|recipient| recipient.account)
         .collect();
     let sender = open.reverse_path.clone();
-    let (envelope, recipients) = delivery(&open, commit);
+    let (envelope, recipients) = delivery(&backend, &open, commit).await;
     let within = Duration::from_secs(backend.config.limits.commit_s);
     let outcomes = whole.deliver(envelope, recipients, within).await;
     let mut outcomes: HashMap<AccountId, Outcome> = outcomes.into_iter().collect();
@@ -185,7 +186,11 @@ fn check_commit(open: &DeliverOpen, commit: &DeliverCommit, whole: &Whole) -> Re
     Ok(())
 }
 
-fn delivery(open: &DeliverOpen, commit: DeliverCommit) -> (Envelope, Vec<Recipient>) {
+async fn delivery(
+    backend: &Backend,
+    open: &DeliverOpen,
+    commit: DeliverCommit,
+) -> (Envelope, Vec<Recipient>) {
     let envelope = Envelope {
         txn: open.txn.0,
         sender: open.reverse_path.clone().into_bytes(),
@@ -193,13 +198,20 @@ fn delivery(open: &DeliverOpen, commit: DeliverCommit) -> (Envelope, Vec<Recipie
         trace: open.trace_id.clone(),
         received_ms: commit.received_ms,
     };
-    let recipients = commit.recipients.into_iter().map(|recipient| Recipient {
-        account: recipient.account,
-        epoch: recipient.epoch,
-        mailbox: MailboxId::INBOX,
-        prologue: recipient.prologue.0,
-    });
-    (envelope, recipients.collect())
+    let rule = backend.config.subaddress_mailbox;
+    let mut recipients = Vec::with_capacity(commit.recipients.len());
+    for one in commit.recipients {
+        let (account, epoch) = (one.account, one.epoch);
+        let detail = one.detail.as_deref();
+        let mailbox = subaddress::mailbox_of(&backend.volumes, rule, (account, epoch), detail);
+        recipients.push(Recipient {
+            account,
+            epoch,
+            mailbox: mailbox.await,
+            prologue: one.prologue.0,
+        });
+    }
+    (envelope, recipients)
 }
 
 fn too_large() -> Problem {

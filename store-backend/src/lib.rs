@@ -35,6 +35,7 @@ mod run;
 mod session;
 mod sessions;
 mod spread;
+mod subaddress;
 mod transfer;
 mod undelete;
 mod user;

@@ -215,6 +215,7 @@ impl Connection {
 
 /// Where mail for one recipient goes.
 async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
+    let is_bare = matches!(path, ForwardPath::Postmaster);
     let address = match path {
         ForwardPath::Mailbox(address) => address,
         // RFC 5321 §4.5.1 wants it accepted; the directory decides who reads it.
@@ -240,6 +241,25 @@ async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
                 }
             }
             Ok(Found { address, homes })
+        }
+        Ok(Verdict::External { .. }) => {
+            info!(address = %key, reason = "external_target", "recipient refused");
+            Err(Reply::new(
+                451,
+                (4, 3, 2),
+                "recipient's mail goes to another system, not reached from here, try again later",
+            ))
+        }
+        // A mistake of ours is never "no such postmaster": RFC 5321 §4.5.1.
+        Ok(Verdict::UnknownAddress | Verdict::UnknownDomain)
+            if key.local().eq_ignore_ascii_case("postmaster") && is_bare =>
+        {
+            warn!(address = %key, "nobody reads the mail for postmaster: make an address of that name, or set hostname to a domain of ours");
+            Err(Reply::new(
+                451,
+                (4, 3, 5),
+                "postmaster is not set up, try again later",
+            ))
         }
         Ok(Verdict::UnknownAddress) => Err(Reply::new(550, (5, 1, 1), "no such user here")),
         Ok(Verdict::UnknownDomain) => Err(Reply::new(550, (5, 1, 2), "no such domain here")),

@@ -18,7 +18,7 @@ use directory_api::wire::{Change, ChangeKind, Changed, ChangesReply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::rows::{Octets, Rows, RowsMut, Table, account_key, beginning_with, decode, number};
+use super::rows::{Rows, RowsMut, Table, account_key, beginning_with, decode, number};
 use super::{Answer, EngineError};
 pub(super) use requests::Database;
 

@@ -48,8 +48,9 @@ pub(super) async fn mail_and_logins_in_an_alias_are_those_of_its_domain<E: Engin
     // Whoever keeps the answer is told of changes of what it came through.
     let asked = vec![address("ann@y.test"), address("nobody@y.test")];
     let results = engine.lookup(asked.clone()).await.unwrap().results;
-    assert_eq!(results[0].via, [address("ann@x.test")]);
-    assert_eq!(results[1].via, [address("nobody@x.test")]);
+    assert_eq!(results[0].via, [address("*@y.test"), address("ann@x.test")]);
+    let all = ["*@y.test", "nobody@x.test", "*@x.test"].map(address);
+    assert_eq!(results[1].via, all);
     let told: Vec<_> = results.into_iter().map(|one| one.address).collect();
     assert_eq!(told, asked);
     // Behind an alias of an address, too.
@@ -170,4 +171,125 @@ pub(super) async fn an_account_that_is_closing_gets_no_mail_and_keeps_its_addres
     assert_eq!(set(ann.id, AccountStatus::Active).await, news[2..]);
     assert_eq!(accounts_of(&engine, "a@x.test").await, [ann.id.0]);
     assert_eq!(accounts_of(&engine, "both@x.test").await.len(), 2);
+}
+
+/// What one address leads to: account, detail, and whether the catch-all had it.
+async fn ways<E: Engine>(engine: &E, text: &str) -> Vec<(u64, Option<String>, bool)> {
+    match verdict(engine, text).await {
+        Verdict::Accounts(located) => located
+            .into_iter()
+            .map(|one| (one.account.0, one.detail, one.is_caught))
+            .collect(),
+        Verdict::UnknownAddress => Vec::new(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+pub(super) async fn a_subaddress_leads_to_its_address_and_brings_the_detail<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    alias(&engine, "y.test", "x.test").await.unwrap();
+    let ann = create(&engine, "ann@x.test").await.id.0;
+    let own = create(&engine, "ann+own@x.test").await.id.0;
+    let to = |text: &str| vec![Target::Address(address(text))];
+    point(&engine, "sales@x.test", to("ann@x.test")).await;
+    point(&engine, "shop@x.test", to("ann+orders@x.test")).await;
+    let loops = vec![
+        Target::Address(address("loop+a@x.test")),
+        Target::Address(address("ann@x.test")),
+    ];
+    point(&engine, "loop@x.test", loops).await;
+    let way = |account, detail: Option<&str>| vec![(account, detail.map(str::to_owned), false)];
+    for (asked, wanted) in [
+        ("ann@x.test", way(ann, None)),
+        ("Ann+Lists@x.test", way(ann, Some("lists"))),
+        ("ann+a+b@x.test", way(ann, Some("a+b"))),
+        // What is there comes first.
+        ("ann+own@x.test", way(own, None)),
+        ("ann+own+more@x.test", way(ann, Some("own+more"))),
+        // Through aliases, of domains too; an alias with a detail of its own has the last word.
+        ("sales+may@x.test", way(ann, Some("may"))),
+        ("ann+lists@y.test", way(ann, Some("lists"))),
+        ("shop@x.test", way(ann, Some("orders"))),
+        ("shop+may@x.test", way(ann, Some("orders"))),
+        ("loop+b@x.test", way(ann, Some("b"))),
+        ("+ann@x.test", vec![]),
+        ("ann+@x.test", vec![]),
+        ("bob+lists@x.test", vec![]),
+    ] {
+        assert_eq!(ways(&engine, asked).await, wanted, "{asked}");
+    }
+    // Who keeps an answer is told when another name would be found first.
+    let result = engine.lookup(vec![address("sales+may@y.test")]).await;
+    let via = result.unwrap().results.remove(0).via;
+    for name in ["sales+may@x.test", "sales@x.test", "ann@x.test"] {
+        assert!(via.contains(&address(name)), "{name} is not in {via:?}");
+    }
+}
+
+pub(super) async fn a_catch_all_gets_what_nobody_else_does<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    alias(&engine, "y.test", "x.test").await.unwrap();
+    let ann = create(&engine, "ann@x.test").await.id.0;
+    let bob = create(&engine, "bob@x.test").await;
+    assert_eq!(ways(&engine, "nobody@x.test").await, []);
+    point(&engine, "*@x.test", vec![Target::Account(bob.id)]).await;
+    let caught = vec![(bob.id.0, None, true)];
+    for nobody in ["nobody@x.test", "nobody+a@x.test", "nobody@y.test"] {
+        assert_eq!(ways(&engine, nobody).await, caught, "{nobody}");
+    }
+    let somebody = vec![(ann, Some("a".to_owned()), false)];
+    assert_eq!(ways(&engine, "ann+a@y.test").await, somebody);
+    // Nobody behind an alias is caught, too; one that leads to itself ends.
+    let to = |text: &str| vec![Target::Address(address(text))];
+    point(&engine, "gone@x.test", to("left@x.test")).await;
+    assert_eq!(ways(&engine, "gone@x.test").await, caught);
+    point(&engine, "*@x.test", to("left@x.test")).await;
+    assert_eq!(ways(&engine, "nobody@x.test").await, []);
+    assert_eq!(verdict(&engine, "a@z.test").await, Verdict::UnknownDomain);
+}
+
+pub(super) async fn targets_that_are_not_ours_are_told_apart<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let ann = create(&engine, "ann@x.test").await;
+    let external = |text: &str| Target::Address(address(text));
+    point(
+        &engine,
+        "list@x.test",
+        vec![
+            Target::Account(ann.id),
+            external("carl@elsewhere.test"),
+            external("also@x.test"),
+        ],
+    )
+    .await;
+    point(
+        &engine,
+        "also@x.test",
+        vec![external("carl@elsewhere.test"), external("dora+d@far.test")],
+    )
+    .await;
+    let Verdict::External { accounts, external } = verdict(&engine, "list@x.test").await else {
+        panic!("some of it is not ours")
+    };
+    assert_eq!(accounts.len(), 1);
+    let far = ["carl@elsewhere.test", "dora+d@far.test"].map(address);
+    assert_eq!(external, far);
+    let Verdict::External { accounts, .. } = verdict(&engine, "also+x@x.test").await else {
+        panic!("none of it is ours")
+    };
+    assert!(accounts.is_empty());
+    // When the domain becomes ours, nobody is there.
+    engine
+        .put_domain(domain("elsewhere.test"), DomainPut::default(), 1)
+        .await
+        .unwrap();
+    engine
+        .put_domain(domain("far.test"), DomainPut::default(), 1)
+        .await
+        .unwrap();
+    assert_eq!(accounts_of(&engine, "list@x.test").await, [ann.id.0]);
+    assert_eq!(
+        verdict(&engine, "also@x.test").await,
+        Verdict::UnknownAddress
+    );
 }

@@ -24,9 +24,11 @@ use directory_api::{
 };
 
 use aliases::{
+    a_catch_all_gets_what_nobody_else_does,
+    a_subaddress_leads_to_its_address_and_brings_the_detail,
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
-    mail_and_logins_in_an_alias_are_those_of_its_domain,
+    mail_and_logins_in_an_alias_are_those_of_its_domain, targets_that_are_not_ours_are_told_apart,
 };
 use foreign::{
     a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
@@ -97,6 +99,9 @@ claims! {
     app_passwords_stand_beside_the_accounts_own_password,
     a_use_of_a_credential_is_kept_once_an_hour,
     mail_and_logins_in_an_alias_are_those_of_its_domain,
+    a_subaddress_leads_to_its_address_and_brings_the_detail,
+    a_catch_all_gets_what_nobody_else_does,
+    targets_that_are_not_ours_are_told_apart,
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
     an_import_made_twice_is_made_once_and_differences_are_named,

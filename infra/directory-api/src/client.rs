@@ -186,7 +186,10 @@ impl DirectoryClient {
                 .ok_or(DirectoryError::nonsense(
                     "lookup answered for another address",
                 ))?;
-            let known = matches!(result.verdict, Verdict::Accounts(_));
+            let known = matches!(
+                result.verdict,
+                Verdict::Accounts(_) | Verdict::External { .. }
+            );
             Ok(Stamped {
                 value: result,
                 change: reply.change,

@@ -236,6 +236,30 @@ impl Address {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The address before the detail of a subaddress, and the detail (RFC 5233): `ann` and `lists` of
+    /// `ann+lists@x.test`. None when there is no `+`, or nothing on one side of the first one.
+    #[must_use]
+    pub fn subaddress(&self) -> Option<(Self, &str)> {
+        let (user, detail) = self.local().split_once('+')?;
+        if user.is_empty() || detail.is_empty() {
+            return None;
+        }
+        let base = Self {
+            at: user.len(),
+            text: format!("{user}@{}", self.domain()),
+        };
+        Some((base, detail))
+    }
+
+    /// What receives the mail of a domain for whom nobody is there, if the domain has it: `*@domain`.
+    #[must_use]
+    pub fn catch_all(&self) -> Self {
+        Self {
+            at: 1,
+            text: format!("*@{}", self.domain()),
+        }
+    }
 }
 
 impl FromStr for Address {
@@ -417,6 +441,27 @@ mod tests {
         );
         let quoted: Address = "a@b@example.test".parse().unwrap();
         assert_eq!(quoted.local(), "a@b");
+    }
+
+    #[test]
+    fn a_subaddress_is_split_at_its_first_plus() {
+        let split = |text: &str| {
+            let address: Address = text.parse().unwrap();
+            let split = address.subaddress();
+            split.map(|(base, detail)| (String::from(base), detail.to_owned()))
+        };
+        let told = |base: &str, detail: &str| Some((base.to_owned(), detail.to_owned()));
+        assert_eq!(split("Ann+Lists@x.test"), told("ann@x.test", "lists"));
+        assert_eq!(split("a+b+c@x.test"), told("a@x.test", "b+c"));
+        for whole in ["ann@x.test", "+a@x.test", "a+@x.test", "+@x.test"] {
+            assert_eq!(split(whole), None, "{whole}");
+        }
+        let address: Address = "ann+a@x.test".parse().unwrap();
+        let caught = address.catch_all();
+        assert_eq!(
+            (caught.as_str(), caught.local(), caught.domain()),
+            ("*@x.test", "*", "x.test")
+        );
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub struct CommitRecipient {
     pub epoch: Epoch,
     /// Whole header lines with CRLF, Received last.
     pub prologue: Prologue,
+    /// The detail of the subaddress that was named, `lists` of `ann+lists@x.test`: which mailbox gets it is decided at the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// Trace lines of one delivery; base64 in JSON, because a header may hold any octet.

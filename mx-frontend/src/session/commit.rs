@@ -183,6 +183,7 @@ impl<'a> Commit<'a> {
                     account: one.account,
                     epoch: one.epoch,
                     prologue: Prologue(prologue(&facts, &one.address)),
+                    detail: one.detail.clone(),
                 })
                 .collect(),
         }

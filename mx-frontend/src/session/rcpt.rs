@@ -23,17 +23,31 @@ pub(super) async fn add(
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster => shared.postmaster.clone(),
     };
+    let mut is_postmaster = address == shared.postmaster;
     let mut verdict = shared.directory.lookup(&key(&address)?).await;
     if matches!(verdict, Ok(Verdict::UnknownAddress))
         && address.local().eq_ignore_ascii_case("postmaster")
+        && !is_postmaster
     {
         // RFC 5321 §4.5.1: every domain of ours has one.
+        is_postmaster = true;
         verdict = shared.directory.lookup(&key(&shared.postmaster)?).await;
     }
     if let Err(error) = &verdict {
         warn!(trace_id = envelope.trace_id, %error, "recipient could not be looked up");
     }
-    let located = judge(verdict)?;
+    let located = match judge(verdict) {
+        // That it is not set up is our mistake, and no verdict on the address.
+        Err(RecipientRefusal::UnknownUser | RecipientRefusal::RelayDenied) if is_postmaster => {
+            warn!(trace_id = envelope.trace_id, postmaster = %shared.postmaster, "nobody reads the mail for postmaster: set `postmaster` to an address of ours");
+            return Err(RecipientRefusal::PostmasterUnset);
+        }
+        Err(RecipientRefusal::ExternalTarget) => {
+            info!(trace_id = envelope.trace_id, %address, reason = "external_target", "recipient is an alias of addresses that are not ours");
+            return Err(RecipientRefusal::ExternalTarget);
+        }
+        judged => judged?,
+    };
     envelope.timeline.charge(Stage::Recipients, Instant::now());
     for place in &located {
         let backend = &place.home.backend;
@@ -94,6 +108,7 @@ pub(super) fn key(address: &Address) -> Result<Key, RecipientRefusal> {
 fn judge(verdict: Result<Verdict, DirectoryError>) -> Result<Vec<Located>, RecipientRefusal> {
     match verdict {
         Ok(Verdict::Accounts(located)) if !located.is_empty() => Ok(located),
+        Ok(Verdict::External { .. }) => Err(RecipientRefusal::ExternalTarget),
         Ok(Verdict::UnknownAddress) => Err(RecipientRefusal::UnknownUser),
         Ok(Verdict::UnknownDomain) => Err(RecipientRefusal::RelayDenied),
         Ok(Verdict::Accounts(_)) | Err(_) => Err(RecipientRefusal::DirectoryAway),
@@ -107,8 +122,13 @@ mod tests {
 
     #[test]
     fn only_a_clear_verdict_is_final() {
-        use RecipientRefusal::{DirectoryAway, RelayDenied, UnknownUser};
+        use RecipientRefusal::{DirectoryAway, ExternalTarget, RelayDenied, UnknownUser};
         let one = vec![located(1, "b1", 1)];
+        let external = Verdict::External {
+            accounts: one.clone(),
+            external: vec!["bob@elsewhere.test".parse().unwrap()],
+        };
+        assert_eq!(judge(Ok(external)), Err(ExternalTarget));
         assert_eq!(judge(Ok(Verdict::Accounts(one.clone()))), Ok(one));
         assert_eq!(judge(Ok(Verdict::UnknownAddress)), Err(UnknownUser));
         assert_eq!(judge(Ok(Verdict::UnknownDomain)), Err(RelayDenied));

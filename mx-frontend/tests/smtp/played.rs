@@ -190,6 +190,8 @@ impl PlayedDirectory {
                 epoch: Epoch(*epoch),
             },
             quota: Quota::NONE,
+            detail: None,
+            is_caught: false,
         });
         self.known
             .lock()

@@ -156,9 +156,11 @@ async fn account_of(
     let directory = session.service.volumes.directory();
     Ok(match directory.lookup(&address).await {
         Ok(Verdict::Accounts(accounts)) => match &accounts[..] {
-            [one] => Ok(one.account),
+            [one] if !one.is_caught => Ok(one.account),
+            [_] => Err(refused("there is no such user")),
             _ => Err(refused("more than one user has this address")),
         },
+        Ok(Verdict::External { .. }) => Err(refused("this address leads elsewhere, too")),
         Ok(Verdict::UnknownAddress | Verdict::UnknownDomain) => {
             Err(refused("there is no such user"))
         }

@@ -23,7 +23,8 @@ use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::outcome::to_reply;
 use crate::spread::{Envelope, Spread};
-use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
+use crate::subaddress;
+use crate::volume::{RECIPIENTS_MAX, Recipient};
 
 /// One recipient as the directory resolved it.
 pub(super) struct Found {
@@ -309,12 +310,19 @@ impl Message<'_> {
         let here = destinations
             .iter()
             .filter(|destination| destination.located.home.backend == self.backend.name);
-        let recipients = here.map(|destination| Recipient {
-            account: destination.located.account,
-            epoch: destination.located.home.epoch,
-            mailbox: MailboxId::INBOX,
-            prologue: self.prologue(destination.address),
-        });
+        let rule = self.backend.config.subaddress_mailbox;
+        let mut recipients = Vec::new();
+        for Destination { located, address } in here {
+            let (account, epoch) = (located.account, located.home.epoch);
+            let detail = located.detail.as_deref();
+            let volumes = &self.backend.volumes;
+            recipients.push(Recipient {
+                account,
+                epoch,
+                mailbox: subaddress::mailbox_of(volumes, rule, (account, epoch), detail).await,
+                prologue: self.prologue(address),
+            });
+        }
         let envelope = Envelope {
             txn: self.transaction.txn.0,
             sender: self.transaction.sender().into_bytes(),
@@ -325,9 +333,7 @@ impl Message<'_> {
             received_ms: self.received_ms,
         };
         let deadline = Duration::from_secs(self.backend.config.limits.commit_s);
-        whole
-            .deliver(envelope, recipients.collect(), deadline)
-            .await
+        whole.deliver(envelope, recipients, deadline).await
     }
 
     async fn commit_elsewhere(
@@ -352,6 +358,7 @@ impl Message<'_> {
                         account: destination.located.account,
                         epoch: destination.located.home.epoch,
                         prologue: WirePrologue(self.prologue(destination.address)),
+                        detail: destination.located.detail.clone(),
                     })
                     .collect(),
             })
@@ -452,6 +459,8 @@ mod tests {
             account: AccountId(account),
             home,
             quota: Quota::NONE,
+            detail: None,
+            is_caught: false,
         }
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn commit(message: &[u8], accounts: &[u64]) -> DeliverCommit {
                 account: AccountId(*account),
                 epoch: Epoch(1),
                 prologue: Prologue(b"Received: by test\r\n".to_vec()),
+                detail: None,
             })
             .collect(),
     }

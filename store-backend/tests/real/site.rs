@@ -492,6 +492,8 @@ async fn lookup(
                         account: *account,
                         home: known.homes[account].clone(),
                         quota: known.quotas.get(account).copied().unwrap_or_default(),
+                        detail: None,
+                        is_caught: false,
                     })
                     .collect(),
             ),

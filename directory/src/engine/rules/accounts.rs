@@ -411,10 +411,10 @@ mod tests {
     use std::borrow::Cow;
     use std::cell::RefCell;
 
-    use super::super::{Octets, Rows};
+    use super::super::Rows;
     use super::*;
     use crate::engine::record::DomainRow;
-    use crate::engine::rows::Walk;
+    use crate::engine::rows::{Octets, Walk};
 
     /// Rows that remember which tables were asked.
     #[derive(Default)]

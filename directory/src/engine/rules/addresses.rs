@@ -8,7 +8,7 @@ use directory_api::wire::{
 };
 use directory_api::{AccountId, AccountStatus, Address};
 
-use super::{Answer, EngineError, Octets, Table, View, Write, account_key, decode, scan};
+use super::{Answer, EngineError, Table, View, Write, account_key, decode, scan};
 use crate::engine::record::{DomainRow, HomeOnly};
 
 /// Ordered by domain, so that the addresses of one stand together. At most 255 + 1 + 64 octets,
@@ -56,28 +56,45 @@ impl View<'_> {
             if steps.is_empty() {
                 break;
             }
-            let keys: Vec<_> = steps.iter().map(|(_, step)| address_key(step)).collect();
-            let rows = self.rows.get_all(Table::Addresses, &keys)?;
-            let domains = self.domains_of_absent(&steps, &rows)?;
-            for ((number, step), row) in steps.into_iter().zip(rows) {
-                let walk = &mut walks[number];
-                match row {
-                    Some(row) => walk.found(step, decode(&row)?)?,
-                    None => walk.absent(step, &domains),
+            let names: Vec<Vec<Name>> = steps.iter().map(|(_, step)| step.names()).collect();
+            let keys = names
+                .iter()
+                .flatten()
+                .map(|name| address_key(&name.address));
+            let rows = self
+                .rows
+                .get_all(Table::Addresses, &keys.collect::<Vec<_>>())?;
+            let mut rows = rows.into_iter();
+            let mut absent = Vec::new();
+            for ((number, step), names) in steps.into_iter().zip(names) {
+                let rows: Vec<_> = rows.by_ref().take(names.len()).collect();
+                let mut found = None;
+                for (name, row) in names.into_iter().zip(rows) {
+                    walks[number].passed(&name.address);
+                    if let Some(row) = row {
+                        found = Some((name, decode(&row)?));
+                        break;
+                    }
                 }
+                match found {
+                    Some((name, targets)) => walks[number].found(&step, &name, targets)?,
+                    None => absent.push((number, step)),
+                }
+            }
+            let domains = self.domains_of(&absent)?;
+            for (number, step) in absent {
+                walks[number].absent(step, &domains);
             }
         }
         let accounts = self.located(&walks)?;
         Ok(walks.into_iter().map(move |walk| walk.end(&accounts)))
     }
 
-    fn domains_of_absent(
-        &self,
-        steps: &[(usize, Address)],
-        rows: &[Option<Octets<'_>>],
-    ) -> Answer<HashMap<String, DomainRow>> {
-        let absent = steps.iter().zip(rows).filter(|(_, row)| row.is_none());
-        let names: BTreeSet<&str> = absent.map(|((_, step), _)| step.domain()).collect();
+    fn domains_of(&self, absent: &[(usize, Step)]) -> Answer<HashMap<String, DomainRow>> {
+        let names: BTreeSet<&str> = absent
+            .iter()
+            .map(|(_, step)| step.address.domain())
+            .collect();
         let keys: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
         let mut domains = HashMap::new();
         for (name, row) in names
@@ -96,7 +113,7 @@ impl View<'_> {
         let accounts: BTreeSet<AccountId> = walks
             .iter()
             .flat_map(|walk| &walk.accounts)
-            .copied()
+            .map(|reached| reached.account)
             .collect();
         let keys: Vec<_> = accounts
             .iter()
@@ -121,6 +138,8 @@ impl View<'_> {
                         account,
                         home,
                         quota,
+                        detail: None,
+                        is_caught: false,
                     },
                 );
             }
@@ -175,11 +194,59 @@ const WALKED_AT_ONCE: usize = 100;
 struct Walk<'a> {
     from: &'a Address,
     is_ours: bool,
-    next: Vec<Address>,
+    next: Vec<Step>,
     seen: HashSet<Address>,
-    accounts: Vec<AccountId>,
+    accounts: Vec<Reached>,
+    external: Vec<Address>,
     via: Vec<Address>,
     steps_left: usize,
+}
+
+/// An address on the way.
+struct Step {
+    address: Address,
+    /// Of the subaddress before it; its own comes before that.
+    detail: Option<String>,
+    is_caught: bool,
+}
+
+/// A name under which a step may be found.
+struct Name {
+    address: Address,
+    detail: Option<String>,
+    is_catch_all: bool,
+}
+
+/// An account, and how the first way to it came there.
+struct Reached {
+    account: AccountId,
+    detail: Option<String>,
+    is_caught: bool,
+}
+
+impl Step {
+    /// What it may be found as, the first that is there: itself, itself without the detail, or the domain's catch-all.
+    fn names(&self) -> Vec<Name> {
+        let mut names = vec![Name {
+            address: self.address.clone(),
+            detail: self.detail.clone(),
+            is_catch_all: false,
+        }];
+        names.extend(self.address.subaddress().map(|(address, detail)| Name {
+            address,
+            detail: Some(detail.to_owned()),
+            is_catch_all: false,
+        }));
+        let catch_all = self.address.catch_all();
+        if catch_all != self.address {
+            names.push(Name {
+                address: catch_all,
+                detail: None,
+                is_catch_all: true,
+            });
+        }
+        names
+    }
 }
 
 impl<'a> From<&'a Address> for Walk<'a> {
@@ -187,9 +254,14 @@ impl<'a> From<&'a Address> for Walk<'a> {
         Self {
             from,
             is_ours: true,
-            next: vec![from.clone()],
+            next: vec![Step {
+                address: from.clone(),
+                detail: None,
+                is_caught: false,
+            }],
             seen: HashSet::from([from.clone()]),
             accounts: Vec::new(),
+            external: Vec::new(),
             via: Vec::new(),
             steps_left: limit::TARGETS_MAX,
         }
@@ -198,12 +270,12 @@ impl<'a> From<&'a Address> for Walk<'a> {
 
 impl Walk<'_> {
     /// The addresses to look at next, in their order.
-    fn round(&mut self) -> impl Iterator<Item = Address> + use<> {
+    fn round(&mut self) -> impl Iterator<Item = Step> + use<> {
         std::mem::take(&mut self.next).into_iter()
     }
 
-    fn found(&mut self, step: Address, targets: Vec<Target>) -> Answer<()> {
-        self.passed(step);
+    fn found(&mut self, step: &Step, name: &Name, targets: Vec<Target>) -> Answer<()> {
+        let is_caught = step.is_caught || name.is_catch_all;
         for target in targets {
             if self.steps_left == 0 {
                 let address = self.from;
@@ -213,52 +285,74 @@ impl Walk<'_> {
             self.steps_left -= 1;
             match target {
                 Target::Account(account) => {
-                    if !self.accounts.contains(&account) {
-                        self.accounts.push(account);
+                    if !self.accounts.iter().any(|one| one.account == account) {
+                        self.accounts.push(Reached {
+                            account,
+                            detail: name.detail.clone(),
+                            is_caught,
+                        });
                     }
                 }
-                Target::Address(alias) => self.go_to(alias),
+                Target::Address(address) => self.go_to(Step {
+                    address,
+                    detail: name.detail.clone(),
+                    is_caught,
+                }),
             }
         }
         Ok(())
     }
 
     /// An alias of a domain has no addresses of its own, so it is looked for only where there is no address.
-    fn absent(&mut self, step: Address, domains: &HashMap<String, DomainRow>) {
-        let domain = domains.get(step.domain());
-        if step == *self.from {
+    fn absent(&mut self, step: Step, domains: &HashMap<String, DomainRow>) {
+        let domain = domains.get(step.address.domain());
+        if step.address == *self.from {
             self.is_ours = domain.is_some();
+        } else if domain.is_none() {
+            self.external.push(step.address);
+            return;
         }
         let other_name = domain
             .and_then(|row| row.alias_of.as_ref())
-            .and_then(|of| Address::new(step.local(), of.as_str()).ok());
-        self.passed(step);
-        if let Some(other_name) = other_name {
-            self.go_to(other_name);
+            .and_then(|of| Address::new(step.address.local(), of.as_str()).ok());
+        if let Some(address) = other_name {
+            self.go_to(Step { address, ..step });
         }
     }
 
-    fn go_to(&mut self, address: Address) {
-        if self.seen.insert(address.clone()) {
-            self.next.push(address);
+    fn go_to(&mut self, step: Step) {
+        if self.seen.insert(step.address.clone()) {
+            self.next.push(step);
         }
     }
 
-    fn passed(&mut self, step: Address) {
-        if step != *self.from {
-            self.via.push(step);
+    /// Whatever becomes of this name makes another verdict.
+    fn passed(&mut self, name: &Address) {
+        if name != self.from {
+            self.via.push(name.clone());
         }
     }
 
     fn end(self, located: &HashMap<AccountId, Located>) -> LookupResult {
-        let found = self.accounts.iter().filter_map(|one| located.get(one));
-        let found: Vec<Located> = found.cloned().collect();
+        let found = self.accounts.into_iter().filter_map(|reached| {
+            let located = located.get(&reached.account)?.clone();
+            Some(Located {
+                detail: reached.detail,
+                is_caught: reached.is_caught,
+                ..located
+            })
+        });
+        let accounts: Vec<Located> = found.collect();
         // An alias of which nothing is left is nobody, but stays "unknown" only until it is mended. So is an
         // account that is being closed: its senders are told what they will be told when it is gone.
-        let verdict = match (self.is_ours, found.is_empty()) {
-            (false, _) => Verdict::UnknownDomain,
-            (true, true) => Verdict::UnknownAddress,
-            (true, false) => Verdict::Accounts(found),
+        let verdict = match (self.is_ours, accounts.is_empty(), self.external.is_empty()) {
+            (false, ..) => Verdict::UnknownDomain,
+            (true, true, true) => Verdict::UnknownAddress,
+            (true, false, true) => Verdict::Accounts(accounts),
+            (true, _, false) => Verdict::External {
+                accounts,
+                external: self.external,
+            },
         };
         LookupResult {
             address: self.from.clone(),

@@ -179,9 +179,10 @@ impl DirectoryClient {
                         addresses.contains(step.as_str()) || domains.contains(step.domain())
                     })
                     || match &result.verdict {
-                        Verdict::Accounts(located) => {
-                            located.iter().any(|one| accounts.contains(&one.account.0))
-                        }
+                        Verdict::Accounts(located)
+                        | Verdict::External {
+                            accounts: located, ..
+                        } => located.iter().any(|one| accounts.contains(&one.account.0)),
                         Verdict::UnknownAddress | Verdict::UnknownDomain => false,
                     }
             })

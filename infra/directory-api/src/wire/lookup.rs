@@ -40,6 +40,14 @@ pub struct LookupResult {
 pub enum Verdict {
     /// Aliases resolved, each account once, never empty.
     Accounts(Vec<Located>),
+    /// The same, and some of what it leads to is not ours. Mail must reach all of it: who cannot send it
+    /// out takes it for none of them.
+    External {
+        /// Each once; there may be none.
+        accounts: Vec<Located>,
+        /// Addresses in domains that are not ours, each once, never empty.
+        external: Vec<Address>,
+    },
     /// The domain is ours, the address is not there.
     UnknownAddress,
     /// The domain is not ours.
@@ -56,4 +64,10 @@ pub struct Located {
     /// What it may keep.
     #[serde(default, skip_serializing_if = "Quota::is_none")]
     pub quota: Quota,
+    /// The detail of a subaddress that led here: `lists` of `ann+lists@x.test` (RFC 5233). Lower case, never empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Nobody has the address: the catch-all of its domain led here. Good for mail, and says nothing of who somebody is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_caught: bool,
 }

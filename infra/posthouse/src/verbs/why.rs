@@ -49,6 +49,10 @@ enum Step {
     Address(AddressEntry),
     /// Its domain is another name of one.
     DomainAlias { address: Address, of: DomainName },
+    /// It is a subaddress of one that is there (RFC 5233).
+    Subaddress { address: Address, of: Address },
+    /// There is no such address, and its domain has a catch-all.
+    Caught { address: Address, by: Address },
     /// The domain is ours, and there is no such address.
     UnknownAddress(Address),
     /// The domain is not ours.
@@ -84,6 +88,7 @@ async fn ask(directory: &DirectoryClient, name: String) -> Result<Why, VerbError
         steps = walk(directory, address.clone(), &mut accounts).await?;
         mail = Some(match directory.lookup(&address).await {
             Ok(Verdict::Accounts(_)) => "accepted".to_owned(),
+            Ok(Verdict::External { .. }) => "external_target".to_owned(),
             Ok(Verdict::UnknownAddress) => "unknown_address".to_owned(),
             Ok(Verdict::UnknownDomain) => "unknown_domain".to_owned(),
             Err(DirectoryError::Refused(problem)) => problem.code.into_owned(),
@@ -135,7 +140,16 @@ async fn walk(
                     found.extend(Address::new(address.local(), of.as_str()));
                     Step::DomainAlias { address, of }
                 }
-                Some(None) => Step::UnknownAddress(address),
+                Some(None) => {
+                    let step = other_name(directory, address).await?;
+                    match &step {
+                        Step::Subaddress { of: other, .. } | Step::Caught { by: other, .. } => {
+                            found.push(other.clone());
+                        }
+                        _ => {}
+                    }
+                    step
+                }
                 None => Step::UnknownDomain(address),
             },
             Err(error) => return Err(told(NOUN, &address, error)),
@@ -144,6 +158,25 @@ async fn walk(
         waiting.extend(found);
     }
     Ok(steps)
+}
+
+/// As what mail finds an address that is not there itself.
+async fn other_name(directory: &DirectoryClient, address: Address) -> Result<Step, VerbError> {
+    let is_there = async |other: &Address| match directory.address(other).await {
+        Ok(_) => Ok(true),
+        Err(DirectoryError::Unknown) => Ok(false),
+        Err(error) => Err(told(NOUN, other, error)),
+    };
+    if let Some((of, _)) = address.subaddress()
+        && is_there(&of).await?
+    {
+        return Ok(Step::Subaddress { address, of });
+    }
+    let by = address.catch_all();
+    Ok(match is_there(&by).await? {
+        true => Step::Caught { address, by },
+        false => Step::UnknownAddress(address),
+    })
 }
 
 /// `None`: the domain is not ours.
@@ -272,6 +305,10 @@ impl Step {
             }
             Self::DomainAlias { address, of } => {
                 format!("{address}: the domain is another name of {of}")
+            }
+            Self::Subaddress { address, of } => format!("{address}: is a subaddress of {of}"),
+            Self::Caught { address, by } => {
+                format!("{address}: is not there, {by} gets its mail")
             }
             Self::UnknownAddress(address) => format!("{address}: is not there, and its domain is"),
             Self::UnknownDomain(address) => format!("{address}: the domain is not ours"),
