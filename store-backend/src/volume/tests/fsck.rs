@@ -1,5 +1,6 @@
 //! Volumes that are damaged, what fsck says of them and what it makes of them.
 
+use super::super::blob::BLOB_INLINE_MAX_BYTES;
 use super::super::error::IndexError;
 use super::super::index::Index;
 use super::super::keeper::make_copy;
@@ -31,6 +32,17 @@ pub(super) fn check(dir: &TempDir, options: FsckOptions) -> Vec<Finding> {
     let verdict = fsck(dir.path(), Arc::new(RealDisk), options, &mut tell).unwrap();
     assert_eq!(verdict.found_count, found.len() as u64);
     found
+}
+
+/// One pass of the scrub: how many faults it found, and how many of them it mended.
+async fn scrubbed(volume: &Volume) -> (u64, u64) {
+    let shared = Arc::clone(volume.inner.shared());
+    let pass = tokio::task::spawn_blocking(move || {
+        let mut scrub = Scrub::new(&shared);
+        scrub.pass(&shared);
+        scrub.faults()
+    });
+    pass.await.unwrap()
 }
 
 fn parts(found: &[Finding]) -> Vec<(Part, bool)> {
@@ -352,7 +364,6 @@ async fn the_scrub_mends_links_and_puts_rot_aside_while_mail_arrives() {
     std::fs::remove_file(&two).unwrap();
     std::fs::hard_link(blob_of(&dir, ONE), &two).unwrap();
     let volume = open(&dir);
-    let shared = Arc::clone(volume.inner.shared());
     let rotten = blob_of(&dir, b"n: 3\r\n\r\n");
     let mut octets = std::fs::read(&rotten).unwrap();
     octets[0] ^= 1;
@@ -366,12 +377,7 @@ async fn the_scrub_mends_links_and_puts_rot_aside_while_mail_arrives() {
             busy.expunge(ANN, E1, MailboxId::INBOX, uids).await.unwrap();
         }
     });
-    let faults = tokio::task::spawn_blocking(move || {
-        let mut scrub = Scrub::new(&shared);
-        scrub.pass(&shared);
-        scrub.faults()
-    });
-    let faults = faults.await.unwrap();
+    let faults = scrubbed(&volume).await;
     arriving.await.unwrap();
     settle(&volume);
     assert_eq!(
@@ -383,13 +389,24 @@ async fn the_scrub_mends_links_and_puts_rot_aside_while_mail_arrives() {
     assert!(files_below(&dir.path().join("quarantine")).len() == 1);
     assert_eq!(volume.status().read_only, None);
     // Whoever comes second finds nothing but what is known.
-    let shared = Arc::clone(volume.inner.shared());
-    let again = tokio::task::spawn_blocking(move || {
-        let mut scrub = Scrub::new(&shared);
-        scrub.pass(&shared);
-        scrub.faults()
-    });
-    assert_eq!(again.await.unwrap(), (0, 0));
+    assert_eq!(scrubbed(&volume).await, (0, 0));
+    volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_that_still_has_the_name_it_came_by_is_no_fault() {
+    let dir = TempDir::new().unwrap();
+    let volume = open(&dir);
+    volume.ensure_account(ANN, E1).await.unwrap();
+    let body = [
+        b"n: large\r\n\r\n".as_slice(),
+        &[b'x'; 2 * BLOB_INLINE_MAX_BYTES],
+    ]
+    .concat();
+    deliver(&volume, 1, &body, &[ANN]).await;
+    settle(&volume);
+    assert_eq!(files_below(&dir.path().join("incoming")).len(), 1);
+    assert_eq!(scrubbed(&volume).await, (0, 0));
     volume.close();
 }
 
