@@ -165,8 +165,12 @@ impl Connection {
                     let _ = timeout(CLOSE_WITHIN, self.stream.shutdown()).await;
                     return Ok(reason);
                 }
-                // LMTP here is plain text on loopback: STARTTLS is never offered.
-                Step::StartTls | Step::AwaitAnswer => {
+                // LMTP here is plain text on loopback, and nobody speaks for others.
+                Step::StartTlsAsked
+                | Step::StartTls
+                | Step::AuthAsked
+                | Step::XClient(_)
+                | Step::AwaitAnswer => {
                     unreachable!("every question is answered before the next step is asked for")
                 }
             }

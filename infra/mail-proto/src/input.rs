@@ -22,6 +22,8 @@ pub(crate) struct Input {
     skipping: bool,
     /// Octets before `start` that are of the last faulty line.
     faulty: usize,
+    /// Octets of the faulty line that came so far.
+    skipped: u64,
 }
 
 /// What stands at the front of the input.
@@ -170,7 +172,13 @@ impl Input {
         &self.octets[self.start - self.faulty..self.start]
     }
 
+    /// Octets of a faulty line that came so far; 0 when none is being skipped.
+    pub(crate) fn skipped(&self) -> u64 {
+        if self.skipping { self.skipped } else { 0 }
+    }
+
     fn fault(&mut self, fault: LineFault, used: usize) -> Frame {
+        self.skipped = used as u64;
         self.consume(used);
         self.skipping = true;
         self.faulty = used;
@@ -183,12 +191,13 @@ impl Input {
         loop {
             let waiting = &self.octets[self.start..];
             let Some(at) = memchr(b'\r', waiting) else {
-                self.consume(waiting.len());
+                let skipped = self.consume(waiting.len());
+                self.skipped += skipped.len() as u64;
                 return false;
             };
             match waiting.get(at + 1) {
                 None => {
-                    self.consume(at);
+                    self.skipped += self.consume(at).len() as u64;
                     return false;
                 }
                 Some(b'\n') => {
@@ -197,7 +206,7 @@ impl Input {
                     return true;
                 }
                 Some(_) => {
-                    self.consume(at + 1);
+                    self.skipped += self.consume(at + 1).len() as u64;
                 }
             }
         }

@@ -15,10 +15,12 @@ mod path;
 mod rcpt;
 mod reply;
 mod server;
+mod xclient;
 
 pub use body::BodyFault;
 pub use config::{Config, Mode};
 pub use mail::{BodyType, Mail};
 pub use path::{ForwardPath, ReversePath};
 pub use reply::Reply;
-pub use server::{CloseReason, Server, Step};
+pub use server::{CloseReason, ErrorLimits, Server, Step, Tally};
+pub use xclient::XClient;

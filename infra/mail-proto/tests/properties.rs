@@ -230,6 +230,8 @@ fn plain_text_behind_starttls_is_dropped_however_much_it_is() {
     config.starttls = true;
     let mut server = Server::new(config);
     server.receive(b"EHLO c\r\nSTARTTLS\r\nNOOP\r\n");
+    while !matches!(server.next(), Step::StartTlsAsked) {}
+    server.accept();
     while !matches!(server.next(), Step::StartTls) {}
     assert_eq!(
         flood(|octets| server.receive(octets)),
@@ -261,8 +263,9 @@ fn plain_text_behind_starttls_is_dropped_however_much_it_is() {
 #[test]
 fn a_flood_of_short_commands_gathers_bounded_replies() {
     let mut config = smtp::Config::new(Mode::Smtp, "mx.test");
-    config.junk_limit = u32::MAX;
-    config.hard_error_limit = u32::MAX;
+    config.errors.junk = u32::MAX;
+    config.errors.hard = u32::MAX;
+    config.errors.soft = u32::MAX;
     let mut server = Server::new(config);
     while server.room() >= 2 {
         server.receive(b"\r\n");

@@ -30,6 +30,8 @@ pub(super) struct BodyReader {
     line_length: u64,
     size: u64,
     fault: Option<BodyFault>,
+    /// Octets read since the fault.
+    passed_over: u64,
 }
 
 /// What one pass over the input found.
@@ -52,6 +54,7 @@ impl BodyReader {
             line_length: 0,
             size: 0,
             fault: None,
+            passed_over: 0,
         }
     }
 
@@ -65,10 +68,23 @@ impl BodyReader {
         self.fault
     }
 
+    /// Octets of the input that came behind the fault, and with it.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.passed_over
+    }
+
     /// Reads what waits, taking the stuffed dots out in place: octets move
     /// only behind the first stuffed dot of a pass, in whole lines. A CR or a
     /// dot whose meaning the next octet decides stays in the input.
     pub(super) fn read(&mut self, input: &mut Input) -> BodyRead {
+        let pass = self.pass(input);
+        if self.fault.is_some() {
+            self.passed_over += pass.used as u64;
+        }
+        pass
+    }
+
+    fn pass(&mut self, input: &mut Input) -> BodyRead {
         let (octets, start) = input.waiting_mut();
         let mut read = start;
         let mut write = start;

@@ -22,6 +22,8 @@ pub(super) enum Verb {
     Vrfy,
     Quit,
     StartTls,
+    Auth,
+    XClient,
     /// A verb of some RFC that this server does not have.
     Unsupported,
     /// No verb at all.
@@ -75,7 +77,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("STARTTLS", Verb::StartTls),
     ("HELP", Verb::Unsupported),
     ("EXPN", Verb::Unsupported),
-    ("AUTH", Verb::Unsupported),
+    ("AUTH", Verb::Auth),
+    ("XCLIENT", Verb::XClient),
     ("ETRN", Verb::Unsupported),
     ("TURN", Verb::Unsupported),
     ("SEND", Verb::Unsupported),

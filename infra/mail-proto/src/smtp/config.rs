@@ -1,5 +1,7 @@
 //! Settings of a server core.
 
+use super::server::ErrorLimits;
+
 /// Which protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -30,13 +32,10 @@ pub struct Config {
     pub starttls: bool,
     /// Whether TLS is active from the first octet.
     pub implicit_tls: bool,
-    /// Errors from which on [`Server::is_slowed`] is true. DESIGN §10: 10.
-    pub soft_error_limit: u32,
-    /// Errors at which the connection is closed with 421. DESIGN §10: 20.
-    pub hard_error_limit: u32,
-    /// Commands that bring no mail (NOOP, VRFY, RSET, ...) allowed between two
-    /// messages; each beyond counts as an error. DESIGN §10: 100.
-    pub junk_limit: u32,
+    /// Whether the peer may tell by XCLIENT whom it speaks for.
+    pub xclient: bool,
+    /// How many mistakes are borne.
+    pub errors: ErrorLimits,
 }
 
 impl Config {
@@ -52,9 +51,8 @@ impl Config {
             input_max_bytes: 64 * 1024,
             starttls: false,
             implicit_tls: false,
-            soft_error_limit: 10,
-            hard_error_limit: 20,
-            junk_limit: 100,
+            xclient: false,
+            errors: ErrorLimits::default(),
         }
     }
 }

@@ -29,6 +29,10 @@ pub(super) fn extensions(config: &Config, client_name: &str, tls_active: bool) -
     if config.starttls && !tls_active {
         text.push_str("\nSTARTTLS");
     }
+    if config.xclient {
+        text.push_str("\nXCLIENT ");
+        text.push_str(super::xclient::ATTRIBUTES);
+    }
     Reply::plain(250, Cow::Owned(text))
 }
 

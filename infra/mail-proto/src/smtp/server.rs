@@ -7,18 +7,24 @@
 //!                                                     Body ──fault, final dot───────────────────▶ AwaitCommand
 //!  AwaitCommand ──BDAT─▶ AwaitAnswer ──accept───────▶ Chunk ──its octets──▶ AwaitCommand ...
 //!                                                     Chunk ──those of the last──▶ AwaitAnswer ──finish──▶ AwaitCommand
-//!  AwaitCommand ──STARTTLS──▶ AwaitTls ──tls_started──▶ AwaitCommand
+//!  AwaitCommand ──STARTTLS──▶ AwaitAnswer ──accept──▶ AwaitTls ──tls_started──▶ AwaitCommand
+//!  AwaitCommand ──AUTH, XCLIENT──▶ AwaitAnswer ──accept, refuse──▶ AwaitCommand
 //!  any ──QUIT, too many errors, shut──▶ Closing
 //! ```
 //!
 //! Replies gather in one buffer and go out together when the input holds no
 //! further whole command, so that a pipelined group costs one write. The reply
 //! to a body waits for nothing behind it (RFC 2920 §3.2): a sender that is cut
-//! off before it has read a 250 sends the message again.
+//! off before it has read a 250 sends the message again. Replies to a client that is
+//! slowed go out one by one, so that each can be delayed.
 
 mod chunks;
+mod errors;
+
+pub use errors::{ErrorLimits, Tally};
 
 use chunks::Chunks;
+use errors::Mistakes;
 
 use super::body::{BodyFault, BodyReader};
 use super::chunk::Chunk;
@@ -27,6 +33,7 @@ use super::config::{Config, Mode};
 use super::mail::Mail;
 use super::path::ForwardPath;
 use super::reply::Reply;
+use super::xclient::XClient;
 use super::{data, hello, rcpt};
 use crate::address::Letters;
 use crate::input::{Frame, Input, LineFault};
@@ -59,6 +66,13 @@ pub enum Step<'a> {
     },
     /// The transaction is over without a message (RSET, EHLO). No answer.
     Reset,
+    /// STARTTLS is possible. Answer: [`Server::accept`] (220 goes out, then comes `StartTls`) or [`Server::refuse`].
+    StartTlsAsked,
+    /// AUTH, which this server does not have. Answer: [`Server::accept`] (it is told so) or [`Server::refuse`].
+    AuthAsked,
+    /// The peer, who may, tells whom it speaks for. Answer: [`Server::accept`] (the dialogue begins anew, with a greeting)
+    /// or [`Server::refuse`].
+    XClient(XClient),
     /// Start the TLS handshake; the 220 was sent. Answer: [`Server::tls_started`]
     /// or close the connection.
     StartTls,
@@ -77,6 +91,8 @@ pub enum CloseReason {
     TooManyErrors,
     /// A BDAT did not say where the next command begins, or that it is too far away.
     UnreadChunk,
+    /// A command line or a refused body that did not end.
+    Endless,
     /// [`Server::shut`] was called.
     Shut,
 }
@@ -93,8 +109,7 @@ pub struct Server {
     client: Option<Client>,
     tls_active: bool,
     transaction: Option<Transaction>,
-    error_count: u32,
-    junk_count: u32,
+    mistakes: Mistakes,
 }
 
 enum State {
@@ -125,6 +140,9 @@ enum Question {
     /// The same, asked by a BDAT.
     FirstChunk(Chunk),
     BodyEnd,
+    StartTls,
+    Auth,
+    XClient,
 }
 
 /// Who the client says it is.
@@ -168,8 +186,7 @@ impl Server {
             client: None,
             tls_active,
             transaction: None,
-            error_count: 0,
-            junk_count: 0,
+            mistakes: Mistakes::default(),
         }
     }
 
@@ -208,6 +225,9 @@ impl Server {
                 }
                 State::AwaitCommand => {
                     match self.input.next_line(self.config.command_line_max_bytes) {
+                        Frame::Partial if self.input.skipped() > LINE_SKIPPED_MAX => {
+                            self.endless();
+                        }
                         Frame::Partial if self.out.is_empty() => {
                             self.input.release_when_idle();
                             return Step::NeedInput;
@@ -250,7 +270,15 @@ impl Server {
                             );
                         }
                         if !pass.ended {
-                            return Step::NeedInput;
+                            // Nobody waits for ever for the end of what is refused.
+                            let Some(fault) = reader.fault().filter(|_| {
+                                reader.passed_over() > self.config.size_max_bytes + PASSED_OVER_MIN
+                            }) else {
+                                return Step::NeedInput;
+                            };
+                            data::broken(fault).write_to(self.out.octets_mut());
+                            self.endless();
+                            continue;
                         }
                     }
                     let (size, fault) = (reader.size(), reader.fault());
@@ -297,7 +325,7 @@ impl Server {
         }
     }
 
-    /// Answers `Mail`, `Recipient` and `BodyStart` with yes.
+    /// Answers `Mail`, `Recipient`, `BodyStart`, `StartTlsAsked`, `AuthAsked` and `XClient` with yes.
     ///
     /// # Panics
     /// When none of these was asked: the shell is wrong.
@@ -324,12 +352,22 @@ impl Server {
                 self.say(&data::START);
             }
             Question::FirstChunk(chunk) => self.first_chunk(chunk, None),
+            Question::StartTls => {
+                self.say(&TLS_READY);
+                self.state = State::AwaitTls { asked: false };
+            }
+            Question::Auth => self.say(&UNSUPPORTED),
+            Question::XClient => {
+                // As if the other had connected just now.
+                self.client = None;
+                self.mistakes.forgive();
+                self.say(&hello::greeting(&self.config));
+            }
             Question::BodyEnd => panic!("BodyEnd is answered with finish"),
         }
     }
 
-    /// Answers `Mail`, `Recipient` and `BodyStart` with no. Refusing
-    /// `BodyStart` ends the transaction.
+    /// Answers the same with no. Refusing `BodyStart` ends the transaction.
     ///
     /// # Panics
     /// When none of these was asked: the shell is wrong.
@@ -342,7 +380,11 @@ impl Server {
                 self.say(&reply);
             }
             Question::FirstChunk(chunk) => self.first_chunk(chunk, Some(reply)),
-            Question::Mail(_) | Question::Recipient => self.say(&reply),
+            Question::Mail(_)
+            | Question::Recipient
+            | Question::StartTls
+            | Question::Auth
+            | Question::XClient => self.say(&reply),
         }
     }
 
@@ -358,8 +400,7 @@ impl Server {
             "only BodyEnd is answered with finish"
         );
         if replies.iter().any(Reply::is_positive) {
-            self.error_count = 0;
-            self.junk_count = 0;
+            self.mistakes.forgive();
         }
         self.end_body(replies, &NO_VERDICT, true);
     }
@@ -418,11 +459,6 @@ impl Server {
         !self.input.is_empty()
     }
 
-    /// Whether replies should be delayed: the soft error limit is reached.
-    pub fn is_slowed(&self) -> bool {
-        self.error_count >= self.config.soft_error_limit
-    }
-
     /// The configuration given.
     pub fn config(&self) -> &Config {
         &self.config
@@ -449,23 +485,7 @@ impl Server {
         if reply.is_permanent() {
             self.count_error();
         }
-    }
-
-    fn count_error(&mut self) {
-        self.error_count = self.error_count.saturating_add(1);
-        if self.error_count >= self.config.hard_error_limit
-            && !matches!(self.state, State::Closing(_))
-        {
-            TOO_MANY_ERRORS.write_to(self.out.octets_mut());
-            self.close(CloseReason::TooManyErrors);
-        }
-    }
-
-    fn count_junk(&mut self) {
-        self.junk_count = self.junk_count.saturating_add(1);
-        if self.junk_count > self.config.junk_limit {
-            self.count_error();
-        }
+        self.flush |= self.is_slowed();
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -543,6 +563,11 @@ impl Server {
                 None
             }
             Verb::StartTls => self.on_starttls(),
+            Verb::Auth if self.config.mode == Mode::Smtp => {
+                self.ask(Question::Auth, Step::AuthAsked)
+            }
+            Verb::Auth => self.refused(&UNSUPPORTED),
+            Verb::XClient => self.on_xclient(command.arguments),
             Verb::Unsupported => self.refused(&UNSUPPORTED),
             Verb::Unknown => self.refused(&UNKNOWN),
         }
@@ -603,7 +628,10 @@ impl Server {
                 };
                 self.ask(Question::Mail(letters), Step::Mail(mail))
             }
-            Err(reply) => self.refused(&reply),
+            Err(reply) => {
+                self.mistakes.tell_size(&reply);
+                self.refused(&reply)
+            }
         }
     }
 
@@ -626,6 +654,7 @@ impl Server {
             // every attempt of its at the same place.
             let overshoots = transaction.asked_count / 2 >= self.config.recipients_max;
             self.say(&TOO_MANY_RECIPIENTS);
+            self.mistakes.tell_recipient_over();
             if overshoots {
                 self.count_junk();
             }
@@ -655,9 +684,26 @@ impl Server {
         if self.tls_active || self.client.is_none() || self.transaction.is_some() {
             return self.refused(&BAD_SEQUENCE);
         }
-        self.say(&TLS_READY);
-        self.state = State::AwaitTls { asked: false };
-        None
+        self.ask(Question::StartTls, Step::StartTlsAsked)
+    }
+
+    fn on_xclient(&mut self, arguments: &str) -> Option<Step<'static>> {
+        if !self.config.xclient {
+            return self.refused(&NOT_AUTHORISED);
+        }
+        if self.transaction.is_some() {
+            return self.refused(&BAD_SEQUENCE);
+        }
+        match XClient::parse(arguments) {
+            Ok(told) => self.ask(Question::XClient, Step::XClient(told)),
+            Err(reply) => self.refused(&reply),
+        }
+    }
+
+    /// What should have ended long ago is waited for no longer.
+    fn endless(&mut self) {
+        ENDLESS.write_to(self.out.octets_mut());
+        self.close(CloseReason::Endless);
     }
 
     fn reset(&mut self) -> Option<Step<'static>> {
@@ -716,8 +762,13 @@ const HELLO_FIRST: Reply = Reply::new(503, (5, 5, 1), "name yourself first");
 const MAIL_FIRST: Reply = Reply::new(503, (5, 5, 1), "MAIL first");
 const NESTED_MAIL: Reply = Reply::new(503, (5, 5, 1), "a transaction is open already");
 const BODY_BEGUN: Reply = Reply::new(503, (5, 5, 1), "the message has begun: BDAT or RSET");
+const NOT_AUTHORISED: Reply = Reply::new(550, (5, 7, 0), "you may not speak for others");
+const ENDLESS: Reply = Reply::new(421, (4, 5, 4), "this does not end, closing");
+/// Octets of a faulty command line, at most: the longest that anybody has been seen to send is some kilobytes.
+const LINE_SKIPPED_MAX: u64 = 2 << 20;
+/// What is read of a refused body, besides as much again as a message may have.
+const PASSED_OVER_MIN: u64 = 1 << 20;
 const BAD_SEQUENCE: Reply = Reply::new(503, (5, 5, 1), "not now");
 const TOO_MANY_RECIPIENTS: Reply = Reply::new(452, (4, 5, 3), "too many recipients");
-const TOO_MANY_ERRORS: Reply = Reply::new(421, (4, 7, 0), "too many errors");
 /// A shell that answers for too few recipients must not lose the others' mail.
 const NO_VERDICT: Reply = Reply::new(451, (4, 3, 0), "try again later");

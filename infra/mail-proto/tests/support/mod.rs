@@ -10,7 +10,7 @@ use mail_proto::{LoginDialogue, LoginEvent, LoginStep, Refusal, imap, pop3};
 use testkit::dialogue::{Core, Seen};
 
 /// SMTP or LMTP. `@config key=value`, `@mail|rcpt|data|end CODE X.Y.Z text`
-/// (the next such question is refused), `@tls`, `@shut`.
+/// (the next such question is refused; also `starttls`, `auth`, `xclient`), `@tls`, `@shut`.
 pub(crate) struct Smtp {
     config: smtp::Config,
     server: Option<Server>,
@@ -129,6 +129,15 @@ impl Core for Smtp {
                     self.server().finish(&replies);
                 }
                 Step::Reset => seen.events.push("reset".to_owned()),
+                Step::StartTlsAsked => self.answer("starttls"),
+                Step::AuthAsked => self.answer("auth"),
+                Step::XClient(told) => {
+                    seen.events.push(format!(
+                        "xclient {:?} {:?} {:?}",
+                        told.address, told.port, told.name
+                    ));
+                    self.answer("xclient");
+                }
                 Step::StartTls => {
                     seen.events.push("starttls".to_owned());
                     return;
@@ -150,9 +159,10 @@ impl Core for Smtp {
                         }
                         "text_line" => self.config.text_line_max_bytes = number,
                         "hard_errors" => {
-                            self.config.hard_error_limit = u32::try_from(number).unwrap();
+                            self.config.errors.hard = u32::try_from(number).unwrap();
                         }
-                        "junk" => self.config.junk_limit = u32::try_from(number).unwrap(),
+                        "junk" => self.config.errors.junk = u32::try_from(number).unwrap(),
+                        "xclient" => self.config.xclient = number != 0,
                         "starttls" => self.config.starttls = number != 0,
                         _ => return Err(format!("no such setting: {key}")),
                     }
@@ -162,7 +172,7 @@ impl Core for Smtp {
             "shut" => self
                 .server()
                 .shut(Reply::new(421, (4, 3, 2), "shutting down")),
-            "mail" | "rcpt" | "data" | "end" => {
+            "mail" | "rcpt" | "data" | "end" | "starttls" | "auth" | "xclient" => {
                 let words: Vec<_> = rest.splitn(3, ' ').collect();
                 let [code, enhanced, text] = words[..] else {
                     return Err("CODE X.Y.Z text".to_owned());
