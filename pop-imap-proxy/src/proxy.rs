@@ -29,7 +29,7 @@ use crate::foreign::{Masters, SecretError};
 use crate::patience::Patience;
 use crate::sessions::Sessions;
 use crate::{meter, operate, session};
-use daemon::clients::Clients;
+use daemon::clients::{Clients, Grouping};
 
 /// Why a proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +157,7 @@ impl Proxy {
                 balancers: config.balancers,
                 clients: Clients::new(
                     limits.client_connections_max,
-                    limits.client_limit_on_loopback,
+                    Grouping::hosts(limits.client_limit_on_loopback),
                 ),
                 patience: Patience::new(limits.open_timeout()),
                 masters,

@@ -8,7 +8,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
@@ -254,6 +254,18 @@ pub struct Network {
 }
 
 impl Network {
+    /// This machine, to itself.
+    pub const LOOPBACK: [Self; 2] = [
+        Self {
+            address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+            bits: 8,
+        },
+        Self {
+            address: IpAddr::V6(Ipv6Addr::LOCALHOST),
+            bits: 128,
+        },
+    ];
+
     /// Whether an address is in it; one of IPv4 that came in IPv6's form too.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {

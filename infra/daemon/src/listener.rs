@@ -121,23 +121,63 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// As many as the kernel asks: net.ipv4.tcp_keepalive_probes.
 const KEEPALIVE_QUESTIONS: u32 = 9;
 
-/// Accepts connections until the shutdown begins, at most `limit` at once; those over it are closed.
+/// Connections that may be open at once, of one listener or of several that share them: clones are the same slots.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    free: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Slots {
+    /// So many.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(limit)),
+            limit,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are taken now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.limit.saturating_sub(self.free.available_permits())
+    }
+}
+
+impl From<usize> for Slots {
+    fn from(limit: usize) -> Self {
+        Self::new(limit)
+    }
+}
+
+/// Accepts connections until the shutdown begins, as many at once as there are slots; those over it are closed.
 ///
 /// Each is handled in a task that [`Shutdown::drained`] waits for. `TCP_NODELAY` is set.
-pub async fn accept_each<H, F>(listener: TcpListener, limit: usize, shutdown: Shutdown, handle: H)
-where
+pub async fn accept_each<H, F>(
+    listener: TcpListener,
+    slots: impl Into<Slots>,
+    shutdown: Shutdown,
+    handle: H,
+) where
     H: Fn(TcpStream, SocketAddr) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    accept_each_or(listener, limit, shutdown, handle, |_, _| ready(())).await;
+    accept_each_or(listener, slots, shutdown, handle, |_, _| ready(())).await;
 }
 
-/// Like [`accept_each`]; a connection over the limit is given to `full`, to be told so cheaply before it closes.
+/// Like [`accept_each`]; a connection without a slot is given to `full`, to be told so cheaply before it closes.
 ///
 /// At most 64 are told at once and each for at most 5 s, so that telling is no way to use us up.
 pub async fn accept_each_or<H, F, R, G>(
     listener: TcpListener,
-    limit: usize,
+    slots: impl Into<Slots>,
     shutdown: Shutdown,
     handle: H,
     full: R,
@@ -147,7 +187,7 @@ pub async fn accept_each_or<H, F, R, G>(
     R: Fn(TcpStream, SocketAddr) -> G,
     G: Future<Output = ()> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(limit));
+    let slots = slots.into();
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let mut complaints = Complaints::default();
     loop {
@@ -175,7 +215,7 @@ pub async fn accept_each_or<H, F, R, G>(
             }
         };
         _ = socket.set_nodelay(true);
-        if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
+        if let Ok(slot) = Arc::clone(&slots.free).try_acquire_owned() {
             // In a box, because a task that awaits what it was given holds it twice.
             let session = Box::pin(handle(socket, from));
             shutdown.spawn(async move {
@@ -183,7 +223,12 @@ pub async fn accept_each_or<H, F, R, G>(
                 drop(slot);
             });
         } else {
-            complaints.say(|| warn!(limit, "all connection slots are taken, refusing more"));
+            complaints.say(|| {
+                warn!(
+                    limit = slots.limit,
+                    "all connection slots are taken, refusing more"
+                )
+            });
             if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
                 let told = full(socket, from);
                 shutdown.spawn(async move {

@@ -102,6 +102,15 @@ impl UserStream {
         })
     }
 
+    /// Tells whether the handshake resumed a session of before, which costs no signature; false without TLS.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let Self::Tls { stream, .. } = self else {
+            return false;
+        };
+        stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// Gives what the connection can be bound to; nothing without TLS.
     #[must_use]
     pub fn channel_bindings(&self) -> Vec<ChannelBinding> {

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use daemon::clients::client_of;
+use daemon::clients::Grouping;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -53,6 +53,7 @@ impl Default for LoginTurns {
 /// The turns of one process.
 pub(super) struct Turns {
     options: LoginTurns,
+    whom: Grouping,
     common: Line,
     /// By client, with how many of its logins are under way; those who have none are not here.
     clients: Mutex<HashMap<IpAddr, (usize, Arc<Line>)>>,
@@ -101,6 +102,7 @@ impl Turns {
         Self {
             common: Line::new(options.at_once_max, options.waiting_max),
             clients: Mutex::default(),
+            whom: Grouping::hosts(options.client_limit_on_loopback),
             options,
         }
     }
@@ -138,10 +140,10 @@ impl Turns {
     /// The line of a client that is limited.
     fn own_line(&self, address: IpAddr) -> Option<OwnLine<'_>> {
         let options = &self.options;
-        if address.to_canonical().is_loopback() && !options.client_limit_on_loopback {
+        if self.whom.is_exempt(address) {
             return None;
         }
-        let client = client_of(address);
+        let client = self.whom.client(address);
         let mut clients = self.clients();
         let (logins, line) = clients.entry(client).or_insert_with(|| {
             let line = Line::new(options.client_max, options.client_waiting_max);
