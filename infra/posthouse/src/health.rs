@@ -1,5 +1,6 @@
 //! Asks a tier for its health, as a load balancer would.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,26 +22,34 @@ pub enum Condition {
     Away,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Answer {
+    #[serde(default)]
     status: String,
     #[serde(default, rename = "for")]
     waiting_for: Vec<String>,
     #[serde(default)]
     why: Option<String>,
+    #[serde(default)]
+    notes: BTreeMap<String, String>,
 }
 
 /// Asks once.
 pub async fn ask(address: SocketAddr) -> Condition {
+    look(address).await.0
+}
+
+/// Asks once, and gives besides what somebody should look at though the tier serves, such as `stress: since …`.
+pub async fn look(address: SocketAddr) -> (Condition, Vec<String>) {
     timeout(DEADLINE, exchange(address))
         .await
         .ok()
         .flatten()
-        .unwrap_or(Condition::Away)
+        .unwrap_or((Condition::Away, Vec::new()))
 }
 
 /// None when anything goes wrong on the way: that tier is away.
-async fn exchange(address: SocketAddr) -> Option<Condition> {
+async fn exchange(address: SocketAddr) -> Option<(Condition, Vec<String>)> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -60,16 +69,25 @@ async fn exchange(address: SocketAddr) -> Option<Condition> {
     // The connection moves the octets; it may end before the exchange has looked at the last of them.
     let (done, _) = tokio::join!(exchange, connection);
     let (ready, body) = done?;
+    let said = serde_json::from_slice::<Answer>(&body);
     if ready {
-        return Some(Condition::Ready);
+        // Who serves, serves, whatever it says.
+        let notes = notes(said.unwrap_or_default().notes);
+        return Some((Condition::Ready, notes));
     }
-    let said = serde_json::from_slice::<Answer>(&body).ok()?;
+    let said = said.ok()?;
     let named: Vec<String> = said.waiting_for.into_iter().chain(said.why).collect();
-    Some(Condition::Waiting(if named.is_empty() {
+    let named = if named.is_empty() {
         vec![said.status]
     } else {
         named
-    }))
+    };
+    Some((Condition::Waiting(named), notes(said.notes)))
+}
+
+fn notes(notes: BTreeMap<String, String>) -> Vec<String> {
+    let line = |(what, text)| format!("{what}: {text}");
+    notes.into_iter().map(line).collect()
 }
 
 /// On loopback an answer takes a millisecond; a stopped process never gives one.
@@ -85,6 +103,10 @@ mod tests {
     use super::*;
 
     async fn told(answer: &'static str) -> Condition {
+        ask(answering(answer).await).await
+    }
+
+    async fn answering(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -92,7 +114,7 @@ mod tests {
             _ = stream.read(&mut [0; 4096]).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        ask(address).await
+        address
     }
 
     #[tokio::test]
@@ -113,5 +135,13 @@ mod tests {
             Condition::Waiting(vec!["directory".into()])
         );
         assert_eq!(told("nonsense\r\n\r\n").await, Condition::Away);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_looked_at_is_told_of_a_tier_that_serves() {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 56\r\n\r\n{\"status\":\"ready\",\"notes\":{\"stress\":\"since 9 of 10\"}}   ";
+        let (condition, notes) = look(answering(answer).await).await;
+        assert_eq!(condition, Condition::Ready);
+        assert_eq!(notes, ["stress: since 9 of 10"]);
     }
 }

@@ -25,7 +25,8 @@ pub(crate) fn run(source: &DirectorySource, output: &Output) -> Result<bool, Ver
     let conditions = crate::verbs::block_on(async {
         let mut conditions = Vec::new();
         for (node, address) in &endpoints.metrics {
-            conditions.push((node, *address, health::ask(*address).await));
+            let (condition, notes) = health::look(*address).await;
+            conditions.push((node, *address, notes.join("; "), condition));
         }
         conditions
     })?;
@@ -38,11 +39,11 @@ pub(crate) fn run(source: &DirectorySource, output: &Output) -> Result<bool, Ver
         Condition::Away => ("away", String::new()),
     };
     if output.json {
-        for (node, address, condition) in &conditions {
+        for (node, address, notes, condition) in &conditions {
             let (status, what) = word(condition);
             print_line(format_args!(
                 "{}",
-                json!({ "tier": node, "status": status, "for": what, "metrics": address, "pid": endpoints.pids.get(*node) })
+                json!({ "tier": node, "status": status, "for": what, "notes": notes, "metrics": address, "pid": endpoints.pids.get(*node) })
             ));
         }
     } else {
@@ -50,10 +51,11 @@ pub(crate) fn run(source: &DirectorySource, output: &Output) -> Result<bool, Ver
             "TIER",
             "STATUS",
             "WAITS FOR",
+            "TO LOOK AT",
             "HEALTH AND METRICS",
             "PROCESS",
         ]);
-        for (node, address, condition) in &conditions {
+        for (node, address, notes, condition) in &conditions {
             let (status, what) = word(condition);
             let pid = endpoints
                 .pids
@@ -64,6 +66,7 @@ pub(crate) fn run(source: &DirectorySource, output: &Output) -> Result<bool, Ver
                 (*node).clone(),
                 status.to_owned(),
                 what,
+                notes.clone(),
                 format!("http://{address}"),
                 pid,
             ]);
