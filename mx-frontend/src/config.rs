@@ -1,14 +1,18 @@
 //! The settings of an MX front-end: each documented where it is declared.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+mod limits;
+mod stress;
 
-use daemon::balancers::Balancers;
+pub use limits::{Limits, Rates};
+pub use stress::StressSettings;
+
+use std::net::SocketAddr;
+
+use daemon::balancers::{Balancers, Network};
 use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 use daemon::public_tls::TlsFiles;
-use directory_api::client::STALE_MAX_S;
 use mail_proto::Address;
 
 daemon::settings! {
@@ -16,6 +20,11 @@ daemon::settings! {
     pub struct Config {
         /// Where SMTP is listened for.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 2525)),
+        /// Where SMTP in TLS from the first octet is listened for. Leave it out to go without it.
+        pub smtps_listen: Option<SocketAddr> = None,
+        /// Where SMTP is listened for and everybody is treated as under stress, to try out what the section `stress` does. Leave it
+        /// out to go without it.
+        pub stressed_listen: Option<SocketAddr> = None,
         /// Our name: in the greeting, in the reply to EHLO, in Received.
         pub hostname: String = "localhost".into(),
         /// Where the directory listens, `host:port`.
@@ -31,94 +40,18 @@ daemon::settings! {
         pub tls: TlsFiles = TlsFiles::default(),
         /// Load balancers in front of this process.
         pub balancers: Balancers = Balancers::default(),
-        /// What one client and one message may take.
+        /// Networks or addresses, such as ["192.0.2.0/28"], of filters and relays in front of this process that may tell by XCLIENT
+        /// whom they speak for.
+        pub xclient_networks: Vec<Network> = Vec::new(),
+        /// What one client and one message may take, counted by this process alone: where there are several, a client has as much
+        /// at each.
         pub limits: Limits = Limits::default(),
+        /// How often one client may do what costs us something.
+        pub rates: Rates = Rates::default(),
+        /// What changes when connections run out.
+        pub stress: StressSettings = StressSettings::default(),
         /// The log.
         pub log: LogSettings = LogSettings::default(),
-    }
-}
-
-daemon::settings! {
-    /// What one client and one message may take.
-    pub struct Limits {
-        /// Connections open at once; those beyond are told 421.
-        pub connections_max: usize = 10_000,
-        /// Connections open at once from one client: an IPv4 address or an IPv6 /64.
-        pub client_connections_max: usize = 50,
-        /// Whether that limit holds for clients on loopback too. A relay on this machine speaks for many senders.
-        pub client_limit_on_loopback: bool = false,
-        /// Seconds that a client may take for a command, for each piece of a body, and to take a reply.
-        pub command_timeout_s: u64 = 300,
-        /// Seconds for the TLS handshake.
-        pub starttls_timeout_s: u64 = 300,
-        /// Octets of a message.
-        pub message_size_max_bytes: u64 = 50 << 20,
-        /// Recipients of one message.
-        pub recipients_max: usize = 1000,
-        /// Accounts that the recipients of one message come to, all aliases resolved.
-        pub accounts_max: usize = 1000,
-        /// Octets of a text line without its CRLF. RFC 5321 has 998; more is accepted up to 65536.
-        pub text_line_max_bytes: u64 = 998,
-        /// Refused commands after which each reply is delayed.
-        pub soft_error_limit: u32 = 10,
-        /// Milliseconds of that delay.
-        pub error_delay_ms: u64 = 1000,
-        /// Refused commands after which the connection is closed.
-        pub hard_error_limit: u32 = 20,
-        /// Commands that bring no mail (NOOP, RSET, VRFY) before each further one counts as an error.
-        pub junk_command_limit: u32 = 100,
-        /// Octets a second that a body must bring; slower ones are cut. 0 allows any.
-        pub sender_octets_per_s_min: u64 = 100,
-        /// Seconds over which that is seen.
-        pub sender_window_s: u64 = 60,
-        /// Seconds that a back-end may take no octets before it is given up for this message.
-        pub stall_timeout_s: u64 = 10,
-        /// Seconds from the final dot to the reply, at most.
-        pub commit_timeout_s: u64 = 30,
-        /// Whether mail for a full account is refused for good (552) or until later (452).
-        pub over_quota_is_permanent: bool = false,
-        /// Seconds for which what was known of recipients and back-ends is good while the directory is away, from when it
-        /// was last heard; after that, mail is answered `451`.
-        pub directory_stale_max_s: u64 = STALE_MAX_S,
-        /// Bodies up to this size stay in memory until the reply, to be sent once more when a home has moved.
-        pub retry_body_max_bytes: u64 = 256 << 10,
-        /// Seconds without an octet from a client after which the system asks whether it is still there; one that has vanished is
-        /// noticed 90 s later. 0 never asks.
-        pub keepalive_s: u64 = 120,
-    }
-}
-
-impl Limits {
-    pub(crate) fn command_timeout(&self) -> Duration {
-        Duration::from_secs(self.command_timeout_s)
-    }
-
-    pub(crate) fn starttls_timeout(&self) -> Duration {
-        Duration::from_secs(self.starttls_timeout_s)
-    }
-
-    pub(crate) fn keepalive(&self) -> Duration {
-        Duration::from_secs(self.keepalive_s)
-    }
-
-    pub(crate) fn error_delay(&self) -> Duration {
-        Duration::from_millis(self.error_delay_ms)
-    }
-
-    pub(crate) fn sender_window(&self) -> Duration {
-        Duration::from_secs(self.sender_window_s)
-    }
-
-    pub(crate) fn stall_timeout(&self) -> Duration {
-        Duration::from_secs(self.stall_timeout_s)
-    }
-
-    pub(crate) fn directory_stale_max(&self) -> Duration {
-        Duration::from_secs(self.directory_stale_max_s)
-    }
-
-    pub(crate) fn commit_timeout(&self) -> Duration {
-        Duration::from_secs(self.commit_timeout_s)
     }
 }
 
@@ -157,6 +90,14 @@ impl Settings for Config {
                 "write it like 127.0.0.1:4205",
             ));
         }
+        if let (Some(address), None) = (self.smtps_listen, &self.tls.certificate) {
+            problems.push(Problem::new(
+                "smtps_listen",
+                address,
+                "TLS needs a certificate",
+                "set tls.certificate and tls.key, or leave the listener out",
+            ));
+        }
         if self.postmaster_address().is_none() {
             let remedy = "write it like postmaster@example.test";
             problems.push(Problem::new(
@@ -171,59 +112,6 @@ impl Settings for Config {
 
     fn log(&self) -> LogSettings {
         self.log.clone()
-    }
-}
-
-impl Settings for Limits {
-    fn problems(&self) -> Vec<Problem> {
-        let outside = [
-            Problem::outside("connections_max", &self.connections_max, 1..=1_000_000),
-            Problem::outside(
-                "client_connections_max",
-                &self.client_connections_max,
-                1..=1_000_000,
-            ),
-            Problem::outside("command_timeout_s", &self.command_timeout_s, 1..=3600),
-            Problem::outside("starttls_timeout_s", &self.starttls_timeout_s, 1..=3600),
-            // RFC 5321 §4.5.3.1.7: at least 64 KiB must be taken.
-            Problem::outside(
-                "message_size_max_bytes",
-                &self.message_size_max_bytes,
-                64 << 10..=1 << 40,
-            ),
-            // RFC 5321 §4.5.3.1.8: at least 100. The deliver stream carries 1000.
-            Problem::outside("recipients_max", &self.recipients_max, 100..=1000),
-            Problem::outside("accounts_max", &self.accounts_max, 100..=1000),
-            Problem::outside(
-                "text_line_max_bytes",
-                &self.text_line_max_bytes,
-                998..=64 << 10,
-            ),
-            Problem::outside("soft_error_limit", &self.soft_error_limit, 1..=1000),
-            Problem::outside("keepalive_s", &self.keepalive_s, 0..=7200),
-            Problem::outside("error_delay_ms", &self.error_delay_ms, 0..=60_000),
-            Problem::outside("hard_error_limit", &self.hard_error_limit, 1..=1000),
-            Problem::outside("junk_command_limit", &self.junk_command_limit, 1..=100_000),
-            Problem::outside(
-                "sender_octets_per_s_min",
-                &self.sender_octets_per_s_min,
-                0..=1 << 20,
-            ),
-            Problem::outside("sender_window_s", &self.sender_window_s, 1..=3600),
-            Problem::outside("stall_timeout_s", &self.stall_timeout_s, 1..=300),
-            Problem::outside("commit_timeout_s", &self.commit_timeout_s, 1..=300),
-            Problem::outside(
-                "directory_stale_max_s",
-                &self.directory_stale_max_s,
-                0..=86_400,
-            ),
-            Problem::outside(
-                "retry_body_max_bytes",
-                &self.retry_body_max_bytes,
-                0..=256 << 10,
-            ),
-        ];
-        outside.into_iter().flatten().collect()
     }
 }
 

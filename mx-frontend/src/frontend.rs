@@ -4,28 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::balancers::Balancers;
+use daemon::balancers::{Balancers, Network};
+use daemon::clients::{Clients, Grouping};
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
-use daemon::listener::{self, BindError, accept_each_or};
+use daemon::listener::{self, BindError, Slots};
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
-use daemon::stream::UserStream;
 use directory_api::{ChangeNumber, ClientOptions, DirectoryClient};
 use mail_proto::Address;
-use mail_proto::smtp::{self, Mode};
 use store_api::Backends;
 use store_api::away::AwayVolumes;
 use store_api::room::Rooms;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tracing::{debug, info};
 
 use crate::config::{Config, Limits};
+use crate::door::{self, Door};
 use crate::meter;
-use crate::reply::Closing;
-use crate::session::Session;
-use daemon::clients::Clients;
+use crate::rates::Rates;
+use crate::stress::Stress;
 
 /// Why a front-end cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -51,33 +49,24 @@ pub(crate) struct Shared {
     /// Volumes that take no mail now.
     pub(crate) away: AwayVolumes,
     pub(crate) tls: Option<PublicTls>,
-    balancers: Balancers,
+    pub(crate) balancers: Balancers,
+    pub(crate) xclient_networks: Vec<Network>,
     pub(crate) limits: Limits,
-}
-
-impl Shared {
-    /// The set-up of the core for one connection.
-    pub(crate) fn core_config(&self, stream: &UserStream) -> smtp::Config {
-        smtp::Config {
-            size_max_bytes: self.limits.message_size_max_bytes,
-            recipients_max: self.limits.recipients_max,
-            text_line_max_bytes: self.limits.text_line_max_bytes,
-            starttls: self.tls.is_some(),
-            implicit_tls: stream.is_tls(),
-            soft_error_limit: self.limits.soft_error_limit,
-            hard_error_limit: self.limits.hard_error_limit,
-            junk_limit: self.limits.junk_command_limit,
-            ..smtp::Config::new(Mode::Smtp, self.hostname.clone())
-        }
-    }
+    /// The connections of all listeners.
+    pub(crate) slots: Slots,
+    pub(crate) clients: Clients,
+    pub(crate) grouping: Grouping,
+    pub(crate) rates: Rates,
+    pub(crate) stress: Stress,
 }
 
 /// A front-end that listens already and serves nobody yet.
 pub struct Frontend {
     shared: Arc<Shared>,
-    smtp: TcpListener,
+    doors: Vec<(Door, TcpListener)>,
     observability: TcpListener,
     directory_address: String,
+    health: Health,
 }
 
 impl Frontend {
@@ -95,8 +84,26 @@ impl Frontend {
         };
         let directory = DirectoryClient::new(&config.directory, &identity, &options);
         let backends = Backends::new(identity, directory.clone());
+        let listens = [
+            (Door::Smtp, Some(config.listen)),
+            (Door::Smtps, config.smtps_listen),
+            (Door::Stressed, config.stressed_listen),
+        ];
+        let mut doors = Vec::new();
+        for (door, address) in listens {
+            if let Some(address) = address {
+                let keepalive = config.limits.keepalive();
+                let socket = listener::bind_for_clients(address, door.what(), keepalive)?;
+                doors.push((door, socket));
+            }
+        }
+        let health = Health::new("mx-frontend");
+        let limits = config.limits;
+        let slots = Slots::new(limits.connections_max);
+        let grouping = limits.grouping();
+        let calm = limits.manner();
         Ok(Self {
-            smtp: listener::bind_for_clients(config.listen, "mx smtp", config.limits.keepalive())?,
+            doors,
             observability: listener::bind(config.metrics_listen, "mx metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
@@ -108,17 +115,25 @@ impl Frontend {
                 away: AwayVolumes::default(),
                 tls,
                 balancers: config.balancers,
-                limits: config.limits,
+                xclient_networks: config.xclient_networks,
+                clients: Clients::new(limits.client_connections_max, grouping.clone()),
+                grouping,
+                rates: Rates::new(&config.rates),
+                stress: Stress::new(&config.stress, calm, slots.clone(), health.clone()),
+                slots,
+                limits,
             }),
+            health,
         })
     }
 
-    /// Where SMTP is listened for: the port that was taken when port 0 was asked for.
-    ///
-    /// # Errors
-    /// The socket is gone.
-    pub fn smtp_address(&self) -> std::io::Result<SocketAddr> {
-        self.smtp.local_addr()
+    /// Where the listener of this setting (`listen`, `smtps_listen`, `stressed_listen`) listens: the port that was taken when
+    /// port 0 was asked for.
+    #[must_use]
+    pub fn address(&self, setting: &str) -> Option<SocketAddr> {
+        let mut doors = self.doors.iter();
+        let (_, socket) = doors.find(|(door, _)| door.setting() == setting)?;
+        socket.local_addr().ok()
     }
 
     /// Where health and metrics are answered.
@@ -133,12 +148,12 @@ impl Frontend {
     pub async fn serve(self, shutdown: Shutdown) {
         let Self {
             shared,
-            smtp,
+            doors,
             observability,
             directory_address,
+            health,
         } = self;
         meter::describe();
-        let health = Health::new("mx-frontend");
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),
@@ -155,64 +170,20 @@ impl Frontend {
             shutdown.clone(),
         ));
 
-        let limits = &shared.limits;
-        let clients = Clients::new(
-            limits.client_connections_max,
-            limits.client_limit_on_loopback,
-        );
-        let connections_max = limits.connections_max;
-        let sessions = shutdown.clone();
-        accept_each_or(
-            smtp,
-            connections_max,
-            shutdown,
-            move |socket, client| {
-                let (shared, clients, sessions) =
-                    (Arc::clone(&shared), clients.clone(), sessions.clone());
-                async move { converse(&shared, &clients, socket, client, &sessions).await }
-            },
-            |socket, _| refuse(socket),
-        )
-        .await;
-    }
-}
-
-async fn converse(
-    shared: &Shared,
-    clients: &Clients,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    shutdown: &Shutdown,
-) {
-    // First of all: whose connection it is decides what it may.
-    let client = match shared.balancers.client(&mut socket, peer).await {
-        Ok(client) => client,
-        Err(fault) => {
-            meter::refused("connection", fault.code());
-            let cause = daemon::log::causes(&fault);
-            return info!(%peer, reason = fault.code(), cause, "connection of a balancer refused");
+        let upkeep = (Arc::clone(&shared), shutdown.clone());
+        shutdown.spawn(async move { upkeep.0.rates.upkeep(&upkeep.1).await });
+        let watched = (Arc::clone(&shared), shutdown.clone());
+        shutdown.spawn(async move { watched.0.stress.watch(&watched.1).await });
+        for (door, socket) in doors {
+            shutdown.spawn(door::attend(
+                Arc::clone(&shared),
+                door,
+                socket,
+                shutdown.clone(),
+            ));
         }
-    };
-    let Some(_counted) = clients.admit(client.ip()) else {
-        return refuse(socket).await;
-    };
-    let open = meter::connection();
-    open.increment(1);
-    let stream = UserStream::plain(socket);
-    let session = Session::new(shared, &stream, client);
-    let end = Box::pin(session.run(stream, shutdown)).await;
-    open.decrement(1);
-    meter::connection_ended(end.code());
-    debug!(%client, end = end.code(), "connection ended");
-}
-
-/// Says why and closes; a client that does not read is not waited for.
-async fn refuse(mut socket: TcpStream) {
-    meter::refused("connection", Closing::TooManyConnections.code());
-    let mut words = Vec::new();
-    Closing::TooManyConnections.reply().write_to(&mut words);
-    // The send buffer of a new socket takes one line at once.
-    _ = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&words)).await;
+        shutdown.requested().await;
+    }
 }
 
 /// Tells in health whether the directory answers. What it said before is used meanwhile.
@@ -242,7 +213,6 @@ async fn watch(directory: DirectoryClient, address: String, health: Health, shut
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon one that does not is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a front-end until the shutdown begins.
 ///
@@ -250,8 +220,10 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`RunError`]: it could not begin. Once it serves, nothing ends it but the shutdown.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let frontend = Frontend::bind(config)?;
-    if let Ok(address) = frontend.smtp_address() {
-        info!(%address, "listening for SMTP");
+    for (door, socket) in &frontend.doors {
+        if let Ok(address) = socket.local_addr() {
+            info!(%address, what = door.what(), "listening");
+        }
     }
     frontend.serve(shutdown).await;
     Ok(())

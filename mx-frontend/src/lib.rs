@@ -9,17 +9,20 @@
 
 mod body;
 mod config;
+mod door;
 mod frontend;
 mod meter;
 mod pace;
+mod rates;
 mod recipients;
 mod reply;
 mod session;
 mod settlement;
+mod stress;
 mod timeline;
 
 #[cfg(test)]
 mod made_up;
 
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, Rates, StressSettings};
 pub use frontend::{Frontend, RunError, run};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mail_proto::smtp::Tally;
+
 use metrics::{
     Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -39,6 +41,26 @@ pub(crate) fn describe() {
         "Deliveries committed a second time, because a home had moved or its answer was lost."
     );
     describe_counter!(
+        "posthouse_mx_errors_total",
+        "Mistakes of clients: commands and messages refused for good, and commands beyond the junk limit."
+    );
+    describe_counter!(
+        "posthouse_mx_delayed_replies_total",
+        "Replies held back because their client had made many mistakes."
+    );
+    describe_gauge!(
+        "posthouse_mx_stressed",
+        "1 while connections run out and slow or faulty clients are ended soon."
+    );
+    describe_counter!(
+        "posthouse_mx_stress_changes_total",
+        "How often stress began and ended."
+    );
+    describe_counter!(
+        "posthouse_mx_tls_handshakes_total",
+        "TLS handshakes with senders, by what came of them."
+    );
+    describe_counter!(
         "posthouse_mx_bodies_cut_total",
         "Bodies that the client did not finish."
     );
@@ -71,6 +93,41 @@ pub(crate) fn committed(took: Duration) {
 
 pub(crate) fn asked_again() {
     counter!("posthouse_mx_asked_again_total").increment(1);
+}
+
+/// What the core refused by itself.
+pub(crate) fn tally(tally: Tally) {
+    for (stage, reason, count) in [
+        ("mail", "too_large", tally.sizes_over),
+        ("rcpt", "recipients_max", tally.recipients_over),
+        ("command", "junk_command_limit", tally.junk),
+    ] {
+        if count > 0 {
+            counter!("posthouse_mx_refusals_total", "stage" => stage, "reason" => reason)
+                .increment(count.into());
+        }
+    }
+    if tally.errors > 0 {
+        counter!("posthouse_mx_errors_total").increment(tally.errors.into());
+    }
+}
+
+pub(crate) fn delayed_reply() {
+    counter!("posthouse_mx_delayed_replies_total").increment(1);
+}
+
+pub(crate) fn stress(begins: bool) {
+    let change = if begins { "entered" } else { "left" };
+    counter!("posthouse_mx_stress_changes_total", "change" => change).increment(1);
+    stress_is(begins);
+}
+
+pub(crate) fn stress_is(on: bool) {
+    gauge!("posthouse_mx_stressed").set(f64::from(u8::from(on)));
+}
+
+pub(crate) fn handshake(result: &'static str) {
+    counter!("posthouse_mx_tls_handshakes_total", "result" => result).increment(1);
 }
 
 pub(crate) fn cut_bodies() -> Counter {

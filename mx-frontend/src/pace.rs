@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     window: Duration,
-    octets_min: u64,
+    octets_per_s_min: u64,
     waited: Duration,
     octets: u64,
 }
@@ -20,15 +20,20 @@ impl Pace {
     pub(crate) fn new(octets_per_s_min: u64, window: Duration) -> Self {
         Self {
             window,
-            octets_min: octets_per_s_min.saturating_mul(window.as_secs()),
+            octets_per_s_min,
             waited: Duration::ZERO,
             octets: 0,
         }
     }
 
+    /// From now on it is seen over this time.
+    pub(crate) fn see_over(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     /// How long the next read may wait before the window is over.
     pub(crate) fn patience(&self) -> Duration {
-        if self.octets_min == 0 {
+        if self.octets_per_s_min == 0 {
             // Any pace is allowed; how long silence may last is for others to say.
             return Duration::MAX;
         }
@@ -42,7 +47,7 @@ impl Pace {
         if self.waited < self.window {
             return Ok(());
         }
-        if self.octets < self.octets_min {
+        if self.octets < self.octets_per_s_min.saturating_mul(self.window.as_secs()) {
             return Err(TooSlow);
         }
         self.waited = Duration::ZERO;
@@ -78,6 +83,18 @@ mod tests {
         let mut pace = Pace::new(0, 60 * SECOND);
         assert_eq!(pace.read(60 * SECOND, 0), Ok(()));
         assert!(pace.patience() > 3600 * SECOND);
+    }
+
+    #[test]
+    fn a_shorter_window_ends_a_trickle_sooner() {
+        let mut pace = Pace::new(100, 60 * SECOND);
+        assert_eq!(pace.read(9 * SECOND, 10), Ok(()));
+        pace.see_over(10 * SECOND);
+        assert_eq!(pace.patience(), SECOND);
+        assert_eq!(pace.read(SECOND, 10), Err(TooSlow));
+        let mut pace = Pace::new(100, 60 * SECOND);
+        pace.see_over(10 * SECOND);
+        assert_eq!(pace.read(10 * SECOND, 1000), Ok(()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use mail_proto::smtp::Reply;
 
+use crate::rates::{Event, TooOften};
 use crate::settlement::{Kept, Short};
 
 /// Why a recipient is refused at RCPT.
@@ -120,6 +121,18 @@ pub(crate) fn short(short: Short, trace_id: &str) -> Reply {
     )
 }
 
+/// The reply to a command that came too often. RFC 3463 §3.8 has no better one for a policy.
+pub(crate) fn too_often(what: TooOften) -> Reply {
+    match what.0 {
+        Event::Connection => Reply::new(450, (4, 7, 1), "too many connections, come back later"),
+        Event::Message => Reply::new(450, (4, 7, 1), "too many messages, come back later"),
+        Event::Recipient => Reply::new(450, (4, 7, 1), "too many recipients, come back later"),
+        // RFC 3207 §4.
+        Event::TlsSession => Reply::new(454, (4, 7, 0), "too many new TLS sessions"),
+        Event::Auth => Reply::new(450, (4, 7, 1), "too many AUTH commands"),
+    }
+}
+
 /// Why a connection is closed from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
@@ -129,8 +142,12 @@ pub(crate) enum Closing {
     Idle,
     /// The body came slower than the slowest sender served.
     TooSlow,
-    /// As many connections as one client, or all clients together, may have.
-    TooManyConnections,
+    /// As many connections as all clients together may have.
+    ConnectionsMax,
+    /// As many connections as one client may have.
+    ClientConnectionsMax,
+    /// What ends the connection when it comes too often.
+    TooOften(TooOften),
 }
 
 impl Closing {
@@ -140,7 +157,9 @@ impl Closing {
             Self::Draining => "draining",
             Self::Idle => "idle",
             Self::TooSlow => "too_slow",
-            Self::TooManyConnections => "too_many_connections",
+            Self::ConnectionsMax => "connections_max",
+            Self::ClientConnectionsMax => "client_connections_max",
+            Self::TooOften(what) => what.code(),
         }
     }
 
@@ -150,7 +169,15 @@ impl Closing {
             Self::Draining => Reply::new(421, (4, 3, 2), "going down for a moment, come back"),
             Self::Idle => Reply::new(421, (4, 4, 2), "waited too long for a command"),
             Self::TooSlow => Reply::new(421, (4, 4, 2), "message comes too slowly"),
-            Self::TooManyConnections => Reply::new(421, (4, 7, 0), "too many connections"),
+            Self::ConnectionsMax => Reply::new(421, (4, 3, 2), "too many connections, come back"),
+            Self::ClientConnectionsMax => {
+                Reply::new(421, (4, 7, 0), "too many connections from your network")
+            }
+            Self::TooOften(what) => Reply {
+                code: 421,
+                enhanced: Some((4, 7, 0)),
+                ..too_often(what)
+            },
         }
     }
 }
@@ -203,9 +230,19 @@ mod tests {
             OverQuota { for_good: true },
         ];
         use Closing::*;
-        let closings = [Draining, Idle, TooSlow, TooManyConnections];
+        use Event::{Auth, Connection, Message, Recipient, TlsSession};
+        let often = [Connection, Message, Recipient, TlsSession, Auth].map(crate::rates::TooOften);
+        let closings = [
+            Draining,
+            Idle,
+            TooSlow,
+            ConnectionsMax,
+            ClientConnectionsMax,
+        ];
+        let closings = closings.into_iter().chain(often.map(TooOften));
         let replies = recipients.map(RecipientRefusal::reply);
-        for reply in replies.into_iter().chain(closings.map(Closing::reply)) {
+        let all = replies.into_iter().chain(closings.map(Closing::reply));
+        for reply in all.chain(often.map(too_often)) {
             assert_eq!(
                 u16::from(reply.enhanced.unwrap().0),
                 reply.code / 100,

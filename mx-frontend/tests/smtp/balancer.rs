@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::client::Client;
 use crate::played::World;
 
-async fn behind(header: &str, address: SocketAddr) -> Client<TcpStream> {
+pub(crate) async fn behind(header: &str, address: SocketAddr) -> Client<TcpStream> {
     let mut client = Client::silent(address).await;
     client.send(header.as_bytes()).await;
     client
@@ -41,9 +41,11 @@ async fn the_balancer_s_client_stands_in_the_trace_and_has_connections_of_its_ow
     let prologue = String::from_utf8(commit.recipients[0].prologue.0.to_vec()).unwrap();
     assert!(prologue.contains("[192.0.2.7]"), "{prologue}");
 
-    let mut second = behind(header, world.smtp).await;
-    assert!(second.reply().await.starts_with("421 4.7.0"));
-    let mut other = behind(&header.replace(".7 ", ".8 "), world.smtp).await;
+    for same in [header, &header.replace(".7 ", ".8 ")] {
+        let mut second = behind(same, world.smtp).await;
+        assert!(second.reply().await.starts_with("421 4.7.0"), "one /24");
+    }
+    let mut other = behind(&header.replace("192.0.2.", "192.0.3."), world.smtp).await;
     assert!(other.reply().await.starts_with("220 "));
     // A balancer that says nothing of the kind is closed without a word.
     let mut mute = behind("EHLO client.test\r\n", world.smtp).await;

@@ -39,19 +39,21 @@ impl Client<TcpStream> {
 
     /// The handshake after the go-ahead to STARTTLS.
     pub(crate) async fn handshake(self, authority_pem: &str) -> Client<TlsStream<TcpStream>> {
+        self.shake(&tls_config(authority_pem), "localhost").await
+    }
+
+    /// The same, or at once, with a configuration that remembers sessions.
+    pub(crate) async fn shake(
+        self,
+        config: &Arc<ClientConfig>,
+        name: &'static str,
+    ) -> Client<TlsStream<TcpStream>> {
         assert!(
             self.pending.is_empty(),
             "nothing may stand between 220 and the handshake"
         );
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(authority_pem.as_bytes()).unwrap())
-            .unwrap();
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from(name).unwrap();
+        let connector = TlsConnector::from(Arc::clone(config));
         let stream = timeout(LONG, connector.connect(name, self.stream))
             .await
             .unwrap()
@@ -61,6 +63,18 @@ impl Client<TcpStream> {
             pending: Vec::new(),
         }
     }
+}
+
+/// Believes this authority alone.
+pub(crate) fn tls_config(authority_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority_pem.as_bytes()).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {

@@ -398,7 +398,7 @@ async fn silence_between_commands_ends_with_words() {
 async fn one_client_has_only_so_many_connections() {
     let limits = Limits {
         client_connections_max: 2,
-        client_limit_on_loopback: true,
+        exempt_networks: Vec::new(),
         ..Limits::default()
     };
     let (world, _b1) = with_limits(limits).await;

@@ -5,5 +5,7 @@ mod balancer;
 mod client;
 mod delivery;
 mod dialogue;
+mod limits;
 mod played;
+mod stress;
 mod trouble;

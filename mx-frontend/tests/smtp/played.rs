@@ -37,6 +37,10 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// A front-end and its neighbours; dropped, all end.
 pub(crate) struct World {
     pub(crate) smtp: SocketAddr,
+    /// In TLS from the first octet.
+    pub(crate) smtps: SocketAddr,
+    /// Always as under stress.
+    pub(crate) stressed: SocketAddr,
     pub(crate) metrics: SocketAddr,
     pub(crate) frontend_shutdown: Shutdown,
     shutdown: Shutdown,
@@ -71,6 +75,8 @@ impl World {
         let directory_address = unused_address();
         let mut config = Config {
             listen: any_port(),
+            smtps_listen: Some(any_port()),
+            stressed_listen: Some(any_port()),
             metrics_listen: any_port(),
             hostname: "mx.test".into(),
             directory: directory_address.to_string(),
@@ -86,7 +92,9 @@ impl World {
         let shutdown = Shutdown::new();
         let frontend_shutdown = shutdown.child();
         let world = Self {
-            smtp: frontend.smtp_address().unwrap(),
+            smtp: frontend.address("listen").unwrap(),
+            smtps: frontend.address("smtps_listen").unwrap(),
+            stressed: frontend.address("stressed_listen").unwrap(),
             metrics: frontend.metrics_address().unwrap(),
             directory: PlayedDirectory::default(),
             directory_address,

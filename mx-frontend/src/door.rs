@@ -1,0 +1,169 @@
+//! A listener: who is let in, and what is said to those who are not.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::clients::Counted;
+use daemon::listener::accept_each_or;
+use daemon::shutdown::Shutdown;
+use daemon::stream::UserStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, info};
+
+use crate::frontend::Shared;
+use crate::meter;
+use crate::rates::Event;
+use crate::reply::Closing;
+use crate::session::{Session, handshake};
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Smtp,
+    /// In TLS from the first octet.
+    Smtps,
+    /// Where it is always as under stress.
+    Stressed,
+}
+
+impl Door {
+    /// Its setting.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Self::Smtp => "listen",
+            Self::Smtps => "smtps_listen",
+            Self::Stressed => "stressed_listen",
+        }
+    }
+
+    /// What it is called in logs.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::Smtp => "mx smtp",
+            Self::Smtps => "mx smtps",
+            Self::Stressed => "mx smtp, always stressed",
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// Which client that is, to limits and history.
+    pub(crate) key: IpAddr,
+    /// Whether rates are limited.
+    pub(crate) limited: bool,
+    /// Whether it is served as ever while connections run out.
+    pub(crate) is_good: bool,
+}
+
+impl Client {
+    pub(crate) async fn at(shared: &Shared, address: SocketAddr) -> Self {
+        let key = shared.grouping.client(address.ip());
+        Self {
+            address,
+            key,
+            limited: !shared.grouping.is_exempt(address.ip()),
+            is_good: shared.stress.is_good(key).await,
+        }
+    }
+
+    /// Lets the client in, while what it gives lasts.
+    pub(crate) fn admit(&self, shared: &Shared) -> Result<Counted, Closing> {
+        if shared.stress.is_reserved() && !self.is_good {
+            return Err(Closing::ConnectionsMax);
+        }
+        if self.limited {
+            let counted = shared.rates.count(Event::Connection, self.key);
+            counted.map_err(Closing::TooOften)?;
+        }
+        let counted = shared.clients.admit(self.address.ip());
+        counted.ok_or(Closing::ClientConnectionsMax)
+    }
+}
+
+/// Accepts at one listener.
+pub(crate) async fn attend(
+    shared: Arc<Shared>,
+    door: Door,
+    socket: TcpListener,
+    shutdown: Shutdown,
+) {
+    let (full, sessions) = (Arc::clone(&shared), shutdown.clone());
+    let slots = shared.slots.clone();
+    accept_each_or(
+        socket,
+        slots,
+        shutdown,
+        move |socket, client| {
+            let (shared, sessions) = (Arc::clone(&shared), sessions.clone());
+            async move { converse(&shared, door, socket, client, &sessions).await }
+        },
+        move |socket, _| {
+            full.stress.on_connection(true);
+            refuse(door, socket, Closing::ConnectionsMax)
+        },
+    )
+    .await;
+}
+
+async fn converse(
+    shared: &Shared,
+    door: Door,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    shutdown: &Shutdown,
+) {
+    shared.stress.on_connection(false);
+    // First of all: whose connection it is decides what it may.
+    let address = match shared.balancers.client(&mut socket, peer).await {
+        Ok(client) => client,
+        Err(fault) => {
+            meter::refused("connection", fault.code());
+            let cause = daemon::log::causes(&fault);
+            return info!(%peer, reason = fault.code(), cause, "connection of a balancer refused");
+        }
+    };
+    let client = Client::at(shared, address).await;
+    let counted = match client.admit(shared) {
+        Ok(counted) => counted,
+        Err(why) => {
+            debug!(client = %address, reason = why.code(), "connection refused");
+            return refuse(door, socket, why).await;
+        }
+    };
+    let open = meter::connection();
+    open.increment(1);
+    let stream = match door {
+        Door::Smtp | Door::Stressed => Ok(UserStream::plain(socket)),
+        Door::Smtps => Box::pin(handshake(shared, UserStream::plain(socket), &client, false)).await,
+    };
+    let end = match stream {
+        Ok(stream) => {
+            let session = Session::new(shared, door, &stream, client, counted);
+            Box::pin(session.run(stream, shutdown)).await
+        }
+        Err(end) => end,
+    };
+    open.decrement(1);
+    meter::connection_ended(end.code());
+    debug!(client = %address, end = end.code(), "connection ended");
+}
+
+/// Says why and closes; a client that does not read is not waited for.
+async fn refuse(door: Door, mut socket: TcpStream, why: Closing) {
+    meter::refused("connection", why.code());
+    if door == Door::Smtps {
+        // Plain words are nothing that a client in TLS reads, and a handshake is what they are to be spared.
+        return;
+    }
+    let mut words = Vec::new();
+    why.reply().write_to(&mut words);
+    // The send buffer of a new socket takes one line at once.
+    _ = tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&words)).await;
+}
+
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
