@@ -16,7 +16,7 @@ use mail_proto::pop3::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::subaddress::SubaddressMailbox;
-use crate::volume::{INDEX_COMPACT_ABOVE_BYTES, SCRUB_BYTES_PER_S};
+use crate::volume::{INDEX_COMPACT_ABOVE_BYTES, LOAD_HALF_LIFE_H, SCRUB_BYTES_PER_S};
 
 daemon::settings! {
     /// One store back-end.
@@ -118,6 +118,9 @@ daemon::settings! {
         /// them afterwards; 0 for never. Once a day at most, and only where the disk has room for the smaller one beside it.
         /// Of a file that is larger, all rows are read once a day to find what they would take.
         pub index_compact_above_bytes: u64 = INDEX_COMPACT_ABOVE_BYTES,
+        /// Hours after which what an account has cost (`posthouse load`) counts half. The same on all back-ends. Shorter follows sooner who
+        /// has changed, and takes the noise of single days for it.
+        pub load_half_life_h: u64 = LOAD_HALF_LIFE_H,
     }
 }
 
@@ -231,6 +234,11 @@ impl Settings for Config {
         problems.extend(Problem::outside(
             "keeping.index_copy_h",
             &self.keeping.index_copy_h,
+            1..=8760,
+        ));
+        problems.extend(Problem::outside(
+            "keeping.load_half_life_h",
+            &self.keeping.load_half_life_h,
             1..=8760,
         ));
         self.limits.check(&mut problems);
@@ -614,6 +622,7 @@ mod tests {
         config.limits.recipients_max = 99;
         config.limits.imap_message_limit_count = 999;
         config.keeping.index_copy_h = 0;
+        config.keeping.load_half_life_h = 8761;
         config.about.comment = Some("x".repeat(1025));
         config.about.admin = Some("postmaster@example.test".into());
         assert_eq!(
@@ -625,6 +634,7 @@ mod tests {
                 "about.comment",
                 "about.admin",
                 "keeping.index_copy_h",
+                "keeping.load_half_life_h",
                 "limits.recipients_max",
                 "limits.imap_message_limit_count"
             ]

@@ -97,7 +97,7 @@ use crate::config::About;
 use crate::session::SessionEnd;
 use crate::sessions::Registration;
 use crate::user::{Cut, User, WRITE_MAX_OCTETS};
-use crate::volume::{APPEND_MESSAGES_MAX, MailboxId, Volume, Watch};
+use crate::volume::{APPEND_MESSAGES_MAX, MailboxId, Turns, Volume, Watch};
 use crate::volumes::{Mounted, Volumes};
 use append::Upload;
 pub(crate) use collect::SORTING_MAX_MIB;
@@ -234,6 +234,11 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Where what takes long is done, at the cost of the one who is logged in.
+    fn turns(&self) -> Turns {
+        self.service.home.volume.turns_of(self.state.account)
+    }
+
     /// The same of one that this command has asked for before.
     fn volume_asked(&self, account: AccountId) -> Option<Volume> {
         if account == self.state.account {
@@ -271,7 +276,11 @@ impl<'a> Session<'a> {
                     self.wait(&framer).await?
                 }
                 // Apart, so that a session that waits does not hold the room of every verb.
-                step => Box::pin(self.on_step(step, &mut framer, &mut upload)).await?,
+                step => {
+                    let (home, account) = (self.service.home, self.state.account);
+                    let doing = Box::pin(self.on_step(step, &mut framer, &mut upload));
+                    home.volume.metered(account, doing).await?
+                }
             };
             if let Some(end) = end {
                 // What the client does not take now, it does not get.

@@ -24,6 +24,7 @@ mod imap;
 mod link;
 mod listen;
 mod lmtp;
+mod load;
 mod login_delay;
 mod metrics;
 mod mounting;

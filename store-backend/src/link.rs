@@ -12,13 +12,14 @@ use daemon::link::{Problem, next_data};
 use serde::de::DeserializeOwned;
 use store_api::frame::{Decoder, Event, Kind};
 use store_api::{
-    away as away_api, deliver as deliver_api, room as room_api, session as session_api,
+    away as away_api, deliver as deliver_api, load as load_api, room as room_api,
+    session as session_api,
 };
 use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{away, backup, deliver, room, session, transfer, undelete};
+use crate::{away, backup, deliver, load, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -28,6 +29,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(session_api::SHOWN_PATH, post(session::serve_shown))
         .route(room_api::PATH, post(room::serve))
         .route(away_api::PATH, get(away::serve))
+        .route(load_api::PATH, post(load::serve))
         .merge(transfer::routes())
         .merge(backup::routes())
         .merge(undelete::routes())

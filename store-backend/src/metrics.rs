@@ -85,6 +85,10 @@ pub(crate) fn describe() {
     describe_gauge!(READER_LAG, "Writes of the index since that read began.");
     describe_gauge!(ACCOUNTS, "Accounts in the volume's index.");
     describe_gauge!(
+        OUTSTANDING,
+        "Reads and writes of the volume that wait or are being done."
+    );
+    describe_gauge!(
         QUARANTINED,
         "Blobs that are not served because their file has other octets or is gone."
     );
@@ -179,6 +183,7 @@ pub(crate) fn volume(backend: &BackendName, volume: &VolumeName, status: &Volume
     let space = &status.space;
     set(JOURNAL, status.unreleased_bytes as f64);
     set(ACCOUNTS, status.account_count as f64);
+    set(OUTSTANDING, status.outstanding as f64);
     set(READ_ONLY, f64::from(u8::from(status.read_only.is_some())));
     set(REFUSES, f64::from(u8::from(space.refuses)));
     for what in SHORTAGES {
@@ -315,6 +320,7 @@ const READER_AGE: &str = "posthouse_store_index_oldest_reader_seconds";
 const READER_LAG: &str = "posthouse_store_index_oldest_reader_lag_commits";
 const INDEX_FREE: &str = "posthouse_store_index_free_bytes";
 const ACCOUNTS: &str = "posthouse_store_volume_accounts";
+const OUTSTANDING: &str = "posthouse_store_volume_operations_outstanding";
 const QUARANTINED: &str = "posthouse_store_quarantined_blobs";
 const INDEX_COMPACTIONS: &str = "posthouse_store_index_compactions_total";
 const INDEX_GIVEN_BACK: &str = "posthouse_store_index_compacted_bytes_total";

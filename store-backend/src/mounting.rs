@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::clock::now_ms;
 use daemon::log::causes;
 use directory_api::VolumeName;
 use directory_api::client::DirectoryError;
@@ -27,7 +28,7 @@ use crate::backend::Backend;
 use crate::conditions::{Condition, Conditions};
 use crate::volume::{OpenError, ReadError, Volume, VolumeConfig, VolumeStatus};
 use crate::volumes::Mounted;
-use crate::{announce, metrics};
+use crate::{announce, load, metrics};
 
 /// How one volume is opened.
 pub(crate) struct Opening {
@@ -153,7 +154,9 @@ pub(crate) async fn close_all(backend: &Arc<Backend>) {
         let (backend, mounted) = (Arc::clone(backend), Arc::clone(mounted));
         closing.spawn(async move {
             let volume = mounted.volume.clone();
+            let name = mounted.name.clone();
             let closed = spawn_blocking(move || {
+                load::keep(&name, &volume);
                 volume.close();
                 volume.status()
             });
@@ -233,6 +236,7 @@ impl Task {
         let (disk, opened) = (Arc::clone(&self.disk), config.clone());
         let opening = spawn_blocking(move || {
             let volume = Volume::open(opened, disk)?;
+            volume.restore_load(now_ms());
             let status = volume.status();
             Ok::<_, OpenError>((volume, status))
         });
@@ -291,6 +295,9 @@ impl Task {
         backend
             .shutdown
             .spawn(watch(Arc::clone(&backend), Arc::clone(&mounted)));
+        backend
+            .shutdown
+            .spawn(load::run(Arc::clone(&backend), Arc::clone(&mounted)));
         let _ = told.send((at, Ok(())));
         drop(told);
         announce::run(backend, mounted, opened, conditions).await;

@@ -196,6 +196,7 @@ fn openings(config: &Config, backend: &BackendName) -> Result<Vec<Opening>, Name
             free_min_bytes: config.limits.disk_free_min_bytes,
             free_min_percent: config.limits.disk_free_min_percent,
             scrub_bytes_per_s: config.keeping.scrub_bytes_per_s,
+            load_half_life: Duration::from_secs(config.keeping.load_half_life_h * 3600),
             index_copy_interval: Duration::from_secs(config.keeping.index_copy_h * 3600),
             index_compact_above_bytes: config.keeping.index_compact_above_bytes,
             ..VolumeConfig::new(&folder, backend.clone(), name)

@@ -36,7 +36,7 @@ use crate::pop3::Pop3;
 use crate::refusal::malformed;
 use crate::sessions::Registration;
 use crate::user::{Cut, User};
-use crate::volume::{OpeningError, ReadError, Refusal};
+use crate::volume::{Charge, OpeningError, ReadError, Refusal};
 use crate::volumes::{Away, Mounted};
 
 /// Why a session was not opened.
@@ -437,11 +437,13 @@ impl Backend {
                 ..
             } = facts;
             let began = Instant::now();
+            home.volume.load().charge(account, Charge::SESSION);
             let _open = metrics::SessionGauge::enter(facts.service);
             let end = match start {
                 Start::Pop3(maildrop) => {
                     let pop3 = self.pop3(&home, account, epoch);
-                    Box::pin(pop3.run(&mut user, maildrop, &mut registration)).await
+                    let session = Box::pin(pop3.run(&mut user, maildrop, &mut registration));
+                    home.volume.metered(account, session).await
                 }
                 Start::Imap { tag } => {
                     let service = self.imap(&home, has_quota);

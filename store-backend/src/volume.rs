@@ -42,6 +42,7 @@ mod kept;
 mod kept_log;
 mod layout;
 mod life;
+mod load;
 mod mailboxes;
 mod marker;
 mod mend;
@@ -84,6 +85,7 @@ pub use held::Held;
 pub use index::ReadersStatus;
 pub use item::{ItemContent, MailboxTold, MessageTold, SetHash};
 pub use life::AdoptError;
+pub(crate) use load::Charge;
 pub use mailboxes::Named;
 pub use opening::{Inbox, OpeningError};
 pub(crate) use read::Sight;
@@ -146,6 +148,8 @@ pub struct VolumeConfig {
     pub index_compact_interval: Duration,
     /// How many octets a second the scrub reads of blobs, small ones counted as 64 KiB. Zero: there is no scrub.
     pub scrub_bytes_per_s: u64,
+    /// After which time what an account has cost counts half.
+    pub load_half_life: Duration,
 }
 
 impl VolumeConfig {
@@ -177,6 +181,7 @@ impl VolumeConfig {
             // Most of what is given back is used again: mail goes and mail comes.
             index_compact_interval: Duration::from_secs(24 * 3600),
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
+            load_half_life: Duration::from_secs(LOAD_HALF_LIFE_H * 3600),
         }
     }
 }
@@ -186,6 +191,9 @@ pub const INDEX_COMPACT_ABOVE_BYTES: u64 = 256 << 20;
 
 /// A disk that turns gives a tenth of its time for it, and 4 TB of large messages take some twelve days.
 pub const SCRUB_BYTES_PER_S: u64 = 4 << 20;
+
+/// Each hour of a week is measured two or three times in it: less is mostly noise, and who has changed is found out late by more.
+pub const LOAD_HALF_LIFE_H: u64 = 14 * 24;
 
 /// How a volume is.
 #[derive(Clone, Debug)]
@@ -208,6 +216,8 @@ pub struct VolumeStatus {
     pub space: SpaceStatus,
     /// Accounts in the index.
     pub account_count: u64,
+    /// Reads and writes that wait or are being done.
+    pub outstanding: u64,
 }
 
 /// An open volume; clones share it. [`Volume::close`] it, or drop every clone and leave the rest to recovery.

@@ -190,6 +190,13 @@ impl Volumes {
         self.slots.iter().filter_map(|slot| slot.mounted.get())
     }
 
+    /// All of them, open or not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&VolumeName, Option<&Arc<Mounted>>)> {
+        self.slots
+            .iter()
+            .map(|slot| (&slot.name, slot.mounted.get()))
+    }
+
     /// Those that take no mail now, open or not.
     pub(crate) fn away(&self) -> impl Iterator<Item = VolumeName> {
         let away = self

@@ -49,6 +49,15 @@ enum Command {
     Home(Directed<verbs::home::Verb>),
     /// The keys by which back-ends check who may open a mailbox
     Key(Directed<verbs::key::Verb>),
+    /// What back-ends have to do, and for which accounts most
+    Load {
+        #[command(flatten)]
+        options: verbs::load::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
     /// The sessions that users have open at the proxies
     Connections {
         #[command(flatten)]
@@ -215,6 +224,11 @@ pub fn main() -> ExitCode {
         Command::Backend(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Key(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Home(line) => told(verbs::perform(line.verb, line.source, &line.output)),
+        Command::Load {
+            options,
+            source,
+            output,
+        } => told(verbs::load::perform(options, source, &output)),
         Command::Connections {
             options,
             source,

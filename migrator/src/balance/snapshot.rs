@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use directory_api::{AccountId, BackendName, BackendState};
+use store_api::load::Packed;
 
 use super::Hours;
-use super::loads::{HOURS, Packed};
+use super::loads::HOURS;
 
 /// What a snapshot holds at most (P7).
 pub mod limit {

@@ -51,7 +51,7 @@ pub(super) async fn collect<T: Collected>(
     for (at, slice) in uids.chunks(SLICE).enumerate() {
         let (slice, make) = (slice.to_vec(), make.clone());
         let work = move |reader: &mut MailboxReader| one_slice(reader, &slice, headers, make);
-        let (_, some) = blocking(&volume.turns(), reader.clone(), work).await?;
+        let (_, some) = blocking(&reader.turns(), reader.clone(), work).await?;
         let some = some?;
         let heap = some.iter().map(T::heap_octets);
         octets += some.len() * size_of::<T>() + heap.sum::<usize>();

@@ -100,7 +100,7 @@ async fn fetch(
     } = selected.place;
     let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
-    let turns = volume.turns();
+    let turns = reader.turns();
     let mut producer = Box::new(Producer::new(reader, wanted));
     let slice_max = match sets_seen {
         true => SEEN_SLICE,

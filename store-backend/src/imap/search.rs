@@ -156,12 +156,12 @@ pub(super) async fn find(
     } = selected.place;
     let volume = session.volume_of(account).await?;
     let reader = volume.mailbox_reader(account, mailbox).await;
+    let turns = reader.turns();
     let mut searcher = Box::new(Searcher::new(reader, uids.uids().collect(), compiled));
     let mut progress = Progress::new();
     loop {
         let is_done;
-        (searcher, is_done) =
-            blocking(&volume.turns(), searcher, |searcher| searcher.step()).await?;
+        (searcher, is_done) = blocking(&turns, searcher, |searcher| searcher.step()).await?;
         // Whoever may not read it any more gets no further.
         check_open(session).await?;
         if is_done? {

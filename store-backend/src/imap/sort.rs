@@ -93,16 +93,12 @@ async fn sorted(
         Err(refused) => return Ok(Err(refused)),
     };
     let criteria = request.criteria.clone();
-    let (sorted, ()) = blocking(
-        &session.service.home.volume.turns(),
-        sortables,
-        move |sortables| {
-            // Stable: where nothing tells them apart, they stay in the order of the mailbox.
-            let order =
-                |one: &Sortable, other: &Sortable| compare(&criteria, &one.values, &other.values);
-            sortables.values.sort_by(order);
-        },
-    )
+    let (sorted, ()) = blocking(&session.turns(), sortables, move |sortables| {
+        // Stable: where nothing tells them apart, they stay in the order of the mailbox.
+        let order =
+            |one: &Sortable, other: &Sortable| compare(&criteria, &one.values, &other.values);
+        sortables.values.sort_by(order);
+    })
     .await?;
     let uids = sorted.values.iter().map(|one| one.uid).collect();
     Ok(Ok((found, uids)))

@@ -30,16 +30,11 @@ pub(super) async fn run(session: &mut Session<'_>, request: Thread) -> Result<Re
         Err(refused) => return Ok(refused),
     };
     let algorithm = request.algorithm;
-    let (_mails, entries) =
-        blocking(
-            &session.service.home.volume.turns(),
-            mails,
-            move |mails| match algorithm {
-                ThreadAlgorithm::OrderedSubject => Ok(subjects::thread(&mut mails.values)),
-                ThreadAlgorithm::References => references::thread(&mails.values),
-            },
-        )
-        .await?;
+    let (_mails, entries) = blocking(&session.turns(), mails, move |mails| match algorithm {
+        ThreadAlgorithm::OrderedSubject => Ok(subjects::thread(&mut mails.values)),
+        ThreadAlgorithm::References => references::thread(&mails.values),
+    })
+    .await?;
     let Ok(mut entries) = entries else {
         return Ok(too_many());
     };

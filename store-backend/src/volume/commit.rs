@@ -16,6 +16,7 @@ use super::error::IndexError;
 use super::files::FilesItem;
 use super::intake::{Reply, Request, Taken, Waiter, account_share};
 use super::layout::INDEX_DIR;
+use super::load::Cpu;
 use super::record::{Encoded, Record};
 use super::recovery::{Failed, Shared};
 use super::replay::Replay;
@@ -130,6 +131,7 @@ impl Committer {
     }
 
     fn batch(&mut self, requests: Vec<Request>) {
+        let began = Cpu::now();
         let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
             || self.unlinked_checked.elapsed() >= self.unlinked_interval();
         if requests.is_empty() {
@@ -172,7 +174,7 @@ impl Committer {
         });
         match decided {
             Ok((records, decided)) => {
-                self.write(records, waiters.into_iter().zip(decided).collect());
+                self.write(records, waiters.into_iter().zip(decided).collect(), began);
             }
             Err(error) => {
                 self.shared.fail(Failed::Decide, &error);
@@ -191,7 +193,7 @@ impl Committer {
     }
 
     /// One write, one sync; then and only then the answers (P1).
-    fn write(&mut self, records: Vec<Record>, decided: Vec<(Waiter, Decided)>) {
+    fn write(&mut self, records: Vec<Record>, decided: Vec<(Waiter, Decided)>, began: Cpu) {
         let encoded: Vec<Encoded> = records.iter().map(Record::encode).collect();
         let parts: Vec<[&[u8]; 2]> = encoded
             .iter()
@@ -251,6 +253,10 @@ impl Committer {
                 Decided::AfterApply(reply) => waiters.push((waiter, reply)),
             }
         }
+        let mut bill = Vec::with_capacity(records.len());
+        for (record, encoded) in records.iter().zip(&encoded) {
+            record.bill(encoded.len() as u64, &mut bill);
+        }
         let cost = encoded.iter().map(|one| ITEM_BYTES + one.len()).sum();
         let records: Vec<_> = records
             .into_iter()
@@ -269,6 +275,8 @@ impl Committer {
                 self.shared.apply_queue.wake();
             }
         }
+        // Nobody waits for that.
+        self.shared.load.charge_batch(&bill, began.elapsed());
     }
 
     /// `is_left`: records of the batch may be in the journal for now.
@@ -358,6 +366,7 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
             continue;
         }
         gather(shared, &mut items);
+        let began = Cpu::now();
         let mut run = items
             .iter()
             .flat_map(|item| &item.records)
@@ -413,6 +422,10 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
                 break;
             }
         }
+        let records = items.iter().flat_map(|item| &item.records);
+        let payers: Vec<_> = records
+            .flat_map(|placed| placed.record.accounts())
+            .collect();
         for item in items {
             for (waiter, reply) in item.waiters {
                 waiter.answer(reply);
@@ -421,6 +434,7 @@ pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
                 hand_to_files(shared, &placed);
             }
         }
+        shared.load.charge_cpu(&payers, began.elapsed());
     }
     match is_whole {
         true => shared.settled.end(),

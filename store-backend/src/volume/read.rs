@@ -23,6 +23,7 @@ use super::apply::prologue;
 use super::broken::Suspects;
 use super::error::{IndexError, ReadError};
 use super::index::{Index, RoTxn};
+use super::load::Charge;
 use super::record::Body;
 use super::recovery::Shared;
 use super::rows::{
@@ -287,7 +288,7 @@ impl Volume {
         .await
     }
 
-    /// One message to read; `None` when it does not exist (any more).
+    /// One message to read, at nobody's cost: for a move or a backup. `None` when it does not exist (any more).
     ///
     /// # Errors
     /// The index or the body cannot be read.
@@ -297,11 +298,15 @@ impl Volume {
         mailbox: MailboxId,
         uid: u32,
     ) -> Result<Option<MessageBytes>, ReadError> {
-        let read = self.read_messages(account, mailbox, vec![uid]).await?;
-        read.into_iter().next().unwrap_or(Err(ReadError::Stopped))
+        self.settled(account).await?;
+        let read = blocking(self.inner.shared(), move |shared| {
+            open_messages(shared, &shared.turns, account, mailbox, &[uid])
+        });
+        let read = read.await?.into_iter().next();
+        read.unwrap_or(Err(ReadError::Stopped))
     }
 
-    /// As [`Volume::read_message`] for several in one visit to a thread that may block, in their order.
+    /// As [`Volume::read_message`] for several, at the account's cost, in one visit to a thread that may block, in their order.
     ///
     /// # Errors
     /// [`ReadError::Stopped`], or the index cannot be read; what befalls one message is told in its place.
@@ -312,8 +317,8 @@ impl Volume {
         uids: Vec<u32>,
     ) -> Result<Vec<Result<Option<MessageBytes>, ReadError>>, ReadError> {
         self.settled(account).await?;
-        blocking(self.inner.shared(), move |shared| {
-            open_messages(shared, account, mailbox, &uids)
+        paid(self.inner.shared(), account, move |shared, turns| {
+            open_messages(shared, turns, account, mailbox, &uids)
         })
         .await
     }
@@ -325,7 +330,7 @@ impl Volume {
         read: impl FnOnce(&Shared, &RoTxn<'_>) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         self.settled(account).await?;
-        blocking(self.inner.shared(), move |shared| {
+        paid(self.inner.shared(), account, move |shared, _| {
             shared.index.read(|txn| read(shared, txn))
         })
         .await
@@ -432,6 +437,7 @@ fn expunged_since(
 /// Messages to read, all found in one look into the index. Blocking.
 fn open_messages(
     shared: &Shared,
+    turns: &Turns,
     account: AccountId,
     mailbox: MailboxId,
     uids: &[u32],
@@ -448,7 +454,8 @@ fn open_messages(
         Ok(Some((row.info(uid), prologue, number, blob)))
     };
     let open = |(info, prologue, number, row)| {
-        let blob = BlobReader::open(shared, number, &row).and_then(BlobReader::if_small_read)?;
+        let blob =
+            BlobReader::open(shared, turns, number, &row).and_then(BlobReader::if_small_read)?;
         Ok(Some(MessageBytes {
             info,
             prologue,
@@ -482,6 +489,20 @@ pub(super) async fn blocking<T: Send + 'static>(
     let owned = Arc::clone(shared);
     let ran = shared.turns.run(move || work(&owned));
     ran.await.unwrap_or(Err(ReadError::Stopped))
+}
+
+/// The same at the cost of the account. The work is told in whose turns it goes on.
+fn paid<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    account: AccountId,
+    work: impl FnOnce(&Arc<Shared>, &Turns) -> Result<T, ReadError> + Send + 'static,
+) -> impl Future<Output = Result<T, ReadError>> + Send {
+    let owned = Arc::clone(shared);
+    shared.load.charge(account, Charge::OPERATION);
+    let turns = shared.turns_of(account);
+    let theirs = turns.clone();
+    let ran = turns.run(move || work(&owned, &theirs));
+    async move { ran.await.unwrap_or(Err(ReadError::Stopped)) }
 }
 
 /// The mailboxes that an account may see, at one instant.
@@ -537,7 +558,12 @@ enum Source {
 
 impl BlobReader {
     /// Blocking.
-    pub(super) fn open(shared: &Shared, number: u64, row: &BlobRow) -> Result<Self, ReadError> {
+    pub(super) fn open(
+        shared: &Shared,
+        turns: &Turns,
+        number: u64,
+        row: &BlobRow,
+    ) -> Result<Self, ReadError> {
         if shared.broken.has(number) {
             let hash = data_encoding::HEXLOWER.encode(&row.hash);
             return Err(ReadError::Quarantined { hash });
@@ -548,7 +574,7 @@ impl BlobReader {
             source,
             number,
             suspects: Arc::clone(&shared.suspects),
-            turns: shared.turns.clone(),
+            turns: turns.clone(),
             hash: row.hash,
             size: row.octets.get(),
             offset: 0,
@@ -565,6 +591,7 @@ impl BlobReader {
             match file.read_exact_at(&mut octets, 0) {
                 // Here already, so that nothing was said of it to anybody yet (P9).
                 Ok(()) if *blake3::hash(&octets).as_bytes() == self.hash => {
+                    self.turns.charge_read(octets.len());
                     self.source = Source::Checked(octets.into());
                 }
                 Ok(()) => return Err(self.corrupt()),
@@ -627,6 +654,7 @@ impl BlobReader {
         if matches!(self.source, Source::Checked(_)) {
             return Ok(Some(piece));
         }
+        self.turns.charge_read(count);
         self.hasher.update(&piece);
         if self.offset == self.size && *self.hasher.finalize().as_bytes() != self.hash {
             return Err(self.corrupt());

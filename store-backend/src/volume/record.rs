@@ -440,6 +440,25 @@ impl Record {
         }
     }
 
+    /// Who pays for a record of so many octets, and for how many each: what is synced for it besides is among them, and a message for
+    /// several accounts is shared by them. What moves and the volume itself write is nobody's.
+    pub(super) fn bill(&self, octets: u64, bill: &mut Vec<(AccountId, u64)>) {
+        let more = match self {
+            Self::Import(_) | Self::Account(_) | Self::Blob(_) | Self::Drop(_) | Self::Purge(_) => {
+                return;
+            }
+            Self::Deliver(Deliver { blob, .. }) if matches!(blob.body, Body::Spilled(_)) => {
+                blob.octets
+            }
+            // Their bodies came in records before it.
+            Self::Append(Append { messages, .. }) => messages.iter().map(|one| one.octets).sum(),
+            _ => 0,
+        };
+        let accounts = self.accounts();
+        let each = octets.saturating_add(more) / accounts.len().max(1) as u64;
+        bill.extend(accounts.into_iter().map(|account| (account, each)));
+    }
+
     /// Of which account it may change what others see of it.
     pub(super) fn sharer(&self) -> Option<AccountId> {
         match self {

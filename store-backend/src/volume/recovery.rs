@@ -31,6 +31,7 @@ use super::layout::{
     MAIL_DIR,
 };
 use super::life::Life;
+use super::load::Load;
 use super::marker::{MARKER_NEW, lock, random, read_marker, write_marker};
 use super::mend::Mends;
 use super::pipe::Pipe;
@@ -109,6 +110,8 @@ pub(super) struct Shared {
     pub(super) settled: Settled,
     /// Whoever may wait for the disk on a thread of the runtime.
     pub(super) turns: Turns,
+    /// What accounts cost.
+    pub(super) load: Arc<Load>,
     pub(super) held: Arc<HeldBodies>,
     pub(super) broken: Arc<Broken>,
     /// What readers have found wrong.
@@ -220,6 +223,7 @@ impl Inner {
 
     /// The same of another user, if one is named.
     pub(super) async fn submit_by(&self, user: Option<AccountId>, command: Command) -> Reply {
+        let _one = self.shared.load.begin();
         self.shared.intake.submit(user, command).await
     }
 
@@ -241,6 +245,7 @@ impl Inner {
                 ..shared.space.status()
             },
             account_count: count.unwrap_or_default(),
+            outstanding: shared.load.outstanding(),
         }
     }
 
@@ -403,6 +408,7 @@ fn open_with_room(config: VolumeConfig, disk: Arc<dyn Disk>) -> Result<Arc<Inner
         recent: Recent::default(),
         settled: Settled::new(applied),
         turns: Turns::new(),
+        load: Arc::new(Load::new(config.load_half_life)),
         held: Arc::default(),
         broken: Arc::new(broken),
         suspects: Arc::default(),

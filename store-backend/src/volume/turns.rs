@@ -5,24 +5,49 @@
 
 use std::sync::Arc;
 
+use directory_api::AccountId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Volume;
+use super::load::{Charge, Outstanding, Payer};
+use super::recovery::Shared;
 
 /// The turns of one volume; clones share them.
 #[derive(Clone)]
-pub(crate) struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns {
+    free: Arc<Semaphore>,
+    /// Whose time it is.
+    payer: Option<Payer>,
+}
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(TURNS)))
+        Self {
+            free: Arc::new(Semaphore::new(TURNS)),
+            payer: None,
+        }
+    }
+
+    /// The same, paid for.
+    pub(super) fn paid_by(&self, payer: Payer) -> Self {
+        Self {
+            free: Arc::clone(&self.free),
+            payer: Some(payer),
+        }
+    }
+
+    /// Counts octets that were read.
+    pub(super) fn charge_read(&self, octets: usize) {
+        if let Some(payer) = &self.payer {
+            payer.charge(Charge::read(octets));
+        }
     }
 
     /// How many could begin at once.
     #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
-        self.0.available_permits()
+        self.free.available_permits()
     }
 
     /// Runs what may block, in the order of asking. It begins at once if there is a turn, and otherwise when the answer is
@@ -32,15 +57,24 @@ impl Turns {
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,
     {
-        let turns = Arc::clone(&self.0);
+        let turns = Arc::clone(&self.free);
+        let payer = self.payer.clone();
+        let outstanding = payer.as_ref().map(|payer| payer.load.begin());
+        let work = move || match payer {
+            Some(payer) => payer.load.sampled(payer.account, work),
+            None => work(),
+        };
         let begun = match Arc::clone(&turns).try_acquire_owned() {
-            Ok(turn) => Ok(begin(turn, work)),
-            Err(_) => Err(work),
+            Ok(turn) => Ok(begin((turn, outstanding), work)),
+            Err(_) => Err((outstanding, work)),
         };
         async move {
             let running = match begun {
                 Ok(running) => running,
-                Err(work) => begin(turns.acquire_owned().await.ok()?, work),
+                Err((outstanding, work)) => {
+                    let turn = turns.acquire_owned().await.ok()?;
+                    begin((turn, outstanding), work)
+                }
             };
             running.await.ok()
         }
@@ -52,10 +86,24 @@ impl Volume {
     pub(crate) fn turns(&self) -> Turns {
         self.inner.shared().turns.clone()
     }
+
+    /// The same, whose time the account pays for.
+    pub(crate) fn turns_of(&self, account: AccountId) -> Turns {
+        self.inner.shared().turns_of(account)
+    }
+}
+
+impl Shared {
+    pub(super) fn turns_of(&self, account: AccountId) -> Turns {
+        self.turns.paid_by(Payer {
+            load: Arc::clone(&self.load),
+            account,
+        })
+    }
 }
 
 fn begin<T: Send + 'static>(
-    turn: OwnedSemaphorePermit,
+    turn: (OwnedSemaphorePermit, Option<Outstanding>),
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     spawn_blocking(move || {

@@ -29,6 +29,7 @@ mod imap_together;
 mod imap_together_all;
 mod life;
 mod lmtp;
+mod load;
 mod pop3;
 mod quota;
 mod rot;

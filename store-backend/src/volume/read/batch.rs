@@ -13,6 +13,7 @@ use super::super::Volume;
 use super::super::apply::NewCard;
 use super::super::commit::{ApplyItem, ITEM_BYTES};
 use super::super::error::{IndexError, ReadError};
+use super::super::load::Charge;
 use super::super::recovery::Shared;
 use super::super::rows::{BlobRow, MessageRow};
 use super::super::turns::Turns;
@@ -27,6 +28,8 @@ pub struct MailboxReader {
     /// The index lacks what was answered for the account, and waits for room.
     pub(super) is_behind: bool,
     pub(super) shared: Arc<Shared>,
+    /// Paid for by the account.
+    turns: Turns,
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
 }
@@ -98,9 +101,12 @@ pub struct Content {
 impl Volume {
     /// A reader of many messages of a mailbox: of what was answered for it until now, or later.
     pub async fn mailbox_reader(&self, account: AccountId, mailbox: MailboxId) -> MailboxReader {
+        let shared = self.inner.shared();
+        shared.load.charge(account, Charge::OPERATION);
         MailboxReader {
             is_behind: self.settled(account).await.is_err(),
-            shared: Arc::clone(self.inner.shared()),
+            turns: shared.turns_of(account),
+            shared: Arc::clone(shared),
             account,
             mailbox,
         }
@@ -108,9 +114,9 @@ impl Volume {
 }
 
 impl MailboxReader {
-    /// Those of the volume that it reads.
+    /// Those of the volume that it reads, whose time the account pays for.
     pub(crate) fn turns(&self) -> Turns {
-        self.shared.turns.clone()
+        self.turns.clone()
     }
 
     /// Those of `uids` (growing) that there are, and what is wanted of them. Of that, some hundred KiB are given at a time,
@@ -176,7 +182,7 @@ impl MailboxReader {
     pub fn open(&self, content: &Content) -> Result<Option<BlobReader>, ReadError> {
         let opened = content
             .row
-            .map(|row| BlobReader::open(&self.shared, content.number, &row));
+            .map(|row| BlobReader::open(&self.shared, &self.turns, content.number, &row));
         if let Some(Ok(blob)) = opened {
             return Ok(Some(blob));
         }
@@ -194,7 +200,10 @@ impl MailboxReader {
             (None, _) => Ok(None),
             // A UID is never given twice: another number is another inode of the same octets.
             (Some((number, row)), opened) => {
-                match (BlobReader::open(&self.shared, number, &row), opened) {
+                match (
+                    BlobReader::open(&self.shared, &self.turns, number, &row),
+                    opened,
+                ) {
                     (Ok(blob), _) => Ok(Some(blob)),
                     (Err(_), Some(Err(first))) => Err(first),
                     (Err(error), _) => Err(error),
@@ -314,6 +323,7 @@ impl BlobReader {
                 }
             }
         }
+        self.turns.charge_read(count);
         if from == self.offset {
             self.hasher.update(&out[start..]);
             self.offset += count as u64;
