@@ -20,9 +20,9 @@ use daemon::link::{Problem, require};
 use daemon::log::causes;
 use daemon::shutdown::Shutdown;
 use directory_api::wire::{
-    AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LoginReply,
-    LoginRequest, LookupReply, LookupRequest, MechanismsReply, Refusals, RefusalsQuery, SaslReply,
-    SaslRequest, Verdict, code, limit, path,
+    AnnounceReply, AnnounceRequest, ChangesQuery, ChangesReply, KeysReply, LdapState, LdapSync,
+    LoginReply, LoginRequest, LookupReply, LookupRequest, MechanismsReply, Refusals, RefusalsQuery,
+    SaslReply, SaslRequest, Verdict, code, limit, path,
 };
 use http::StatusCode;
 use tracing::{error, info};
@@ -30,6 +30,7 @@ use tracing::{error, info};
 use crate::engine::{Engine, EngineError};
 use crate::keys::{KeepError, Keys, OnItsWay};
 use crate::last_use::Uses;
+use crate::ldap::Ldap;
 use crate::login::{Seen, log_in};
 use crate::password::Passwords;
 use crate::refusals::Memory;
@@ -48,6 +49,8 @@ pub(crate) struct App<E> {
     pub(crate) refusals: Memory,
     pub(crate) sasl: Sasl,
     pub(crate) keys: Keys,
+    /// None: no users come from LDAP.
+    pub(crate) ldap: Option<Ldap>,
     /// For how long a login's ticket is good; 0: none is left.
     pub(crate) ticket_life_ms: i64,
     pub(crate) shutdown: Shutdown,
@@ -87,6 +90,7 @@ pub(crate) fn router<E: Engine>(app: Arc<App<E>>) -> Router {
             post(verbs::edit_address::<E>),
         )
         .route(path::REFUSALS, get(refusals::<E>))
+        .route(path::LDAP, get(ldap_state::<E>).post(ldap_sync::<E>))
         .route(path::IMPORT, post(import::import::<E>))
         .route(
             path::ACCOUNTS,
@@ -188,6 +192,37 @@ async fn refusals<E: Engine>(
         .await
         .map(Json)
         .map_err(refused)
+}
+
+async fn ldap_state<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+) -> Reply<LdapState> {
+    require(&peer, &[Role::Operator])?;
+    Ok(Json(match &app.ldap {
+        Some(ldap) => ldap.state(),
+        None => no_ldap(),
+    }))
+}
+
+async fn ldap_sync<E: Engine>(
+    State(app): Shared<E>,
+    Extension(peer): Extension<Peer>,
+    Body(sync): Body<LdapSync>,
+) -> Reply<LdapState> {
+    require(&peer, &[Role::Operator])?;
+    let Some(ldap) = &app.ldap else {
+        return Ok(Json(no_ldap()));
+    };
+    info!(losses_max = sync.losses_max, by = %peer, "a look at all of LDAP was asked for");
+    Ok(Json(ldap.look(sync).await))
+}
+
+fn no_ldap() -> LdapState {
+    LdapState {
+        off: true,
+        ..LdapState::default()
+    }
 }
 
 /// Back-ends listen for users too, and pass on those who live on a sibling: like a proxy, they get a

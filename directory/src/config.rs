@@ -7,6 +7,7 @@ use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 
 use crate::engine::PostgresSettings;
+use crate::ldap::LdapSettings;
 use crate::oauth::OauthSettings;
 use crate::sasl::ExternalSettings;
 use crate::scram::{ITERATIONS_MAX, ITERATIONS_MIN};
@@ -49,6 +50,8 @@ daemon::settings! {
         pub ticket_life_h: u32 = 12,
         /// A database that several directory servers share, instead of the data folder.
         pub postgres: PostgresSettings = PostgresSettings::default(),
+        /// Users, their addresses and passwords from LDAP.
+        pub ldap: LdapSettings = LdapSettings::default(),
         /// Users who show a token instead of a password.
         pub oauth: OauthSettings = OauthSettings::default(),
         /// Users who show a certificate to a proxy.

@@ -6,6 +6,7 @@
 //! transaction. They are written once (`rules`), over what each database can do (`rows`): rows by
 //! their keys, in one state. The conformance suite in `tests/conformance/` runs on every engine.
 
+mod copy;
 mod lmdb;
 mod postgres;
 mod record;
@@ -20,12 +21,13 @@ use directory_api::wire::{
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
 
+pub(crate) use copy::copy_rows;
 pub use lmdb::{Lmdb, LmdbError};
 pub(crate) use postgres::NamedKey;
 pub use postgres::{Postgres, PostgresError, PostgresSettings};
 pub use record::{
-    AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LoginRecord, RowDraft,
-    StoredCredential,
+    AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LdapBatch, LdapUser, LinkRow,
+    LoginRecord, RowDraft, StoredCredential, Taken,
 };
 use rules::Database;
 
@@ -79,6 +81,12 @@ pub enum EngineError {
     /// The aliases behind an address are more than a lookup follows.
     #[error("address {0} comes to more targets than {max}", max = limit::TARGETS_MAX)]
     TooManyTargets(Address),
+    /// It is LDAP's to change.
+    #[error("{0} is taken from LDAP: change it there, and it is changed here with the next look")]
+    OwnedByLdap(&'static str),
+    /// More would be lost at once than an operator has allowed.
+    #[error("too many users of LDAP would lose something at once")]
+    LossHeld,
     /// The request contradicts itself.
     #[error("{0}")]
     Invalid(&'static str),
@@ -216,6 +224,34 @@ pub trait Engine: Send + Sync + 'static {
         import: ImportDraft,
         now_ms: i64,
     ) -> impl Future<Output = Answer<Changed<Vec<Answer<Brought>>>>> + Send;
+
+    /// Takes users from LDAP; what became of each, in their order. Only [`EngineError::Storage`] ends the whole.
+    fn take_users(
+        &self,
+        batch: LdapBatch,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Changed<Vec<Taken>>>> + Send;
+    /// Closes accounts whose entries are gone, and gives back their addresses; how many it closed.
+    fn users_gone(
+        &self,
+        accounts: Vec<AccountId>,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<usize>> + Send;
+    /// The entries that accounts behind one are of, by number, at most so many; none: there are no more.
+    fn links(
+        &self,
+        after: AccountId,
+        limit: usize,
+    ) -> impl Future<Output = Answer<Vec<(AccountId, LinkRow)>>> + Send;
+    /// Whether this one of several servers takes users from LDAP until then; with `force` it does. No numbered
+    /// change: nobody decides by it.
+    fn ldap_turn(
+        &self,
+        server: String,
+        force: bool,
+        now_ms: i64,
+        until_ms: i64,
+    ) -> impl Future<Output = Answer<bool>> + Send;
 
     fn backends(&self, query: ListQuery) -> impl Future<Output = Answer<Page<Backend>>> + Send;
     fn backend(&self, name: BackendName) -> impl Future<Output = Answer<Backend>> + Send;

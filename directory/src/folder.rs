@@ -19,8 +19,12 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::hmac;
 use directory_api::grant::KeyError;
 
-use crate::engine::{Answer, Lmdb, LmdbError, Postgres};
+use crate::engine::{Answer, Lmdb, LmdbError, NamedKey, Postgres};
 use crate::keys::{self, Keys};
+
+/// The files with keys, the one that is written last at the end.
+pub(crate) const KEY_FILES: [&str; 4] =
+    ["derived.key", "signing.old", "signing.next", "signing.key"];
 
 const MARK: &str = "posthouse directory ";
 const VERSION: &str = "1";
@@ -109,6 +113,29 @@ impl Folder {
             derived,
             lock,
         })
+    }
+}
+
+impl Folder {
+    /// A new folder with these keys and an empty database. Blocking.
+    pub(crate) fn made_of(path: &Path, keys: &[NamedKey]) -> Result<(Lmdb, File), FolderError> {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(io_error(path, "cannot be made"))?;
+        check_mark(path)?;
+        let lock = lock(path)?;
+        for name in KEY_FILES {
+            if let Some((_, octets)) = keys.iter().find(|(key, _)| key == name) {
+                write_synced(path, name, octets, 0o600)?;
+            }
+        }
+        let data = path.join("data");
+        let engine = Lmdb::open(&data).map_err(|source| FolderError::Database {
+            path: data.clone(),
+            source,
+        })?;
+        Ok((engine, lock))
     }
 }
 

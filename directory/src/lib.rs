@@ -6,10 +6,12 @@
 
 mod api;
 pub mod config;
+mod copy;
 pub mod engine;
 mod folder;
 mod keys;
 mod last_use;
+mod ldap;
 mod login;
 mod oauth;
 mod password;
@@ -21,8 +23,10 @@ mod survey;
 mod upgrade;
 
 pub use config::Config;
+pub use copy::{Copied, CopyError, CopyTo, copy};
 pub use folder::FolderError;
 pub use keys::KeepError;
+pub use ldap::{LdapSettings, LdapSetupError};
 pub use oauth::{KeySetError, KeysError, OauthSettings};
 pub use sasl::ExternalSettings;
 pub use server::{RunError, run};

@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::api::App;
 use crate::engine::{Engine, EngineError, LoginRecord, StoredCredential};
-use crate::password::{Passwords, Throttled};
+use crate::password::Undecided;
 
 /// Why a login is refused. Everything behind `BadCredentials` is told only to who knows the password.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,19 @@ pub(crate) enum Refused {
     SaslState,
     #[error("the client is bound to another channel, or was kept from binding to this one")]
     ChannelBinding,
+    #[error("the LDAP server that knows the password gives no answer, try again later")]
+    LdapAway,
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl From<Undecided> for Refused {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Throttled => Self::Throttled,
+            Undecided::LdapAway => Self::LdapAway,
+        }
+    }
 }
 
 impl Refused {
@@ -61,6 +72,7 @@ impl Refused {
             Self::SaslNotOffered => code::SASL_NOT_OFFERED,
             Self::SaslState => code::SASL_STATE,
             Self::ChannelBinding => code::CHANNEL_BINDING,
+            Self::LdapAway => code::LDAP_AWAY,
             Self::Engine(_) => code::STORAGE,
         }
     }
@@ -154,8 +166,7 @@ async fn decide<E: Engine>(
         let began = Instant::now();
         let matched = passwords
             .verify(credentials, &request.password, request.service)
-            .await
-            .map_err(|Throttled| Refused::Throttled)?;
+            .await?;
         let Some(matched) = matched else {
             return Err(Refused::BadCredentials);
         };
@@ -165,7 +176,7 @@ async fn decide<E: Engine>(
         }
         match record {
             Some(now) if now.credentials.contains(&matched) => {
-                let ticket = ticket(app, request, &now, &matched);
+                let ticket = ticket(app, request, &now, &matched).await;
                 let asked = Asked {
                     service: request.service,
                     backend: request.backend.as_ref(),
@@ -187,7 +198,7 @@ async fn decide<E: Engine>(
 }
 
 /// What lets the home check this password while the directory is away.
-fn ticket<E>(
+async fn ticket<E>(
     app: &App<E>,
     request: &LoginRequest,
     record: &LoginRecord,
@@ -196,13 +207,15 @@ fn ticket<E>(
     if app.ticket_life_ms == 0 || record.foreign.is_some() {
         return None;
     }
+    let passwords = &app.passwords;
+    let verifier = passwords.verifier(matched, &request.password).await?;
     let services = record.account.services.iter().copied();
     Some(Box::new(Ticket {
         user: LoginName::new(request.user.as_str()).ok()?,
         credential: matched.name.clone(),
         services: services.filter(|one| matched.opens(*one)).collect(),
         expires_at_ms: now_ms() + app.ticket_life_ms,
-        verifier: Passwords::verifier(matched, &request.password)?,
+        verifier,
     }))
 }
 

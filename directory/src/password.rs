@@ -20,9 +20,10 @@ use directory_api::wire::{Credential, Secret, limit};
 use directory_api::{LoginName, Service};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::StoredCredential;
+use crate::ldap::{Away, Binds};
 use crate::sasl::ScramKeys;
 use crate::scram::{Keys, prepared};
 use form::Form;
@@ -46,6 +47,21 @@ const SCRAM_TEXT_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords wait to be checked")]
 pub(crate) struct Throttled;
+
+/// Why nobody can say yet whether a password is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Undecided {
+    #[error("too many passwords wait to be checked")]
+    Throttled,
+    #[error("the LDAP server gives no answer")]
+    LdapAway,
+}
+
+impl From<Throttled> for Undecided {
+    fn from(Throttled: Throttled) -> Self {
+        Self::Throttled
+    }
+}
 
 /// Why a credential cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,13 +117,16 @@ pub(crate) struct Passwords {
     waiting: AtomicUsize,
     /// Keyed hashes of (stored form, password) pairs that matched. The key lives as long as the
     /// process and a new stored form makes another hash, so a changed password is forgotten at once.
-    verified: Option<Cache<[u8; 32], ()>>,
+    /// One that LDAP found right has a form of ours beside it, for tickets.
+    verified: Option<Cache<[u8; 32], Option<Arc<Form>>>>,
     key: hmac::Key,
     /// What is hashed for users that do not exist.
     decoy: Arc<Form>,
     pace: Pace,
     /// Makes the keys for SCRAM, where it is wanted.
     scram: Option<ScramKeys>,
+    /// Asks LDAP, where users come from there.
+    binds: Option<Arc<Binds>>,
 }
 
 impl Passwords {
@@ -130,7 +149,16 @@ impl Passwords {
             decoy: Arc::new(Form::parse(decoy.secret.reveal())?),
             pace: Pace::measured(),
             scram: None,
+            binds: None,
         })
+    }
+
+    /// Asks there for passwords that are not kept here.
+    pub(crate) fn with_ldap(self, binds: Option<Arc<Binds>>) -> Self {
+        if binds.is_some() {
+            self.pace.asked(Duration::ZERO);
+        }
+        Self { binds, ..self }
     }
 
     /// Keeps the keys for SCRAM beside each password from now on, or takes them away.
@@ -146,7 +174,7 @@ impl Passwords {
         credentials: Vec<StoredCredential>,
         password: &Secret,
         service: Service,
-    ) -> Result<Option<StoredCredential>, Throttled> {
+    ) -> Result<Option<StoredCredential>, Undecided> {
         // It matches, and another one may open more.
         let mut closed = None;
         if let Some(verified) = &self.verified {
@@ -158,6 +186,8 @@ impl Passwords {
                 closed = Some(stored.clone());
             }
         }
+        let in_ldap = credentials.iter().find(|stored| stored.dn().is_some());
+        let in_ldap = in_ldap.cloned();
         let forms: Vec<(StoredCredential, Form)> = credentials
             .into_iter()
             .filter_map(|stored| {
@@ -184,6 +214,16 @@ impl Passwords {
         } else {
             slow.sort_by_key(|(stored, _)| !stored.opens(service));
         }
+        let asking = Instant::now();
+        let mut asked = None;
+        if let (Some(stored), None) = (in_ldap, &closed) {
+            asked = self.ask_ldap(Some(&stored), password).await;
+            if let Some(Ok(true)) = asked {
+                self.remember_of_ldap(&stored, password).await;
+                return Ok(Some(stored));
+            }
+        }
+        let took = asking.elapsed();
         let decoy = Arc::clone(&self.decoy);
         let password_moved = password.clone();
         let (matched, began) = self
@@ -203,9 +243,17 @@ impl Passwords {
             return Ok(Some(closed));
         }
         let Some((stored, _)) = matched else {
+            // LDAP is asked about everybody who is refused, so that the ways of all take the same.
+            if asked.is_none() {
+                asked = self.ask_ldap(None, password).await;
+            }
             let octets = password.reveal().len().min(limit::PASSWORD_MAX_OCTETS);
-            sleep_until(began + self.pace.answer_after(began.elapsed(), octets)).await;
-            return Ok(None);
+            let took = took + began.elapsed();
+            sleep(self.pace.answer_after(took, octets).saturating_sub(took)).await;
+            return match asked {
+                Some(Err(_)) => Err(Undecided::LdapAway),
+                _ => Ok(None),
+            };
         };
         self.remember(&stored, password).await;
         Ok(Some(stored))
@@ -213,11 +261,50 @@ impl Passwords {
 
     /// By what a back-end can check the password that a credential has matched; nothing where that would be easier to guess
     /// at than what is kept here.
-    pub(crate) fn verifier(stored: &StoredCredential, password: &Secret) -> Option<Verifier> {
+    pub(crate) async fn verifier(
+        &self,
+        stored: &StoredCredential,
+        password: &Secret,
+    ) -> Option<Verifier> {
         match stored.name {
             Some(_) => Verifier::of_random(password.reveal()),
+            None if stored.dn().is_some() => {
+                let verified = self.verified.as_ref()?;
+                let form = verified.get(&self.tag(stored, password)).await?;
+                form?.verifier()
+            }
             None => Form::parse(stored.secret.reveal()).ok()?.verifier(),
         }
+    }
+
+    /// Nothing where LDAP is not asked.
+    async fn ask_ldap(
+        &self,
+        stored: Option<&StoredCredential>,
+        password: &Secret,
+    ) -> Option<Result<bool, Away>> {
+        let binds = self.binds.as_ref()?;
+        let began = Instant::now();
+        let dn = stored.and_then(StoredCredential::dn);
+        let answer = binds.is_right(dn, password.reveal()).await;
+        if answer.is_ok() {
+            self.pace.asked(began.elapsed());
+        }
+        Some(answer)
+    }
+
+    /// What LDAP found right is hashed here too, in memory, by what its home can check it in an outage.
+    async fn remember_of_ldap(&self, stored: &StoredCredential, password: &Secret) {
+        let Some(verified) = &self.verified else {
+            return;
+        };
+        let moved = password.clone();
+        let hashed = self.in_turn(move || {
+            let stored = hash(moved.reveal()).ok()?;
+            Form::parse(stored.secret.reveal()).ok().map(Arc::new)
+        });
+        let form = hashed.await.map_or(None, |(form, _)| form);
+        verified.insert(self.tag(stored, password), form).await;
     }
 
     /// What is not as it would be kept now of a credential of this user, which the password has matched.
@@ -289,7 +376,7 @@ impl Passwords {
     /// Keeps in mind that the password matches.
     pub(crate) async fn remember(&self, stored: &StoredCredential, password: &Secret) {
         if let Some(verified) = &self.verified {
-            verified.insert(self.tag(stored, password), ()).await;
+            verified.insert(self.tag(stored, password), None).await;
         }
     }
 
@@ -356,6 +443,7 @@ impl Passwords {
         let mut refused = None;
         let forms: Vec<Form> = credentials
             .iter()
+            .filter(|stored| stored.dn().is_none())
             .filter_map(|stored| {
                 Form::parse(stored.secret.reveal())
                     .map_err(|error| refused = Some(error))
@@ -469,7 +557,7 @@ mod tests {
             &self,
             credentials: Vec<StoredCredential>,
             password: &str,
-        ) -> Result<bool, Throttled> {
+        ) -> Result<bool, Undecided> {
             let matched = self
                 .verify(credentials, &secret(password), Service::Imap)
                 .await?;

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Postgres, PostgresError};
 use crate::folder::{DerivedKeys, Folder, FolderError};
 use crate::keys::{KeepError, Keys, STEP};
 use crate::last_use::Uses;
+use crate::ldap::{Ldap, LdapSetupError};
 use crate::oauth::{Issuer, KeysError};
 use crate::password::Passwords;
 use crate::refusals::Memory;
@@ -49,6 +50,9 @@ pub enum RunError {
     /// The keys of the issuer of tokens cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// LDAP cannot be used.
+    #[error(transparent)]
+    Ldap(#[from] LdapSetupError),
     /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -140,19 +144,23 @@ async fn serve_on<E: Engine + Clone>(
     let health = Health::new("directory");
     let kept = Duration::from_secs(config.verified_passwords_kept_s);
     let threads = config.password_threads;
-    let oauth = config.oauth.clone();
+    let (oauth, ldap) = (config.oauth.clone(), config.ldap.clone());
     let external = External::open(config.external.clone())?;
-    let (passwords, issuer) = tokio::task::spawn_blocking(move || {
+    let (passwords, issuer, ldap) = tokio::task::spawn_blocking(move || {
+        let ldap = Ldap::open(ldap)?;
         let issuer = Issuer::open(oauth)?;
         let passwords =
             Passwords::new(threads, kept).map_err(|_| RunError::Prepare("no randomness"))?;
-        Ok::<_, RunError>((passwords, issuer))
+        Ok::<_, RunError>((passwords, issuer, ldap))
     })
     .await
     .map_err(|_| RunError::Prepare("no thread"))??;
     let scram = NonZeroU32::new(config.scram_iterations)
         .map(|iterations| ScramKeys::new(derived.key("scram salts"), iterations));
-    let passwords = passwords.with_scram(scram.clone());
+    let (ldap, looks) = ldap.unzip();
+    let passwords = passwords
+        .with_scram(scram.clone())
+        .with_ldap(ldap.as_ref().map(Ldap::binds));
 
     // A child, so that the database is closed when our own requests have ended, whoever else runs
     // in this process.
@@ -168,6 +176,7 @@ async fn serve_on<E: Engine + Clone>(
         refusals: Memory::new(),
         sasl: Sasl::new(derived.key("sasl states"), scram, issuer, external),
         keys,
+        ldap,
         ticket_life_ms: i64::from(config.ticket_life_h) * 3_600_000,
         shutdown: ours.clone(),
     });
@@ -192,6 +201,15 @@ async fn serve_on<E: Engine + Clone>(
             () = behind.uses.keep_for_ever(&behind.engine) => {}
         }
     });
+    if let Some(looks) = looks {
+        let (behind, ended) = (Arc::clone(&app), ours.clone());
+        ours.spawn(async move {
+            tokio::select! {
+                () = ended.requested() => {}
+                () = looks.go_on_for_ever(&behind.engine) => {}
+            }
+        });
+    }
     let (behind, ended) = (Arc::clone(&app), ours.clone());
     ours.spawn(async move {
         tokio::select! {

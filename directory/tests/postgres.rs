@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use daemon::identity::Role;
-use directory::Config;
+use directory::{Config, CopyError, CopyTo, copy};
 use directory_api::grant::GrantVerifier;
 use directory_api::wire::{ChangesReply, CompareAndSet, ListQuery, Place, Verdict};
 use directory_api::{
@@ -323,4 +323,68 @@ async fn a_postgres_that_is_killed_is_away_and_loses_no_acknowledged_write() {
             "{name}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_copied_to_postgres_and_back_with_passwords_and_keys() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let mut site = Site::start().await;
+    let ann = site.settle().await;
+    let operator = site.client(Role::Operator, "op");
+    let (keys, change) = (operator.keys().await.unwrap(), last(&operator).await);
+    let mut config = site.config();
+    config.postgres.url = Some(cluster.database());
+    let in_use = copy(&config, CopyTo::Postgres).await;
+    assert!(matches!(in_use, Err(CopyError::Folder(_))), "{in_use:?}");
+    site.down().await;
+    let there = copy(&config, CopyTo::Postgres).await.unwrap();
+    assert!(there.rows > 10 && there.keys == 2, "{there:?}");
+    let again = copy(&config, CopyTo::Postgres).await;
+    assert!(matches!(again, Err(CopyError::Engine(_))), "{again:?}");
+
+    let is_as_before = async |config: &Config| {
+        let options = ClientOptions::default();
+        let client = |role, node| site.client_at(config.listen, role, node, &options);
+        let operator = client(Role::Operator, "op");
+        comes_up(&operator).await;
+        assert_eq!(operator.keys().await.unwrap(), keys);
+        assert_eq!(last(&operator).await, change);
+        let proxy = client(Role::PopImapProxy, "p1");
+        let reply = proxy.login(&login("ann@x.test", "right")).await.unwrap();
+        assert_eq!(reply.account, ann);
+    };
+    let setting = format!(
+        "[postgres]\nurl = {:?}",
+        config.postgres.url.clone().unwrap()
+    );
+    let mut server = Process::start_at(&site, &config, &setting);
+    is_as_before(&config).await;
+    let occupied = copy(&config, CopyTo::Folder).await;
+    assert!(
+        matches!(occupied, Err(CopyError::Served(_))),
+        "{occupied:?}"
+    );
+    server.stop();
+
+    // Back, beside the old folder, which is not written over.
+    eventually(async || {
+        !matches!(
+            copy(&config, CopyTo::Folder).await,
+            Err(CopyError::Served(_))
+        )
+    })
+    .await;
+    let over = copy(&config, CopyTo::Folder).await;
+    assert!(matches!(over, Err(CopyError::Place(..))), "{over:?}");
+    config.data = site.dir.path().join("back");
+    let back = copy(&config, CopyTo::Folder).await.unwrap();
+    assert!(
+        back.rows >= there.rows && back.keys == there.keys,
+        "{back:?}"
+    );
+    let mut server = Process::start_at(&site, &config, "");
+    is_as_before(&config).await;
+    server.stop();
 }

@@ -17,6 +17,8 @@ pub(super) fn refused(error: EngineError) -> Problem {
     match error {
         EngineError::NotFound => problem(StatusCode::NOT_FOUND, code::NOT_FOUND),
         EngineError::Exists(_) => problem(StatusCode::CONFLICT, code::EXISTS),
+        EngineError::OwnedByLdap(_) => problem(StatusCode::CONFLICT, code::OWNED_BY_LDAP),
+        EngineError::LossHeld => problem(StatusCode::CONFLICT, code::IN_USE),
         EngineError::InUse(_) => problem(StatusCode::CONFLICT, code::IN_USE),
         EngineError::UnknownDomain(_) => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, code::UNKNOWN_DOMAIN)
@@ -58,7 +60,7 @@ pub(super) fn login_refused(error: Refused) -> Problem {
         | Refused::ServiceForbidden
         | Refused::ChannelBinding => StatusCode::FORBIDDEN,
         Refused::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        Refused::Moving | Refused::HomeDown => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Moving | Refused::HomeDown | Refused::LdapAway => StatusCode::SERVICE_UNAVAILABLE,
         Refused::ForeignBackend | Refused::SaslState => StatusCode::CONFLICT,
         Refused::SaslMalformed | Refused::SaslNotOffered => StatusCode::UNPROCESSABLE_ENTITY,
     };

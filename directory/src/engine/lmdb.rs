@@ -15,7 +15,7 @@ use directory_api::ChangeNumber;
 use tokio::sync::watch;
 
 use super::rows::{Octets, Rows, RowsMut, Table, Walk, number};
-use super::rules::{View, Write};
+use super::rules::{How, View, Write};
 use super::{Answer, Database, EngineError, on_blocking_thread};
 
 /// The version of the tables. A program that knows only 1 would read an alias as a domain of its
@@ -102,10 +102,12 @@ impl Database for Lmdb {
 
     async fn write<R: Send + 'static>(
         &self,
-        now_ms: i64,
-        on_trial: bool,
+        how: How,
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
+        let How {
+            now_ms, on_trial, ..
+        } = how;
         let engine = self.clone();
         on_blocking_thread(move || {
             let tables = engine.tables;

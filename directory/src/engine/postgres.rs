@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::error::Severity;
 
-use super::rules::{View, Write};
+use super::rules::{How, View, Write};
 use super::{Answer, Database, EngineError, on_blocking_thread};
 use connector::Connector;
 use feed::{Following, follow};
@@ -171,6 +171,15 @@ impl Postgres {
         Ok(engine)
     }
 
+    /// How many connections of directory servers the database has.
+    pub(crate) async fn servers(settings: PostgresSettings) -> Result<i64, PostgresError> {
+        let prepared = tokio::task::spawn_blocking(move || settings::prepare(&settings));
+        let (hosts, tls) = prepared
+            .await
+            .map_err(|panicked| PostgresError::Connect(Box::new(panicked)))??;
+        Connector::new(hosts, tls).servers().await
+    }
+
     /// Begins no more requests; each connection ends once nobody uses it. Does not wait for them.
     pub fn close(&self) {
         self.pool.close();
@@ -200,11 +209,16 @@ impl Database for Postgres {
 
     async fn write<R: Send + 'static>(
         &self,
-        now_ms: i64,
-        on_trial: bool,
+        how: How,
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> Answer<R> {
-        let turn = timeout(TURN_MAX, async {
+        let How {
+            now_ms,
+            on_trial,
+            is_large,
+        } = how;
+        let turn_max = if is_large { LARGE_TURN_MAX } else { TURN_MAX };
+        let turn = timeout(turn_max, async {
             let turn = Arc::clone(&self.turns).acquire_owned().await;
             let turn = turn.expect("the semaphore is never closed");
             Answer::Ok((turn, self.connection().await?))
@@ -216,7 +230,7 @@ impl Database for Postgres {
         let asked = Arc::downgrade(&caller);
         let written = on_blocking_thread(move || {
             let _turn = turn;
-            let mut writing = Writing::begin(connection, runtime, asked)?;
+            let mut writing = Writing::begin(connection, runtime, asked, is_large)?;
             let (reply, last) = Write::perform(&mut writing, now_ms, on_trial, work)?;
             if !on_trial {
                 writing.commit()?;
@@ -258,6 +272,8 @@ const TURNS: usize = 2;
 /// How long a write waits for its turn and a connection: less than the 2 s after which most callers give up. So long
 /// it then waits for the lock (`settings::OPTIONS`).
 const TURN_MAX: Duration = Duration::from_millis(1_500);
+/// The same of a large write, such as an import, whose caller waits 30 s: one behind another.
+const LARGE_TURN_MAX: Duration = Duration::from_secs(10);
 /// How long a request waits for a connection.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one statement is waited for: more than the server gives it.

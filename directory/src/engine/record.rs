@@ -11,6 +11,8 @@ use directory_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::EngineError;
+
 /// One stored credential: a scheme in braces and its text, for example `{ARGON2ID}$argon2id$…`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredCredential {
@@ -41,6 +43,20 @@ impl StoredCredential {
             services: None,
             set_ms: 0,
         }
+    }
+
+    /// The password of an entry in LDAP, which is not kept here: who shows it binds there. `version` is another one whenever
+    /// the entry may have another password, so that what was verified before counts no more.
+    #[must_use]
+    pub fn in_ldap(dn: &str, version: &str) -> Self {
+        Self::own(Secret::new(format!("{IN_LDAP}{version} {dn}")))
+    }
+
+    /// The name of the entry that knows the password.
+    #[must_use]
+    pub fn dn(&self) -> Option<&str> {
+        let text = self.secret.reveal().strip_prefix(IN_LDAP)?;
+        text.split_once(' ').map(|(_, dn)| dn)
     }
 
     /// How it is kept, as it says in front: `ARGON2ID`.
@@ -163,6 +179,70 @@ pub struct AccountEdit {
     pub quota_messages: Option<u64>,
 }
 
+/// An entry in LDAP as a user of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LdapUser {
+    /// What the entry keeps for ever, also when it is renamed.
+    pub id: String,
+    /// Where it is now.
+    pub dn: String,
+    /// Another one when the entry has changed. Without white space.
+    pub version: String,
+    /// What the user logs in with.
+    pub login_name: LoginName,
+    /// Its addresses, each once.
+    pub addresses: Vec<Address>,
+    /// Whether LDAP lets the user in; none: it does not say.
+    pub status: Option<AccountStatus>,
+    /// The most octets, 0 for no limit; none: LDAP does not say.
+    pub quota_octets: Option<u64>,
+}
+
+/// Users to take.
+#[derive(Clone, Debug, Default)]
+pub struct LdapBatch {
+    /// In this order.
+    pub users: Vec<LdapUser>,
+    /// Accounts of ours that have the name of one become its own.
+    pub adopt: bool,
+    /// So many users may lose something: an address, or the right to log in. Others stay as they are.
+    pub losses_max: usize,
+}
+
+/// What became of a user of LDAP.
+#[derive(Debug)]
+pub struct Taken {
+    /// The account; none: there is none yet.
+    pub account: Option<AccountId>,
+    /// What was done.
+    pub brought: Brought,
+    /// It has lost something.
+    pub is_loss: bool,
+    /// What was not taken, and why.
+    pub left_out: Vec<EngineError>,
+}
+
+/// What ties an account to its entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// The entry's for ever.
+    pub id: String,
+    /// The entry's name when it was last taken.
+    pub dn: String,
+    /// The addresses that LDAP gives it; an operator's are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// LDAP says the status.
+    #[serde(default)]
+    pub owns_status: bool,
+    /// LDAP says the quota.
+    #[serde(default)]
+    pub owns_quota: bool,
+    /// Since when there is no such entry any more, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_ms: Option<i64>,
+}
+
 /// Everything that decides a login.
 #[derive(Clone, Debug)]
 pub struct LoginRecord {
@@ -179,6 +259,8 @@ pub struct LoginRecord {
     /// A move holds logins back.
     pub held_by_move: bool,
 }
+
+const IN_LDAP: &str = "{LDAP}";
 
 /// The row of a domain.
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +296,7 @@ impl AccountRow {
             home: self.home.clone(),
             placed: self.placed,
             created_ms: self.created_ms,
+            ldap: None,
         }
     }
 }

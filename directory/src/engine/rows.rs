@@ -5,11 +5,14 @@
 //! ```text
 //! table        key                              row
 //! meta         "next_account"                   number, 8 octets big-endian
+//! meta         "ldap"                           who takes users from LDAP, until when
 //! domains      name                             DomainRow
 //! addresses    domain NUL local                 [target, …]
 //! deliveries   account (8, BE) domain NUL local (empty): the addresses that name an account
 //! accounts     account (8, BE)                  AccountRow, home included
 //! logins       SHA-256 of the login name        account (8, BE); a name may be longer than a key
+//! logins       SHA-256 of NUL "ldap" NUL id     account (8, BE), by the id of its entry; no login name has a NUL
+//! links        account (8, BE)                  LinkRow: the entry in LDAP that an account is of
 //! uses         account (8, BE) name             last use of that credential, Unix milliseconds (8, BE)
 //! backends     name                             BackendRow
 //! moves        account (8, BE)                  MoveRecord
@@ -33,6 +36,7 @@ pub(super) enum Table {
     Deliveries,
     Accounts,
     Logins,
+    Links,
     Uses,
     Backends,
     Moves,
@@ -40,13 +44,14 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Meta,
         Self::Domains,
         Self::Addresses,
         Self::Deliveries,
         Self::Accounts,
         Self::Logins,
+        Self::Links,
         Self::Uses,
         Self::Backends,
         Self::Moves,
@@ -61,6 +66,7 @@ impl Table {
             Self::Deliveries => "deliveries",
             Self::Accounts => "accounts",
             Self::Logins => "logins",
+            Self::Links => "links",
             Self::Uses => "uses",
             Self::Backends => "backends",
             Self::Moves => "moves",
@@ -84,6 +90,16 @@ pub(super) trait Rows {
         keys.iter().map(|key| self.get(table, key)).collect()
     }
 
+    /// The same, and the last key of another table, in one round trip too.
+    fn get_all_and_last_key(
+        &self,
+        table: Table,
+        keys: &[Vec<u8>],
+        last_of: Table,
+    ) -> Answer<(Vec<Option<Octets<'_>>>, Option<Octets<'_>>)> {
+        Ok((self.get_all(table, keys)?, self.last_key(last_of)?))
+    }
+
     /// Rows in the order of their keys, read as they are asked for.
     fn walk(&self, table: Table, from: Bound<&[u8]>) -> Answer<Walk<'_>>;
 
@@ -98,6 +114,11 @@ pub(super) trait RowsMut: Rows {
 
     /// Says what will be asked for soon, for who has a reason to fetch it at once.
     fn fetch(&self, _table: Table, _keys: &[Vec<u8>]) -> Answer<()> {
+        Ok(())
+    }
+
+    /// Nothing of what was written is asked for again: it need not be kept in mind.
+    fn relieve(&mut self) -> Answer<()> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod credentials;
 mod domains;
 mod homes;
 mod import;
+mod ldap;
 mod requests;
 mod scan;
 
@@ -18,9 +19,9 @@ use directory_api::wire::{Change, ChangeKind, Changed, ChangesReply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::rows::{Rows, RowsMut, Table, account_key, beginning_with, decode, number};
+use super::rows::{Octets, Rows, RowsMut, Table, account_key, beginning_with, decode, number};
 use super::{Answer, EngineError};
-pub(super) use requests::Database;
+pub(super) use requests::{Database, How};
 
 /// Changes kept for clients that were away. At 100 changes a second it is half an hour; a client
 /// that was away for longer drops its cache.
@@ -38,6 +39,11 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn of(rows: &'a dyn Rows) -> Self {
         Self { rows }
+    }
+
+    /// For who copies them as they are.
+    pub(super) fn rows(&self) -> &'a dyn Rows {
+        self.rows
     }
 
     fn read<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Answer<Option<T>> {
@@ -104,6 +110,11 @@ impl<'a> Write<'a> {
             write.trim_changes()?;
         }
         Ok((reply, write.last))
+    }
+
+    /// For who copies them as they are.
+    pub(super) fn rows(&mut self) -> &mut dyn RowsMut {
+        self.rows
     }
 
     fn view(&self) -> View<'_> {

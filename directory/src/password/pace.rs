@@ -1,4 +1,4 @@
-//! Makes refusals take the same, whatever scheme the account has that somebody guesses at.
+//! Makes refusals take the same, whatever scheme the account has that somebody guesses at, and wherever its password is.
 //!
 //! While every slow credential is an Argon2id of today's cost, a refusal costs exactly one of them
 //! and no more is done here. An imported one costs what its owner's last server chose: a
@@ -32,6 +32,8 @@ struct State {
     /// that is under way may have passed by.
     met: Cost,
     met_before: Cost,
+    /// How slow LDAP is, in seconds, where it is asked.
+    ldap_s: Option<f64>,
 }
 
 /// The time that a check takes here. Zero: nothing slow but Argon2id of today's cost.
@@ -87,6 +89,14 @@ impl Pace {
         state.met = state.met.max(cost);
     }
 
+    /// LDAP has said whether a password is right. The slowest answer counts, and is forgotten with a hundred
+    /// others.
+    pub(super) fn asked(&self, took: Duration) {
+        let mut state = self.state();
+        let before = state.ldap_s.unwrap_or_default();
+        state.ldap_s = Some(took.as_secs_f64().max(before * LDAP_FADES));
+    }
+
     /// A look through all credentials begins; the first one of a process with `first`.
     pub(super) fn look_begins(&self, first: bool) {
         let mut state = self.state();
@@ -106,13 +116,14 @@ impl Pace {
     pub(super) fn answer_after(&self, elapsed: Duration, octets: usize) -> Duration {
         let state = self.state();
         let mut unit_s = if state.unknown { UNKNOWN_S } else { 0.0 };
-        if state.slowest != Cost::default() {
+        if state.slowest != Cost::default() || state.ldap_s.is_some() {
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a password has at most 1,024 octets"
             )]
             let slowest = state.slowest.s + state.slowest.s_per_octet * octets as f64;
             let usual = seconds_per_step(Function::Argon2) * Form::current_work().steps;
+            let slowest = slowest + state.ldap_s.unwrap_or_default();
             let own = ((slowest + usual) * MARGIN).clamp(UNIT_MIN_S, UNIT_MAX_S);
             unit_s = own.max(unit_s);
         }
@@ -169,6 +180,8 @@ const MARGIN: f64 = 3.0;
 const UNIT_MIN_S: f64 = 0.25;
 /// The limits of the schemes come to less, on a machine half as fast. A client waits 10 s for the answer, 6 of which may be the wait for a turn.
 const UNIT_MAX_S: f64 = 3.0;
+/// Of a slow answer of LDAP, a hundred answers later, half a percent is left.
+const LDAP_FADES: f64 = 0.95;
 /// While nobody knows: more than twice what most sites will have.
 const UNKNOWN_S: f64 = 1.0;
 

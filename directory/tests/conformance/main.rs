@@ -4,9 +4,11 @@
 mod aliases;
 mod foreign;
 mod import;
+mod ldap;
 mod logins;
 mod moves;
 mod on_postgres;
+mod sizes;
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -39,6 +41,12 @@ use import::{
     an_import_made_twice_is_made_once_and_differences_are_named,
     targets_of_an_address_are_added_and_removed_one_by_one,
 };
+use ldap::{
+    a_user_of_ldap_is_one_account_whatever_it_is_called,
+    a_user_who_is_gone_leaves_the_mail_to_nobody_and_comes_back_to_it,
+    more_losses_than_allowed_change_nothing, of_several_servers_one_takes_users,
+    what_ldap_says_is_not_changed_here, what_somebody_else_has_is_not_taken_by_ldap,
+};
 use logins::{
     a_login_name_finds_everything_that_decides_a_login,
     a_stored_form_is_replaced_only_while_it_is_the_one, a_use_of_a_credential_is_kept_once_an_hour,
@@ -50,6 +58,8 @@ use moves::{
     a_move_commits_its_home_only_when_verified,
     a_move_is_given_up_even_when_its_target_was_removed, a_move_is_not_taken_over_by_another,
 };
+
+use sizes::{rows_of_any_size_are_listed_whole, what_many_come_to_is_found_for_each};
 
 /// Runs each claim on a fresh database of each engine.
 macro_rules! claims {
@@ -77,6 +87,8 @@ macro_rules! claims {
 claims! {
     an_address_resolves_to_accounts_through_aliases_and_loops,
     a_lookup_is_bounded,
+    what_many_come_to_is_found_for_each,
+    rows_of_any_size_are_listed_whole,
     unknown_address_and_unknown_domain_differ,
     every_write_is_one_change_and_a_write_of_nothing_is_none,
     a_change_whose_caller_is_gone_wakes_who_waits,
@@ -109,6 +121,12 @@ claims! {
     targets_of_an_address_are_added_and_removed_one_by_one,
     a_foreign_back_end_is_a_home_by_hand_and_takes_no_part_in_moves,
     a_foreign_back_end_gets_no_new_accounts_unasked_and_stays_what_it_is,
+    a_user_of_ldap_is_one_account_whatever_it_is_called,
+    what_somebody_else_has_is_not_taken_by_ldap,
+    what_ldap_says_is_not_changed_here,
+    a_user_who_is_gone_leaves_the_mail_to_nobody_and_comes_back_to_it,
+    more_losses_than_allowed_change_nothing,
+    of_several_servers_one_takes_users,
 }
 
 fn settings_of(url: String) -> PostgresSettings {

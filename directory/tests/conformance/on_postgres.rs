@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use directory::engine::{Engine, EngineError, Postgres};
-use directory_api::DomainName;
-use directory_api::wire::DomainPut;
+use directory::engine::{Engine, EngineError, Postgres, PostgresSettings};
+use directory_api::wire::{Domain, DomainPut};
+use directory_api::{AccountId, ChangeNumber, DomainName};
 use testkit::postgres::Cluster;
 use tokio_postgres::{Client, NoTls};
 
-use super::{address, last, postgres_on};
+use super::{address, draft, last, postgres_on, prepare};
 
 /// Somebody else on the database.
 async fn other(url: &str) -> Client {
@@ -149,7 +149,7 @@ async fn nothing_is_read_or_written_under_another_schema() {
         assert!(is_storage(&put(&engine, "y.test").await), "{change}");
         let again = Postgres::open(super::settings_of(url.clone())).await;
         assert!(again.is_err(), "{change}");
-        let mend = "DELETE FROM schema_version; INSERT INTO schema_version VALUES (1)";
+        let mend = "DELETE FROM schema_version; INSERT INTO schema_version VALUES (2)";
         other.batch_execute(mend).await.unwrap();
         engine.domain(domain("x.test")).await.unwrap();
     }
@@ -243,4 +243,119 @@ async fn a_database_that_may_forget_is_refused_at_each_connection() {
     let reset = format!("ALTER DATABASE {name} RESET synchronous_commit");
     other.batch_execute(&reset).await.unwrap();
     put(&engine, "x.test").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_write_waits_for_a_long_writer_behind_which_others_are_refused() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    prepare(&engine).await;
+    hold(&other).await;
+    let large = {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.create_accounts(vec![draft("ann@x.test")], 1).await })
+    };
+    assert!(is_storage(&put(&engine, "y.test").await));
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(large.await.unwrap().unwrap().created, 1);
+    // Not for ever.
+    hold(&other).await;
+    let began = std::time::Instant::now();
+    let refused = engine.create_accounts(vec![draft("bob@x.test")], 1).await;
+    assert!(is_storage(&refused));
+    assert!(
+        began.elapsed() < Duration::from_secs(25),
+        "before its caller gives up"
+    );
+}
+
+#[tokio::test]
+async fn an_older_schema_becomes_ours_with_what_is_in_it() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let other = other(&url).await;
+    let oldest = include_str!("../../src/engine/postgres/1.sql");
+    other.batch_execute(oldest).await.unwrap();
+    let rows = r#"UPDATE schema_version SET version = 1;
+        INSERT INTO domains VALUES ('x.test', '{}'), ('y.test', '{"alias_of":"x.test"}');
+        INSERT INTO changes VALUES (int8send(1), '{"number":1,"kind":"domain","key":"x.test","at_ms":1}')"#;
+    other.batch_execute(rows).await.unwrap();
+    // As two servers that are updated at once.
+    let (one, another) = tokio::join!(postgres_on(url.clone()), postgres_on(url.clone()));
+    for engine in [&one, &another] {
+        let alias_of = Some(domain("x.test"));
+        let name = domain("y.test");
+        let found = engine.domain(name.clone()).await.unwrap();
+        assert_eq!(found, Domain { name, alias_of });
+        assert_eq!(engine.links(AccountId(0), 9).await.unwrap(), []);
+        assert_eq!(last(engine).await, ChangeNumber(1));
+    }
+    put(&one, "z.test").await.unwrap();
+    assert_eq!(last(&another).await, ChangeNumber(2));
+    let version = number(&other, "SELECT version::bigint FROM schema_version").await;
+    assert_eq!(version, 2);
+}
+
+#[tokio::test]
+async fn old_changes_go_and_who_asks_for_them_is_told() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let engine = postgres_on(url.clone()).await;
+    let other = other(&url).await;
+    let many = r#"INSERT INTO changes SELECT int8send(n), convert_to(
+        '{"number":' || n || ',"kind":"domain","key":"x.test","at_ms":1}', 'UTF8')
+        FROM generate_series(1::bigint, 200199) AS n"#;
+    other.batch_execute(many).await.unwrap();
+    // Kept are 200,000, which is looked after at every hundredth change.
+    put(&engine, "x.test").await.unwrap();
+    assert_eq!(last(&engine).await, ChangeNumber(200_200));
+    assert_eq!(
+        number(&other, "SELECT count(*) FROM changes").await,
+        200_000
+    );
+    let gone = engine.changes(ChangeNumber(199), 9).await;
+    assert!(
+        matches!(gone, Err(EngineError::ChangesGone(ChangeNumber(201)))),
+        "{gone:?}"
+    );
+    let kept = engine.changes(ChangeNumber(200), 1).await.unwrap().changes;
+    assert_eq!(kept[0].number, ChangeNumber(201));
+}
+
+#[tokio::test]
+async fn a_server_is_spoken_with_in_tls_if_the_authority_knows_it() {
+    let Some(cluster) = Cluster::shared() else {
+        return;
+    };
+    let url = cluster.database();
+    let with = |tls_ca| PostgresSettings {
+        tls_ca: Some(tls_ca),
+        ..super::settings_of(url.clone())
+    };
+    daemon::tier::install_crypto();
+    let engine = Postgres::open(with(cluster.ca())).await.unwrap();
+    put(&engine, "x.test").await.unwrap();
+    let other = other(&url).await;
+    let in_tls = "SELECT count(*) FILTER (WHERE ssl) - count(*) FILTER (WHERE NOT ssl) \
+        FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+        WHERE datname = current_database() AND application_name = 'posthouse directory'";
+    assert!(number(&other, in_tls).await > 0);
+    let connections = number(&other, CONNECTIONS).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.pem");
+    let stranger = testkit::user_certificate::UserAuthority::new();
+    std::fs::write(&wrong, stranger.pem()).unwrap();
+    let refused = Postgres::open(with(wrong)).await.err();
+    let told = daemon::log::causes(&refused.expect("it is refused"));
+    assert!(told.contains("certificate"), "{told}");
+    assert_eq!(number(&other, CONNECTIONS).await, connections);
 }

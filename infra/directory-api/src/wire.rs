@@ -11,6 +11,7 @@ mod backend;
 mod change;
 mod home;
 mod import;
+mod ldap;
 mod list;
 mod login;
 mod lookup;
@@ -20,7 +21,7 @@ pub use daemon::config::Secret;
 
 pub use account::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountNew, AppPassword, Credential,
-    CredentialEntry, Credentials, Placed, PlacedBy, salted_sha256,
+    CredentialEntry, Credentials, LdapOrigin, Placed, PlacedBy, salted_sha256,
 };
 pub use address::{AddressEdit, AddressEntry, AddressPut, Domain, DomainPut, Target};
 pub use backend::{
@@ -35,6 +36,7 @@ pub use import::{
     Import, ImportAccount, ImportAddress, ImportDomain, ImportOutcome, ImportReply, ImportRow,
     ImportTarget,
 };
+pub use ldap::{LdapState, LdapSync};
 pub use list::{ListQuery, Page, encode_path_segment};
 pub use login::{
     ChannelBinding, KeyState, KeysReply, LoginReply, LoginRequest, MechanismsReply, PublicKey,
@@ -68,6 +70,8 @@ pub mod path {
     pub const ACCOUNTS: &str = "/v1/accounts";
     /// POST [`super::AccountBatch`] → [`super::AccountBatchReply`].
     pub const ACCOUNTS_BATCH: &str = "/v1/accounts/batch";
+    /// GET → [`super::LdapState`]; POST [`super::LdapSync`] → the same, after a look at everything.
+    pub const LDAP: &str = "/v1/ldap";
     /// GET with [`super::RefusalsQuery`] → [`super::Refusals`].
     pub const REFUSALS: &str = "/v1/refusals";
     /// POST [`super::Import`] → [`super::ImportReply`].
@@ -118,6 +122,10 @@ pub mod code {
     pub const NOT_FOUND: &str = "not_found";
     /// 409: a thing of that name exists and differs.
     pub const EXISTS: &str = "exists";
+    /// 409: what shall be changed is taken from LDAP and is changed there.
+    pub const OWNED_BY_LDAP: &str = "owned_by_ldap";
+    /// 503: the LDAP server that knows the password gives no answer.
+    pub const LDAP_AWAY: &str = "ldap_away";
     /// 409: other things still need the one to be removed.
     pub const IN_USE: &str = "in_use";
     /// 422: the domain of an address is not one of ours.

@@ -12,7 +12,7 @@ use directory_api::operator::DirectorySource;
 
 use crate::nodes::Tier;
 use crate::verbs::{self, VerbError};
-use crate::{certificate, down, fsck, status, tier, up};
+use crate::{certificate, copy_directory, down, fsck, status, tier, up};
 
 /// A tiered mail system. Without a command: `up`, the whole system on this machine.
 #[derive(Parser)]
@@ -58,6 +58,8 @@ enum Command {
         #[command(flatten)]
         output: verbs::Output,
     },
+    /// Users who come from an LDAP server
+    Ldap(Directed<verbs::ldap::Verb>),
     /// The sessions that users have open at the proxies
     Connections {
         #[command(flatten)]
@@ -142,6 +144,8 @@ enum Command {
         #[command(flatten)]
         output: verbs::Output,
     },
+    /// Copy a directory that is stopped, passwords and keys included, from its folder to PostgreSQL, or back
+    CopyDirectory(copy_directory::Options),
     /// Make key and certificate for a tier that runs by itself, or for a person
     Certificate(certificate::Options),
     /// Print a complete settings file of a tier, every setting explained
@@ -223,6 +227,7 @@ pub fn main() -> ExitCode {
         Command::Address(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Backend(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Key(line) => told(verbs::perform(line.verb, line.source, &line.output)),
+        Command::Ldap(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Home(line) => told(verbs::perform(line.verb, line.source, &line.output)),
         Command::Load {
             options,
@@ -267,6 +272,7 @@ pub fn main() -> ExitCode {
             output,
         } => told(verbs::undelete::perform(options, source, &output)),
         Command::Fsck { options, output } => fsck::run(&options, &output),
+        Command::CopyDirectory(options) => told(copy_directory::run(&options)),
         Command::Certificate(options) => told(certificate::run(&options)),
         Command::SampleConfig { tier } => {
             print!("{}", sample(tier));

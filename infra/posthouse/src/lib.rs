@@ -13,6 +13,7 @@ pub mod up;
 mod backup;
 mod certificate;
 mod cli;
+mod copy_directory;
 mod down;
 mod fsck;
 mod status;

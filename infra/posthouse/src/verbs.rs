@@ -15,6 +15,7 @@ pub(crate) mod home;
 pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod kick;
+pub(crate) mod ldap;
 pub(crate) mod load;
 mod password;
 mod proxies;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
 use crate::address::unused_address;
+use crate::user_certificate::UserAuthority;
 
 /// Set to anything, it has the tests start a server.
 pub const VARIABLE: &str = "POSTHOUSE_TEST_POSTGRES";
@@ -86,8 +87,33 @@ impl Cluster {
                 text(&data),
             ],
         );
+        cluster.write_certificate();
         cluster.start_again();
         cluster
+    }
+
+    /// For TLS. The server wants its key to be its own.
+    fn write_certificate(&self) {
+        let authority = UserAuthority::new();
+        let server = authority.issue_loopback();
+        for (path, text) in [
+            (self.ca(), authority.pem()),
+            (self.data().join("server.crt"), &server.certificate),
+            (self.data().join("server.key"), &server.key),
+        ] {
+            fs::write(&path, text).expect("the folder can be written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+                .expect("the file is ours");
+            if let Some((user, group)) = user() {
+                chown(&path, Some(user), Some(group)).expect("root gives files away");
+            }
+        }
+    }
+
+    /// The certificate of who signed the server's.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
     }
 
     /// Starts it and waits until it answers, as after [`Cluster::kill`].
@@ -137,7 +163,11 @@ impl Cluster {
             .args(["-c", GUARD, "sh"])
             .arg(self.programs.join("postgres"))
             .args(["-D", text(&self.data()), "-h127.0.0.1", &socket, &port])
-            .args(["-cmax_connections=60", "-clog_min_messages=warning"])
+            .args([
+                "-cmax_connections=60",
+                "-clog_min_messages=warning",
+                "-cssl=on",
+            ])
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

@@ -1,4 +1,4 @@
-//! An authority whose certificates are for users: each has a mail address.
+//! An authority whose certificates are for users, each with a mail address, or for servers on loopback.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ pub struct UserAuthority {
     pem: String,
 }
 
-/// What a user's program has.
+/// What a user's program, or a server, has.
 #[derive(Debug)]
 pub struct UserCertificate {
     /// PEM.
@@ -59,10 +59,25 @@ impl UserAuthority {
     /// When the address is not ASCII.
     #[must_use]
     pub fn issue(&self, address: &str) -> UserCertificate {
+        let mail = SanType::Rfc822Name(address.try_into().unwrap());
+        self.sign(mail, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A certificate of a server at 127.0.0.1.
+    ///
+    /// # Panics
+    /// Without randomness.
+    #[must_use]
+    pub fn issue_loopback(&self) -> UserCertificate {
+        let loopback = SanType::IpAddress([127, 0, 0, 1].into());
+        self.sign(loopback, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn sign(&self, name: SanType, purpose: ExtendedKeyUsagePurpose) -> UserCertificate {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![SanType::Rfc822Name(address.try_into().unwrap())];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.subject_alt_names = vec![name];
+        params.extended_key_usages = vec![purpose];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         UserCertificate {
             certificate: certificate.pem(),

@@ -3,8 +3,8 @@
 //!
 //! A peer test is an integration test of the package `e2e`, `infra/e2e/tests/peers_<name>.rs`, behind the feature
 //! `peers`, so that `cargo test --workspace` needs nothing but Rust and a C compiler. The peers that are file systems are a
-//! test inside the store, which a variable tells which one to use; PostgreSQL is under tests of the directory, which a variable
-//! has start one.
+//! test inside the store, which a variable tells which one to use; PostgreSQL and OpenLDAP are under tests of the directory,
+//! which a variable has start one.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -156,6 +156,18 @@ pub(crate) const PEERS: &[Peer] = &[
             files: &["conformance", "postgres"],
             tests: "postgres",
             variable: "POSTHOUSE_TEST_POSTGRES",
+        },
+    },
+    Peer {
+        name: "slapd",
+        title: "users of the directory come from OpenLDAP",
+        packages: &["slapd"],
+        library: None,
+        at: Place::Files {
+            package: "directory",
+            files: &["ldap"],
+            tests: "ldap",
+            variable: "POSTHOUSE_TEST_SLAPD",
         },
     },
     file_system(

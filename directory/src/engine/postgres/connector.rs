@@ -53,6 +53,19 @@ impl Connector {
         }
     }
 
+    /// How many connections like this one there are besides.
+    pub(super) async fn servers(&self) -> Result<i64, PostgresError> {
+        let (client, connection) = self.connect().await?;
+        let driven = tokio::spawn(connection);
+        let question = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+            AND application_name = current_setting('application_name') AND pid <> pg_backend_pid()";
+        let answer = timeout(ANSWER_MAX, client.query_one(question, &[])).await;
+        let count = answer.map_err(|_| PostgresError::Silent)??.try_get(0)?;
+        drop(client);
+        let _ = driven.await;
+        Ok(count)
+    }
+
     /// Looks whether what is acknowledged is kept, and makes the tables.
     pub(super) async fn prepare(&self) -> Result<(), PostgresError> {
         let (mut client, connection) = self.connect().await?;

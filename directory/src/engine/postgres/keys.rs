@@ -25,6 +25,20 @@ impl Postgres {
         .await
     }
 
+    /// All of them.
+    pub(crate) async fn all_keys(&self) -> Answer<Vec<NamedKey>> {
+        self.ask(async |connection| {
+            let all = "SELECT name, octets FROM keys ORDER BY name";
+            connection
+                .query(all, &[])
+                .await?
+                .iter()
+                .map(named)
+                .collect()
+        })
+        .await
+    }
+
     /// The keys that sign grants, after the step that was due, whichever server takes it.
     pub(crate) async fn signing_keys(&self, step: Duration) -> Answer<Vec<NamedKey>> {
         let step_s = step.as_secs_f64();

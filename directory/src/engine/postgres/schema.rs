@@ -6,7 +6,7 @@ use tracing::info;
 use super::PostgresError;
 
 /// Each makes of a schema the next one; the first of none the first.
-const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("1.sql"), include_str!("2.sql")];
 
 /// The schema that this program reads and writes.
 pub(super) const SCHEMA: i32 = MIGRATIONS.len() as i32;

@@ -143,19 +143,32 @@ impl Rows for Session {
     }
 
     fn get_all(&self, table: Table, keys: &[Vec<u8>]) -> Answer<Vec<Option<Octets<'_>>>> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let mut found = HashMap::new();
+        for some in each_once(keys).chunks(KEYS_AT_ONCE) {
+            let rows = self.query(&statement_of_all(table), &[&some])?;
+            found.extend(self.pairs(&rows)?);
         }
-        let statement = format!(
-            "SELECT key, value FROM {} WHERE key = ANY($1)",
-            table.name()
-        );
-        let found: HashMap<_, _> = self
-            .pairs(&self.query(&statement, &[&keys])?)?
-            .into_iter()
-            .collect();
-        let row = |key: &Vec<u8>| found.get(key).cloned().map(Cow::Owned);
-        Ok(keys.iter().map(row).collect())
+        Ok(in_order(keys, &found))
+    }
+
+    fn get_all_and_last_key(
+        &self,
+        table: Table,
+        keys: &[Vec<u8>],
+        last_of: Table,
+    ) -> Answer<(Vec<Option<Octets<'_>>>, Option<Octets<'_>>)> {
+        let once = each_once(keys);
+        if once.len() > KEYS_AT_ONCE {
+            return Ok((self.get_all(table, keys)?, self.last_key(last_of)?));
+        }
+        let (all, last) = (statement_of_all(table), statement_of_last(last_of));
+        let (rows, last) = self.wait(async {
+            let parameters: [&(dyn ToSql + Sync); 1] = [&once];
+            let (rows, last) = tokio::join!(self.ask(&all, &parameters), self.ask(&last, &[]));
+            Ok((rows?, last?))
+        })?;
+        let found = self.pairs(&rows)?.into_iter().collect();
+        Ok((in_order(keys, &found), first_key(&last)?))
     }
 
     fn walk(&self, table: Table, from: Bound<&[u8]>) -> Answer<Walk<'_>> {
@@ -173,15 +186,35 @@ impl Rows for Session {
     }
 
     fn last_key(&self, table: Table) -> Answer<Option<Octets<'_>>> {
-        let statement = format!("SELECT key FROM {} ORDER BY key DESC LIMIT 1", table.name());
-        let rows = self.query(&statement, &[])?;
-        let key: Option<Vec<u8>> = rows
-            .first()
-            .map(|row| row.try_get(0))
-            .transpose()
-            .map_err(PostgresError::from)?;
-        Ok(key.map(Cow::Owned))
+        first_key(&self.query(&statement_of_last(table), &[])?)
     }
+}
+
+fn statement_of_all(table: Table) -> String {
+    let table = table.name();
+    format!("SELECT key, value FROM {table} WHERE key = ANY($1)")
+}
+
+fn statement_of_last(table: Table) -> String {
+    let table = table.name();
+    format!("SELECT key FROM {table} ORDER BY key DESC LIMIT 1")
+}
+
+fn first_key(rows: &[Row]) -> Answer<Option<Octets<'static>>> {
+    let key: Result<Option<Vec<u8>>, _> = rows.first().map(|row| row.try_get(0)).transpose();
+    Ok(key.map_err(PostgresError::from)?.map(Cow::Owned))
+}
+
+fn each_once(keys: &[Vec<u8>]) -> Vec<&[u8]> {
+    let mut once: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+    once.sort_unstable();
+    once.dedup();
+    once
+}
+
+fn in_order(keys: &[Vec<u8>], found: &HashMap<Vec<u8>, Vec<u8>>) -> Vec<Option<Octets<'static>>> {
+    let row = |key: &Vec<u8>| found.get(key).cloned().map(Cow::Owned);
+    keys.iter().map(row).collect()
 }
 
 /// Rows in the order of their keys, a page at a time: few are asked for first, for most walks end soon.
@@ -202,12 +235,18 @@ impl Pages<'_> {
             Bound::Unbounded => (">=", [].as_slice()),
         };
         let statement = format!(
-            "SELECT key, value FROM {} WHERE key {compares} $1 ORDER BY key LIMIT $2",
+            "SELECT key, value FROM (SELECT key, value, sum(octet_length(value)) OVER (ORDER BY key) AS octets \
+                FROM (SELECT key, value FROM {} WHERE key {compares} $1 ORDER BY key LIMIT $2) AS page) AS summed \
+             WHERE octets - octet_length(value) < $3 ORDER BY key",
             self.table.name()
         );
-        let rows = self.session.query(&statement, &[&from, &self.page_rows])?;
-        self.is_last = (rows.len() as i64) < self.page_rows;
+        let rows = self
+            .session
+            .query(&statement, &[&from, &self.page_rows, &PAGE_OCTETS_MAX])?;
         self.page = self.session.pairs(&rows)?.into();
+        let octets: usize = self.page.iter().map(|(_, value)| value.len()).sum();
+        let is_cut = octets as i64 >= PAGE_OCTETS_MAX;
+        self.is_last = !is_cut && (rows.len() as i64) < self.page_rows;
         if let Some((last, _)) = self.page.back() {
             self.from = Bound::Excluded(last.clone());
         }
@@ -252,14 +291,16 @@ struct Known {
 
 impl Writing {
     /// `asked` is gone when nobody waits for the answer any more.
-    pub(super) fn begin(client: Object, runtime: Handle, asked: Weak<()>) -> Answer<Self> {
+    pub(super) fn begin(
+        client: Object,
+        runtime: Handle,
+        asked: Weak<()>,
+        is_large: bool,
+    ) -> Answer<Self> {
         // Each statement sees what was committed before it, whatever the database's own default is: under one
         // snapshot it would be what was there before the lock was waited for.
-        let session = Session::new(
-            client,
-            runtime,
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT version FROM schema_version FOR UPDATE",
-        );
+        let begin = if is_large { BEGIN_LARGE } else { BEGIN };
+        let session = Session::new(client, runtime, begin);
         session.wait(ready(Ok(())))?;
         let known = RefCell::default();
         let writing = Self {
@@ -412,10 +453,27 @@ impl RowsMut for Writing {
         self.get_all(table, keys).map(drop)
     }
 
+    fn relieve(&mut self) -> Answer<()> {
+        let all = Table::ALL.into_iter();
+        let statements: Vec<_> = all.flat_map(|table| self.take_written(table)).collect();
+        self.session.wait(self.session.send(&statements))?;
+        self.known.get_mut().clear();
+        Ok(())
+    }
+
     fn as_rows(&self) -> &dyn Rows {
         self
     }
 }
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SELECT version FROM schema_version FOR UPDATE";
+/// It waits for the lock as long as for its turn (`LARGE_TURN_MAX`).
+const BEGIN_LARGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '10s'; \
+    SELECT version FROM schema_version FOR UPDATE";
 const PAGE_ROWS_FIRST: i64 = 16;
 const PAGE_ROWS_MAX: i64 = 1_024;
+/// Of a page, unless its first row alone has more: rows of addresses may have hundreds of thousands of octets.
+const PAGE_OCTETS_MAX: i64 = 1 << 20;
+/// Keys of one statement.
+const KEYS_AT_ONCE: usize = 256;

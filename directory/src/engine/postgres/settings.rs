@@ -25,10 +25,10 @@ daemon::settings! {
         pub url: Option<String> = None,
         /// A file with the password in one line.
         pub password_file: Option<PathBuf> = None,
-        /// The certificates (PEM) of who signed the server's. Needed but on a socket or loopback, which are spoken with
-        /// without TLS if there are none.
+        /// The certificates (PEM) of who signed the server's. Needed for a server on another machine, and spoken with in TLS on
+        /// loopback too if given; on a socket there is no TLS.
         pub tls_ca: Option<PathBuf> = None,
-        /// Connections at most; each serves one request at a time, others wait up to 5 s.
+        /// Connections at most; each serves one request at a time. Others wait, reads up to 5 s, writes 1.5 s, imports 10 s.
         pub connections_max: usize = 16,
     }
 }

@@ -70,7 +70,11 @@ impl View<'_> {
 
     pub(super) fn account(&self, id: AccountId) -> Answer<Account> {
         let row: Option<AccountRow> = self.read(Table::Accounts, &account_key(id))?;
-        row.map(|row| row.shown(id)).ok_or(EngineError::NotFound)
+        let row = row.ok_or(EngineError::NotFound)?;
+        Ok(Account {
+            ldap: self.ldap_origin(id)?,
+            ..row.shown(id)
+        })
     }
 
     pub(super) fn list_accounts(&self, query: &ListQuery) -> Answer<Page<Account>> {
@@ -264,21 +268,8 @@ impl Write<'_> {
             .read(Table::Accounts, &account_key(id))?
             .ok_or(EngineError::NotFound)?;
         check_status(edit.status)?;
-        if let Some(name) = edit.login_name
-            && name != row.login_name
-        {
-            if self
-                .view()
-                .account_of(&name)?
-                .is_some_and(|(other, _)| other != id)
-            {
-                return Err(EngineError::Exists(format!("account {name}")));
-            }
-            self.rows
-                .delete(Table::Logins, &login_key(&row.login_name))?;
-            self.rows
-                .put(Table::Logins, &login_key(&name), &account_key(id))?;
-            row.login_name = name;
+        if let Some(name) = edit.login_name {
+            self.rename(id, &mut row, name)?;
         }
         self.change_credentials(
             id,
@@ -287,21 +278,63 @@ impl Write<'_> {
             edit.app_passwords,
             &edit.remove_app_passwords,
         )?;
-        let status = edit.status.unwrap_or(row.status);
+        self.set_status(id, &mut row, edit.status)?;
+        row.services = edit.services.unwrap_or(row.services);
+        self.set_quota(id, &mut row, edit.quota_octets, edit.quota_messages)?;
+        self.put(Table::Accounts, &account_key(id), &row)?;
+        self.changed(ChangeKind::Account, &id.to_string())?;
+        Ok(self.reply(row.shown(id)))
+    }
+
+    pub(super) fn rename(
+        &mut self,
+        id: AccountId,
+        row: &mut AccountRow,
+        name: LoginName,
+    ) -> Answer<()> {
+        if name == row.login_name {
+            return Ok(());
+        }
+        let bearer = self.view().account_of(&name)?;
+        if bearer.is_some_and(|(other, _)| other != id) {
+            return Err(EngineError::Exists(format!("account {name}")));
+        }
+        self.rows
+            .delete(Table::Logins, &login_key(&row.login_name))?;
+        self.rows
+            .put(Table::Logins, &login_key(&name), &account_key(id))?;
+        row.login_name = name;
+        Ok(())
+    }
+
+    pub(super) fn set_status(
+        &mut self,
+        id: AccountId,
+        row: &mut AccountRow,
+        status: Option<AccountStatus>,
+    ) -> Answer<()> {
+        let status = status.unwrap_or(row.status);
         let closing = |status| status == AccountStatus::Closing;
         if closing(status) != closing(row.status) {
             self.verdicts_changed(id)?;
         }
         row.status = status;
-        row.services = edit.services.unwrap_or(row.services);
-        let quota = self.quota(row.quota, edit.quota_octets, edit.quota_messages);
+        Ok(())
+    }
+
+    pub(super) fn set_quota(
+        &mut self,
+        id: AccountId,
+        row: &mut AccountRow,
+        octets: Option<u64>,
+        messages: Option<u64>,
+    ) -> Answer<()> {
+        let quota = self.quota(row.quota, octets, messages);
         if quota != row.quota {
             row.quota = quota;
             self.changed(ChangeKind::Quota, &id.to_string())?;
         }
-        self.put(Table::Accounts, &account_key(id), &row)?;
-        self.changed(ChangeKind::Account, &id.to_string())?;
-        Ok(self.reply(row.shown(id)))
+        Ok(())
     }
 
     pub(super) fn delete_account(&mut self, id: AccountId) -> Answer<Changed<Account>> {
@@ -314,6 +347,7 @@ impl Write<'_> {
         if moving.is_some_and(|moving| !moving.state.is_final()) {
             return Err(EngineError::InUse("the account is being moved"));
         }
+        self.forget_link(id)?;
         self.forget_deliveries(id)?;
         self.rows.delete(Table::Moves, &key)?;
         self.forget_uses(id)?;

@@ -6,9 +6,9 @@ use directory_api::wire::{
     AddressEdit, AddressEntry, ChangeKind, Changed, ListQuery, Located, LookupReply, LookupResult,
     Page, Target, Verdict, limit,
 };
-use directory_api::{AccountId, AccountStatus, Address};
+use directory_api::{AccountId, AccountStatus, Address, ChangeNumber};
 
-use super::{Answer, EngineError, Table, View, Write, account_key, decode, scan};
+use super::{Answer, EngineError, Octets, Table, View, Write, account_key, decode, number, scan};
 use crate::engine::record::{DomainRow, HomeOnly};
 
 /// Ordered by domain, so that the addresses of one stand together. At most 255 + 1 + 64 octets,
@@ -36,17 +36,23 @@ pub(super) fn delivery_key(account: AccountId, address_key: &[u8]) -> Vec<u8> {
 
 impl View<'_> {
     pub(super) fn lookup(&self, addresses: &[Address]) -> Answer<LookupReply> {
-        let change = self.last_change()?;
+        let mut change = None;
         let mut results = Vec::with_capacity(addresses.len());
         for addresses in addresses.chunks(WALKED_AT_ONCE) {
-            results.extend(self.walk(addresses)?);
+            results.extend(self.walk(addresses, &mut change)?);
         }
+        let change = change.map_or_else(|| self.last_change(), Ok)?;
         Ok(LookupReply { change, results })
     }
 
     /// Walks from some addresses at once, a step of each one's aliases a round: where rows come over a wire,
     /// the rounds count and not the addresses.
-    fn walk(&self, addresses: &[Address]) -> Answer<impl Iterator<Item = LookupResult>> {
+    /// The newest change of all comes with the first rows.
+    fn walk(
+        &self,
+        addresses: &[Address],
+        change: &mut Option<ChangeNumber>,
+    ) -> Answer<impl Iterator<Item = LookupResult>> {
         let mut walks: Vec<Walk<'_>> = addresses.iter().map(Walk::from).collect();
         loop {
             let mut steps = Vec::new();
@@ -56,30 +62,10 @@ impl View<'_> {
             if steps.is_empty() {
                 break;
             }
-            let names: Vec<Vec<Name>> = steps.iter().map(|(_, step)| step.names()).collect();
-            let keys = names
-                .iter()
-                .flatten()
-                .map(|name| address_key(&name.address));
-            let rows = self
-                .rows
-                .get_all(Table::Addresses, &keys.collect::<Vec<_>>())?;
-            let mut rows = rows.into_iter();
             let mut absent = Vec::new();
-            for ((number, step), names) in steps.into_iter().zip(names) {
-                let rows: Vec<_> = rows.by_ref().take(names.len()).collect();
-                let mut found = None;
-                for (name, row) in names.into_iter().zip(rows) {
-                    walks[number].passed(&name.address);
-                    if let Some(row) = row {
-                        found = Some((name, decode(&row)?));
-                        break;
-                    }
-                }
-                match found {
-                    Some((name, targets)) => walks[number].found(&step, &name, targets)?,
-                    None => absent.push((number, step)),
-                }
+            while !steps.is_empty() {
+                let some = steps.drain(..steps.len().min(STEPS_AT_ONCE)).collect();
+                self.take_steps(some, &mut walks, &mut absent, change)?;
             }
             let domains = self.domains_of(&absent)?;
             for (number, step) in absent {
@@ -88,6 +74,55 @@ impl View<'_> {
         }
         let accounts = self.located(&walks)?;
         Ok(walks.into_iter().map(move |walk| walk.end(&accounts)))
+    }
+
+    fn take_steps(
+        &self,
+        steps: Vec<(usize, Step)>,
+        walks: &mut [Walk<'_>],
+        absent: &mut Vec<(usize, Step)>,
+        change: &mut Option<ChangeNumber>,
+    ) -> Answer<()> {
+        let names: Vec<Vec<Name>> = steps.iter().map(|(_, step)| step.names()).collect();
+        let keys = names
+            .iter()
+            .flatten()
+            .map(|name| address_key(&name.address));
+        let mut rows = self
+            .rows_and_change(&keys.collect::<Vec<_>>(), change)?
+            .into_iter();
+        for ((number, step), names) in steps.into_iter().zip(names) {
+            let rows: Vec<_> = rows.by_ref().take(names.len()).collect();
+            let mut found = None;
+            for (name, row) in names.into_iter().zip(rows) {
+                walks[number].passed(&name.address);
+                if let Some(row) = row {
+                    found = Some((name, decode(&row)?));
+                    break;
+                }
+            }
+            match found {
+                Some((name, targets)) => walks[number].found(&step, &name, targets)?,
+                None => absent.push((number, step)),
+            }
+        }
+        Ok(())
+    }
+
+    fn rows_and_change(
+        &self,
+        keys: &[Vec<u8>],
+        change: &mut Option<ChangeNumber>,
+    ) -> Answer<Vec<Option<Octets<'_>>>> {
+        if change.is_some() {
+            return self.rows.get_all(Table::Addresses, keys);
+        }
+        let last_of = Table::Changes;
+        let (rows, last) = self
+            .rows
+            .get_all_and_last_key(Table::Addresses, keys, last_of)?;
+        *change = Some(ChangeNumber(last.map_or(0, |key| number(&key))));
+        Ok(rows)
     }
 
     fn domains_of(&self, absent: &[(usize, Step)]) -> Answer<HashMap<String, DomainRow>> {
@@ -115,23 +150,17 @@ impl View<'_> {
             .flat_map(|walk| &walk.accounts)
             .map(|reached| reached.account)
             .collect();
-        let keys: Vec<_> = accounts
-            .iter()
-            .map(|one| account_key(*one).to_vec())
-            .collect();
-        let mut located = HashMap::with_capacity(keys.len());
-        for (account, row) in accounts
-            .into_iter()
-            .zip(self.rows.get_all(Table::Accounts, &keys)?)
-        {
-            let row: Option<HomeOnly> = row.map(|row| decode(&row)).transpose()?;
-            if let Some(HomeOnly {
-                status,
-                home,
-                quota,
-            }) = row
-                && status != AccountStatus::Closing
-            {
+        let accounts: Vec<_> = accounts.into_iter().collect();
+        let mut located = HashMap::with_capacity(accounts.len());
+        for some in accounts.chunks(ROWS_AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|one| account_key(*one).to_vec()).collect();
+            let rows = self.rows.get_all(Table::Accounts, &keys)?;
+            for (account, row) in some.iter().copied().zip(rows) {
+                let row: Option<HomeOnly> = row.map(|row| decode(&row)).transpose()?;
+                let Some(row) = row.filter(|row| row.status != AccountStatus::Closing) else {
+                    continue;
+                };
+                let HomeOnly { home, quota, .. } = row;
                 located.insert(
                     account,
                     Located {
@@ -188,6 +217,10 @@ impl View<'_> {
 
 /// As many as most senders name in one transaction. Each may come to a thousand targets, all in memory.
 const WALKED_AT_ONCE: usize = 100;
+/// Rows in memory at once, each up to some hundred thousand octets.
+const ROWS_AT_ONCE: usize = 256;
+/// Each asks for three rows at most.
+const STEPS_AT_ONCE: usize = 85;
 
 /// The way from one address to accounts, breadth first. Each address is visited once, so loops end. Beyond the
 /// limit of targets there is no verdict: mail accepted for a part of them would be lost to the rest (P1).
@@ -374,6 +407,7 @@ impl Write<'_> {
             return Err(EngineError::Invalid("an address needs a target"));
         }
         self.check_targets(&address, &targets)?;
+        self.check_keeps_ldaps(&address, &targets)?;
         self.set_targets(&address, &targets)?;
         Ok(self.reply(AddressEntry { address, targets }))
     }
@@ -427,6 +461,7 @@ impl Write<'_> {
         targets.sort();
         targets.dedup();
         self.check_targets(&address, &targets)?;
+        self.check_keeps_ldaps(&address, &targets)?;
         self.set_targets(&address, &targets)?;
         Ok(self.reply(AddressEntry { address, targets }))
     }
@@ -437,6 +472,7 @@ impl Write<'_> {
             .view()
             .read(Table::Addresses, &key)?
             .ok_or(EngineError::NotFound)?;
+        self.check_keeps_ldaps(&address, &[])?;
         self.set_targets(&address, &[])?;
         Ok(self.reply(AddressEntry { address, targets }))
     }
@@ -503,5 +539,81 @@ impl Write<'_> {
             self.set_targets(&address, &targets)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::borrow::Cow;
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+
+    use super::super::Rows;
+    use super::*;
+    use crate::engine::rows;
+
+    /// Rows that come over a wire: each question is a round trip.
+    #[derive(Default)]
+    struct Far {
+        rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+        trips: Cell<usize>,
+        most: Cell<usize>,
+    }
+
+    impl Rows for Far {
+        fn get(&self, table: Table, key: &[u8]) -> Answer<Option<Octets<'_>>> {
+            Ok(self.get_all(table, &[key.to_vec()])?.pop().flatten())
+        }
+
+        fn get_all(&self, table: Table, keys: &[Vec<u8>]) -> Answer<Vec<Option<Octets<'_>>>> {
+            self.trips
+                .set(self.trips.get() + usize::from(!keys.is_empty()));
+            self.most.set(self.most.get().max(keys.len()));
+            let row = |key: &Vec<u8>| self.rows.get(&(table, key.clone()));
+            Ok(keys
+                .iter()
+                .map(|key| row(key).map(|row| Cow::Borrowed(&**row)))
+                .collect())
+        }
+
+        fn get_all_and_last_key(
+            &self,
+            table: Table,
+            keys: &[Vec<u8>],
+            _: Table,
+        ) -> Answer<(Vec<Option<Octets<'_>>>, Option<Octets<'_>>)> {
+            Ok((self.get_all(table, keys)?, None))
+        }
+
+        fn walk(&self, _: Table, _: Bound<&[u8]>) -> Answer<rows::Walk<'_>> {
+            unreachable!("a lookup reads rows by their keys")
+        }
+
+        fn last_key(&self, _: Table) -> Answer<Option<Octets<'_>>> {
+            self.trips.set(self.trips.get() + 1);
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_lookup_is_two_round_trips_and_holds_a_bounded_number_of_rows() {
+        let mut far = Far::default();
+        let names: Vec<Address> = (0..100)
+            .map(|number| format!("a{number}+x@x.test").parse().unwrap())
+            .collect();
+        let target = serde_json::to_vec(&[Target::Account(AccountId(1))]).unwrap();
+        for name in &names {
+            far.rows
+                .insert((Table::Addresses, address_key(name)), target.clone());
+        }
+        for (count, trips) in [(1, 2), (STEPS_AT_ONCE, 2), (100, 3)] {
+            let results = View::of(&far).lookup(&names[..count]).unwrap().results;
+            assert_eq!(results.len(), count);
+            assert_eq!(far.trips.take(), trips, "{count}");
+        }
+        assert!(far.most.get() <= ROWS_AT_ONCE, "{}", far.most.get());
     }
 }

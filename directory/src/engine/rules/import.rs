@@ -193,6 +193,7 @@ impl Write<'_> {
                 "account {name}, with other {other},"
             )));
         }
+        self.check_not_ldaps(id, &edit)?;
         self.change_account(id, edit)?;
         Ok(Brought::Updated)
     }

@@ -10,9 +10,36 @@ use tokio::sync::watch;
 
 use super::{Answer, View, Write};
 use crate::engine::{
-    AccountDraft, AccountEdit, Brought, CredentialUse, Engine, ImportDraft, LoginRecord,
-    StoredCredential,
+    AccountDraft, AccountEdit, Brought, CredentialUse, Engine, ImportDraft, LdapBatch, LinkRow,
+    LoginRecord, StoredCredential, Taken,
 };
+
+/// How a write is to be done.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct How {
+    pub(in crate::engine) now_ms: i64,
+    /// It finds out what a write would do and leaves everything as it was.
+    pub(in crate::engine) on_trial: bool,
+    /// Who asked waits longer than others do, so it may wait for its turn behind another large one.
+    pub(in crate::engine) is_large: bool,
+}
+
+impl How {
+    fn at(now_ms: i64) -> Self {
+        Self {
+            now_ms,
+            on_trial: false,
+            is_large: false,
+        }
+    }
+
+    pub(in crate::engine) fn large(now_ms: i64) -> Self {
+        Self {
+            is_large: true,
+            ..Self::at(now_ms)
+        }
+    }
+}
 
 /// A database that runs what it is given in one transaction.
 pub(in crate::engine) trait Database: Send + Sync + 'static {
@@ -23,11 +50,9 @@ pub(in crate::engine) trait Database: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<R>> + Send;
 
     /// Writes, while nobody else does, and is durable when it answers `Ok`; what is refused leaves nothing.
-    /// With `on_trial` it finds out what a write would do and leaves everything as it was.
     fn write<R: Send + 'static>(
         &self,
-        now_ms: i64,
-        on_trial: bool,
+        how: How,
         work: impl FnOnce(&mut Write<'_>) -> Answer<R> + Send + 'static,
     ) -> impl Future<Output = Answer<R>> + Send;
 
@@ -74,7 +99,7 @@ impl<D: Database> Engine for D {
     }
 
     async fn keep_uses(&self, uses: Vec<CredentialUse>) -> Answer<usize> {
-        self.write(0, false, move |write| write.keep_uses(&uses))
+        self.write(How::at(0), move |write| write.keep_uses(&uses))
             .await
     }
 
@@ -92,12 +117,12 @@ impl<D: Database> Engine for D {
         put: DomainPut,
         now_ms: i64,
     ) -> Answer<Changed<Domain>> {
-        self.write(now_ms, false, move |write| write.put_domain(name, put))
+        self.write(How::at(now_ms), move |write| write.put_domain(name, put))
             .await
     }
 
     async fn delete_domain(&self, name: DomainName, now_ms: i64) -> Answer<Changed<Domain>> {
-        self.write(now_ms, false, move |write| write.delete_domain(&name))
+        self.write(How::at(now_ms), move |write| write.delete_domain(&name))
             .await
     }
 
@@ -115,7 +140,7 @@ impl<D: Database> Engine for D {
         put: AddressPut,
         now_ms: i64,
     ) -> Answer<Changed<AddressEntry>> {
-        self.write(now_ms, false, move |write| {
+        self.write(How::at(now_ms), move |write| {
             write.put_address(address, put.targets)
         })
         .await
@@ -127,14 +152,14 @@ impl<D: Database> Engine for D {
         edit: AddressEdit,
         now_ms: i64,
     ) -> Answer<Changed<AddressEntry>> {
-        self.write(now_ms, false, move |write| {
+        self.write(How::at(now_ms), move |write| {
             write.edit_address(address, edit)
         })
         .await
     }
 
     async fn delete_address(&self, address: Address, now_ms: i64) -> Answer<Changed<AddressEntry>> {
-        self.write(now_ms, false, move |write| write.delete_address(address))
+        self.write(How::at(now_ms), move |write| write.delete_address(address))
             .await
     }
 
@@ -147,7 +172,7 @@ impl<D: Database> Engine for D {
     }
 
     async fn create_account(&self, draft: AccountDraft, now_ms: i64) -> Answer<Changed<Account>> {
-        self.write(now_ms, false, move |write| write.create_account(draft))
+        self.write(How::at(now_ms), move |write| write.create_account(draft))
             .await
     }
 
@@ -156,8 +181,10 @@ impl<D: Database> Engine for D {
         drafts: Vec<AccountDraft>,
         now_ms: i64,
     ) -> Answer<AccountBatchReply> {
-        self.write(now_ms, false, move |write| write.create_accounts(drafts))
-            .await
+        self.write(How::large(now_ms), move |write| {
+            write.create_accounts(drafts)
+        })
+        .await
     }
 
     async fn change_account(
@@ -166,7 +193,8 @@ impl<D: Database> Engine for D {
         edit: AccountEdit,
         now_ms: i64,
     ) -> Answer<Changed<Account>> {
-        self.write(now_ms, false, move |write| {
+        self.write(How::at(now_ms), move |write| {
+            write.check_not_ldaps(account, &edit)?;
             write.change_account(account, edit)
         })
         .await
@@ -179,14 +207,14 @@ impl<D: Database> Engine for D {
         to: StoredCredential,
         now_ms: i64,
     ) -> Answer<Option<ChangeNumber>> {
-        self.write(now_ms, false, move |write| {
+        self.write(How::at(now_ms), move |write| {
             write.replace_credential(account, &from, to)
         })
         .await
     }
 
     async fn delete_account(&self, account: AccountId, now_ms: i64) -> Answer<Changed<Account>> {
-        self.write(now_ms, false, move |write| write.delete_account(account))
+        self.write(How::at(now_ms), move |write| write.delete_account(account))
             .await
     }
 
@@ -195,9 +223,38 @@ impl<D: Database> Engine for D {
         import: ImportDraft,
         now_ms: i64,
     ) -> Answer<Changed<Vec<Answer<Brought>>>> {
-        let on_trial = import.on_trial;
-        self.write(now_ms, on_trial, move |write| write.import(import))
+        let how = How {
+            on_trial: import.on_trial,
+            ..How::large(now_ms)
+        };
+        self.write(how, move |write| write.import(import)).await
+    }
+
+    async fn take_users(&self, batch: LdapBatch, now_ms: i64) -> Answer<Changed<Vec<Taken>>> {
+        self.write(How::large(now_ms), move |write| write.take_users(batch))
             .await
+    }
+
+    async fn users_gone(&self, accounts: Vec<AccountId>, now_ms: i64) -> Answer<usize> {
+        self.write(How::large(now_ms), move |write| write.users_gone(&accounts))
+            .await
+    }
+
+    async fn links(&self, after: AccountId, limit: usize) -> Answer<Vec<(AccountId, LinkRow)>> {
+        self.read(move |view| view.links(after, limit)).await
+    }
+
+    async fn ldap_turn(
+        &self,
+        server: String,
+        force: bool,
+        now_ms: i64,
+        until_ms: i64,
+    ) -> Answer<bool> {
+        self.write(How::at(now_ms), move |write| {
+            write.ldap_turn(server, force, until_ms)
+        })
+        .await
     }
 
     async fn backends(&self, query: ListQuery) -> Answer<Page<Backend>> {
@@ -214,17 +271,17 @@ impl<D: Database> Engine for D {
         put: BackendPut,
         now_ms: i64,
     ) -> Answer<Changed<Backend>> {
-        self.write(now_ms, false, move |write| write.put_backend(&name, put))
+        self.write(How::at(now_ms), move |write| write.put_backend(&name, put))
             .await
     }
 
     async fn delete_backend(&self, name: BackendName, now_ms: i64) -> Answer<Changed<Backend>> {
-        self.write(now_ms, false, move |write| write.delete_backend(&name))
+        self.write(How::at(now_ms), move |write| write.delete_backend(&name))
             .await
     }
 
     async fn announce(&self, request: AnnounceRequest, now_ms: i64) -> Answer<AnnounceReply> {
-        self.write(now_ms, false, move |write| write.announce(request))
+        self.write(How::at(now_ms), move |write| write.announce(request))
             .await
     }
 
@@ -242,7 +299,7 @@ impl<D: Database> Engine for D {
         request: CompareAndSet,
         now_ms: i64,
     ) -> Answer<CompareAndSetReply> {
-        self.write(now_ms, false, move |write| {
+        self.write(How::at(now_ms), move |write| {
             write.compare_and_set(account, request)
         })
         .await
@@ -257,12 +314,12 @@ impl<D: Database> Engine for D {
     }
 
     async fn put_move(&self, record: MoveRecord, now_ms: i64) -> Answer<Changed<MoveRecord>> {
-        self.write(now_ms, false, move |write| write.put_move(record))
+        self.write(How::at(now_ms), move |write| write.put_move(record))
             .await
     }
 
     async fn delete_move(&self, account: AccountId, now_ms: i64) -> Answer<Changed<MoveRecord>> {
-        self.write(now_ms, false, move |write| write.delete_move(account))
+        self.write(How::at(now_ms), move |write| write.delete_move(account))
             .await
     }
 

@@ -9,8 +9,8 @@ use crate::types::{AccountId, Address, BackendName, DomainName, LoginName};
 use crate::wire::{
     Account, AccountBatch, AccountBatchReply, AccountChange, AccountHome, AccountNew, AddressEdit,
     AddressEntry, AddressPut, Backend, BackendPut, Changed, CompareAndSet, CompareAndSetReply,
-    Credentials, Domain, DomainPut, Import, ImportReply, ListQuery, MoveRecord, Page, Refusals,
-    encode_path_segment, path,
+    Credentials, Domain, DomainPut, Import, ImportReply, LdapState, LdapSync, ListQuery,
+    MoveRecord, Page, Refusals, encode_path_segment, path,
 };
 
 /// Reads, writes and removals answer [`DirectoryError::Unknown`] when nothing bears the name,
@@ -81,6 +81,23 @@ impl DirectoryClient {
         name: &DomainName,
     ) -> Result<Changed<Domain>, DirectoryError> {
         self.delete(path::DOMAINS, name.as_str()).await
+    }
+
+    /// How the users of LDAP are kept up.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn ldap(&self) -> Result<LdapState, DirectoryError> {
+        self.get(path::LDAP).await
+    }
+
+    /// Looks at everything in LDAP, and says how it went; a look that takes longer than 25 s goes on.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn ldap_sync(&self, sync: &LdapSync) -> Result<LdapState, DirectoryError> {
+        self.call(Method::POST, path::LDAP, sync, WRITE_DEADLINE)
+            .await
     }
 
     /// A page of accounts, in the order of their numbers.

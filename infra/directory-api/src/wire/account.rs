@@ -110,6 +110,19 @@ pub struct Account {
     pub placed: Option<Placed>,
     /// When it was created, Unix milliseconds.
     pub created_ms: i64,
+    /// The entry in LDAP that it is of; not said in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ldap: Option<LdapOrigin>,
+}
+
+/// The entry in LDAP that an account is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LdapOrigin {
+    /// Where it is.
+    pub dn: String,
+    /// Since when there is none any more, Unix milliseconds: the account is closing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_ms: Option<i64>,
 }
 
 /// Why an account lives where it does.

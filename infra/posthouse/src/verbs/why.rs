@@ -405,6 +405,17 @@ impl Known {
                 Moment(last.updated_ms),
             ));
         }
+        match &account.ldap {
+            None => {}
+            Some(ldap) => match ldap.gone_ms {
+                None => print_line(format_args!("  from LDAP: {}", ldap.dn)),
+                Some(at) => print_line(format_args!(
+                    "  from LDAP: {}, which is gone since {}; `account remove` removes the mail",
+                    ldap.dn,
+                    Moment(at)
+                )),
+            },
+        }
         if self.credentials.items.is_empty() {
             print_line("  password: none, nobody can log in");
         }
@@ -416,7 +427,12 @@ impl Known {
             let last = one.last_used_ms.map_or("never used".to_owned(), |ms| {
                 format!("last used {}", Moment(ms))
             });
-            print_line(format_args!("  {name}: {last}"));
+            let kept = if one.scheme == "LDAP" {
+                ", which LDAP checks"
+            } else {
+                ""
+            };
+            print_line(format_args!("  {name}{kept}: {last}"));
         }
     }
 }

@@ -94,6 +94,10 @@ pub(super) const PACKAGES: &[Package] = &[
         probe: &["python3", "-c", "import ensurepip, sys; print(sys.version)"],
     },
     Package {
+        name: "slapd",
+        probe: &["sh", "-c", "/usr/sbin/slapd -VV 2>&1"],
+    },
+    Package {
         name: "swaks",
         probe: &["swaks", "--version"],
     },
