@@ -28,6 +28,7 @@ use directory_api::{
 use aliases::{
     a_catch_all_gets_what_nobody_else_does,
     a_subaddress_leads_to_its_address_and_brings_the_detail,
+    a_verdict_says_whether_somebody_has_the_address_itself,
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,
     mail_and_logins_in_an_alias_are_those_of_its_domain, targets_that_are_not_ours_are_told_apart,
@@ -113,6 +114,7 @@ claims! {
     mail_and_logins_in_an_alias_are_those_of_its_domain,
     a_subaddress_leads_to_its_address_and_brings_the_detail,
     a_catch_all_gets_what_nobody_else_does,
+    a_verdict_says_whether_somebody_has_the_address_itself,
     targets_that_are_not_ours_are_told_apart,
     aliases_of_domains_make_no_chains_and_hide_nothing,
     an_account_that_is_closing_gets_no_mail_and_keeps_its_addresses,

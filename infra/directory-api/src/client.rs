@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod homes;
 mod logins;
+mod lookup;
 mod tickets;
 mod turns;
 mod verbs;
@@ -32,9 +33,8 @@ use serde::de::DeserializeOwned;
 
 use crate::types::{Address, BackendName};
 use crate::wire::{
-    AnnounceReply, AnnounceRequest, Backend, KeysReply, LoginReply, LoginRequest, LookupReply,
-    LookupRequest, LookupResult, MechanismsReply, PublicKey, SaslReply, SaslRequest, Verdict,
-    encode_path_segment, path,
+    AnnounceReply, AnnounceRequest, Backend, KeysReply, LoginReply, LoginRequest, LookupResult,
+    MechanismsReply, PublicKey, SaslReply, SaslRequest, encode_path_segment, path,
 };
 use cached::{Cached, Seen, Stamped};
 pub use error::{DirectoryError, LoginError};
@@ -57,7 +57,7 @@ pub struct ClientOptions {
     /// How long what is known is good while the directory is away: from when it came, or from when the feed fell silent
     /// that had told of no change of it.
     pub stale_max: Duration,
-    /// How many answers are kept.
+    /// How many answers are kept. One that names a hundred accounts counts as that many.
     pub entries_max: u64,
     /// Which logins are kept; none but at a back-end.
     pub logins: Option<KeptLogins>,
@@ -160,54 +160,6 @@ impl DirectoryClient {
         }
     }
 
-    /// Where mail for an address goes, from the cache when it is known there.
-    ///
-    /// # Errors
-    /// [`DirectoryError::Away`], or `Refused` when too many aliases stand behind the address. Each is
-    /// temporary for a sender.
-    pub async fn lookup(&self, address: &Address) -> Result<Verdict, DirectoryError> {
-        let ask = async {
-            let request = LookupRequest {
-                addresses: vec![address.clone()],
-            };
-            let reply: Result<LookupReply, _> = self
-                .call(Method::POST, path::LOOKUP, &request, CALL_DEADLINE)
-                .await;
-            // Who has nobody says so in a verdict: this is not the directory, or another version of it.
-            let reply = reply.map_err(|error| match error {
-                DirectoryError::Unknown => DirectoryError::nonsense("lookup is not known there"),
-                error => error,
-            })?;
-            let result = reply
-                .results
-                .into_iter()
-                .next()
-                .filter(|result| result.address == *address)
-                .ok_or(DirectoryError::nonsense(
-                    "lookup answered for another address",
-                ))?;
-            let known = matches!(
-                result.verdict,
-                Verdict::Accounts(_) | Verdict::External { .. }
-            );
-            Ok(Stamped {
-                value: result,
-                change: reply.change,
-                known,
-            })
-        };
-        self.inner
-            .lookups
-            .get(address, ask)
-            .await
-            .map(|result| result.verdict)
-    }
-
-    /// Forgets what is kept about an address, because a back-end has shown it to be wrong.
-    pub async fn forget(&self, address: &Address) {
-        self.inner.lookups.drop_key(address).await;
-    }
-
     /// One back-end: where it listens and how it takes part, from the cache when it is known there.
     ///
     /// # Errors
@@ -222,6 +174,7 @@ impl DirectoryClient {
                 value,
                 change,
                 known: true,
+                weight: 1,
             })
         };
         self.inner.backends.get(name, ask).await
@@ -304,6 +257,7 @@ impl DirectoryClient {
                 value,
                 change,
                 known,
+                weight: 1,
             })
         };
         let answer = self.inner.mechanisms.get(&(), ask).await;

@@ -274,6 +274,7 @@ async fn lookup(
         verdict: directory.verdict(&address),
         address,
         via: Vec::new(),
+        is_derived: false,
     };
     let results = request.addresses.into_iter().map(result).collect();
     Json(LookupReply {

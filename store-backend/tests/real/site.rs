@@ -503,6 +503,7 @@ async fn lookup(
             address,
             verdict,
             via: Vec::new(),
+            is_derived: false,
         }
     });
     Json(LookupReply {

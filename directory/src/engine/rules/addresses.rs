@@ -233,11 +233,14 @@ struct Walk<'a> {
     external: Vec<Address>,
     via: Vec<Address>,
     steps_left: usize,
+    is_derived: bool,
 }
 
 /// An address on the way.
 struct Step {
     address: Address,
+    /// The address that was asked for, or the same in the domain of which its own is another name.
+    is_asked: bool,
     /// Of the subaddress before it; its own comes before that.
     detail: Option<String>,
     is_caught: bool,
@@ -258,27 +261,30 @@ struct Reached {
 }
 
 impl Step {
-    /// What it may be found as, the first that is there: itself, itself without the detail, or the domain's catch-all.
+    /// What it may be found as, the first that is there: itself, itself without the detail, or the domain's catch-all. That is
+    /// for who writes to the domain: what an alias leads to was meant to be there, and is nobody's when it has gone.
     fn names(&self) -> Vec<Name> {
-        let mut names = vec![Name {
-            address: self.address.clone(),
-            detail: self.detail.clone(),
-            is_catch_all: false,
-        }];
-        names.extend(self.address.subaddress().map(|(address, detail)| Name {
-            address,
-            detail: Some(detail.to_owned()),
-            is_catch_all: false,
-        }));
+        let mut names = vec![Name::new(self.address.clone(), self.detail.as_deref())];
+        let subaddress = self.address.subaddress();
+        names.extend(subaddress.map(|(address, detail)| Name::new(address, Some(detail))));
         let catch_all = self.address.catch_all();
-        if catch_all != self.address {
-            names.push(Name {
-                address: catch_all,
-                detail: None,
-                is_catch_all: true,
-            });
+        if self.is_asked && names.iter().all(|name| name.address != catch_all) {
+            names.push(Name::new(catch_all, None));
         }
         names
+    }
+}
+
+impl Name {
+    fn new(address: Address, detail: Option<&str>) -> Self {
+        // Also of who writes to `*@x.test` itself.
+        let is_catch_all = address == address.catch_all();
+        let detail = detail.filter(|_| !is_catch_all).map(str::to_owned);
+        Self {
+            address,
+            detail,
+            is_catch_all,
+        }
     }
 }
 
@@ -289,6 +295,7 @@ impl<'a> From<&'a Address> for Walk<'a> {
             is_ours: true,
             next: vec![Step {
                 address: from.clone(),
+                is_asked: true,
                 detail: None,
                 is_caught: false,
             }],
@@ -297,6 +304,7 @@ impl<'a> From<&'a Address> for Walk<'a> {
             external: Vec::new(),
             via: Vec::new(),
             steps_left: limit::TARGETS_MAX,
+            is_derived: false,
         }
     }
 }
@@ -309,6 +317,11 @@ impl Walk<'_> {
 
     fn found(&mut self, step: &Step, name: &Name, targets: Vec<Target>) -> Answer<()> {
         let is_caught = step.is_caught || name.is_catch_all;
+        if step.is_asked {
+            self.is_derived = name.is_catch_all || name.address != step.address;
+        }
+        // Of several users each has mailboxes of his own: a detail means none of them.
+        let detail = name.detail.as_ref().filter(|_| targets.len() == 1);
         for target in targets {
             if self.steps_left == 0 {
                 let address = self.from;
@@ -321,14 +334,15 @@ impl Walk<'_> {
                     if !self.accounts.iter().any(|one| one.account == account) {
                         self.accounts.push(Reached {
                             account,
-                            detail: name.detail.clone(),
+                            detail: detail.cloned(),
                             is_caught,
                         });
                     }
                 }
                 Target::Address(address) => self.go_to(Step {
                     address,
-                    detail: name.detail.clone(),
+                    is_asked: false,
+                    detail: detail.cloned(),
                     is_caught,
                 }),
             }
@@ -391,6 +405,7 @@ impl Walk<'_> {
             address: self.from.clone(),
             verdict,
             via: self.via,
+            is_derived: self.is_derived,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 
 use super::{ClientOptions, DirectoryError};
 use crate::types::ChangeNumber;
@@ -85,8 +86,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Stamped<V> {
     pub(super) value: V,
     pub(super) change: ChangeNumber,
-    /// False for "unknown", which is kept for a short time and never served stale.
+    /// False for "unknown" and whatever else there is no end of: kept for a short time and never served stale.
     pub(super) known: bool,
+    /// Of how many small answers it takes the place.
+    pub(super) weight: u32,
 }
 
 /// A cache over one kind of question.
@@ -114,9 +117,16 @@ where
             of,
             fresh: Cache::builder()
                 .max_capacity(options.entries_max)
+                .weigher(|_, answer: &Arc<Stamped<V>>| answer.weight)
                 .expire_after(life)
                 .build(),
-            stale: Cache::new(options.entries_max),
+            // It is read in outages alone, so what counts is what was last asked for; by how often it was read, new answers
+            // would not get in once it is full.
+            stale: Cache::builder()
+                .max_capacity(options.entries_max)
+                .weigher(|_, (answer, _): &(Arc<Stamped<V>>, Instant)| answer.weight)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             stale_max: options.stale_max,
             seen: seen.clone(),
         }
@@ -125,6 +135,19 @@ where
     /// The kept answer, or what `ask` answers; askers of the same key wait for one `ask`. A directory that is known to be
     /// silent is not asked what was known before.
     pub(super) async fn get(
+        &self,
+        key: &K,
+        ask: impl Future<Output = Result<Stamped<V>, DirectoryError>>,
+    ) -> Result<V, DirectoryError> {
+        let answer = self.find(key, ask).await;
+        if answer.as_ref().is_err_and(DirectoryError::is_away) {
+            self.count("none");
+        }
+        answer
+    }
+
+    /// The same for one who may find the answer elsewhere when there is none, and has that counted.
+    pub(super) async fn find(
         &self,
         key: &K,
         ask: impl Future<Output = Result<Stamped<V>, DirectoryError>>,
@@ -164,21 +187,21 @@ where
                     self.drop_key(key).await;
                     return Err(error);
                 }
-                match self.stale.get(key).await {
-                    Some((answer, at)) if self.seen.vouches(at, self.stale_max) => {
-                        self.count("stale");
-                        Ok(answer.value.clone())
-                    }
-                    _ => {
-                        self.count("none");
-                        Err(error)
-                    }
-                }
+                let kept = self.kept_while_away(key).await.ok_or(error)?;
+                self.count("stale");
+                Ok(kept)
             }
         }
     }
 
-    fn count(&self, from: &'static str) {
+    /// What is good for a key while the directory is away.
+    pub(super) async fn kept_while_away(&self, key: &K) -> Option<V> {
+        let (answer, at) = self.stale.get(key).await?;
+        let is_good = self.seen.vouches(at, self.stale_max);
+        is_good.then(|| answer.value.clone())
+    }
+
+    pub(super) fn count(&self, from: &'static str) {
         metrics::counter!(super::ANSWERS, "of" => self.of, "from" => from).increment(1);
     }
 
@@ -255,6 +278,7 @@ mod tests {
             value,
             change: ChangeNumber(change),
             known,
+            weight: 1,
         })
     }
 

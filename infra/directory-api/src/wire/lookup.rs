@@ -31,6 +31,10 @@ pub struct LookupResult {
     /// Other addresses that were walked through: a change of one of them changes the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<Address>,
+    /// Nobody has the address itself: it was found without its detail, or as its domain's catch-all. True until somebody gets
+    /// it, and there is no end of such addresses: who keeps answers keeps this one for a moment only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_derived: bool,
 }
 
 /// What an address is. Variants may be added; a client that meets one it does not know answers

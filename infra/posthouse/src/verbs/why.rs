@@ -141,7 +141,9 @@ async fn walk(
                     Step::DomainAlias { address, of }
                 }
                 Some(None) => {
-                    let step = other_name(directory, address).await?;
+                    // Only who writes to the domain is caught, under its other name too.
+                    let is_asked = matches!(&steps[..], [] | [Step::DomainAlias { .. }]);
+                    let step = other_name(directory, address, is_asked).await?;
                     match &step {
                         Step::Subaddress { of: other, .. } | Step::Caught { by: other, .. } => {
                             found.push(other.clone());
@@ -161,7 +163,11 @@ async fn walk(
 }
 
 /// As what mail finds an address that is not there itself.
-async fn other_name(directory: &DirectoryClient, address: Address) -> Result<Step, VerbError> {
+async fn other_name(
+    directory: &DirectoryClient,
+    address: Address,
+    is_asked: bool,
+) -> Result<Step, VerbError> {
     let is_there = async |other: &Address| match directory.address(other).await {
         Ok(_) => Ok(true),
         Err(DirectoryError::Unknown) => Ok(false),
@@ -173,7 +179,7 @@ async fn other_name(directory: &DirectoryClient, address: Address) -> Result<Ste
         return Ok(Step::Subaddress { address, of });
     }
     let by = address.catch_all();
-    Ok(match is_there(&by).await? {
+    Ok(match is_asked && is_there(&by).await? {
         true => Step::Caught { address, by },
         false => Step::UnknownAddress(address),
     })
