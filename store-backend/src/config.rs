@@ -56,8 +56,8 @@ daemon::settings! {
         /// Certificate towards users. Needed by `pop3s` and `imaps`; offers STLS and STARTTLS elsewhere.
         pub tls: TlsFiles = TlsFiles::default(),
         /// Where mail for `user+detail@domain` goes: "existing", to the user's mailbox of that name, in whatever case, if there is one
-        /// without a special use such as Trash, and else to INBOX; "inbox", to INBOX; "create", to that mailbox, made when it is missing:
-        /// then whoever sends mail can make mailboxes for others.
+        /// without a use or the name of one such as Trash, and else to INBOX; "inbox", to INBOX; "create", to that mailbox, made when it is
+        /// missing and the user has fewer than 200: then whoever sends mail can make mailboxes for others.
         pub subaddress_mailbox: SubaddressMailbox = SubaddressMailbox::Existing,
         /// What looks after what is stored.
         pub keeping: Keeping = Keeping::default(),

@@ -26,8 +26,7 @@ use crate::delivered::Delivered;
 use crate::link::{first_frame, json, next_event};
 use crate::refusal::{self, malformed};
 use crate::spread::{Envelope, Spread, Whole};
-use crate::subaddress;
-use crate::volume::{RECIPIENTS_MAX, Recipient};
+use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
 
 /// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
@@ -66,7 +65,7 @@ pub(crate) async fn serve(
         .map(|recipient| recipient.account)
         .collect();
     let sender = open.reverse_path.clone();
-    let (envelope, recipients) = delivery(&backend, &open, commit).await;
+    let (envelope, recipients) = delivery(&backend, &open, commit);
     let within = Duration::from_secs(backend.config.limits.commit_s);
     let outcomes = whole.deliver(envelope, recipients, within).await;
     let mut outcomes: HashMap<AccountId, Outcome> = outcomes.into_iter().collect();
@@ -186,7 +185,7 @@ fn check_commit(open: &DeliverOpen, commit: &DeliverCommit, whole: &Whole) -> Re
     Ok(())
 }
 
-async fn delivery(
+fn delivery(
     backend: &Backend,
     open: &DeliverOpen,
     commit: DeliverCommit,
@@ -201,13 +200,11 @@ async fn delivery(
     let rule = backend.config.subaddress_mailbox;
     let mut recipients = Vec::with_capacity(commit.recipients.len());
     for one in commit.recipients {
-        let (account, epoch) = (one.account, one.epoch);
-        let detail = one.detail.as_deref();
-        let mailbox = subaddress::mailbox_of(&backend.volumes, rule, (account, epoch), detail);
         recipients.push(Recipient {
-            account,
-            epoch,
-            mailbox: mailbox.await,
+            account: one.account,
+            epoch: one.epoch,
+            mailbox: MailboxId::INBOX,
+            detail: rule.detail(one.detail.as_deref()),
             prologue: one.prologue.0,
         });
     }

@@ -1,11 +1,9 @@
-//! Which mailbox gets mail for a subaddress: that for `ann+lists@x.test` goes to her mailbox `Lists` (RFC 5233).
+//! Whether a subaddress says which mailbox gets its mail: that for `ann+lists@x.test` goes to her mailbox `Lists` (RFC 5233).
 
-use directory_api::{AccountId, Epoch};
+use mail_proto::imap::mailbox::MailboxName;
 use serde::{Deserialize, Serialize};
-use tracing::{debug, warn};
 
-use crate::volume::{MailboxId, SpecialUse, Volume};
-use crate::volumes::Volumes;
+use crate::volume::Detail;
 
 /// Where mail for a subaddress goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,53 +18,35 @@ pub enum SubaddressMailbox {
     Create,
 }
 
-/// The mailbox for mail whose address has this detail. Whatever is in the way of another one, it is INBOX: mail is not refused for that.
-///
-/// Mailboxes with a special use are not found: strangers shall not put mail among what somebody has sent or thrown away.
-pub(crate) async fn mailbox_of(
-    volumes: &Volumes,
-    rule: SubaddressMailbox,
-    (account, epoch): (AccountId, Epoch),
-    detail: Option<&str>,
-) -> MailboxId {
-    let (Some(detail), true) = (detail, rule != SubaddressMailbox::Inbox) else {
-        return MailboxId::INBOX;
-    };
-    let Ok(mounted) = volumes.of(account).await else {
-        return MailboxId::INBOX;
-    };
-    let mailboxes = match mounted.volume.mailboxes(account).await {
-        Ok(mailboxes) => mailboxes,
-        Err(error) => {
-            warn!(%account, %error, "mailbox of a subaddress cannot be looked for");
-            return MailboxId::INBOX;
-        }
-    };
-    // The directory knows addresses in lower case.
-    let mut named = mailboxes
-        .iter()
-        .filter(|mailbox| mailbox.name.to_lowercase() == detail.to_lowercase());
-    match (named.next(), rule) {
-        (Some(found), _) if found.special_use == SpecialUse::default() => found.mailbox,
-        (None, SubaddressMailbox::Create) => create(&mounted.volume, account, epoch, detail).await,
-        _ => MailboxId::INBOX,
+impl SubaddressMailbox {
+    /// What the volume is told of the detail of an address.
+    pub(crate) fn detail(self, detail: Option<&str>) -> Option<Detail> {
+        let detail = detail.filter(|_| self != Self::Inbox)?;
+        // As CREATE has it: nobody could type the name again.
+        let is_typed = MailboxName::new(detail).is_ok_and(|name| !name.has_hidden());
+        Some(Detail {
+            name: detail.to_lowercase(),
+            makes: self == Self::Create && is_typed,
+        })
     }
 }
 
-async fn create(volume: &Volume, account: AccountId, epoch: Epoch, detail: &str) -> MailboxId {
-    let created = volume
-        .create_mailbox(account, epoch, detail, SpecialUse::default())
-        .await;
-    match created {
-        Ok(mailbox) => {
-            if let Err(refusal) = volume.subscribe(account, epoch, detail, true).await {
-                debug!(%account, ?refusal, "mailbox of a subaddress is not subscribed");
-            }
-            mailbox
-        }
-        Err(refusal) => {
-            debug!(%account, ?refusal, "mailbox of a subaddress is not made");
-            MailboxId::INBOX
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_says_whether_a_detail_names_a_mailbox_and_makes_it() {
+        use SubaddressMailbox::{Create, Existing, Inbox};
+        let of = |rule: SubaddressMailbox, detail| {
+            let told = rule.detail(Some(detail));
+            told.map(|detail| (detail.name, detail.makes))
+        };
+        assert_eq!(of(Inbox, "lists"), None);
+        assert_eq!(of(Existing, "Lists"), Some(("lists".to_owned(), false)));
+        assert_eq!(of(Create, "lists"), Some(("lists".to_owned(), true)));
+        let hidden = "li\u{2028}sts";
+        assert_eq!(of(Create, hidden), Some((hidden.to_owned(), false)));
+        assert_eq!(Create.detail(None), None);
     }
 }

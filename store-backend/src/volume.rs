@@ -97,7 +97,7 @@ pub(crate) use turns::Turns;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,
     AccountInfo, AccountState, AnnotationChange, AppendBody, AppendMessage, Appended, Changes,
-    Copied, Delivery, Expunged, FlagChange, FlagSet, Flags, FlagsNow, Hash, Item,
+    Copied, Delivery, Detail, Expunged, FlagChange, FlagSet, Flags, FlagsNow, Hash, Item,
     KEYWORD_MAX_BYTES, KEYWORDS_MAX, KeptMessage, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
     MESSAGE_KEYWORDS_MAX, MailboxId, MailboxInfo, MessageInfo, MoveId, NamedMessage, OpenedMailbox,
     Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal, Snapshot, SpecialUse, Stored,

@@ -45,7 +45,7 @@ fn mail_finds_its_mailbox_by_subaddress_catch_all_and_postmaster() {
         _ = provider.operator(&add, &format!("{PASSWORD}\n"));
     }
     let mut ann = Imap::connect(imap).login(ANN, PASSWORD);
-    for mailbox in ["Lists", "Lists/Rust"] {
+    for mailbox in ["Lists", "Lists/Rust", "Trash"] {
         ann.command(&format!("CREATE {mailbox}"));
     }
     ann.command("CREATE Old (USE (\\Trash))");
@@ -56,6 +56,7 @@ fn mail_finds_its_mailbox_by_subaddress_catch_all_and_postmaster() {
     send(&mut smtp, "Ann+LISTS/rust@example.test");
     // Neither among what she has thrown away, nor in a mailbox that a stranger names.
     send(&mut smtp, "ann+old@example.test");
+    send(&mut smtp, "ann+trash@example.test");
     send(&mut smtp, "ann+new@example.test");
     send(&mut lmtp, "ann+lists@example.test");
     send(&mut smtp, "Postmaster");
@@ -68,7 +69,13 @@ fn mail_finds_its_mailbox_by_subaddress_catch_all_and_postmaster() {
         let mut imap = Imap::connect(imap).login(user, PASSWORD);
         imap.messages(mailbox).len()
     };
-    for (mailbox, wanted) in [("Lists", 2), ("Lists/Rust", 1), ("Old", 0), ("INBOX", 2)] {
+    for (mailbox, wanted) in [
+        ("Lists", 2),
+        ("Lists/Rust", 1),
+        ("Old", 0),
+        ("Trash", 0),
+        ("INBOX", 3),
+    ] {
         eventually(&format!("{wanted} in {mailbox}"), || {
             (count(ANN, mailbox) == wanted).then_some(())
         });

@@ -45,6 +45,7 @@ pub(crate) async fn deliver(
         account,
         epoch: Epoch::FIRST,
         mailbox: MailboxId::INBOX,
+        detail: None,
         prologue: prologue.to_vec(),
     };
     let delivery = Delivery {

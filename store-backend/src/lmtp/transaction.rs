@@ -23,8 +23,7 @@ use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::outcome::to_reply;
 use crate::spread::{Envelope, Spread};
-use crate::subaddress;
-use crate::volume::{RECIPIENTS_MAX, Recipient};
+use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
 
 /// One recipient as the directory resolved it.
 pub(super) struct Found {
@@ -311,18 +310,14 @@ impl Message<'_> {
             .iter()
             .filter(|destination| destination.located.home.backend == self.backend.name);
         let rule = self.backend.config.subaddress_mailbox;
-        let mut recipients = Vec::new();
-        for Destination { located, address } in here {
-            let (account, epoch) = (located.account, located.home.epoch);
-            let detail = located.detail.as_deref();
-            let volumes = &self.backend.volumes;
-            recipients.push(Recipient {
-                account,
-                epoch,
-                mailbox: subaddress::mailbox_of(volumes, rule, (account, epoch), detail).await,
-                prologue: self.prologue(address),
-            });
-        }
+        let recipients = here.map(|Destination { located, address }| Recipient {
+            account: located.account,
+            epoch: located.home.epoch,
+            mailbox: MailboxId::INBOX,
+            detail: rule.detail(located.detail.as_deref()),
+            prologue: self.prologue(address),
+        });
+        let recipients = recipients.collect();
         let envelope = Envelope {
             txn: self.transaction.txn.0,
             sender: self.transaction.sender().into_bytes(),

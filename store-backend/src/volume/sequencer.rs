@@ -9,6 +9,7 @@ mod accounts;
 mod acl;
 mod annotations;
 mod deliver;
+mod detail;
 mod import;
 mod kept;
 mod life;

@@ -9,6 +9,7 @@ mod bundles;
 mod cards;
 mod compact;
 mod deliver;
+mod detail;
 mod failure;
 mod fsck;
 mod full;
@@ -95,6 +96,7 @@ fn to(account: AccountId) -> Recipient {
         account,
         epoch: E1,
         mailbox: MailboxId::INBOX,
+        detail: None,
         prologue,
     }
 }

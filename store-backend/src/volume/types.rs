@@ -195,9 +195,20 @@ pub struct Recipient {
     pub epoch: Epoch,
     /// Where to put it.
     pub mailbox: MailboxId,
+    /// The name of another mailbox that gets it, if at the commit there is one that may.
+    pub detail: Option<Detail>,
     /// The trace lines that come before the body for this recipient, complete lines with CRLF.
     /// At most [`PROLOGUE_MAX_BYTES`].
     pub prologue: Vec<u8>,
+}
+
+/// The detail of a subaddress (RFC 5233), as the name of a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// In lower case.
+    pub name: String,
+    /// Whether the mailbox is made if there is none of that name, in whatever case.
+    pub makes: bool,
 }
 
 /// What became of one recipient.

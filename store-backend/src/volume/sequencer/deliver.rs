@@ -42,6 +42,13 @@ impl Sequencer {
         let mut open: Option<Deliver> = None;
         let mut open_bytes = 0;
         let mut outcomes = Vec::with_capacity(recipients.len());
+        // Before the first record of the message is begun, for they come before it.
+        for recipient in &recipients {
+            match self.make_for_detail(batch, &txn, recipient) {
+                Ok(()) | Err(Stop::Refused(_)) => {}
+                Err(stop) => return Err(stop),
+            }
+        }
         for recipient in recipients {
             if open_bytes + recipient.prologue.len() > RECORD_PROLOGUES_MAX_BYTES {
                 batch.records.extend(open.take().map(Record::Deliver));
@@ -127,17 +134,15 @@ impl Sequencer {
         }
         let inbox_uidvalidity = self.admit(batch, recipient.account, recipient.epoch)?;
         let account = self.account(batch, recipient.account)?;
-        let mailbox = account
-            .mailboxes
-            .get(&recipient.mailbox)
-            .ok_or(Refusal::NoMailbox)?;
+        let mailbox = account.place(recipient);
+        let mailbox = account.mailboxes.get(&mailbox).ok_or(Refusal::NoMailbox)?;
         if mailbox.uidnext == u32::MAX {
             return Err(Refusal::Full.into());
         }
         Ok(Some(inbox_uidvalidity))
     }
 
-    fn has_transaction(
+    pub(super) fn has_transaction(
         &mut self,
         batch: &Batch<'_>,
         account: AccountId,
@@ -164,23 +169,24 @@ impl Sequencer {
         let account = self.account(batch, recipient.account)?;
         let row = account.row.as_ref().ok_or(Refusal::NoAccount)?;
         let epoch = row.epoch;
+        let place = account.place(&recipient);
         let mailbox = account
             .mailboxes
-            .get_mut(&recipient.mailbox)
+            .get_mut(&place)
             .ok_or(Refusal::NoMailbox)?;
         let uid = mailbox.uidnext;
         mailbox.uidnext += 1;
         mailbox.highestmodseq += 1;
         let modseq = mailbox.highestmodseq;
-        account.count_in(recipient.mailbox, known.size_octets);
+        account.count_in(place, known.size_octets);
         account.touch_transaction(lsn, *txn);
         let known = Known { modseq, ..known };
-        account.touch_message(lsn, recipient.mailbox, uid, InFlight::Has(known));
+        account.touch_message(lsn, place, uid, InFlight::Has(known));
         Ok(DeliverTo {
             account: recipient.account,
             epoch,
             inbox_uidvalidity,
-            mailbox: recipient.mailbox,
+            mailbox: place,
             uid,
             modseq,
             identity,
