@@ -219,7 +219,7 @@ impl Connection {
 
 /// Where mail for one recipient goes.
 async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
-    let is_bare = matches!(path, ForwardPath::Postmaster);
+    let mut is_postmaster = matches!(path, ForwardPath::Postmaster);
     let address = match path {
         ForwardPath::Mailbox(address) => address,
         // RFC 5321 §4.5.1 wants it accepted; the directory decides who reads it.
@@ -229,7 +229,15 @@ async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
     };
     let key = Address::new(address.local(), address.domain())
         .map_err(|_| Reply::new(550, (5, 1, 3), "not an address of a user here"))?;
-    match backend.directory.lookup(&key).await {
+    let mut verdict = backend.directory.lookup(&key).await;
+    if matches!(verdict, Ok(Verdict::UnknownAddress)) && key.local() == "postmaster" {
+        // Every domain of ours has one: RFC 5321 §4.5.1.
+        is_postmaster = true;
+        if let Ok(general) = Address::new("postmaster", &backend.config.hostname) {
+            verdict = backend.directory.lookup(&general).await;
+        }
+    }
+    match verdict {
         Ok(Verdict::Accounts(homes)) => {
             for home in homes.iter().map(|located| &located.home.backend) {
                 // Any other trouble with a sibling shows at the commit, and is its own recipients' alone.
@@ -254,11 +262,9 @@ async fn find(backend: &Backend, path: ForwardPath) -> Result<Found, Reply> {
                 "recipient's mail goes to another system, not reached from here, try again later",
             ))
         }
-        // A mistake of ours is never "no such postmaster": RFC 5321 §4.5.1.
-        Ok(Verdict::UnknownAddress | Verdict::UnknownDomain)
-            if key.local().eq_ignore_ascii_case("postmaster") && is_bare =>
-        {
-            warn!(address = %key, "nobody reads the mail for postmaster: make an address of that name, or set hostname to a domain of ours");
+        // A mistake of ours is never "no such postmaster".
+        Ok(Verdict::UnknownAddress | Verdict::UnknownDomain) if is_postmaster => {
+            warn!(address = %key, reason = "postmaster_unset", "nobody reads the mail for postmaster: make an address of that name, or set hostname to a domain of ours");
             Err(Reply::new(
                 451,
                 (4, 3, 5),

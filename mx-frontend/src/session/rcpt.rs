@@ -23,15 +23,18 @@ pub(super) async fn add(
         ForwardPath::Mailbox(address) => address,
         ForwardPath::Postmaster => shared.postmaster.clone(),
     };
-    let mut is_postmaster = address == shared.postmaster;
-    let mut verdict = shared.directory.lookup(&key(&address)?).await;
+    let asked = key(&address)?;
+    let postmaster = key(&shared.postmaster);
+    // As the directory knows them: in whatever case it was written.
+    let mut is_postmaster = postmaster.as_ref().is_ok_and(|one| *one == asked);
+    let mut verdict = shared.directory.lookup(&asked).await;
     if matches!(verdict, Ok(Verdict::UnknownAddress))
-        && address.local().eq_ignore_ascii_case("postmaster")
+        && asked.local() == "postmaster"
         && !is_postmaster
     {
         // RFC 5321 §4.5.1: every domain of ours has one.
         is_postmaster = true;
-        verdict = shared.directory.lookup(&key(&shared.postmaster)?).await;
+        verdict = shared.directory.lookup(&postmaster?).await;
     }
     if let Err(error) = &verdict {
         warn!(trace_id = envelope.trace_id, %error, "recipient could not be looked up");

@@ -152,6 +152,26 @@ async fn every_domain_of_ours_has_a_postmaster() {
 }
 
 #[tokio::test]
+async fn a_postmaster_who_is_not_set_up_is_never_unknown() {
+    let world = World::start(Limits::default()).await;
+    world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+    let mut client = Client::connect(world.smtp).await;
+    client.send("HELO old\r\nMAIL FROM:<>\r\n").await;
+    client.expect(&["250", "250"]).await;
+    for postmaster in [
+        "Postmaster",
+        "postmaster@example.test",
+        "PostMaster@EXAMPLE.test",
+        "postmaster@second.test",
+    ] {
+        let said = client.command(&format!("RCPT TO:<{postmaster}>")).await;
+        assert!(said.starts_with("451 4.3.5"), "{postmaster}: {said}");
+    }
+    let said = client.command("RCPT TO:<nobody@example.test>").await;
+    assert!(said.starts_with("550 5.1.1"), "{said}");
+}
+
+#[tokio::test]
 async fn a_duplicate_is_as_good_as_a_commit() {
     let world = World::start(Limits::default()).await;
     let b1 = world.backend("b1").await;

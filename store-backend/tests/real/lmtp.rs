@@ -216,6 +216,23 @@ async fn a_recipient_who_lives_on_another_mail_system_is_451_before_the_body() {
 }
 
 #[tokio::test]
+async fn a_postmaster_who_is_not_set_up_is_never_unknown() {
+    let site = Site::new().await;
+    site.directory.address("ann", &[1]);
+    site.directory.home(1, "b1", 1);
+    let backend = site.backend("b1").await;
+    let mut lmtp = Dialogue::lmtp(&backend).await;
+    lmtp.ask("MAIL FROM:<sender@elsewhere.test>", "250 ").await;
+    lmtp.ask("RCPT TO:<nobody@example.test>", "550 5.1.1 ")
+        .await;
+    for postmaster in ["Postmaster", "PostMaster@example.test"] {
+        let command = format!("RCPT TO:<{postmaster}>");
+        lmtp.ask(&command, "451 4.3.5 ").await;
+    }
+    assert!(backend.log().contains("postmaster_unset"));
+}
+
+#[tokio::test]
 async fn a_pipelined_session_is_answered_in_order_and_a_cut_body_leaves_nothing() {
     let site = Site::new().await;
     site.directory.address("ann", &[1]);
