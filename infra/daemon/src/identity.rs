@@ -190,6 +190,14 @@ pub enum IdentityError {
         /// Why.
         source: rustls::Error,
     },
+    /// A file with keys for session tickets holds none.
+    #[error("{}: cannot be used for session tickets: {problem}; make a line with `openssl rand -base64 48`", path.display())]
+    TicketKeys {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The authority's certificate cannot be trusted.
     #[error("{}: cannot serve as authority ({source})", path.display())]
     Authority {

@@ -1,5 +1,7 @@
 //! TLS towards users and the internet: public certificates, exchangeable while running.
 
+mod tickets;
+
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -11,7 +13,7 @@ use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     pki_types::ServerName,
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{error, info};
+
+use tickets::SharedTickets;
 
 use crate::{
     channel_binding::{EndPoint, end_point},
@@ -43,6 +47,11 @@ crate::settings! {
         /// Certificates for further names, such as [{ certificate = "b.pem", key = "b.key" }]. A client that asks for a
         /// name (SNI) is shown the first that is for it, and the one above when none is, or when it asks for none.
         pub others: Vec<CertificateFiles> = Vec::new(),
+        /// Keys of session tickets, so that a client resumes at any process that shows the same certificates and has the same file. One key
+        /// a line, made by `openssl rand -base64 48`, 2 to 16 of them: the last but one seals, all open. To roll them, twice a day say, append
+        /// a line, remove the first, and copy the file to all machines; whoever has read it opens all tickets of these keys, so
+        /// keep it as the private key. Without it each process makes and rolls its own. With `users_ca` of a proxy there are no tickets.
+        pub ticket_keys: Option<PathBuf> = None,
     }
 }
 
@@ -65,6 +74,7 @@ impl Settings for TlsFiles {
         match (&self.certificate, &self.key) {
             (Some(_), None) => missing("key", "certificate"),
             (None, Some(_)) => missing("certificate", "key"),
+            (None, None) if self.ticket_keys.is_some() => missing("certificate", "ticket_keys"),
             (None, None) if !self.others.is_empty() => {
                 let problem = "missing, though there are others";
                 let remedy = "name the one that clients are shown who ask for no name";
@@ -101,7 +111,12 @@ impl TlsFiles {
             key: key.clone(),
         };
         let all = std::iter::once(&first).chain(&self.others);
-        PublicTls::of(all.cloned().collect(), users).map(Some)
+        let read = ReadFrom {
+            files: all.cloned().collect(),
+            ticket_keys: self.ticket_keys.clone(),
+            users,
+        };
+        PublicTls::of(read).map(Some)
     }
 }
 
@@ -112,9 +127,15 @@ pub struct PublicTls {
 }
 
 struct Shared {
-    files: Vec<CertificateFiles>,
-    users: Option<UserAuthorities>,
+    read: ReadFrom,
     config: ArcSwap<Shown>,
+}
+
+/// What all is made of.
+struct ReadFrom {
+    files: Vec<CertificateFiles>,
+    ticket_keys: Option<PathBuf>,
+    users: Option<UserAuthorities>,
 }
 
 /// What handshakes use until the next reload.
@@ -126,7 +147,7 @@ struct Shown {
 impl fmt::Debug for PublicTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PublicTls")
-            .field(&self.shared.files)
+            .field(&self.shared.read.files)
             .finish()
     }
 }
@@ -141,20 +162,17 @@ impl PublicTls {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
         }];
-        Self::of(files, None)
+        Self::of(ReadFrom {
+            files,
+            ticket_keys: None,
+            users: None,
+        })
     }
 
-    fn of(
-        files: Vec<CertificateFiles>,
-        users: Option<UserAuthorities>,
-    ) -> Result<Self, IdentityError> {
-        let config = ArcSwap::new(Arc::new(config(&files, users.as_ref())?));
+    fn of(read: ReadFrom) -> Result<Self, IdentityError> {
+        let config = ArcSwap::new(Arc::new(config(&read)?));
         Ok(Self {
-            shared: Arc::new(Shared {
-                files,
-                users,
-                config,
-            }),
+            shared: Arc::new(Shared { read, config }),
         })
     }
 
@@ -163,7 +181,7 @@ impl PublicTls {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn reload(&self) -> Result<(), IdentityError> {
-        let config = config(&self.shared.files, self.shared.users.as_ref())?;
+        let config = config(&self.shared.read)?;
         self.shared.config.store(Arc::new(config));
         Ok(())
     }
@@ -205,7 +223,7 @@ impl PublicTls {
         counter!("posthouse_tls_reloads_total", "result" => result).increment(1);
         match reloaded {
             Ok(()) => {
-                info!(files = ?self.shared.files, "certificates read again");
+                info!(files = ?self.shared.read.files, "certificates read again");
                 *failed = None;
                 true
             }
@@ -225,8 +243,10 @@ impl PublicTls {
 
     /// What changes with each file; nothing where there is none now, as between two steps of whoever renews it.
     fn stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let files = self.shared.files.iter();
-        let paths = files.flat_map(|files| [&files.certificate, &files.key]);
+        let read = &self.shared.read;
+        let paths = read.files.iter();
+        let paths = paths.flat_map(|files| [&files.certificate, &files.key]);
+        let paths = paths.chain(&read.ticket_keys);
         let stamp = |path: &PathBuf| {
             let about = fs::metadata(path).ok()?;
             Some((about.modified().ok()?, about.len()))
@@ -246,7 +266,7 @@ impl PublicTls {
         let shown = self.shared.config.load_full();
         let acceptor = TlsAcceptor::from(Arc::clone(&shown.config));
         let stream = timeout(within, acceptor.accept(socket)).await??;
-        // A session that is resumed is one of the same configuration and name: rustls sees to it.
+        // A session that is resumed is one of the same certificates and name: the tickets and rustls see to it.
         let certificate = shown.by_name.choose(stream.get_ref().1.server_name());
         Ok((stream, certificate.end_point.clone()))
     }
@@ -301,10 +321,12 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     end.is_some_and(|end| end.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-fn config(
-    files: &[CertificateFiles],
-    users: Option<&UserAuthorities>,
-) -> Result<Shown, IdentityError> {
+fn config(read: &ReadFrom) -> Result<Shown, IdentityError> {
+    let ReadFrom {
+        files,
+        ticket_keys,
+        users,
+    } = read;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut keys = Vec::new();
     for CertificateFiles { certificate, key } in files {
@@ -314,6 +336,18 @@ fn config(
         let key = key.map_err(|source| mismatch(certificate, source))?;
         keys.push(Certificate::new(key));
     }
+    let tickets: Option<Arc<dyn ProducesTickets>> = match (ticket_keys, users) {
+        // A ticket would outlive the authority of the certificate that a user showed.
+        (_, Some(_)) => None,
+        (Some(path), None) => {
+            let shown = keys.iter().map(|one| &*one.key);
+            Some(Arc::new(SharedTickets::load(path, shown)?))
+        }
+        (None, None) => {
+            let own = rustls::crypto::aws_lc_rs::Ticketer::new();
+            Some(own.map_err(|source| mismatch(&files[0].certificate, source))?)
+        }
+    };
     let others = keys.split_off(1);
     let by_name = Arc::new(ByName {
         first: keys.remove(0),
@@ -326,7 +360,12 @@ fn config(
         Some(users) => builder.with_client_cert_verifier(users.verifier()),
         None => builder.with_no_client_auth(),
     };
-    let config = builder.with_cert_resolver(Arc::<ByName>::clone(&by_name));
+    let mut config = builder.with_cert_resolver(Arc::<ByName>::clone(&by_name));
+    if let Some(tickets) = tickets {
+        config.ticketer = tickets;
+        // A session that is resumed here is a ticket's; nothing of it is kept.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(Shown {
         config: Arc::new(config),
         by_name,
@@ -357,6 +396,11 @@ mod tests {
         };
         assert_eq!(half(Some("a.pem"), None), "key");
         assert_eq!(half(None, Some("a.key")), "certificate");
+        let keys = TlsFiles {
+            ticket_keys: Some("keys".into()),
+            ..TlsFiles::default()
+        };
+        assert_eq!(keys.problems()[0].key, "certificate");
         let others = TlsFiles {
             others: vec![CertificateFiles {
                 certificate: "b.pem".into(),

@@ -216,6 +216,7 @@ async fn a_client_is_shown_the_certificate_for_the_name_it_asks_for() {
         certificate: Some(first.certificate),
         key: Some(first.key),
         others,
+        ..TlsFiles::default()
     };
     let tls = files.load().unwrap().unwrap();
     // A client that checks names takes each, so each name was answered with its own certificate; an address is no SNI.
@@ -243,6 +244,72 @@ async fn a_client_is_shown_the_certificate_for_the_name_it_asks_for() {
     );
     let error = near.unwrap_err().to_string();
     assert!(error.contains("mail.example.test"), "{error}");
+}
+
+/// A handshake, and whether it resumed a session of before; octets pass both ways, so that tickets arrive.
+async fn resumes(tls: &PublicTls, connector: &TlsConnector) -> bool {
+    let (near, far) = pair().await;
+    let (far, near) = tokio::join!(
+        far.starttls(tls, LONG),
+        connector.connect(name("localhost"), near)
+    );
+    let (mut far, mut near) = (far.unwrap(), near.unwrap());
+    far.write_all(b"220 \r\n").await.unwrap();
+    near.read_exact(&mut [0; 6]).await.unwrap();
+    let seen = near.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+    assert_eq!(far.is_resumed(), seen);
+    seen
+}
+
+#[tokio::test]
+async fn a_session_begun_at_one_process_is_resumed_at_another_with_the_same_keys_and_certificate() {
+    let site = Site::new();
+    public(&site);
+    let write_keys = |file: &str, keys: &[u8]| {
+        let line = |key: &u8| data_encoding::BASE64.encode(&[*key; 48]) + "\n";
+        std::fs::write(site.path(file), keys.iter().map(line).collect::<String>()).unwrap();
+    };
+    let process = |keys: &str| {
+        let files = TlsFiles {
+            certificate: Some(site.path("public.pem")),
+            key: Some(site.path("public.key")),
+            ticket_keys: Some(site.path(keys)),
+            ..TlsFiles::default()
+        };
+        files.load().unwrap().unwrap()
+    };
+    write_keys("a.keys", &[1, 2, 3]);
+    write_keys("b.keys", &[1, 2, 3]);
+    let (a, b) = (process("a.keys"), process("b.keys"));
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let connector = client(&site, version);
+        assert!(!resumes(&a, &connector).await);
+        assert!(resumes(&b, &connector).await, "{version:?}");
+        assert!(resumes(&a, &connector).await);
+    }
+    // One has rolled its keys already.
+    let connector = client(&site, &rustls::version::TLS13);
+    assert!(!resumes(&a, &connector).await);
+    write_keys("a.keys", &[2, 3, 4]);
+    a.reload().unwrap();
+    assert!(resumes(&a, &connector).await);
+    assert!(resumes(&b, &connector).await, "by the key that b has last");
+    // A file that is none changes nothing.
+    std::fs::write(site.path("a.keys"), "x").unwrap();
+    assert!(a.reload().is_err());
+    assert!(resumes(&a, &connector).await);
+    write_keys("a.keys", &[2, 3, 4]);
+    // Another certificate, another session.
+    public(&site);
+    a.reload().unwrap();
+    assert!(!resumes(&a, &connector).await);
+    assert!(resumes(&a, &connector).await);
+    // Without a file a process resumes its own.
+    let own = public(&site);
+    let connector = client(&site, &rustls::version::TLS13);
+    assert!(!resumes(&own, &connector).await);
+    assert!(resumes(&own, &connector).await);
+    assert!(!resumes(&a, &connector).await);
 }
 
 #[tokio::test]
