@@ -149,6 +149,10 @@ impl Folder {
         this.authority
             .issue_public(&names, &this.path("public.pem"), &this.path("public.key"))
             .unwrap();
+        let names = ["mx.second.test"];
+        this.authority
+            .issue_public(&names, &this.path("second.pem"), &this.path("second.key"))
+            .unwrap();
         this
     }
 
