@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use daemon::clock::now_ms;
 
 use crate::Config;
-use crate::engine::{EngineError, Postgres, PostgresError, copy_rows};
+use crate::engine::{EngineError, Postgres, PostgresError, copy_to_lmdb, copy_to_postgres};
 use crate::folder::{Folder, FolderError, KEY_FILES};
 
 /// Which way.
@@ -93,7 +93,7 @@ async fn to_postgres(config: &Config) -> Result<Copied, CopyError> {
             return Err(CopyError::OtherKeys);
         }
     }
-    let copied = copy_rows(&engine, &postgres, now_ms()).await;
+    let copied = copy_to_postgres(&engine, &postgres, now_ms()).await;
     postgres.close();
     blocking(move || {
         engine.close();
@@ -121,7 +121,7 @@ async fn to_folder(config: &Config) -> Result<Copied, CopyError> {
     let count = keys.len();
     let place = temporary.clone();
     let (engine, lock) = blocking(move || Ok(Folder::made_of(&place, &keys)?)).await?;
-    let copied = copy_rows(&postgres, &engine, now_ms()).await;
+    let copied = copy_to_lmdb(&postgres, &engine, now_ms()).await;
     postgres.close();
     let place = config.data.clone();
     blocking(move || {

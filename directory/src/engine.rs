@@ -21,7 +21,7 @@ use directory_api::wire::{
 use directory_api::{AccountId, Address, BackendName, ChangeNumber, DomainName, Home, LoginName};
 use tokio::sync::watch;
 
-pub(crate) use copy::copy_rows;
+pub(crate) use copy::{copy_to_lmdb, copy_to_postgres};
 pub use lmdb::{Lmdb, LmdbError};
 pub(crate) use postgres::NamedKey;
 pub use postgres::{Postgres, PostgresError, PostgresSettings};

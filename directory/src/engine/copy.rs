@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::rows::{Rows, RowsMut, Table};
 use super::rules::{Database, How};
-use super::{Answer, EngineError};
+use super::{Answer, EngineError, Lmdb, Postgres};
 
 /// Some rows, or the end of all.
 enum Part {
@@ -14,11 +14,16 @@ enum Part {
 }
 
 /// Copies all rows and says how many there are.
-pub(crate) async fn copy_rows<F: Database, T: Database>(
-    from: &F,
-    to: &T,
-    now_ms: i64,
-) -> Answer<u64> {
+pub(crate) async fn copy_to_postgres(from: &Lmdb, to: &Postgres, now_ms: i64) -> Answer<u64> {
+    copy_rows(from, to, now_ms).await
+}
+
+/// Copies all rows and says how many there are.
+pub(crate) async fn copy_to_lmdb(from: &Postgres, to: &Lmdb, now_ms: i64) -> Answer<u64> {
+    copy_rows(from, to, now_ms).await
+}
+
+async fn copy_rows<F: Database, T: Database>(from: &F, to: &T, now_ms: i64) -> Answer<u64> {
     let (sender, parts) = sync_channel(PARTS_WAITING_MAX);
     let read = from.read(move |view| send_all(view.rows(), &sender));
     let written = to.write(How::large(now_ms), move |write| {

@@ -148,7 +148,7 @@ impl Write<'_> {
         self.rows
             .fetch(Table::Addresses, &keys.into_iter().collect::<Vec<_>>())?;
         let domains: BTreeSet<_> = addresses().map(Address::domain).collect();
-        let domains: Vec<_> = domains.into_iter().map(|name| name.into()).collect();
+        let domains: Vec<_> = domains.into_iter().map(Into::into).collect();
         self.rows.fetch(Table::Domains, &domains)
     }
 
