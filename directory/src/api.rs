@@ -31,7 +31,7 @@ use crate::engine::{Engine, EngineError};
 use crate::keys::{KeepError, Keys, OnItsWay};
 use crate::last_use::Uses;
 use crate::ldap::Ldap;
-use crate::login::{Seen, log_in};
+use crate::login::{Seen, TicketTerms, log_in};
 use crate::password::Passwords;
 use crate::refusals::Memory;
 use crate::sasl::Sasl;
@@ -51,8 +51,7 @@ pub(crate) struct App<E> {
     pub(crate) keys: Keys,
     /// None: no users come from LDAP.
     pub(crate) ldap: Option<Ldap>,
-    /// For how long a login's ticket is good; 0: none is left.
-    pub(crate) ticket_life_ms: i64,
+    pub(crate) tickets: TicketTerms,
     pub(crate) shutdown: Shutdown,
 }
 

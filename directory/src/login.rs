@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use directory_api::grant::{Grant, GrantSigner, LIFE_MS};
-use directory_api::ticket::Ticket;
+use directory_api::ticket::{Ticket, Verifier};
 use directory_api::wire::{LoginReply, LoginRequest, code, limit};
 use directory_api::{AccountId, AccountStatus, BackendName, BackendState, LoginName, Service};
 use tracing::info;
@@ -176,7 +176,8 @@ async fn decide<E: Engine>(
         }
         match record {
             Some(now) if now.credentials.contains(&matched) => {
-                let ticket = ticket(app, request, &now, &matched).await;
+                let verifier = passwords.verifier(&matched, &request.password).await;
+                let ticket = app.tickets.ticket(&request.user, verifier, &now, &matched);
                 let asked = Asked {
                     service: request.service,
                     backend: request.backend.as_ref(),
@@ -197,26 +198,35 @@ async fn decide<E: Engine>(
     Err(Refused::Throttled)
 }
 
-/// What lets the home check this password while the directory is away.
-async fn ticket<E>(
-    app: &App<E>,
-    request: &LoginRequest,
-    record: &LoginRecord,
-    matched: &StoredCredential,
-) -> Option<Box<Ticket>> {
-    if app.ticket_life_ms == 0 || record.foreign.is_some() {
-        return None;
+/// What logins leave with homes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TicketTerms {
+    /// For how long a ticket is good; 0: none is left.
+    pub(crate) life_ms: i64,
+}
+
+impl TicketTerms {
+    /// What lets the home check the password that a credential has matched while the directory is away.
+    pub(crate) fn ticket(
+        self,
+        user: &str,
+        verifier: Option<Verifier>,
+        record: &LoginRecord,
+        matched: &StoredCredential,
+    ) -> Option<Box<Ticket>> {
+        if self.life_ms == 0 || record.foreign.is_some() {
+            return None;
+        }
+        let services = record.account.services.iter().copied();
+        Some(Box::new(Ticket {
+            user: LoginName::new(user).ok()?,
+            credential: matched.name.clone(),
+            services: services.filter(|one| matched.opens(*one)).collect(),
+            as_of: record.as_of,
+            expires_at_ms: now_ms() + self.life_ms,
+            verifier: verifier?,
+        }))
     }
-    let passwords = &app.passwords;
-    let verifier = passwords.verifier(matched, &request.password).await?;
-    let services = record.account.services.iter().copied();
-    Some(Box::new(Ticket {
-        user: LoginName::new(request.user.as_str()).ok()?,
-        credential: matched.name.clone(),
-        services: services.filter(|one| matched.opens(*one)).collect(),
-        expires_at_ms: now_ms() + app.ticket_life_ms,
-        verifier,
-    }))
 }
 
 /// Looks at an account whose credentials change while they are checked.

@@ -273,8 +273,14 @@ impl Passwords {
                 let form = verified.get(&self.tag(stored, password)).await?;
                 form?.verifier()
             }
-            None => Form::parse(stored.secret.reveal()).ok()?.verifier(),
+            None => Self::verifier_unseen(stored),
         }
+    }
+
+    /// The same where the password was proved without being shown.
+    pub(crate) fn verifier_unseen(stored: &StoredCredential) -> Option<Verifier> {
+        let form = Form::parse(stored.secret.reveal()).ok();
+        form.filter(|_| stored.name.is_none())?.verifier()
     }
 
     /// Nothing where LDAP is not asked.

@@ -30,9 +30,9 @@ use tracing::{debug, info};
 
 use crate::engine::{Engine, LoginRecord};
 use crate::last_use::Uses;
-use crate::login::{Asked, Refused, Seen, allow, shortened};
+use crate::login::{Asked, Refused, Seen, TicketTerms, allow, shortened};
 use crate::oauth::Issuer;
-use crate::password::scram_keys;
+use crate::password::{Passwords, scram_keys};
 use crate::scram::{ClientFinal, ClientFirst, Exchange, Flag, KEY_OCTETS, Keys, server_first};
 pub(crate) use external::External;
 pub use external::ExternalSettings;
@@ -76,6 +76,7 @@ pub(crate) struct Sasl {
     issuer: Option<Arc<Issuer>>,
     external: Option<External>,
     states: States,
+    tickets: TicketTerms,
 }
 
 impl Sasl {
@@ -85,8 +86,10 @@ impl Sasl {
         scram: Option<ScramKeys>,
         issuer: Option<Issuer>,
         external: Option<External>,
+        tickets: TicketTerms,
     ) -> Self {
         Self {
+            tickets,
             scram,
             issuer: issuer.map(Arc::new),
             external,
@@ -251,10 +254,17 @@ impl<E: Engine> Step<'_, E> {
             sleep_until(next_multiple(began, REFUSAL_UNIT)).await;
             return Err(Refused::BadCredentials);
         };
+        let tickets = self.sasl.tickets;
         let asked = Asked {
             service: self.request.service,
             backend: self.request.backend.as_ref(),
-            ticket: None,
+            // The password itself is what the home is shown then: SCRAM needs who knows both halves of it.
+            ticket: tickets.ticket(
+                &first.user,
+                Passwords::verifier_unseen(&shown),
+                &record,
+                &shown,
+            ),
         };
         let login = match allow(record, Some(&shown), self.signer, &asked) {
             Err(Refused::Moving) => {

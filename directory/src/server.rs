@@ -19,6 +19,7 @@ use crate::folder::{DerivedKeys, Folder, FolderError};
 use crate::keys::{KeepError, Keys, STEP};
 use crate::last_use::Uses;
 use crate::ldap::{Ldap, LdapSetupError};
+use crate::login::TicketTerms;
 use crate::oauth::{Issuer, KeysError};
 use crate::password::Passwords;
 use crate::refusals::Memory;
@@ -161,6 +162,9 @@ async fn serve_on<E: Engine + Clone>(
     let passwords = passwords
         .with_scram(scram.clone())
         .with_ldap(ldap.as_ref().map(Ldap::binds));
+    let tickets = TicketTerms {
+        life_ms: i64::from(config.ticket_life_h) * 3_600_000,
+    };
 
     // A child, so that the database is closed when our own requests have ended, whoever else runs
     // in this process.
@@ -174,10 +178,10 @@ async fn serve_on<E: Engine + Clone>(
         upgrades: config.upgrade_passwords.then_some(upgrades),
         uses: Uses::default(),
         refusals: Memory::new(),
-        sasl: Sasl::new(derived.key("sasl states"), scram, issuer, external),
+        sasl: Sasl::new(derived.key("sasl states"), scram, issuer, external, tickets),
         keys,
         ldap,
-        ticket_life_ms: i64::from(config.ticket_life_h) * 3_600_000,
+        tickets,
         shutdown: ours.clone(),
     });
     let (behind, ended) = (Arc::clone(&app), ours.clone());

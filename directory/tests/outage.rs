@@ -4,7 +4,8 @@
 
 mod site;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,18 +14,24 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use daemon::clock::now_ms;
 use daemon::identity::{Identity, Role};
-use daemon::link::{LinkBody, serve};
+use daemon::link::{LinkBody, Problem, serve};
 use daemon::listener::bind;
 use daemon::shutdown::Shutdown;
+use data_encoding::BASE64;
 use directory_api::client::NoTicket;
 use directory_api::grant::{Grant, GrantVerifier};
-use directory_api::wire::{AccountChange, AppPassword, Credential, LoginRequest, Verdict};
+use directory_api::wire::{
+    AccountChange, AppPassword, Credential, LoginRequest, SaslReply, SaslRequest, Verdict, code,
+    path,
+};
 use directory_api::{
     AccountStatus, ChangeNumber, ClientOptions, DirectoryClient, LoginError, Service,
 };
 use site::{Site, address, backend, eventually, login, secret};
+use testkit::scram::ScramClient;
 
 /// A proxy that users come to, and their home.
 struct Tiers {
@@ -57,9 +64,18 @@ impl Tiers {
         grant.unwrap()
     }
 
-    async fn refusal(&self, request: &LoginRequest) -> NoTicket {
-        self.home.check_ticket(request).await.unwrap_err()
+    /// By what was left there.
+    async fn check(&self, request: &LoginRequest) -> Result<Grant, NoTicket> {
+        self.home.check_ticket(request, in_time()).await
     }
+
+    async fn refusal(&self, request: &LoginRequest) -> NoTicket {
+        self.check(request).await.unwrap_err()
+    }
+}
+
+fn in_time() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(30)
 }
 
 fn imap(user: &str, password: &str) -> LoginRequest {
@@ -104,7 +120,7 @@ async fn a_login_leaves_what_checks_its_own_password_and_no_other_for_what_it_op
         imap("Ann@X.test", "right"),
         imap("ann@x.test", APP),
     ] {
-        let opened = tiers.home.check_ticket(&request).await.unwrap();
+        let opened = tiers.check(&request).await.unwrap();
         assert_eq!((opened.account, opened.epoch), (ann, own.epoch));
     }
     for (request, why) in [
@@ -137,15 +153,16 @@ async fn what_the_feed_tells_of_an_account_ends_its_tickets() {
         (status(AccountStatus::Suspended), "new", false),
     ] {
         let old = login("ann@x.test", password);
-        // The feed may still bring what made the account: its ticket is dropped then, too.
-        eventually(async || {
-            tiers.log_in(&old).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            tiers.home.check_ticket(&old).await.is_ok()
-        })
-        .await;
+        // The feed may still bring what made the account: the login knew that.
+        let mut grant = tiers.log_in(&old).await;
+        tiers.check(&old).await.unwrap();
         operator.change_account(ann, &change).await.unwrap();
-        eventually(async || tiers.home.check_ticket(&old).await.is_err()).await;
+        eventually(async || tiers.check(&old).await.is_err()).await;
+        // Another login has seen the account before that, and its grant comes behind it: from a directory whose clock is
+        // ahead, or that was slow to make it.
+        grant.issued_at_ms += 60_000;
+        tiers.home.keep_ticket(grant).await;
+        assert_eq!(tiers.refusal(&old).await, NoTicket::Absent);
         password = next;
         let asked = tiers.proxy.login(&login("ann@x.test", password)).await;
         assert_eq!(asked.is_ok(), lets_in, "{asked:?}");
@@ -166,6 +183,107 @@ async fn what_the_feed_tells_of_an_account_ends_its_tickets() {
     tiers.shutdown.begin();
 }
 
+/// What was told of the old history says nothing of the new one, though that has come further by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_restored_and_has_gone_on_ends_the_tickets_of_what_it_lost() {
+    let mut site = Site::start().await;
+    let ann = site.settle().await;
+    let (data, copy) = (site.config().data, site.dir.path().join("copy"));
+    site.down().await;
+    copy_folder(&data, &copy);
+    site.up().await;
+    let tiers = Tiers::of(&site).await;
+    let before = login("ann@x.test", "right");
+    tiers.log_in(&before).await;
+    let change = AccountChange {
+        credential: Some(Credential::Password(secret("new"))),
+        ..AccountChange::default()
+    };
+    let operator = site.client(Role::Operator, "op");
+    operator.change_account(ann, &change).await.unwrap();
+    eventually(async || tiers.check(&before).await.is_err()).await;
+    let lost = login("ann@x.test", "new");
+    tiers.log_in(&lost).await;
+    tiers.check(&lost).await.unwrap();
+
+    site.down().await;
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    // Where nobody follows it yet, it makes as many changes and more.
+    let elsewhere = directory::Config {
+        listen: testkit::address::unused_address(),
+        metrics_listen: testkit::address::unused_address(),
+        ..site.config()
+    };
+    let (shutdown, listen) = (Shutdown::new(), elsewhere.listen);
+    let running = tokio::spawn(directory::run(elsewhere, shutdown.clone()));
+    let options = ClientOptions::default();
+    let operator = site.client_at(listen, Role::Operator, "op", &options);
+    site::comes_up(&operator).await;
+    let suspended = AccountChange {
+        status: Some(AccountStatus::Suspended),
+        ..AccountChange::default()
+    };
+    operator.change_account(ann, &suspended).await.unwrap();
+    for name in ["y.test", "z.test"] {
+        operator.put_domain(&name.parse().unwrap()).await.unwrap();
+    }
+    shutdown.begin();
+    running.await.unwrap().unwrap();
+    assert!(tiers.check(&lost).await.is_ok(), "nobody has told of it");
+    site.up().await;
+    eventually(async || tiers.check(&lost).await.is_err()).await;
+    tiers.shutdown.begin();
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        match from.is_dir() {
+            true => copy_folder(&from, &to.join(name)),
+            false => _ = std::fs::copy(&from, to.join(name)).unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_by_scram_leaves_a_ticket_too_which_the_password_opens() {
+    let mut site = Site::start_with_scram().await;
+    site.settle().await;
+    let tiers = Tiers::of(&site).await;
+    let request = |message: &str, state| SaslRequest {
+        mechanism: "SCRAM-SHA-256".to_owned(),
+        message: secret(&BASE64.encode(message.as_bytes())),
+        state,
+        bindings: Vec::new(),
+        certificates: Vec::new(),
+        service: Service::Imap,
+        client_address: [192, 0, 2, 1].into(),
+        secured: true,
+        backend: None,
+    };
+    let client = ScramClient::new("ann@x.test", "right");
+    let first = tiers.proxy.sasl(&request(&client.first(), None)).await;
+    let SaslReply::Challenge { message, state } = first.unwrap() else {
+        panic!("no challenge")
+    };
+    let challenge = String::from_utf8(BASE64.decode(message.as_bytes()).unwrap()).unwrap();
+    let (last, _) = client.last(&challenge);
+    let proved = tiers.proxy.sasl(&request(&last, Some(state))).await;
+    let SaslReply::LoggedIn { login: granted, .. } = proved.unwrap() else {
+        panic!("not let in")
+    };
+    let grant = tiers
+        .grants
+        .verify(&granted.grant, now_ms(), &backend("b1"));
+    tiers.home.keep_ticket(grant.unwrap()).await;
+    site.down().await;
+    tiers.check(&login("ann@x.test", "right")).await.unwrap();
+    let wrong = login("ann@x.test", "wrong");
+    assert_eq!(tiers.refusal(&wrong).await, NoTicket::WrongPassword);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_guesses_is_answered_late_and_others_are_not() {
     let mut site = Site::start().await;
@@ -180,14 +298,14 @@ async fn a_client_that_guesses_is_answered_late_and_others_are_not() {
             tiers.home.clone(),
             login("ann@x.test", &format!("guess {number}")),
         );
-        tokio::spawn(async move { home.check_ticket(&guess).await.unwrap_err() })
+        tokio::spawn(async move { home.check_ticket(&guess, in_time()).await.unwrap_err() })
     });
     let guesses: Vec<_> = guesses.collect();
     let elsewhere = LoginRequest {
         client_address: [198, 51, 100, 1].into(),
         ..right
     };
-    tiers.home.check_ticket(&elsewhere).await.unwrap();
+    tiers.check(&elsewhere).await.unwrap();
     for guess in guesses {
         assert_eq!(guess.await.unwrap(), NoTicket::WrongPassword);
     }
@@ -268,7 +386,7 @@ impl Wrong {
 async fn answer(State(wrong): State<Wrong>) -> Response {
     let fault = *wrong.fault.lock().unwrap();
     if fault == Fault::Hangs {
-        std::future::pending::<()>().await;
+        pending::<()>().await;
     }
     if let Fault::Says(status, said) = fault {
         let status = StatusCode::from_u16(status).unwrap();
@@ -339,13 +457,17 @@ async fn a_directory_that_is_slow_or_wrong_or_half_there_is_away_and_nobody_beco
             },
             async {
                 // As the proxy's own look at its health finds out.
-                let changes = proxy.changes(ChangeNumber(1), 0, Duration::ZERO).await;
-                assert!(changes.is_err(), "{fault:?}");
+                for _ in 0..2 {
+                    let changes = proxy.changes(ChangeNumber(1), 0, Duration::ZERO).await;
+                    assert!(changes.is_err(), "{fault:?}");
+                }
                 let refused = proxy.login(&login("ann@x.test", "right")).await;
-                assert!(
-                    matches!(refused, Err(LoginError::Away(_))),
-                    "{fault:?}: {refused:?}"
-                );
+                let Err(LoginError::Away(error)) = refused else {
+                    panic!("{fault:?}: {refused:?}")
+                };
+                // What is not found there is no reason to let anybody in by a ticket.
+                let says_so = matches!(fault, Fault::Says(404, said) if !said.is_empty());
+                assert_eq!(error.is_away(), !says_so, "{fault:?}");
                 assert_eq!(proxy.mechanisms().await, Vec::<String>::new());
             },
         );
@@ -357,5 +479,57 @@ async fn a_directory_that_is_slow_or_wrong_or_half_there_is_away_and_nobody_beco
         (1..32 << 20).contains(&taken),
         "{taken} octets of one answer"
     );
+    shutdown.begin();
+}
+
+/// It answers all but logins, so that nobody who only asks for changes finds out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_answers_no_logins_holds_one_at_a_time() {
+    let site = Site::prepare();
+    let (is_mended, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let identity = Arc::new(Identity::load(&site.config().identity).unwrap());
+    let listener = bind(site.config().listen, "a directory without logins").unwrap();
+    let (mended, count) = (Arc::clone(&is_mended), Arc::clone(&asked));
+    let answers = async move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        while !mended.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Problem::new(StatusCode::UNAUTHORIZED, code::BAD_CREDENTIALS, "no")
+    };
+    let router = Router::new().route(path::LOGIN, post(answers));
+    let shutdown = Shutdown::new();
+    shutdown.spawn(serve(listener, identity, router, shutdown.clone()));
+
+    let client = site.client(Role::PopImapProxy, "p1");
+    let request = login("ann@x.test", "right");
+    let within = |deadline| client.login_or_kept_within(&request, false, deadline, pending());
+    let soon = Duration::from_millis(200);
+    let four = tokio::join!(within(soon), within(soon), within(soon), within(soon));
+    for refused in [four.0, four.1, four.2, four.3] {
+        assert!(matches!(refused, Err(LoginError::Away(error)) if error.is_away()));
+    }
+    // One finds out whether it answers again; the others do not wait for that.
+    let trial = within(Duration::from_secs(60));
+    tokio::pin!(trial);
+    let others = async {
+        eventually(async || asked.load(Ordering::Relaxed) == 5).await;
+        for _ in 0..100 {
+            let refused = within(Duration::from_secs(60)).await;
+            assert!(matches!(refused, Err(LoginError::Away(error)) if error.is_away()));
+        }
+    };
+    tokio::select! {
+        () = others => {}
+        found = &mut trial => panic!("{found:?}"),
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 5);
+    is_mended.store(true, Ordering::Relaxed);
+    assert!(matches!(trial.await, Err(LoginError::BadCredentials)));
+    let next = within(Duration::from_secs(60)).await;
+    assert!(matches!(next, Err(LoginError::BadCredentials)));
     shutdown.begin();
 }

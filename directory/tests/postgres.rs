@@ -144,7 +144,7 @@ async fn numbers_have_no_gaps(pair: &Pair) {
             let mut seen = begin;
             while seen.0 < begin.0 + (WRITERS * WRITES) as u64 {
                 let told = client.changes(seen, 1_000, Duration::from_secs(10)).await;
-                let ChangesReply { changes, last } = told.unwrap();
+                let ChangesReply { changes, last, .. } = told.unwrap();
                 assert!(!changes.is_empty(), "{seen} is the last that comes");
                 for change in changes {
                     assert_eq!(change.number.0, seen.0 + 1, "a number was passed over");

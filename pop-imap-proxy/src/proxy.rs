@@ -208,6 +208,8 @@ impl Proxy {
         if let Some(tls) = &shared.tls {
             tls.follow(&shutdown);
         }
+        // Where users live whom it has let in, and back-ends listen, is as true as what the feed tells.
+        shared.directory.follow(&shutdown);
         shutdown.spawn(health::serve_observability(
             observability,
             health.clone(),

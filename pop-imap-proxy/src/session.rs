@@ -8,7 +8,9 @@ use daemon::random;
 use daemon::shutdown::Shutdown;
 use daemon::stream::{TlsFacts, UserStream};
 use data_encoding::BASE32_DNSSEC;
-use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
+use directory_api::front::{
+    Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, SHOWN_WITHIN, log_in,
+};
 use directory_api::wire::{Foreign, LoginReply};
 use mail_proto::login::{CloseReason, Refusal, Shut};
 use store_api::session::{
@@ -205,7 +207,7 @@ async fn begin(
                     password: shown.request.password.clone(),
                     session: first(""),
                 };
-                (None, Session::open_shown(&link, &shown, time).await)
+                (None, Session::open_shown(&link, &shown, SHOWN_WITHIN).await)
             }
         };
         let session = opened.map_err(|error| {

@@ -11,7 +11,9 @@ use daemon::listener::{BindError, accept_each, bind_for_clients};
 use daemon::public_tls::PublicTls;
 use daemon::stream::UserStream;
 use directory_api::Service;
-use directory_api::front::{Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, log_in};
+use directory_api::front::{
+    Ended, Entry, FrontOptions, LoggedIn, LoginFacts, OpenError, SHOWN_WITHIN, log_in,
+};
 use mail_proto::login::{LoginDialogue, Refusal};
 use mail_proto::{imap, pop3};
 use store_api::session::{self, Passed, Session, SessionOpen, SessionShown, Terms, relay};
@@ -288,7 +290,7 @@ impl Front {
                     password: shown.request.password.clone(),
                     session: open,
                 };
-                Session::open_shown(&link, &shown, OPEN_WITHIN).await
+                Session::open_shown(&link, &shown, SHOWN_WITHIN).await
             }
         };
         match session {

@@ -18,14 +18,15 @@ use axum::response::Response;
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{LinkBody, Problem, require};
-use directory_api::client::{LoginError, NoTicket};
+use directory_api::client::{GaveUp, LoginError, NoTicket};
+use directory_api::front::HOME_WITHIN;
 use directory_api::grant::{Grant, GrantError};
 use directory_api::wire::{LoginReply, LoginRequest};
 use directory_api::{AccountId, Epoch, LoginName, Quota, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
 use store_api::session::{CAPABILITIES, SessionOpen, SessionShown};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::backend::Backend;
@@ -155,8 +156,10 @@ enum Start {
 /// Pieces that wait to be sent to the proxy: with pieces of 64 KiB this bounds what a user who
 /// reads slowly holds here.
 const WINDOW_PIECES: usize = 2;
-/// The proxy that shows a password waits for 10 s, and the check by a ticket may wait for its turn.
-const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// Of the time in which a home decides on a password that is shown to it: for a turn to ask the directory, and from then on
+/// for its answer. The rest is for the ticket.
+const TURN_WITHIN: Duration = Duration::from_secs(2);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Serves `POST /v1/session`.
 pub(crate) async fn serve(
@@ -240,20 +243,26 @@ impl Backend {
     }
 
     /// Decides whether a session may begin for a user of whom nobody has asked the directory, or got no answer. It may be
-    /// away only for the one who came: it is asked first, if it is not known to be away here too.
+    /// away only for the one who came: it is asked first, if it is not known to be away here too. That many wait for their
+    /// turn to ask it does not make it away.
     async fn open_shown(
         &self,
         request: &LoginRequest,
         open: SessionOpen,
     ) -> Result<Box<Opened>, SessionRefusal> {
-        let asked = timeout(ASKED_WITHIN, self.directory.login_or_kept(request, false)).await;
-        match asked {
-            Ok(Ok(login)) => self.open_own(&login, open).await,
-            Ok(Err(LoginError::Away(error))) if error.is_away() => {
-                self.open_by_ticket(request, open).await
+        let until = tokio::time::Instant::now() + HOME_WITHIN;
+        let gives_up = async {
+            sleep(TURN_WITHIN).await;
+            GaveUp::TooLong
+        };
+        let directory = &self.directory;
+        let asked = directory.login_or_kept_within(request, false, ANSWERED_WITHIN, gives_up);
+        match asked.await {
+            Ok(login) => self.open_own(&login, open).await,
+            Err(LoginError::Away(error)) if error.is_away() => {
+                self.open_by_ticket_until(request, open, until).await
             }
-            Err(_) => self.open_by_ticket(request, open).await,
-            Ok(Err(error)) => self.open(Err(SessionRefusal::Directory(error)), open).await,
+            Err(error) => self.open(Err(SessionRefusal::Directory(error)), open).await,
         }
     }
 
@@ -263,7 +272,17 @@ impl Backend {
         request: &LoginRequest,
         open: SessionOpen,
     ) -> Result<Box<Opened>, SessionRefusal> {
-        let owner = self.directory.check_ticket(request).await;
+        let until = tokio::time::Instant::now() + HOME_WITHIN;
+        self.open_by_ticket_until(request, open, until).await
+    }
+
+    async fn open_by_ticket_until(
+        &self,
+        request: &LoginRequest,
+        open: SessionOpen,
+        until: tokio::time::Instant,
+    ) -> Result<Box<Opened>, SessionRefusal> {
+        let owner = self.directory.check_ticket(request, until).await;
         if let Ok(grant) = &owner {
             info!(
                 trace_id = open.trace_id,

@@ -6,8 +6,8 @@ use directory_api::wire::{
     Account, Foreign, ImportAccount, ImportAddress, ImportDomain, Incarnation, Placed, Secret,
 };
 use directory_api::{
-    AccountId, AccountStatus, Address, BackendName, BackendState, CredentialName, DomainName, Home,
-    LoginName, Quota, Service, VolumeName,
+    AccountId, AccountStatus, Address, BackendName, BackendState, ChangeNumber, CredentialName,
+    DomainName, Home, LoginName, Quota, Service, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -258,6 +258,8 @@ pub struct LoginRecord {
     pub foreign: Option<Foreign>,
     /// A move holds logins back.
     pub held_by_move: bool,
+    /// The newest change in what was read.
+    pub as_of: ChangeNumber,
 }
 
 const IN_LDAP: &str = "{LDAP}";

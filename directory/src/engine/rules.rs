@@ -58,11 +58,13 @@ impl<'a> View<'a> {
 
     pub(super) fn changes(&self, after: ChangeNumber, limit: usize) -> Answer<ChangesReply> {
         let last = self.last_change()?;
+        let mut reply = ChangesReply {
+            changes: Vec::new(),
+            last,
+            after_at_ms: self.changed_at_ms(after.min(last))?,
+        };
         if limit == 0 || after >= last {
-            return Ok(ChangesReply {
-                changes: Vec::new(),
-                last,
-            });
+            return Ok(reply);
         }
         let oldest = self.rows.walk(Table::Changes, Bound::Unbounded)?.next();
         let oldest = oldest.transpose()?.map_or(1, |(key, _)| number(&key));
@@ -70,12 +72,16 @@ impl<'a> View<'a> {
             return Err(EngineError::ChangesGone(ChangeNumber(oldest)));
         }
         let from = (after.0 + 1).to_be_bytes();
-        let mut changes = Vec::new();
         let walk = self.rows.walk(Table::Changes, Bound::Included(&from))?;
         for row in walk.take(limit) {
-            changes.push(decode::<Change>(&row?.1)?);
+            reply.changes.push(decode::<Change>(&row?.1)?);
         }
-        Ok(ChangesReply { changes, last })
+        Ok(reply)
+    }
+
+    fn changed_at_ms(&self, change: ChangeNumber) -> Answer<Option<i64>> {
+        let change: Option<Change> = self.read(Table::Changes, &change.0.to_be_bytes())?;
+        Ok(change.map(|change| change.at_ms))
     }
 }
 

@@ -11,7 +11,9 @@ use directory::{Config, RunError};
 use directory_api::wire::{
     AccountNew, AnnounceRequest, Credential, Incarnation, LoginRequest, Secret, VolumePosition,
 };
-use directory_api::{AccountId, Address, BackendName, ClientOptions, DirectoryClient, Service};
+use directory_api::{
+    AccountId, Address, BackendName, ClientOptions, DirectoryClient, DirectoryError, Service,
+};
 use tempfile::TempDir;
 use testkit::address::unused_address;
 use tokio::task::JoinHandle;
@@ -65,10 +67,7 @@ impl Site {
         let client = self.client(Role::Operator, "probe");
         let start = Instant::now();
         while client.keys().await.is_err() {
-            assert!(
-                start.elapsed() < Duration::from_secs(10),
-                "directory does not come up"
-            );
+            assert!(start.elapsed() < PATIENCE, "directory does not come up");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -140,16 +139,12 @@ impl Site {
         client: impl Fn(Role, &str) -> DirectoryClient,
     ) -> AccountId {
         for name in ["b1", "b2"] {
-            client(Role::StoreBackend, name)
-                .announce(&announcement(name))
-                .await
-                .unwrap();
+            let (backend, announced) = (client(Role::StoreBackend, name), announcement(name));
+            patiently(async || backend.announce(&announced).await).await;
         }
         let operator = client(Role::Operator, "op");
-        operator
-            .put_domain(&"x.test".parse().unwrap())
-            .await
-            .unwrap();
+        let domain = "x.test".parse().unwrap();
+        patiently(async || operator.put_domain(&domain).await).await;
         let ann = AccountNew {
             addresses: vec![address("ann@x.test")],
             ..AccountNew::new(
@@ -157,9 +152,31 @@ impl Site {
                 Some(Credential::Password(secret("right"))),
             )
         };
-        operator.create_account(&ann).await.unwrap().now.id
+        let name = ann.login_name.clone();
+        patiently(async || match operator.create_account(&ann).await {
+            // One that was given up after 2 s may have been made.
+            Err(DirectoryError::Refused(_)) => operator.account_of(&name).await,
+            created => created.map(|created| created.now),
+        })
+        .await
+        .id
     }
 }
+
+/// What a client gives up after 2 s is asked again: machines are busy.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, DirectoryError>) -> T {
+    let start = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) if error.is_away() && start.elapsed() < PATIENCE => {}
+            Err(error) => panic!("{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory as a process of its own, which is killed when it is dropped.
 pub(crate) struct Process(Child);
@@ -212,10 +229,7 @@ impl Drop for Process {
 pub(crate) async fn comes_up(operator: &DirectoryClient) {
     let start = Instant::now();
     while operator.keys().await.is_err() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it does not come up"
-        );
+        assert!(start.elapsed() < PATIENCE, "it does not come up");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -266,10 +280,7 @@ pub(crate) async fn is_kept(client: &DirectoryClient, request: &LoginRequest) ->
 pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "it never came to hold"
-        );
+        assert!(start.elapsed() < PATIENCE, "it never came to hold");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

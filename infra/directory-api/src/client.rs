@@ -10,6 +10,7 @@
 //! directory missing, every call answers within two seconds.
 
 mod cached;
+mod changed;
 mod error;
 mod feed;
 mod homes;
@@ -17,13 +18,15 @@ mod logins;
 mod lookup;
 mod tickets;
 mod turns;
+mod users;
 mod verbs;
+mod verdicts;
 
 use std::fmt;
 use std::future::pending;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::identity::{Identity, Role, role_name};
 use daemon::link::{CallError, Link, LinkOptions, LinkTarget};
@@ -37,6 +40,7 @@ use crate::wire::{
     MechanismsReply, PublicKey, SaslReply, SaslRequest, encode_path_segment, path,
 };
 use cached::{Cached, Seen, Stamped};
+use changed::ChangedAccounts;
 pub use error::{DirectoryError, LoginError};
 use homes::Homes;
 pub use homes::KnownHome;
@@ -46,6 +50,7 @@ pub use tickets::NoTicket;
 use tickets::Tickets;
 use turns::Turns;
 pub use turns::{GaveUp, LoginTurns};
+use verdicts::Verdicts;
 
 /// How a client keeps answers.
 #[derive(Clone, Debug)]
@@ -94,6 +99,7 @@ impl fmt::Debug for DirectoryClient {
 struct Inner {
     link: Link,
     seen: Seen,
+    changed: ChangedAccounts,
     lookups: Cached<Address, LookupResult>,
     backends: Cached<BackendName, Backend>,
     mechanisms: Cached<(), MechanismsReply>,
@@ -101,6 +107,10 @@ struct Inner {
     homes: Homes,
     tickets: Tickets,
     turns: Turns,
+    /// On logins by a password.
+    verdicts: Verdicts,
+    /// On steps of mechanisms, which need no slow hash there.
+    steps: Verdicts,
 }
 
 /// [`ClientOptions::stale_max`] unless a setting says otherwise: four times what DESIGN §8 promises.
@@ -134,6 +144,10 @@ impl DirectoryClient {
             SILENT,
             "Whether the directory gives no answer, as who asks it for changes has found out."
         );
+        metrics::describe_gauge!(
+            verdicts::UNANSWERED,
+            "Whether the directory answers no logins, though it may answer other questions."
+        );
         if options.logins.is_some() {
             metrics::describe_counter!(
                 KEPT_LOGINS,
@@ -144,18 +158,21 @@ impl DirectoryClient {
                 "Passwords checked here while the directory was away, by outcome (ok, or why not)."
             );
         }
-        let seen = Seen::default();
+        let (seen, changed) = (Seen::default(), ChangedAccounts::new());
         Self {
             inner: Arc::new(Inner {
                 link: Link::new(target, identity, LinkOptions::default()),
                 lookups: Cached::new("lookup", options, &seen),
                 backends: Cached::new("backend", options, &seen),
                 mechanisms: Cached::new("mechanisms", options, &seen),
-                logins: Logins::new(options.logins.as_ref(), &seen),
-                homes: Homes::new(options.entries_max),
-                tickets: Tickets::new(options, &seen),
+                logins: Logins::new(options.logins.as_ref(), &seen, &changed),
+                homes: Homes::new(options.entries_max, &changed),
+                tickets: Tickets::new(options, &seen, &changed),
                 turns: Turns::new(options.login_turns.clone()),
+                verdicts: Verdicts::default(),
+                steps: Verdicts::default(),
                 seen,
+                changed,
             }),
         }
     }
@@ -186,17 +203,21 @@ impl DirectoryClient {
     /// # Errors
     /// [`LoginError`]: each variant is another answer to the user.
     pub async fn login(&self, request: &LoginRequest) -> Result<LoginReply, LoginError> {
-        self.login_unless(request, pending()).await
+        self.login_within(request, LOGIN_DEADLINE, pending()).await
     }
 
-    async fn login_unless(
+    async fn login_within(
         &self,
         request: &LoginRequest,
+        deadline: Duration,
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<LoginReply, LoginError> {
         let client = request.client_address;
-        let reply = self.in_turn(path::LOGIN, request, client, gives_up).await?;
-        self.inner.homes.note(&request.user, &reply).await;
+        let before = self.inner.seen.number();
+        let reply: LoginReply = self
+            .in_turn(path::LOGIN, request, client, deadline, gives_up)
+            .await?;
+        self.inner.homes.note(&request.user, &reply, before).await;
         Ok(reply)
     }
 
@@ -218,7 +239,8 @@ impl DirectoryClient {
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<SaslReply, LoginError> {
         let client = request.client_address;
-        self.in_turn(path::SASL, request, client, gives_up).await
+        self.in_turn(path::SASL, request, client, LOGIN_DEADLINE, gives_up)
+            .await
     }
 
     async fn in_turn<Q, A>(
@@ -226,26 +248,52 @@ impl DirectoryClient {
         path: &str,
         request: &Q,
         client: IpAddr,
+        deadline: Duration,
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<A, LoginError>
     where
         Q: Serialize,
         A: DeserializeOwned,
     {
+        let verdicts = match path {
+            path::SASL => &self.inner.steps,
+            _ => &self.inner.verdicts,
+        };
         // A directory that hangs would hold every turn for as long as a login may take.
-        if self.inner.seen.is_silent() {
-            return Err(LoginError::Away(DirectoryError::silent()));
+        let is_hopeless = || self.inner.seen.is_silent() || verdicts.are_waited_for();
+        let silent = || LoginError::Away(DirectoryError::silent());
+        if is_hopeless() {
+            return Err(silent());
         }
         let turn = self.inner.turns.turn(client, gives_up).await;
         let _turn = turn.map_err(|_| LoginError::Throttled)?;
-        self.call(Method::POST, path, request, LOGIN_DEADLINE)
-            .await
-            .map_err(LoginError::from)
+        // It may have waited for others who found that out.
+        if is_hopeless() {
+            return Err(silent());
+        }
+        let asked = verdicts.ask().ok_or_else(silent)?;
+        let answer = self.call(Method::POST, path, request, deadline).await;
+        match &answer {
+            Err(error) if error.is_too_late() => asked.was_not_answered(),
+            Err(error) if !error.is_answer() => {}
+            _ => asked.was_answered(),
+        }
+        answer.map_err(LoginError::from)
+    }
+
+    /// Whether the directory gives no answer, as far as is known here.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.inner.seen.is_silent()
     }
 
     /// The SASL mechanisms that the directory decides, from the cache when they are known there.
     /// None while it is away and has never answered, or when it is of a version that knows none.
     pub async fn mechanisms(&self) -> Vec<String> {
+        // Whoever connects is greeted at once.
+        if self.is_silent() && !self.inner.mechanisms.has(&()) {
+            return Vec::new();
+        }
         let ask = async {
             let change = self.inner.seen.number();
             let (value, known) = match self.get(path::MECHANISMS).await {
@@ -307,7 +355,7 @@ impl DirectoryClient {
             self.inner.link.json(method, path, request, deadline).await;
         let answer = answer.map_err(DirectoryError::from);
         if answer.as_ref().err().is_none_or(DirectoryError::is_answer) {
-            self.inner.seen.note_answer();
+            self.inner.seen.note_answer(Instant::now());
         }
         answer
     }

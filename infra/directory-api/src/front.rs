@@ -37,7 +37,7 @@ use mail_proto::login::{
 };
 use mail_proto::pop3::Policy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::client::{DirectoryClient, DirectoryError, LoginError};
@@ -88,7 +88,7 @@ impl FrontOptions {
         config.imap_capabilities = self.imap_capabilities.clone();
         config.has_binding = !stream.channel_bindings().is_empty();
         config.has_certificate = !stream.client_certificates().is_empty();
-        config.mechanisms = sasl::offered(&directory.mechanisms().await);
+        config.mechanisms = sasl::offered(&directory.mechanisms().await, directory.is_silent());
         config.plaintext_login =
             self.plaintext_on_loopback && client.ip().to_canonical().is_loopback();
         config
@@ -426,7 +426,7 @@ where
         let granted = match (answer, question) {
             (Ok(granted), _) => granted,
             (Err(LoginError::Away(error)), Question::Password(request)) if error.is_away() => {
-                return open_unasked(directory, error, request, facts, user, open).await;
+                return open_unasked(directory, error, request, facts, wait, open).await;
             }
             (Err(error), _) => return Err(directory_refused(user, facts, &error)),
         };
@@ -458,44 +458,60 @@ where
 }
 
 /// The directory is away: the home where the user lived checks the password. A user of whom no home is known, and one whom
-/// the home does not let in, hear the same at the same time (P8).
+/// the home does not let in, however long that takes it, hear the same at the same time (P8).
 async fn open_unasked<T, F, Fut>(
     directory: &DirectoryClient,
     away: DirectoryError,
     request: &LoginRequest,
     facts: &LoginFacts,
-    user: Option<&str>,
+    wait: &Wait<'_>,
     open: &F,
 ) -> Result<(Admission, T), Refusal>
 where
     F: Fn(Entry, LoginFacts) -> Fut,
     Fut: Future<Output = Result<T, OpenError>>,
 {
-    let began = Instant::now();
-    if let Some(home) = directory.known_home(&request.user).await {
+    let user = Some(request.user.as_str());
+    let opened = async {
+        let home = directory.known_home(&request.user).await?;
         let request = request.clone();
         let login = Entry::Shown(Arc::new(Shown { home, request }));
         match open(login.clone(), facts.clone()).await {
             Ok(session) => {
                 let last_words = None;
-                return Ok((Admission { login, last_words }, session));
+                Some(Ok((Admission { login, last_words }, session)))
             }
             // Told behind the check of the password alone.
             Err(OpenError::Refused(refusal @ Refusal::LoginDelay { .. })) => {
                 report(user, facts, "session_refused");
-                return Err(refusal);
+                Some(Err(refusal))
             }
-            Err(_) => {}
+            Err(_) => None,
+        }
+    };
+    let decided = async {
+        match opened.await {
+            Some(decided) => decided,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        decided = decided => decided,
+        // Whoever has left, or comes late, is let go, whoever they are.
+        _ = timeout(SHOWN_WITHIN, wait.ends()) => {
+            Err(directory_refused(user, facts, &LoginError::Away(away)))
         }
     }
-    let refusal = directory_refused(user, facts, &LoginError::Away(away));
-    let units = began.elapsed().as_secs() + 1;
-    sleep_until(began + UNASKED_REFUSAL_UNIT * u32::try_from(units).unwrap_or(u32::MAX)).await;
-    Err(refusal)
 }
 
-/// A home takes half of it to refuse; the time says no more than how often this fits.
-const UNASKED_REFUSAL_UNIT: Duration = Duration::from_secs(1);
+/// The time that a home has for a password that is shown to it; and then whoever is not let in hears so. More than a home
+/// takes ([`HOME_WITHIN`]), and far less than mail programs wait.
+pub const SHOWN_WITHIN: Duration = Duration::from_secs(8);
+
+/// Of that, the time in which a home decides: it may have to find out first that the directory is away for it too, and many
+/// come at once.
+pub const HOME_WITHIN: Duration = Duration::from_secs(7);
 
 const MOVE_WAITS: &str = "posthouse_front_move_waits_total";
 

@@ -377,6 +377,7 @@ mod tests {
 
     use super::*;
     use crate::ticket::{Argon2id, Verifier};
+    use crate::types::ChangeNumber;
 
     const START: i64 = 1_000_000;
 
@@ -428,6 +429,7 @@ mod tests {
             user: user.parse().unwrap(),
             credential: None,
             services: vec![Service::Imap, Service::Pop3],
+            as_of: ChangeNumber(u64::MAX),
             expires_at_ms: i64::MAX,
             verifier: Verifier::of_argon2id(argon2id, &[7; 32]),
         })

@@ -24,7 +24,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{CredentialName, LoginName, Service};
+use crate::types::{ChangeNumber, CredentialName, LoginName, Service};
 
 /// Lets a back-end check one password of an account for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +37,18 @@ pub struct Ticket {
     pub credential: Option<CredentialName>,
     /// What it opens.
     pub services: Vec<Service>,
+    /// The newest change that the login has seen: one of the account behind it ends the ticket.
+    /// From a directory of an older version, which does not say it, there is none that can be kept.
+    #[serde(default = "never")]
+    pub as_of: ChangeNumber,
     /// The first millisecond, of the directory's clock, at which it is of no use any more.
     pub expires_at_ms: i64,
     /// Knows the password when it sees it.
     pub verifier: Verifier,
+}
+
+fn never() -> ChangeNumber {
+    ChangeNumber(0)
 }
 
 /// Knows a password when it sees it.

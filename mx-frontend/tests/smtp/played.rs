@@ -306,6 +306,7 @@ async fn changes(uri: http::Uri) -> Json<ChangesReply> {
     Json(ChangesReply {
         changes: Vec::new(),
         last: ChangeNumber(1),
+        after_at_ms: None,
     })
 }
 

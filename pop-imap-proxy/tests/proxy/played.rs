@@ -73,6 +73,8 @@ impl World {
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let world = Self::without_directory(change).await;
         world.start_directory().await;
+        // Until it has found that out, it holds the directory to be away.
+        world.ready().await;
         world
     }
 
@@ -370,6 +372,14 @@ async fn changes(
     Query(asked): Query<HashMap<String, String>>,
 ) -> Json<ChangesReply> {
     let after = ChangeNumber(asked["after"].parse().unwrap());
+    let until = Instant::now() + Duration::from_millis(asked["wait_ms"].parse().unwrap());
+    let has_news = || {
+        let changes = directory.changes.lock().unwrap();
+        changes.last().is_some_and(|last| last.number > after)
+    };
+    while Instant::now() < until && !has_news() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let changes = directory.changes.lock().unwrap();
     let last = changes.last().map_or(ChangeNumber(1), |last| last.number);
     let changes = changes.iter().filter(|change| change.number > after);
@@ -377,6 +387,7 @@ async fn changes(
     Json(ChangesReply {
         changes: changes.collect(),
         last,
+        after_at_ms: None,
     })
 }
 

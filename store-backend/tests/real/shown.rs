@@ -1,15 +1,17 @@
 //! Sessions that a password opens while the directory is away: by a ticket that a login has left, and by nothing else. P8.
 
+use std::time::Duration;
+
 use daemon::clock::now_ms;
 use daemon::config::Secret;
 use daemon::identity::Role;
 use daemon::link::Link;
-use directory_api::Service;
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::ticket::{Ticket, Verifier};
+use directory_api::{ChangeNumber, Service};
 use store_api::session::{OpenError, Session, SessionOpen, SessionShown};
 
-use crate::site::{Backend, PATIENCE, Site};
+use crate::site::{Backend, Dialogue, Logins, PATIENCE, Site};
 
 const RIGHT: &str = "kvoxgltvqvgh4lmzbhvxpaq3zi";
 
@@ -52,6 +54,7 @@ fn with_ticket(site: &Site, account: u64, user: &str) -> Grant {
         user: user.parse().unwrap(),
         credential: None,
         services: vec![Service::Pop3, Service::Imap],
+        as_of: ChangeNumber(u64::MAX),
         expires_at_ms: now_ms() + 3_600_000,
         verifier: Verifier::of_random(RIGHT).unwrap(),
     };
@@ -117,6 +120,59 @@ async fn who_left_a_ticket_is_let_in_by_the_password_while_the_directory_is_away
         let refused = log_in(&site, &backend, grant).await;
         assert!(matches!(refused, Err(OpenError::GrantRefused(_))));
     }
+}
+
+/// The directory knows another password by now, so that what lets in by the ticket's shows who has decided.
+#[tokio::test]
+async fn a_directory_that_answers_late_or_strangely_decides_and_one_that_answers_no_logins_does_not()
+ {
+    let (site, backend) = site().await;
+    let grant = site
+        .directory
+        .signer
+        .sign(&with_ticket(&site, 1, "ann@example.test"));
+    log_in(&site, &backend, &grant).await.unwrap();
+    let link = site.link(Role::PopImapProxy, &backend);
+    let shows = async |password| show(&link, "ann@example.test", password, Service::Pop3).await;
+    // Of one client four are asked for at once, so that the others wait longer than the directory takes, and some in vain.
+    let late = Duration::from_millis(1_200);
+    site.directory.plays(Logins::DecidedLate(late));
+    let four = async || {
+        let asked = || shows(RIGHT);
+        tokio::join!(asked(), asked(), asked(), asked())
+    };
+    let (one, two, three) = tokio::join!(four(), four(), four());
+    for (a, b, c, d) in [one, two, three] {
+        assert!([a, b, c, d].iter().all(is_not_verified));
+    }
+    site.directory.plays(Logins::NotFound);
+    assert!(is_not_verified(&shows(RIGHT).await));
+    site.directory.plays(Logins::Unanswered);
+    shows(RIGHT).await.unwrap();
+    assert!(is_not_verified(&shows("pass").await));
+    site.directory.plays(Logins::Decided);
+    shows("pass").await.unwrap();
+    assert!(is_not_verified(&shows(RIGHT).await));
+}
+
+#[tokio::test]
+async fn a_user_who_left_a_ticket_is_let_in_at_the_homes_own_listener_too() {
+    let (site, backend) = site().await;
+    let grant = site
+        .directory
+        .signer
+        .sign(&with_ticket(&site, 1, "ann@example.test"));
+    // By a proxy: here nobody has asked where Ann lives.
+    log_in(&site, &backend, &grant).await.unwrap();
+    site.stop_directory().await;
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("USER ann@example.test", "+OK").await;
+    pop3.ask(&format!("PASS {RIGHT}"), "+OK").await;
+    let mut pop3 = Dialogue::open(backend.pop3).await;
+    pop3.expect("+OK").await;
+    pop3.ask("USER ann@example.test", "+OK").await;
+    pop3.ask("PASS pass", "-ERR [SYS/TEMP]").await;
 }
 
 #[tokio::test]

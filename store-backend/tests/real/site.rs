@@ -2,6 +2,8 @@
 
 #[path = "site/abroad.rs"]
 mod abroad;
+#[path = "site/logins.rs"]
+mod logins;
 #[path = "site/within.rs"]
 mod within;
 
@@ -22,14 +24,14 @@ use daemon::shutdown::Shutdown;
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::wire::{
     AccountHome, AnnounceReply, AnnounceRequest, Backend as Announced, KeysReply, Located,
-    LoginReply, LookupReply, LookupRequest, LookupResult, Verdict, Volume as AnnouncedVolume,
-    VolumePosition, code, path,
+    LookupReply, LookupRequest, LookupResult, Verdict, Volume as AnnouncedVolume, VolumePosition,
+    path,
 };
 use directory_api::{
     AccountId, Address, BackendName, BackendState, ChangeNumber, Epoch, Home, LoginName, Quota,
     Service,
 };
-use http::StatusCode;
+pub(crate) use logins::Logins;
 use tempfile::TempDir;
 use testkit::address::unused_address;
 use tokio::io::{
@@ -375,6 +377,7 @@ struct Known {
     positions: HashMap<BackendName, Vec<VolumePosition>>,
     /// Volumes of which no life is known any more.
     adopted: HashMap<BackendName, Vec<VolumePosition>>,
+    logins: Logins,
 }
 
 impl Directory {
@@ -469,7 +472,7 @@ impl Directory {
     fn router(&self) -> Router {
         Router::new()
             .route(path::LOOKUP, post(lookup))
-            .route(path::LOGIN, post(login))
+            .route(path::LOGIN, post(logins::login))
             .route(path::KEYS, get(keys))
             .route(path::ANNOUNCE, post(announce))
             .route("/v1/backends/{name}", get(backend))
@@ -510,40 +513,6 @@ async fn lookup(
         change: ChangeNumber(1),
         results: results.collect(),
     })
-}
-
-async fn login(
-    State(directory): State<Directory>,
-    Json(request): Json<serde_json::Value>,
-) -> Result<Json<LoginReply>, Problem> {
-    let refused = || Problem::new(StatusCode::UNAUTHORIZED, code::BAD_CREDENTIALS, "no");
-    let user: Address = request["user"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .map_err(|_| refused())?;
-    let (account, home, backend) = {
-        let known = directory.state.lock().unwrap();
-        let account = known.addresses.get(&user).ok_or_else(refused)?[0];
-        let home = known.homes[&account].clone();
-        let backend = known.backends[&home.backend].clone();
-        (account, home, backend)
-    };
-    if request["password"] != "pass" {
-        return Err(refused());
-    }
-    let service = serde_json::from_value(request["service"].clone()).unwrap();
-    let grant = directory.grant(account.0, home.backend.as_str(), home.epoch.0, service);
-    let login_name = grant.login_name.clone();
-    Ok(Json(LoginReply {
-        account,
-        login_name,
-        home,
-        backend_address: backend.address,
-        quota: grant.quota,
-        grant: directory.signer.sign(&grant),
-        foreign: backend.foreign,
-    }))
 }
 
 async fn keys(State(directory): State<Directory>) -> Json<KeysReply> {

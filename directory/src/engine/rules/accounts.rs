@@ -53,6 +53,7 @@ impl View<'_> {
         let home = row.as_ref().map_or("-", |row| row.home.backend.as_str());
         let home: Option<BackendRow> = self.read(Table::Backends, home.as_bytes())?;
         let moving: Option<MoveRecord> = self.read(Table::Moves, &account_key(id))?;
+        let as_of = self.last_change()?;
         let Some(row) = row else {
             return Ok(None);
         };
@@ -65,6 +66,7 @@ impl View<'_> {
                 .filter(|backend| !backend.address.is_empty())
                 .map(|backend| (backend.address, backend.state)),
             held_by_move: moving.is_some_and(|moving| moving.state.holds_logins()),
+            as_of,
         }))
     }
 
@@ -468,8 +470,9 @@ mod tests {
             unreachable!("a login reads rows by their keys")
         }
 
-        fn last_key(&self, _: Table) -> Answer<Option<Octets<'_>>> {
-            unreachable!("a login reads rows by their keys")
+        fn last_key(&self, table: Table) -> Answer<Option<Octets<'_>>> {
+            self.tables.borrow_mut().push(table);
+            Ok(None)
         }
     }
 

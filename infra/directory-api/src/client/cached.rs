@@ -24,6 +24,8 @@ struct Feed {
     complete_at: Mutex<Option<Instant>>,
     /// When the directory has last answered anything.
     answered_at: Mutex<Option<Instant>>,
+    /// When a question was first not answered behind that.
+    doubted_at: Mutex<Option<Instant>>,
     is_silent: AtomicBool,
 }
 
@@ -37,15 +39,15 @@ impl Seen {
     }
 
     /// Every change there is has been delivered.
-    pub(super) fn note_complete(&self) {
-        *locked(&self.0.complete_at) = Some(Instant::now());
+    pub(super) fn note_complete(&self, now: Instant) {
+        *locked(&self.0.complete_at) = Some(now);
     }
 
     /// Whether what was true at `known` may be taken for true still: it has not been longer than that that nobody told
     /// whether it is.
-    pub(super) fn vouches(&self, known: Instant, stale_max: Duration) -> bool {
+    pub(super) fn vouches(&self, known: Instant, now: Instant, stale_max: Duration) -> bool {
         let since = locked(&self.0.complete_at).map_or(known, |at| at.max(known));
-        since.elapsed() <= stale_max
+        now.saturating_duration_since(since) <= stale_max
     }
 
     /// Whether the directory gives no answer. Nobody needs to wait for it to find out again: whoever asks for changes
@@ -55,15 +57,19 @@ impl Seen {
     }
 
     /// It has answered something.
-    pub(super) fn note_answer(&self) {
-        *locked(&self.0.answered_at) = Some(Instant::now());
+    pub(super) fn note_answer(&self, now: Instant) {
+        *locked(&self.0.answered_at) = Some(now);
+        *locked(&self.0.doubted_at) = None;
         self.set_silent(false);
     }
 
-    /// It gave no answer to the question for changes, and nobody was there at all, or it may only be slow.
-    pub(super) fn note_silence(&self, is_unreachable: bool) {
+    /// It gave no answer to a question for changes, asked when `began`. Either nobody was there at all; or it may only be
+    /// slow, or what was broken is one connection, and a second question shows.
+    pub(super) fn note_silence(&self, began: Instant, now: Instant, is_unreachable: bool) {
+        let doubted = *locked(&self.0.doubted_at).get_or_insert(now);
         let answered = *locked(&self.0.answered_at);
-        if is_unreachable || answered.is_none_or(|at| at.elapsed() > SLOW_MAX) {
+        let is_slow = answered.is_some_and(|at| now.saturating_duration_since(at) <= SLOW_MAX);
+        if is_unreachable || (doubted <= began && !is_slow) {
             self.set_silent(true);
         }
     }
@@ -197,12 +203,17 @@ where
     /// What is good for a key while the directory is away.
     pub(super) async fn kept_while_away(&self, key: &K) -> Option<V> {
         let (answer, at) = self.stale.get(key).await?;
-        let is_good = self.seen.vouches(at, self.stale_max);
+        let is_good = self.seen.vouches(at, Instant::now(), self.stale_max);
         is_good.then(|| answer.value.clone())
     }
 
     pub(super) fn count(&self, from: &'static str) {
         metrics::counter!(super::ANSWERS, "of" => self.of, "from" => from).increment(1);
+    }
+
+    /// Whether anything is kept, be it for when the directory is away.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.fresh.contains_key(key) || self.stale.contains_key(key)
     }
 
     /// Forgets one answer, the stale copy too: it is known to be wrong.
@@ -257,16 +268,18 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(20);
-
     fn cache() -> (Arc<Cached<u32, &'static str>>, Seen) {
+        cache_with(&ClientOptions::default())
+    }
+
+    fn cache_with(options: &ClientOptions) -> (Arc<Cached<u32, &'static str>>, Seen) {
         let seen = Seen::default();
-        let options = ClientOptions {
-            positive_ttl: SHORT,
-            negative_ttl: SHORT,
-            ..ClientOptions::default()
-        };
-        (Arc::new(Cached::new("test", &options, &seen)), seen)
+        (Arc::new(Cached::new("test", options, &seen)), seen)
+    }
+
+    /// As its time does.
+    async fn ends(cache: &Cached<u32, &'static str>, key: u32) {
+        cache.fresh.invalidate(&key).await;
     }
 
     fn answer(
@@ -312,89 +325,109 @@ mod tests {
     #[tokio::test]
     async fn an_answer_asked_for_again_after_its_time_is_kept_again() {
         let options = ClientOptions {
-            positive_ttl: SHORT * 10,
+            positive_ttl: Duration::from_secs(3),
             ..ClientOptions::default()
         };
-        let cache = Cached::new("test", &options, &Seen::default());
-        for value in ["first", "second"] {
-            for _ in 0..3 {
-                let kept = cache.get(&1, async { answer(value, 0, true) }).await;
-                assert_eq!(kept.unwrap(), value);
+        let (cache, _) = cache_with(&options);
+        let get = async |value| {
+            let kept = cache.get(&1, async { answer(value, 0, true) }).await;
+            kept.unwrap()
+        };
+        get("first").await;
+        for (is, next) in [("first", "second"), ("second", "third")] {
+            assert_eq!(get(next).await, is, "asked again at once");
+            let began = Instant::now();
+            while get(next).await == is {
+                assert!(began.elapsed() < 10 * options.positive_ttl);
+                tokio::time::sleep(options.positive_ttl / 30).await;
             }
-            let kept = cache.get(&1, async { answer("later", 0, true) }).await;
-            assert_eq!(kept.unwrap(), value, "asked again at once");
-            tokio::time::sleep(SHORT * 11).await;
         }
     }
 
     #[tokio::test]
     async fn a_known_answer_is_served_stale_and_an_unknown_never() {
         let (cache, _) = cache();
-        cache
-            .get(&1, async { answer("here", 0, true) })
-            .await
-            .unwrap();
-        cache
-            .get(&2, async { answer("nobody", 0, false) })
-            .await
-            .unwrap();
-        assert_eq!(
-            cache.get(&2, async { away() }).await.unwrap(),
-            "nobody",
-            "still fresh"
-        );
-        tokio::time::sleep(SHORT * 2).await;
-        assert_eq!(cache.get(&1, async { away() }).await.unwrap(), "here");
-        assert!(cache.get(&2, async { away() }).await.unwrap_err().is_away());
+        let get = async |key, ask| cache.get(&key, std::future::ready(ask)).await;
+        get(1, answer("here", 0, true)).await.unwrap();
+        get(2, answer("nobody", 0, false)).await.unwrap();
+        assert_eq!(get(2, away()).await.unwrap(), "nobody", "still fresh");
+        ends(&cache, 1).await;
+        ends(&cache, 2).await;
+        assert_eq!(get(1, away()).await.unwrap(), "here");
+        assert!(get(2, away()).await.unwrap_err().is_away());
         // Once it is known to be gone, the old answer does not come back.
-        cache
-            .get(&1, async { answer("nobody", 0, false) })
-            .await
-            .unwrap();
-        tokio::time::sleep(SHORT * 2).await;
-        assert!(cache.get(&1, async { away() }).await.unwrap_err().is_away());
+        get(1, answer("nobody", 0, false)).await.unwrap();
+        ends(&cache, 1).await;
+        assert!(get(1, away()).await.unwrap_err().is_away());
     }
 
     #[tokio::test]
-    async fn a_stale_answer_counts_from_when_the_feed_fell_silent_and_not_for_ever() {
-        let seen = Seen::default();
-        let options = ClientOptions {
-            positive_ttl: SHORT,
-            stale_max: SHORT * 5,
-            ..ClientOptions::default()
-        };
-        let cache = Cached::new("test", &options, &seen);
-        let get = async |ask| cache.get(&1, ask).await;
-        get(std::future::ready(answer("here", 0, true)))
-            .await
-            .unwrap();
-        tokio::time::sleep(SHORT * 6).await;
-        assert!(get(std::future::ready(away())).await.is_err());
+    async fn a_stale_answer_is_given_for_as_long_as_set_and_no_longer() {
+        for (stale_max, is_given) in [(Duration::from_secs(3_600), true), (Duration::ZERO, false)] {
+            let (cache, _) = cache_with(&ClientOptions {
+                stale_max,
+                ..ClientOptions::default()
+            });
+            let get = async |ask| cache.get(&1, std::future::ready(ask)).await;
+            get(answer("here", 0, true)).await.unwrap();
+            ends(&cache, 1).await;
+            assert_eq!(get(away()).await.is_ok(), is_given);
+        }
+    }
+
+    #[test]
+    fn what_is_known_counts_from_when_the_feed_fell_silent() {
+        let (seen, came) = (Seen::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let vouches = |later| seen.vouches(came, came + later, 5 * second);
+        assert!(vouches(5 * second) && !vouches(6 * second));
         // The feed has told every change so far: nothing has changed.
-        seen.note_complete();
-        assert_eq!(get(std::future::ready(away())).await.unwrap(), "here");
-        tokio::time::sleep(SHORT * 6).await;
-        assert!(get(std::future::ready(away())).await.is_err());
+        seen.note_complete(came + 4 * second);
+        assert!(vouches(9 * second) && !vouches(10 * second));
+    }
+
+    #[test]
+    fn one_question_without_an_answer_says_nothing_and_a_second_one_does() {
+        let (seen, now) = (Seen::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        seen.note_answer(at(0));
+        // A long question to an idle directory broke, and another that was under way.
+        for began in [10, 5] {
+            seen.note_silence(at(began), at(35), false);
+            assert!(!seen.is_silent());
+        }
+        seen.note_answer(at(36));
+        seen.note_silence(at(36), at(60), false);
+        assert!(!seen.is_silent());
+        seen.note_silence(at(61), at(63), false);
+        assert!(seen.is_silent());
+        seen.note_answer(at(64));
+        assert!(!seen.is_silent());
+        // One that has just answered is slow.
+        seen.note_silence(at(64), at(65), false);
+        seen.note_silence(at(66), at(68), false);
+        assert!(!seen.is_silent());
+        // That nobody is there needs no second sign.
+        seen.note_silence(at(68), at(68), true);
+        assert!(seen.is_silent());
     }
 
     #[tokio::test]
     async fn a_directory_known_to_be_silent_is_not_waited_for_by_who_has_an_answer() {
         let (cache, seen) = cache();
+        let now = Instant::now();
         cache
             .get(&1, async { answer("here", 0, true) })
             .await
             .unwrap();
-        tokio::time::sleep(SHORT * 2).await;
-        seen.note_answer();
-        seen.note_silence(false);
-        assert!(!seen.is_silent(), "it may only be slow");
-        seen.note_silence(true);
+        ends(&cache, 1).await;
+        seen.note_silence(now, now, true);
         let never = std::future::pending();
         assert_eq!(cache.get(&1, never).await.unwrap(), "here");
         // Who has none asks.
         let other = cache.get(&2, async { answer("there", 0, true) }).await;
         assert_eq!(other.unwrap(), "there");
-        seen.note_answer();
+        seen.note_answer(now);
         let asked = cache.get(&1, async { answer("moved", 1, true) }).await;
         assert_eq!(asked.unwrap(), "moved");
     }

@@ -58,6 +58,12 @@ impl DirectoryError {
         !matches!(self, Self::Away(cause) if silence(cause))
     }
 
+    /// Whether its time was over before an answer came.
+    pub(super) fn is_too_late(&self) -> bool {
+        let late = |cause: &AwayCause| matches!(cause, AwayCause::Call(CallError::Deadline(_)));
+        matches!(self, Self::Away(cause) if late(cause))
+    }
+
     /// Whether nobody was there.
     pub(super) fn is_unreachable(&self) -> bool {
         let nobody = |cause: &AwayCause| {

@@ -17,8 +17,9 @@ use aws_lc_rs::hmac;
 use moka::future::Cache;
 
 use super::cached::Seen;
-use super::{DirectoryClient, GaveUp, LoginError};
-use crate::types::{AccountId, BackendName, ChangeNumber};
+use super::changed::ChangedAccounts;
+use super::{DirectoryClient, GaveUp, LOGIN_DEADLINE, LoginError};
+use crate::types::{BackendName, ChangeNumber};
 use crate::wire::{LoginReply, LoginRequest};
 
 /// Which logins are kept, and for how long.
@@ -37,16 +38,24 @@ pub(super) type Tag = [u8; 32];
 /// The logins that are kept.
 pub(super) struct Logins {
     key: hmac::Key,
-    kept: Option<(BackendName, Cache<Tag, Arc<LoginReply>>)>,
+    kept: Option<(BackendName, Cache<Tag, Kept>)>,
     followed: AtomicBool,
     seen: Seen,
+    changed: ChangedAccounts,
+}
+
+#[derive(Clone)]
+struct Kept {
+    reply: Arc<LoginReply>,
+    /// The newest change known when it was asked for. The account has not changed since, or it is of no use.
+    as_of: ChangeNumber,
 }
 
 /// Logins kept at once: 60 s of 1,600 new ones a second, 50 MB when full.
 const LOGINS_MAX: u64 = 100_000;
 
 impl Logins {
-    pub(super) fn new(which: Option<&KeptLogins>, seen: &Seen) -> Self {
+    pub(super) fn new(which: Option<&KeptLogins>, seen: &Seen, changed: &ChangedAccounts) -> Self {
         let mut key = [0; 32];
         daemon::random::fill(&mut key);
         let kept = which.filter(|which| !which.time.is_zero()).map(|which| {
@@ -61,6 +70,7 @@ impl Logins {
             kept,
             followed: AtomicBool::new(false),
             seen: seen.clone(),
+            changed: changed.clone(),
         }
     }
 
@@ -75,44 +85,30 @@ impl Logins {
 
     async fn get(&self, tag: &Tag) -> Option<Arc<LoginReply>> {
         let (_, cache) = self.kept.as_ref()?;
-        match self.followed.load(Ordering::SeqCst) {
-            true => cache.get(tag).await,
-            false => None,
+        if !self.followed.load(Ordering::SeqCst) {
+            return None;
         }
+        let kept = cache.get(tag).await?;
+        let holds = self.changed.holds(kept.reply.account, kept.as_of);
+        holds.then_some(kept.reply)
     }
 
-    /// Keeps an answer that was asked for when `before` was the newest change known.
-    async fn keep(&self, tag: Tag, reply: &LoginReply, before: ChangeNumber) {
+    /// Keeps an answer that was asked for when `as_of` was the newest change known.
+    async fn keep(&self, tag: Tag, reply: &LoginReply, as_of: ChangeNumber) {
         let Some((home, cache)) = &self.kept else {
             return;
         };
-        if reply.home.backend != *home || !self.followed.load(Ordering::SeqCst) {
+        let is_followed = self.followed.load(Ordering::SeqCst);
+        // One below tells of a directory that went back in time.
+        if reply.home.backend != *home || !is_followed || self.seen.number() < as_of {
             return;
         }
-        cache.insert(tag, Arc::new(reply.clone())).await;
-        // The feed raises the number before it drops: a change that came while this answer was on its
-        // way is seen here, and one that comes from now on finds the answer.
-        if self.seen.number() != before {
-            cache.invalidate(&tag).await;
-        }
+        let reply = Arc::new(reply.clone());
+        cache.insert(tag, Kept { reply, as_of }).await;
     }
 
     async fn drop_one(&self, tag: &Tag) {
         if let Some((_, cache)) = &self.kept {
-            cache.invalidate(tag).await;
-        }
-    }
-
-    pub(super) async fn drop_where(&self, touched: impl Fn(AccountId) -> bool) {
-        let Some((_, cache)) = &self.kept else {
-            return;
-        };
-        let tags: Vec<Tag> = cache
-            .iter()
-            .filter(|(_, reply)| touched(reply.account))
-            .map(|(tag, _)| *tag)
-            .collect();
-        for tag in &tags {
             cache.invalidate(tag).await;
         }
     }
@@ -124,10 +120,10 @@ impl Logins {
     }
 }
 
-/// Stands for a user, a password, a service and whether the connection is encrypted.
-pub(super) fn tag(key: &hmac::Key, request: &LoginRequest) -> Tag {
+/// Stands for a user, a password, and what else they are wanted for.
+pub(super) fn tag(key: &hmac::Key, of: &[u8], request: &LoginRequest) -> Tag {
     let mut context = hmac::Context::with_key(key);
-    context.update(&[request.service as u8, u8::from(request.secured)]);
+    context.update(of);
     context.update(&(request.user.len() as u64).to_be_bytes());
     context.update(request.user.as_bytes());
     context.update(request.password.reveal().as_bytes());
@@ -161,20 +157,37 @@ impl DirectoryClient {
         looks_again: bool,
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<Arc<LoginReply>, LoginError> {
+        self.login_or_kept_within(request, looks_again, LOGIN_DEADLINE, gives_up)
+            .await
+    }
+
+    /// The same, but the directory, once it is asked, is away if it does not answer within a time.
+    ///
+    /// # Errors
+    /// [`LoginError`]; `Throttled` when there was no turn.
+    pub async fn login_or_kept_within(
+        &self,
+        request: &LoginRequest,
+        looks_again: bool,
+        deadline: Duration,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<Arc<LoginReply>, LoginError> {
         let logins = &self.inner.logins;
         if logins.kept.is_none() {
-            return self.login_unless(request, gives_up).await.map(Arc::new);
+            let reply = self.login_within(request, deadline, gives_up).await;
+            return reply.map(Arc::new);
         }
-        let tag = tag(&logins.key, request);
+        let wanted = [request.service as u8, u8::from(request.secured)];
+        let tag = tag(&logins.key, &wanted, request);
         if looks_again {
             logins.drop_one(&tag).await;
         } else if let Some(kept) = logins.get(&tag).await {
             metrics::counter!(super::KEPT_LOGINS).increment(1);
             return Ok(kept);
         }
-        let before = self.inner.seen.number();
-        let reply = self.login_unless(request, gives_up).await?;
-        logins.keep(tag, &reply, before).await;
+        let as_of = self.inner.seen.number();
+        let reply = self.login_within(request, deadline, gives_up).await?;
+        logins.keep(tag, &reply, as_of).await;
         Ok(Arc::new(reply))
     }
 }

@@ -1,28 +1,32 @@
 //! Tickets that logins have left here, by which a back-end checks passwords while the directory is away.
 //!
 //! They are in memory, so many at most, and none outlives its time, the feed that would have told of a change by more than
-//! `stale_max`, or a change of its account that the feed does tell. What is decided here is told to nobody but the log: a
+//! `stale_max`, or a change of its account that the feed does tell. Which came first, the login or the change, their numbers
+//! say, and no clock: a ticket that is on its way while its account changes is not kept, and one that comes before the change
+//! which it knows of already stays. What is decided here is told to nobody but the log: a
 //! user without a ticket and one with another password hear the same, after the same time (P8). A client has few turns, and a
-//! wrong password holds one for half a second; nobody is locked out. Who was right once in an outage costs no Argon2id again.
+//! wrong password holds one of these for half a second, though none of those that all clients share; nobody is locked out.
+//! Who was right once in an outage costs no Argon2id again.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use daemon::clock::now_ms;
-use moka::future::Cache;
 use moka::ops::compute::Op;
-use moka::policy::EvictionPolicy;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::cached::Seen;
+use super::changed::ChangedAccounts;
+use super::homes::KnownHome;
 use super::logins::{Tag, tag};
-use super::{ClientOptions, DirectoryClient};
+use super::users::OfUsers;
+use super::{ClientOptions, DirectoryClient, GaveUp};
 use crate::grant::Grant;
 use crate::ticket::Ticket;
-use crate::types::{AccountId, LoginName};
+use crate::types::{AccountId, ChangeNumber, LoginName};
 use crate::wire::LoginRequest;
 use crate::wire::limit::PASSWORD_MAX_OCTETS;
 
@@ -64,9 +68,8 @@ impl NoTicket {
 pub(super) struct Tickets {
     /// Of what is remembered of a password that was right. Lives as long as the process.
     key: hmac::Key,
-    held: Cache<LoginName, Arc<[Arc<Held>]>>,
-    /// When accounts last changed: a ticket that is on its way may be older.
-    changed: Cache<AccountId, i64>,
+    held: OfUsers<Arc<[Arc<Held>]>>,
+    changed: ChangedAccounts,
     checks: Arc<Semaphore>,
     seen: Seen,
     stale_max: Duration,
@@ -77,117 +80,149 @@ struct Held {
     grant: Grant,
     ticket: Ticket,
     came: Instant,
+    /// As long after that as the directory said: a clock that is set back does not make it longer.
+    until: Instant,
     right: Mutex<Option<Tag>>,
 }
 
 impl Tickets {
-    pub(super) fn new(options: &ClientOptions, seen: &Seen) -> Self {
+    pub(super) fn new(options: &ClientOptions, seen: &Seen, changed: &ChangedAccounts) -> Self {
         let mut key = [0; 32];
         daemon::random::fill(&mut key);
         // The other half is for the users who are in.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = |held: &Arc<[Arc<Held>]>| u32::try_from(held.len()).unwrap_or(u32::MAX);
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            held: Cache::builder()
-                .eviction_policy(EvictionPolicy::lru())
-                .max_capacity(TICKETS_MAX)
-                .weigher(|_, held: &Arc<[Arc<Held>]>| u32::try_from(held.len()).unwrap_or(u32::MAX))
-                .time_to_idle(KEPT_MAX)
-                .build(),
-            changed: Cache::builder()
-                .max_capacity(CHANGED_MAX)
-                .time_to_live(CHANGED_KEPT)
-                .build(),
+            held: OfUsers::new(TICKETS_MAX, count, KEPT_MAX),
+            changed: changed.clone(),
             checks: Arc::new(Semaphore::new((cores / 2).max(1))),
             seen: seen.clone(),
             stale_max: options.stale_max,
         }
     }
 
-    /// Accounts, by number, have changed, and when: what their tickets say may not be so any more.
-    pub(super) async fn drop_of(&self, accounts: &HashMap<u64, i64>) {
-        for (account, at_ms) in accounts {
-            self.changed.insert(AccountId(*account), *at_ms).await;
+    /// Accounts have changed, each last by this change: what older tickets of theirs say may not be so any more.
+    pub(super) async fn drop_of(&self, accounts: &[(AccountId, ChangeNumber)]) {
+        for (account, change) in accounts {
+            self.retain(*account, |one| one.ticket.as_of >= *change)
+                .await;
         }
-        self.drop_where(|held| accounts.contains_key(&held.grant.account.0))
+    }
+
+    /// The names in these domains may lead elsewhere since a change.
+    pub(super) async fn drop_in(&self, domains: &HashSet<&str>, change: ChangeNumber) {
+        let is_in = |one: &Held| {
+            let domain = one.ticket.user.as_str().rsplit_once('@');
+            domain.is_some_and(|(_, domain)| domains.contains(domain))
+        };
+        self.retain_all(|one| one.ticket.as_of >= change || !is_in(one))
             .await;
     }
 
-    /// The names in a domain may lead elsewhere now.
-    pub(super) async fn drop_in(&self, domain: &str) {
-        let is_in = |name: &LoginName| {
-            let domain_of = name.as_str().rsplit_once('@').map(|(_, domain)| domain);
-            domain_of == Some(domain)
-        };
-        self.drop_where(|held| is_in(&held.ticket.user)).await;
+    /// The feed begins at a change: what it has told before is not known.
+    pub(super) async fn drop_before(&self, change: ChangeNumber) {
+        self.retain_all(|one| one.ticket.as_of >= change).await;
     }
 
-    async fn drop_where(&self, touched: impl Fn(&Held) -> bool) {
-        let is_touched = |held: &Arc<[Arc<Held>]>| held.iter().any(|one| touched(one));
-        let users: Vec<Arc<LoginName>> = self
-            .held
-            .iter()
-            .filter(|(_, held)| is_touched(held))
-            .map(|(user, _)| user)
-            .collect();
-        for user in &users {
-            self.held.invalidate(user.as_ref()).await;
-        }
+    /// The feed goes on behind a change, after nobody was there for a while: where that was another directory, with an older
+    /// copy of what this one had, its next changes have the numbers that these tickets know of already.
+    pub(super) async fn drop_behind(&self, change: ChangeNumber) {
+        self.retain_all(|one| one.ticket.as_of <= change).await;
     }
 
     pub(super) fn drop_all(&self) {
-        self.held.invalidate_all();
+        self.held.drop_all();
     }
 
-    async fn keep(&self, mut grant: Grant) {
+    async fn retain_all(&self, is_kept: impl Fn(&Held) -> bool) {
+        let has_other = |held: &Arc<[Arc<Held>]>| held.iter().any(|one| !is_kept(one));
+        for account in self.held.accounts_where(has_other) {
+            self.retain(account, &is_kept).await;
+        }
+    }
+
+    async fn retain(&self, account: AccountId, is_kept: impl Fn(&Held) -> bool) {
+        self.held
+            .accounts
+            .entry(account)
+            .and_compute_with(async |old| {
+                let Some(old) = old.map(moka::Entry::into_value) else {
+                    return Op::Nop;
+                };
+                let kept: Arc<[_]> = old.iter().filter(|one| is_kept(one)).cloned().collect();
+                match kept.len() {
+                    0 => Op::Remove,
+                    all if all == old.len() => Op::Nop,
+                    _ => Op::Put(kept),
+                }
+            })
+            .await;
+    }
+
+    async fn keep(&self, mut grant: Grant, now: Instant) {
         let Some(ticket) = grant.ticket.take() else {
             return;
         };
-        let (account, issued_at_ms) = (grant.account, grant.issued_at_ms);
+        let (account, as_of) = (grant.account, ticket.as_of);
         let user = ticket.user.clone();
+        let life_ms = ticket.expires_at_ms.saturating_sub(grant.issued_at_ms);
+        let life = Duration::from_millis(u64::try_from(life_ms).unwrap_or(0));
         let new = Arc::new(Held {
             grant,
             ticket: *ticket,
-            came: Instant::now(),
+            came: now,
+            until: now + life.min(KEPT_MAX),
             right: Mutex::default(),
         });
+        self.held.name(user, account).await;
         self.held
-            .entry_by_ref(&user)
+            .accounts
+            .entry(account)
             .and_compute_with(async |old| {
                 let old = old.map(moka::Entry::into_value);
                 let others = old.iter().flat_map(|old| old.iter());
                 let others = others.filter(|one| {
-                    one.ticket.credential != new.ticket.credential
-                        && one.grant.account == account
-                        && one.ticket.expires_at_ms > now_ms()
+                    let is_same = one.ticket.user == new.ticket.user
+                        && one.ticket.credential == new.ticket.credential;
+                    !is_same && one.is_in_time(now)
                 });
-                Op::Put(
-                    others
-                        .take(OF_A_USER_MAX - 1)
-                        .cloned()
-                        .chain([Arc::clone(&new)])
-                        .collect(),
-                )
+                let all = std::iter::once(&new).chain(others.take(OF_AN_ACCOUNT_MAX - 1));
+                Op::Put(all.cloned().collect())
             })
             .await;
         // In this order: a change that is told from now on finds the ticket.
-        let changed = self.changed.get(&account).await;
-        if changed.is_some_and(|at_ms| issued_at_ms <= at_ms.saturating_add(LOOKED_MAX_MS)) {
-            self.held.invalidate(&user).await;
+        if !self.changed.holds(account, as_of) {
+            self.retain(account, |one| !std::ptr::eq(one, new.as_ref()))
+                .await;
         }
     }
 
-    async fn check(&self, request: &LoginRequest) -> Result<Grant, NoTicket> {
+    /// Where the user lives who has left a ticket here: nowhere else.
+    async fn home_of(&self, user: &LoginName) -> Option<KnownHome> {
+        let held = self.held.get(user).await?;
+        let one = held.iter().find(|one| one.ticket.user == *user)?;
+        Some(KnownHome {
+            account: one.grant.account,
+            login_name: one.grant.login_name.clone(),
+            backend: one.grant.backend.clone(),
+            backend_address: String::new(),
+        })
+    }
+
+    async fn check(&self, request: &LoginRequest, now: Instant) -> Result<Grant, NoTicket> {
         let octets = request.password.reveal().len();
         let user = LoginName::new(request.user.as_str())
             .ok()
             .filter(|_| octets <= PASSWORD_MAX_OCTETS);
         let user = user.ok_or(NoTicket::Absent)?;
         let held = self.held.get(&user).await.ok_or(NoTicket::Absent)?;
-        let is_good = |one: &&Arc<Held>| {
-            one.ticket.expires_at_ms > now_ms() && self.seen.vouches(one.came, self.stale_max)
-        };
-        let mut good: Vec<Arc<Held>> = held.iter().filter(is_good).cloned().collect();
+        let of_user = held.iter().filter(|one| one.ticket.user == user);
+        let mut good: Vec<Arc<Held>> = of_user.cloned().collect();
+        if good.is_empty() {
+            return Err(NoTicket::Absent);
+        }
+        good.retain(|one| one.is_in_time(now) && self.seen.vouches(one.came, now, self.stale_max));
         if good.is_empty() {
             return Err(NoTicket::Expired);
         }
@@ -195,7 +230,8 @@ impl Tickets {
         if good.is_empty() {
             return Err(NoTicket::Service);
         }
-        let shown = tag(&self.key, request);
+        // Of the password alone: a mail program that comes by IMAP and one that comes by POP3 do not cost a hash each time.
+        let shown = tag(&self.key, &[], request);
         let known = good.iter().find(|one| *one.right() == Some(shown));
         if let Some(known) = known {
             return Ok(known.grant.clone());
@@ -224,6 +260,10 @@ impl Tickets {
 }
 
 impl Held {
+    fn is_in_time(&self, now: Instant) -> bool {
+        now < self.until && self.ticket.expires_at_ms > now_ms()
+    }
+
     fn right(&self) -> MutexGuard<'_, Option<Tag>> {
         self.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,30 +272,49 @@ impl Held {
 impl DirectoryClient {
     /// Keeps the ticket of a grant that has just been verified, if there is one.
     pub async fn keep_ticket(&self, grant: Grant) {
-        self.inner.tickets.keep(grant).await;
+        self.inner.tickets.keep(grant, Instant::now()).await;
     }
 
-    /// Checks a password by a ticket that is kept here: for when the directory is away, which the caller has found out.
+    /// Where a user lives: here, if the last login has left a ticket, or where it was at the last one that was asked for here.
+    pub async fn known_home(&self, user: &str) -> Option<Arc<KnownHome>> {
+        let user = LoginName::new(user).ok()?;
+        match self.inner.tickets.home_of(&user).await {
+            Some(here) => Some(Arc::new(here)),
+            None => self.inner.homes.get(&user).await,
+        }
+    }
+
+    /// Checks a password by a ticket that is kept here: for when the directory is away, which the caller has found out. It
+    /// waits for its turn until then at most.
     ///
     /// What it gives is the grant of the login that left the ticket.
     ///
     /// # Errors
-    /// [`NoTicket`]: temporary for the user, whichever it is. It comes half a second late.
-    pub async fn check_ticket(&self, request: &LoginRequest) -> Result<Grant, NoTicket> {
-        let turn = self
-            .inner
-            .turns
-            .turn(request.client_address, std::future::pending());
-        let decided = match timeout(WAIT_MAX, turn).await {
-            Ok(Ok(_turn)) => {
-                let refused_at = tokio::time::Instant::now() + REFUSED_AFTER;
-                let decided = self.inner.tickets.check(request).await;
+    /// [`NoTicket`]: temporary for the user, whichever it is. It comes half a second late, or at the time given.
+    pub async fn check_ticket(
+        &self,
+        request: &LoginRequest,
+        until: tokio::time::Instant,
+    ) -> Result<Grant, NoTicket> {
+        let gives_up = async {
+            sleep_until(until).await;
+            GaveUp::TooLong
+        };
+        let turn = self.inner.turns.turn(request.client_address, gives_up);
+        let decided = match turn.await {
+            Ok(mut turn) => {
+                let late = sleep(REFUSED_AFTER);
+                let check = self.inner.tickets.check(request, Instant::now());
+                let checked = timeout_at(until, check).await;
+                let decided = checked.unwrap_or(Err(NoTicket::Busy));
                 if decided.is_err() {
-                    sleep_until(refused_at).await;
+                    // The others of this client wait, not everybody's.
+                    turn.leave_common();
+                    late.await;
                 }
                 decided
             }
-            _ => Err(NoTicket::Busy),
+            Err(_) => Err(NoTicket::Busy),
         };
         let outcome = decided.as_ref().map_or_else(|no| no.code(), |_| "ok");
         metrics::counter!(super::TICKETS, "outcome" => outcome).increment(1);
@@ -267,16 +326,9 @@ impl DirectoryClient {
 const TICKETS_MAX: u64 = 200_000;
 /// No ticket is good for longer; the directory's setting has this limit.
 const KEPT_MAX: Duration = Duration::from_secs(72 * 3600);
-/// The own password and each app password that an account may have.
-const OF_A_USER_MAX: usize = 33;
-/// A grant lives 10 s, and clocks differ by 2 s.
-const CHANGED_KEPT: Duration = Duration::from_secs(30);
-/// An import changes many at once. Beyond, a ticket that was on its way while its account was changed is kept, until it expires.
-const CHANGED_MAX: u64 = 100_000;
-/// From the directory's look at an account to its grant.
-const LOOKED_MAX_MS: i64 = 1_000;
-/// Of the time for opening a session, for the turn.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// The own password and each app password that an account may have. One that logs in under two names may need more; the
+/// oldest go.
+const OF_AN_ACCOUNT_MAX: usize = 33;
 /// So few guesses has a client's turn in a second; a check takes a tenth of it.
 const REFUSED_AFTER: Duration = Duration::from_millis(500);
 
@@ -294,13 +346,24 @@ mod tests {
     const OTHER: &str = "another password, as long";
     const HOUR_MS: i64 = 3_600_000;
 
-    fn tickets(stale_max: Duration) -> (Tickets, Seen) {
-        let seen = Seen::default();
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn tickets() -> (Tickets, Seen, ChangedAccounts) {
+        let (seen, changed) = (Seen::default(), ChangedAccounts::new());
         let options = ClientOptions {
-            stale_max,
+            stale_max: HOUR / 4,
             ..ClientOptions::default()
         };
-        (Tickets::new(&options, &seen), seen)
+        (Tickets::new(&options, &seen, &changed), seen, changed)
+    }
+
+    async fn keep(tickets: &Tickets, grant: Grant) {
+        tickets.keep(grant, Instant::now()).await;
+    }
+
+    fn as_of(change: u64, mut grant: Grant) -> Grant {
+        grant.ticket.as_mut().unwrap().as_of = ChangeNumber(change);
+        grant
     }
 
     fn grant(user: &str, account: u64, credential: Option<&str>, password: &str) -> Grant {
@@ -315,6 +378,7 @@ mod tests {
                 user: user.parse().unwrap(),
                 credential: credential.map(|name| name.parse().unwrap()),
                 services: vec![Service::Imap],
+                as_of: ChangeNumber(1),
                 expires_at_ms: now_ms() + HOUR_MS,
                 verifier: Verifier::of_random(password).unwrap(),
             })),
@@ -335,15 +399,24 @@ mod tests {
         }
     }
 
-    async fn opens(tickets: &Tickets, user: &str, password: &str) -> Result<u64, NoTicket> {
-        let grant = tickets.check(&shown(user, password)).await?;
+    async fn opens_at(
+        tickets: &Tickets,
+        user: &str,
+        password: &str,
+        now: Instant,
+    ) -> Result<u64, NoTicket> {
+        let grant = tickets.check(&shown(user, password), now).await?;
         Ok(grant.account.0)
+    }
+
+    async fn opens(tickets: &Tickets, user: &str, password: &str) -> Result<u64, NoTicket> {
+        opens_at(tickets, user, password, Instant::now()).await
     }
 
     #[tokio::test]
     async fn a_ticket_opens_its_account_to_its_password_and_service() {
-        let (tickets, _) = tickets(Duration::from_secs(60));
-        tickets.keep(grant("ann@x.test", 7, None, RIGHT)).await;
+        let (tickets, ..) = tickets();
+        keep(&tickets, grant("ann@x.test", 7, None, RIGHT)).await;
         for _ in 0..2 {
             assert_eq!(opens(&tickets, "Ann@X.test", RIGHT).await, Ok(7));
         }
@@ -357,79 +430,149 @@ mod tests {
             service: Service::Pop3,
             ..shown("ann@x.test", RIGHT)
         };
-        assert_eq!(tickets.check(&pop3).await.err(), Some(NoTicket::Service));
+        let refused = tickets.check(&pop3, Instant::now()).await;
+        assert_eq!(refused.err(), Some(NoTicket::Service));
+        let home = tickets.home_of(&"ann@x.test".parse().unwrap()).await;
+        assert_eq!(home.unwrap().account, AccountId(7));
+        assert_eq!(tickets.home_of(&"eve@x.test".parse().unwrap()).await, None);
     }
 
     #[tokio::test]
     async fn each_password_has_its_ticket_and_the_last_of_each_counts() {
-        let (tickets, _) = tickets(Duration::from_secs(60));
-        tickets.keep(grant("ann@x.test", 7, None, OTHER)).await;
-        tickets
-            .keep(grant("ann@x.test", 7, Some("phone"), RIGHT))
-            .await;
+        let (tickets, ..) = tickets();
+        let ann = |credential, password| grant("ann@x.test", 7, credential, password);
+        keep(&tickets, ann(None, OTHER)).await;
+        keep(&tickets, ann(Some("phone"), RIGHT)).await;
         assert_eq!(opens(&tickets, "ann@x.test", OTHER).await, Ok(7));
         assert_eq!(opens(&tickets, "ann@x.test", RIGHT).await, Ok(7));
-        tickets
-            .keep(grant(
-                "ann@x.test",
-                7,
-                Some("phone"),
-                "a phone that was set up anew",
-            ))
-            .await;
+        keep(&tickets, ann(Some("phone"), "a phone that was set up anew")).await;
         assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
-        for number in 0..2 * OF_A_USER_MAX {
+        for number in 0..2 * OF_AN_ACCOUNT_MAX {
             let name = format!("phone-{number}");
-            tickets
-                .keep(grant("ann@x.test", 7, Some(&name), RIGHT))
-                .await;
+            keep(&tickets, grant("ann@x.test", 7, Some(&name), RIGHT)).await;
         }
-        let name: LoginName = "ann@x.test".parse().unwrap();
-        assert_eq!(tickets.held.get(&name).await.unwrap().len(), OF_A_USER_MAX);
+        let held = tickets.held.accounts.get(&AccountId(7)).await.unwrap();
+        assert_eq!(held.len(), OF_AN_ACCOUNT_MAX);
         // The name is somebody else's now: what the last bearer left is gone.
-        tickets.keep(grant("ann@x.test", 8, None, RIGHT)).await;
+        keep(&tickets, grant("ann@x.test", 8, None, RIGHT)).await;
         assert_eq!(opens(&tickets, "ann@x.test", RIGHT).await, Ok(8));
         assert!(opens(&tickets, "ann@x.test", OTHER).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_ticket_ends_with_its_time_and_with_the_time_for_which_the_feed_vouches() {
-        let (tickets, seen) = tickets(Duration::from_millis(50));
+    async fn a_password_that_was_right_is_known_again_by_the_other_service() {
+        let (tickets, ..) = tickets();
+        let mut both = grant("ann@x.test", 7, None, RIGHT);
+        both.ticket.as_mut().unwrap().services = vec![Service::Imap, Service::Pop3];
+        keep(&tickets, both).await;
+        let right = async || {
+            let held = tickets.held.accounts.get(&AccountId(7)).await.unwrap();
+            *held[0].right()
+        };
+        opens(&tickets, "ann@x.test", RIGHT).await.unwrap();
+        let by_imap = right().await;
+        let pop3 = LoginRequest {
+            service: Service::Pop3,
+            secured: false,
+            ..shown("ann@x.test", RIGHT)
+        };
+        tickets.check(&pop3, Instant::now()).await.unwrap();
+        assert!(by_imap.is_some() && right().await == by_imap);
+        let wrong = LoginRequest {
+            service: Service::Pop3,
+            ..shown("ann@x.test", OTHER)
+        };
+        assert!(tickets.check(&wrong, Instant::now()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_ticket_ends_with_its_time_on_either_clock_and_where_the_feed_vouches_no_longer() {
+        let (tickets, seen, _) = tickets();
         let mut old = grant("ann@x.test", 7, None, RIGHT);
         old.ticket.as_mut().unwrap().expires_at_ms = now_ms();
-        tickets.keep(old).await;
+        keep(&tickets, old).await;
         let expired = opens(&tickets, "ann@x.test", RIGHT).await;
         assert_eq!(expired, Err(NoTicket::Expired));
-        tickets.keep(grant("ann@x.test", 7, None, RIGHT)).await;
-        tokio::time::sleep(Duration::from_millis(60)).await;
+
+        keep(&tickets, grant("ann@x.test", 7, None, RIGHT)).await;
+        let now = Instant::now();
+        let opens_in = async |later| opens_at(&tickets, "ann@x.test", RIGHT, now + later).await;
+        assert_eq!(opens_in(HOUR / 5).await, Ok(7));
+        assert_eq!(opens_in(HOUR / 3).await, Err(NoTicket::Expired));
+        // The feed has told everything so far.
+        seen.note_complete(now + HOUR / 2);
+        assert_eq!(opens_in(HOUR / 2).await, Ok(7));
+        // The wall clock has not moved, as one that was set back.
+        seen.note_complete(now + 2 * HOUR);
+        assert_eq!(opens_in(2 * HOUR).await, Err(NoTicket::Expired));
+    }
+
+    #[tokio::test]
+    async fn a_change_drops_older_tickets_of_its_account_and_those_on_their_way() {
+        let (tickets, _, changed) = tickets();
+        let ann = |change| as_of(change, grant("ann@x.test", 7, None, RIGHT));
+        let told = async |change| {
+            changed.note(AccountId(7), ChangeNumber(change));
+            let account = (AccountId(7), ChangeNumber(change));
+            tickets.drop_of(&[account]).await;
+        };
+        keep(&tickets, ann(4)).await;
+        keep(&tickets, grant("ben@y.test", 8, None, RIGHT)).await;
+        told(5).await;
         assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
-        seen.note_complete();
+        assert!(opens(&tickets, "ben@y.test", RIGHT).await.is_ok());
+        // On its way meanwhile, whatever its grant's clock says.
+        keep(&tickets, ann(4)).await;
+        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
+        keep(&tickets, ann(5)).await;
+        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_ok());
+        // It comes before the change that it knows of is told.
+        keep(&tickets, ann(7)).await;
+        for change in [6, 7] {
+            told(change).await;
+            assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_ok());
+        }
+        told(8).await;
+        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_domain_drops_older_tickets_in_it_and_those_on_their_way() {
+        let (tickets, _, changed) = tickets();
+        let ann = |change| as_of(change, grant("ann@x.test", 7, None, RIGHT));
+        keep(&tickets, ann(4)).await;
+        keep(&tickets, grant("ben@y.test", 8, None, RIGHT)).await;
+        changed.note_any(ChangeNumber(5));
+        let domains = HashSet::from(["x.test"]);
+        tickets.drop_in(&domains, ChangeNumber(5)).await;
+        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
+        assert!(opens(&tickets, "ben@y.test", RIGHT).await.is_ok());
+        keep(&tickets, ann(4)).await;
+        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
+        keep(&tickets, ann(5)).await;
+        tickets.drop_in(&domains, ChangeNumber(5)).await;
         assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_change_drops_the_tickets_it_touches_and_those_on_their_way() {
-        let (tickets, _) = tickets(Duration::from_secs(60));
-        let keep = async |at_ms| {
-            let of_ann = Grant {
-                issued_at_ms: at_ms,
-                ..grant("ann@x.test", 7, None, RIGHT)
-            };
-            tickets.keep(of_ann).await;
-            tickets.keep(grant("ben@y.test", 8, None, RIGHT)).await;
+    async fn where_the_feed_begins_or_goes_on_behind_a_gap_only_what_it_can_tell_of_is_kept() {
+        let (tickets, _, changed) = tickets();
+        let both = async || {
+            let ann = as_of(4, grant("ann@x.test", 7, None, RIGHT));
+            keep(&tickets, ann).await;
+            let ben = as_of(6, grant("ben@x.test", 8, None, RIGHT));
+            keep(&tickets, ben).await;
         };
-        let now = now_ms();
-        keep(now).await;
-        tickets.drop_of(&HashMap::from([(7, now)])).await;
+        both().await;
+        tickets.drop_before(ChangeNumber(5)).await;
         assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
-        assert!(opens(&tickets, "ben@y.test", RIGHT).await.is_ok());
-        // Its login had seen the account as it was.
-        keep(now + LOOKED_MAX_MS).await;
-        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
-        keep(now + LOOKED_MAX_MS + 1).await;
+        assert!(opens(&tickets, "ben@x.test", RIGHT).await.is_ok());
+        both().await;
+        tickets.drop_behind(ChangeNumber(5)).await;
         assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_ok());
-        tickets.drop_in("x.test").await;
-        assert!(opens(&tickets, "ann@x.test", RIGHT).await.is_err());
-        assert!(opens(&tickets, "ben@y.test", RIGHT).await.is_ok());
+        assert!(opens(&tickets, "ben@x.test", RIGHT).await.is_err());
+        changed.begin_at(ChangeNumber(5));
+        both().await;
+        assert!(opens(&tickets, "ben@x.test", RIGHT).await.is_ok());
     }
 }

@@ -61,8 +61,15 @@ pub(super) struct Turns {
 
 /// Lasts until it is dropped.
 pub(super) struct Turn<'a> {
-    _turn: OwnedSemaphorePermit,
+    common: Option<OwnedSemaphorePermit>,
     _own: Option<(OwnedSemaphorePermit, OwnLine<'a>)>,
+}
+
+impl Turn<'_> {
+    /// Lets somebody else go on, though none of the same client.
+    pub(super) fn leave_common(&mut self) {
+        self.common = None;
+    }
 }
 
 /// Why a login waits for its turn no longer.
@@ -132,7 +139,7 @@ impl Turns {
             None => None,
         };
         Ok(Turn {
-            _turn: self.common.place().await?,
+            common: Some(self.common.place().await?),
             _own: own,
         })
     }
@@ -294,6 +301,26 @@ mod tests {
         // A login that needs not wait is asked for: a program may send all it has to say and end its direction.
         let turn = turns.turn(webmail(), ready(GaveUp::Left)).await;
         assert!(turn.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_is_held_back_stands_before_the_same_client_alone() {
+        let turns = turns(4, 0);
+        let [guesses, other] = [1, 2].map(|number| IpAddr::from([192, 0, 2, number]));
+        let mut held_back = Vec::new();
+        for _ in 0..4 {
+            let mut turn = turns.turn(guesses, pending()).await.unwrap();
+            turn.leave_common();
+            held_back.push(turn);
+        }
+        let again = turns.turn(guesses, ready(GaveUp::TooLong)).await;
+        assert_eq!(again.err(), Some(NoTurn::GaveUp(GaveUp::TooLong)));
+        let mut others = Vec::new();
+        for _ in 0..4 {
+            others.push(turns.turn(other, pending()).await.unwrap());
+        }
+        drop((held_back, others));
+        assert!(turns.clients().is_empty());
     }
 
     #[tokio::test]

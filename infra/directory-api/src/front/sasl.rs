@@ -202,13 +202,24 @@ pub(super) async fn step(
     })
 }
 
-/// Those of the directory's mechanisms that are known here.
-pub(super) fn offered(names: &[String]) -> Vec<Mechanism> {
+/// Those of the directory's mechanisms that are known here, and of use to a client that connects now.
+///
+/// While the directory is silent SCRAM is not: a mail program that finds it offered would try nothing else, though the home
+/// could check its password if that was shown. The others need no password and have nothing in its place; their clients,
+/// which would take a server without them for one that never had them, hear at once to come again.
+pub(super) fn offered(names: &[String], is_silent: bool) -> Vec<Mechanism> {
     let known = |name: &String| {
         let named = |mechanism: &Mechanism| mechanism.sasl_name() == Some(name);
         PASSED_ON.into_iter().find(named)
     };
-    names.iter().filter_map(known).collect()
+    let is_scram = |mechanism: &Mechanism| {
+        matches!(
+            mechanism,
+            Mechanism::ScramSha256 | Mechanism::ScramSha256Plus
+        )
+    };
+    let known = names.iter().filter_map(known);
+    known.filter(|one| !is_silent || !is_scram(one)).collect()
 }
 
 fn on_the_wire(binding: &ChannelBinding) -> wire::ChannelBinding {
@@ -230,3 +241,18 @@ const PASSED_ON: [Mechanism; 5] = [
     Mechanism::XOauth2,
     Mechanism::External,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_the_directory_is_silent_what_a_password_can_stand_in_for_is_not_offered() {
+        let names = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "NEW"];
+        let names = names.map(str::to_owned);
+        let scram = [Mechanism::ScramSha256Plus, Mechanism::ScramSha256];
+        let all: Vec<_> = scram.into_iter().chain([Mechanism::OauthBearer]).collect();
+        assert_eq!(offered(&names, false), all);
+        assert_eq!(offered(&names, true), [Mechanism::OauthBearer]);
+    }
+}

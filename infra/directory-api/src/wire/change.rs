@@ -78,4 +78,9 @@ pub struct ChangesReply {
     /// The newest change there is. One below `after` means that the directory itself was
     /// restored: drop every cached answer.
     pub last: ChangeNumber,
+    /// When the change was behind which these come, or the newest one where that is older; Unix milliseconds. None if it is no
+    /// longer kept. Who has heard another time of it has heard of a directory that was restored since, and has gone on: as
+    /// above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_at_ms: Option<i64>,
 }
