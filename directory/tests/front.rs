@@ -88,6 +88,7 @@ impl Front {
             plaintext_on_loopback: true,
             login_timeout: Duration::from_secs(10),
             move_wait: Duration::ZERO,
+            ask_home: None,
             imap_capabilities: None,
             backend: None,
             pop3_policy: None,

@@ -13,12 +13,13 @@ use daemon::link;
 use daemon::listener::{self, BindError, accept_each_or};
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
-use directory_api::client::DirectoryError;
+use directory_api::client::{AskHome, DirectoryError, KnownHome};
 use directory_api::front::FrontOptions;
 use directory_api::wire::{Change, ChangeKind, code, limit};
 use directory_api::{AccountId, ChangeNumber, ClientOptions, DirectoryClient, Service};
 use mail_proto::login::Shut;
 use store_api::Backends;
+use store_api::session::{LeftReply, left};
 use tokio::net::TcpListener;
 use tracing::{debug, info, warn};
 
@@ -119,19 +120,6 @@ impl Proxy {
         }
         let health = Health::new("pop-imap-proxy");
         let announced = Announced::new(config.imap_capabilities, health.clone());
-        let front = |service| FrontOptions {
-            service,
-            hostname: config.hostname.clone(),
-            tls: tls.clone(),
-            plaintext_on_loopback: config.plaintext_login_on_loopback,
-            login_timeout: config.limits.login_timeout(),
-            move_wait: Duration::from_secs(config.limits.move_wait_s),
-            backend: None,
-            imap_capabilities: Some(announced.line()),
-            // Each home has its own; it announces them after the login.
-            pop3_policy: None,
-        };
-        let (pop3, imap) = (front(Service::Pop3), front(Service::Imap));
         let limits = config.limits;
         let options = ClientOptions {
             login_turns: limits.login_turns(),
@@ -139,6 +127,22 @@ impl Proxy {
             ..ClientOptions::default()
         };
         let directory = DirectoryClient::new(&config.directory, &identity, &options);
+        let backends = Backends::new(Arc::clone(&identity), directory.clone());
+        let ask_home = ask_home(&backends);
+        let front = |service| FrontOptions {
+            service,
+            hostname: config.hostname.clone(),
+            tls: tls.clone(),
+            plaintext_on_loopback: config.plaintext_login_on_loopback,
+            login_timeout: limits.login_timeout(),
+            move_wait: Duration::from_secs(limits.move_wait_s),
+            backend: None,
+            ask_home: Some(Arc::clone(&ask_home)),
+            imap_capabilities: Some(announced.line()),
+            // Each home has its own; it announces them after the login.
+            pop3_policy: None,
+        };
+        let (pop3, imap) = (front(Service::Pop3), front(Service::Imap));
         let inside = config.inside_listen;
         Ok(Self {
             doors,
@@ -150,7 +154,7 @@ impl Proxy {
             observability: listener::bind(config.metrics_listen, "proxy metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
-                backends: Backends::new(identity, directory.clone()),
+                backends,
                 directory,
                 tls,
                 announced,
@@ -225,6 +229,30 @@ impl Proxy {
         }
         watch(&shared, &directory_address, &health, &shutdown).await;
     }
+}
+
+/// How back-ends are asked which of them has let a user in lately.
+fn ask_home(backends: &Backends) -> AskHome {
+    let backends = backends.clone();
+    Arc::new(move |backend, address, user| {
+        let link = backends.link_at(&backend, &address);
+        Box::pin(async move {
+            let left = left(&link, &user).await;
+            let left = left.inspect_err(|error| {
+                debug!(%backend, %error, "back-end does not tell whether a user lives there");
+            });
+            let LeftReply {
+                account,
+                login_name,
+            } = left.ok()?;
+            Some(KnownHome {
+                account: account?,
+                login_name: login_name?,
+                backend,
+                backend_address: address,
+            })
+        })
+    })
 }
 
 /// Accepts at one listener.

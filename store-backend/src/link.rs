@@ -27,6 +27,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(deliver_api::PATH, post(deliver::serve))
         .route(session_api::PATH, post(session::serve))
         .route(session_api::SHOWN_PATH, post(session::serve_shown))
+        .route(session_api::LEFT_PATH, post(session::left))
         .route(room_api::PATH, post(room::serve))
         .route(away_api::PATH, get(away::serve))
         .route(load_api::PATH, post(load::serve))

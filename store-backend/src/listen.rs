@@ -103,6 +103,7 @@ impl Bound {
                     move_wait: MOVE_WAIT,
                     // A user who lives on a sibling is relayed there.
                     backend: None,
+                    ask_home: None,
                     imap_capabilities: None,
                     pop3_policy: Some(limits.pop3_policy()),
                 },

@@ -43,7 +43,7 @@ use cached::{Cached, Seen, Stamped};
 use changed::ChangedAccounts;
 pub use error::{DirectoryError, LoginError};
 use homes::Homes;
-pub use homes::KnownHome;
+pub use homes::{AskHome, KnownHome};
 pub use logins::KeptLogins;
 use logins::Logins;
 pub use tickets::NoTicket;
@@ -113,12 +113,22 @@ struct Inner {
     steps: Verdicts,
 }
 
+/// What a login is asked by.
+#[derive(Clone, Copy)]
+enum Kind {
+    Password,
+    FirstStep,
+    /// Of a mechanism that has begun.
+    NextStep,
+}
+
 /// [`ClientOptions::stale_max`] unless a setting says otherwise: four times what DESIGN §8 promises.
 pub const STALE_MAX_S: u64 = 2 * 3600;
 
 const ANSWERS: &str = "posthouse_directory_client_answers_total";
 const SILENT: &str = "posthouse_directory_client_silent";
 const TICKETS: &str = "posthouse_directory_client_tickets_total";
+const SEARCHES: &str = "posthouse_directory_client_home_searches_total";
 const KEPT_LOGINS: &str = "posthouse_directory_client_kept_logins_total";
 
 /// Deadline of everything but a login: reading a page takes the server a millisecond.
@@ -143,6 +153,10 @@ impl DirectoryClient {
         metrics::describe_gauge!(
             SILENT,
             "Whether the directory gives no answer, as who asks it for changes has found out."
+        );
+        metrics::describe_counter!(
+            SEARCHES,
+            "Searches for a user's home among the back-ends while the directory was away, by outcome (found; nobody; several)."
         );
         metrics::describe_gauge!(
             verdicts::UNANSWERED,
@@ -215,7 +229,7 @@ impl DirectoryClient {
         let client = request.client_address;
         let before = self.inner.seen.number();
         let reply: LoginReply = self
-            .in_turn(path::LOGIN, request, client, deadline, gives_up)
+            .in_turn(Kind::Password, request, client, deadline, gives_up)
             .await?;
         self.inner.homes.note(&request.user, &reply, before).await;
         Ok(reply)
@@ -239,13 +253,17 @@ impl DirectoryClient {
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<SaslReply, LoginError> {
         let client = request.client_address;
-        self.in_turn(path::SASL, request, client, LOGIN_DEADLINE, gives_up)
+        let kind = match request.state {
+            None => Kind::FirstStep,
+            Some(_) => Kind::NextStep,
+        };
+        self.in_turn(kind, request, client, LOGIN_DEADLINE, gives_up)
             .await
     }
 
     async fn in_turn<Q, A>(
         &self,
-        path: &str,
+        kind: Kind,
         request: &Q,
         client: IpAddr,
         deadline: Duration,
@@ -255,9 +273,9 @@ impl DirectoryClient {
         Q: Serialize,
         A: DeserializeOwned,
     {
-        let verdicts = match path {
-            path::SASL => &self.inner.steps,
-            _ => &self.inner.verdicts,
+        let (path, verdicts) = match kind {
+            Kind::Password => (path::LOGIN, &self.inner.verdicts),
+            Kind::FirstStep | Kind::NextStep => (path::SASL, &self.inner.steps),
         };
         // A directory that hangs would hold every turn for as long as a login may take.
         let is_hopeless = || self.inner.seen.is_silent() || verdicts.are_waited_for();
@@ -265,7 +283,11 @@ impl DirectoryClient {
         if is_hopeless() {
             return Err(silent());
         }
-        let turn = self.inner.turns.turn(client, gives_up).await;
+        let turns = &self.inner.turns;
+        let turn = match kind {
+            Kind::Password | Kind::FirstStep => turns.turn(client, gives_up).await,
+            Kind::NextStep => turns.turn_again(client, gives_up).await,
+        };
         let _turn = turn.map_err(|_| LoginError::Throttled)?;
         // It may have waited for others who found that out.
         if is_hopeless() {

@@ -40,7 +40,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::client::{DirectoryClient, DirectoryError, LoginError};
+use crate::client::{AskHome, DirectoryClient, DirectoryError, LoginError};
 use crate::types::{BackendName, Service};
 use crate::wire::{LoginRequest, SaslRequest, Secret};
 pub use entry::{Entry, Shown, Whose};
@@ -64,6 +64,8 @@ pub struct FrontOptions {
     pub move_wait: Duration,
     /// Only accounts of this back-end may log in here; none on a proxy.
     pub backend: Option<BackendName>,
+    /// How back-ends are asked for a user whose home is not known while the directory is away; none where that is not done.
+    pub ask_home: Option<AskHome>,
     /// What IMAP announces before the login, besides STARTTLS and mechanisms; the usual when nothing is said.
     pub imap_capabilities: Option<Arc<str>>,
     /// The rules that POP3 announces before the login; none when they are known after it alone.
@@ -348,7 +350,10 @@ where
         backend: options.backend.clone(),
     };
     let user = Some(credentials.user.as_str());
-    let question = Question::Password(&request);
+    let question = Question::Password {
+        request: &request,
+        ask_home: options.ask_home.as_ref(),
+    };
     let (admission, session) = open_at_home(directory, &question, facts, user, wait, open).await?;
     report(
         user,
@@ -363,7 +368,11 @@ where
 
 /// How the directory is asked for a grant, and asked again.
 enum Question<'a> {
-    Password(&'a LoginRequest),
+    Password {
+        request: &'a LoginRequest,
+        /// For when there is no answer.
+        ask_home: Option<&'a AskHome>,
+    },
     /// A mechanism's last step, and what it brought.
     Sasl(&'a SaslRequest, Admission),
 }
@@ -384,7 +393,7 @@ impl Question<'_> {
         wait: &Wait<'_>,
     ) -> Result<Admission, LoginError> {
         match self {
-            Self::Password(request) => {
+            Self::Password { request, .. } => {
                 let login = directory
                     .login_or_kept_unless(request, looks_again, wait.ends())
                     .await?;
@@ -425,8 +434,11 @@ where
         let answer = until_moved(facts, &mut moving, ask).await;
         let granted = match (answer, question) {
             (Ok(granted), _) => granted,
-            (Err(LoginError::Away(error)), Question::Password(request)) if error.is_away() => {
-                return open_unasked(directory, error, request, facts, wait, open).await;
+            (Err(LoginError::Away(error)), Question::Password { request, ask_home })
+                if error.is_away() =>
+            {
+                let ask = *ask_home;
+                return open_unasked(directory, error, request, ask, facts, wait, open).await;
             }
             (Err(error), _) => return Err(directory_refused(user, facts, &error)),
         };
@@ -463,6 +475,7 @@ async fn open_unasked<T, F, Fut>(
     directory: &DirectoryClient,
     away: DirectoryError,
     request: &LoginRequest,
+    ask_home: Option<&AskHome>,
     facts: &LoginFacts,
     wait: &Wait<'_>,
     open: &F,
@@ -473,7 +486,11 @@ where
 {
     let user = Some(request.user.as_str());
     let opened = async {
-        let home = directory.known_home(&request.user).await?;
+        let home = match (directory.known_home(&request.user).await, ask_home) {
+            (Some(home), _) => home,
+            (None, Some(ask)) => directory.find_home(request, ask).await?,
+            (None, None) => return None,
+        };
         let request = request.clone();
         let login = Entry::Shown(Arc::new(Shown { home, request }));
         match open(login.clone(), facts.clone()).await {
@@ -498,8 +515,8 @@ where
     tokio::select! {
         biased;
         decided = decided => decided,
-        // Whoever has left, or comes late, is let go, whoever they are.
-        _ = timeout(SHOWN_WITHIN, wait.ends()) => {
+        // Whoever comes late has less, whoever it is.
+        _ = timeout(SHOWN_WITHIN, wait.is_over()) => {
             Err(directory_refused(user, facts, &LoginError::Away(away)))
         }
     }

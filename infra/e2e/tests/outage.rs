@@ -83,7 +83,7 @@ fn with_the_directory_killed_everything_goes_on_that_was_known_and_nobody_become
     });
     let mut directory = provider.start(Node::Directory);
     let others = [Node::Mx, Node::Proxy, Node::Backend(0), Node::Backend(1)];
-    let _running = others.map(|node| provider.start(node));
+    let [_mx, mut proxy, _b1, _b2] = others.map(|node| provider.start(node));
     for node in others.into_iter().chain([Node::Directory]) {
         is_ready(&provider, node);
     }
@@ -117,8 +117,8 @@ fn with_the_directory_killed_everything_goes_on_that_was_known_and_nobody_become
     // Who was in.
     assert_eq!(in_by_pop3(pop3, DORA), 2);
     assert_eq!(in_by_pop3(own_pop3, DORA), 2);
-    let mut again = Imap::connect(imap).login(DORA, PASSWORD);
-    assert_eq!(again.messages("INBOX").len(), 2);
+    let mut back = Imap::connect(imap).login(DORA, PASSWORD);
+    assert_eq!(back.messages("INBOX").len(), 2);
     // Who was not, who errs, and who is nobody.
     are_temporary(&[
         (pop3, EMIL, PASSWORD),
@@ -159,6 +159,12 @@ fn with_the_directory_killed_everything_goes_on_that_was_known_and_nobody_become
     eventually("the new password is known", || {
         try_pop3(own_pop3, DORA, OTHER).ok()
     });
+    // A proxy that has only just come knows one back-end, of Emil, and finds out that Dora was there lately.
+    proxy.signal(Signal::KILL);
+    _ = proxy.ended();
+    let _proxy = provider.start(Node::Proxy);
+    is_ready(&provider, Node::Proxy);
+    assert_eq!(in_by_pop3(pop3, EMIL), 1);
     directory.signal(Signal::KILL);
     _ = directory.ended();
     for at in [pop3, own_pop3] {
@@ -166,7 +172,11 @@ fn with_the_directory_killed_everything_goes_on_that_was_known_and_nobody_become
             try_pop3(at, DORA, OTHER).ok()
         });
     }
-    are_temporary(&[(pop3, DORA, PASSWORD), (own_pop3, DORA, PASSWORD)]);
+    are_temporary(&[
+        (pop3, DORA, PASSWORD),
+        (own_pop3, DORA, PASSWORD),
+        (pop3, "nobody@example.test", PASSWORD),
+    ]);
     let mut directory = provider.start(Node::Directory);
     for node in others.into_iter().chain([Node::Directory]) {
         is_ready(&provider, node);
@@ -183,6 +193,7 @@ fn with_the_directory_killed_everything_goes_on_that_was_known_and_nobody_become
     });
     let change = ["account", "set", DORA, "--password"];
     _ = provider.operator(&change, &format!("{PASSWORD}\n"));
+    let mut again = Imap::connect(imap).login(DORA, PASSWORD);
 
     // Suspended, Dora is out at once, and stays out when it is away again; Emil does not notice.
     for _ in 0..2 {

@@ -23,8 +23,12 @@
 mod client;
 mod relay;
 
+use std::time::Duration;
+
 use daemon::config::Secret;
-use directory_api::{BackendName, Epoch, Service};
+use daemon::link::{CallError, Link};
+use directory_api::{AccountId, BackendName, Epoch, LoginName, Service};
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 pub use client::{OpenError, Session, SessionReceiver, SessionSender};
@@ -34,6 +38,8 @@ pub use relay::{DRAIN_MAX, Passed, QUIET, RelayEnd, Terms, relay, relay_plain};
 pub const PATH: &str = "/v1/session";
 /// The path of a session while the directory is away: with the user's password in place of a grant.
 pub const SHOWN_PATH: &str = "/v1/session/shown";
+/// The path on which a back-end is asked whether a user has left a ticket there; [`Left`] → [`LeftReply`].
+pub const LEFT_PATH: &str = "/v1/session/left";
 /// The header of a back-end's yes to an IMAP session: what it can do, as it tells clients.
 pub const CAPABILITIES: &str = "posthouse-imap-capabilities";
 
@@ -72,6 +78,36 @@ pub struct SessionShown {
     /// The rest; its grant is empty.
     pub session: SessionOpen,
 }
+
+/// Whom a proxy looks for while the directory is away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {
+    /// The name under which the user logs in.
+    pub user: LoginName,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftReply {
+    /// The account, if a login under that name has left a ticket.
+    pub account: Option<AccountId>,
+    /// The user's canonical name.
+    pub login_name: Option<LoginName>,
+}
+
+/// Asks a back-end whether this user has left a ticket there.
+///
+/// # Errors
+/// It gave no answer, or one that cannot be read.
+pub async fn left(link: &Link, user: &LoginName) -> Result<LeftReply, CallError> {
+    let left = Left { user: user.clone() };
+    link.json(Method::POST, LEFT_PATH, &left, LEFT_WITHIN).await
+}
+
+/// It is a look into memory, and a user waits for it.
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Offsets of both directions at a command's edge, in octets since the session's first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

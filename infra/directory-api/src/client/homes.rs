@@ -1,14 +1,26 @@
 //! Where users who logged in through here live, for when the directory is away: their homes can check their passwords.
 //!
 //! Nothing here is secret. An answer may be old: a home that the user has left refuses. What the feed tells of moves is dropped.
+//!
+//! Who has not logged in through here may have done so elsewhere. Then the back-ends that are known here are asked, each for
+//! the name alone, whether it has let that user in lately; which it tells to the other tiers and nobody else. The password is
+//! shown to one that says yes. Where two do, one of them is wrong or worse, and neither is shown it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moka::future::Cache;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::DirectoryClient;
 use super::changed::ChangedAccounts;
 use super::users::OfUsers;
 use crate::types::{AccountId, BackendName, ChangeNumber, LoginName};
-use crate::wire::LoginReply;
+use crate::wire::{LoginReply, LoginRequest};
 
 /// Where a user lived at the last login through here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +39,34 @@ pub struct KnownHome {
 pub(super) struct Homes {
     known: OfUsers<Arc<KnownHome>>,
     changed: ChangedAccounts,
+    /// Where logins through here have led, and where each listens.
+    backends: Mutex<BTreeMap<BackendName, String>>,
+    /// Whom no back-end knew a moment ago.
+    in_vain: Cache<LoginName, ()>,
 }
+
+/// Asks the back-end of a name, which listens at an address, whether it has let this user in lately: in a second or so, for
+/// the user waits.
+pub type AskHome = Arc<
+    dyn Fn(
+            BackendName,
+            String,
+            LoginName,
+        ) -> Pin<Box<dyn Future<Output = Option<KnownHome>> + Send>>
+        + Send
+        + Sync,
+>;
 
 impl Homes {
     pub(super) fn new(entries_max: u64, changed: &ChangedAccounts) -> Self {
         Self {
             known: OfUsers::new(entries_max, |_| 1, KEPT),
             changed: changed.clone(),
+            backends: Mutex::default(),
+            in_vain: Cache::builder()
+                .max_capacity(IN_VAIN_MAX)
+                .time_to_live(IN_VAIN)
+                .build(),
         }
     }
 
@@ -49,13 +82,59 @@ impl Homes {
             backend: reply.home.backend.clone(),
             backend_address: reply.backend_address.clone(),
         };
-        self.known.name(user, known.account).await;
-        self.known
-            .accounts
-            .insert(known.account, Arc::new(known))
-            .await;
+        self.note_backend(&known);
+        self.put(user, Arc::new(known)).await;
         if !self.changed.holds(reply.account, before) {
             self.drop_of(reply.account).await;
+        }
+    }
+
+    async fn put(&self, user: LoginName, home: Arc<KnownHome>) {
+        self.known.name(user, home.account).await;
+        self.known.accounts.insert(home.account, home).await;
+    }
+
+    fn note_backend(&self, home: &KnownHome) {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = backends.get_mut(&home.backend) {
+            address.clone_from(&home.backend_address);
+        } else if backends.len() < BACKENDS_MAX {
+            backends.insert(home.backend.clone(), home.backend_address.clone());
+        }
+    }
+
+    /// Asks all of them at once.
+    async fn find(&self, user: &LoginName, ask: &AskHome) -> Option<Arc<KnownHome>> {
+        let backends = {
+            let backends = self.backends.lock();
+            backends.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let mut asked = JoinSet::new();
+        for (name, address) in backends {
+            asked.spawn(ask(name, address, user.clone()));
+        }
+        let answers = asked.join_all().await;
+        let mut found = answers.into_iter().flatten();
+        let outcome = match (found.next(), found.next()) {
+            (Some(home), None) => Ok(Arc::new(home)),
+            (None, _) => Err("nobody"),
+            (Some(one), Some(other)) => {
+                warn!(user = %user, one = %one.backend, other = %other.backend, "two back-ends say that a user lives there, so neither is shown the password");
+                Err("several")
+            }
+        };
+        let told = outcome.as_ref().err().copied().unwrap_or("found");
+        metrics::counter!(super::SEARCHES, "outcome" => told).increment(1);
+        match outcome {
+            Ok(home) => {
+                info!(user = %user, backend = %home.backend, "home found by asking, for the directory is away");
+                self.put(user.clone(), Arc::clone(&home)).await;
+                Some(home)
+            }
+            Err(_) => {
+                self.in_vain.insert(user.clone(), ()).await;
+                None
+            }
         }
     }
 
@@ -69,12 +148,33 @@ impl Homes {
     }
 }
 
+impl DirectoryClient {
+    /// The home of a user of whom none is known here, by asking back-ends: for when the directory is away. In a turn of the
+    /// client's, and nobody is looked for again within half a minute of a search in vain.
+    pub async fn find_home(&self, request: &LoginRequest, ask: &AskHome) -> Option<Arc<KnownHome>> {
+        let user = LoginName::new(request.user.as_str()).ok()?;
+        let (homes, turns) = (&self.inner.homes, &self.inner.turns);
+        if homes.in_vain.contains_key(&user) {
+            return None;
+        }
+        let turn = turns.turn(request.client_address, pending()).await;
+        let _turn = turn.ok()?;
+        homes.find(&user, ask).await
+    }
+}
+
+/// Back-ends that are asked: one search costs a question to each.
+const BACKENDS_MAX: usize = 256;
+const IN_VAIN_MAX: u64 = 10_000;
+const IN_VAIN: Duration = Duration::from_secs(30);
 /// As long as a ticket may be good.
 const KEPT: Duration = Duration::from_secs(72 * 3600);
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::types::{Epoch, Home, Quota};
@@ -122,5 +222,52 @@ mod tests {
         }
         note("ann@x.test", "b2", 5).await;
         assert_eq!(knows("ann@alias.test").await.as_deref(), Some("b2"));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_known_is_found_where_one_back_end_says_so_and_not_where_two_do() {
+        let homes = Homes::new(10, &ChangedAccounts::new());
+        for backend in ["b1", "b2", "b3"] {
+            let user = format!("somebody@{backend}.test");
+            homes.note(&user, &reply(7, backend), ChangeNumber(0)).await;
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&count);
+        let ask: AskHome = Arc::new(move |backend: BackendName, address, user: LoginName| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let is_there = match user.as_str() {
+                "ben@x.test" => backend.as_str() == "b2",
+                "eve@x.test" => backend.as_str() != "b3",
+                _ => false,
+            };
+            let home = KnownHome {
+                account: AccountId(8),
+                login_name: user,
+                backend,
+                backend_address: address,
+            };
+            Box::pin(std::future::ready(is_there.then_some(home)))
+        });
+        let find = async |user: &str| homes.find(&user.parse().unwrap(), &ask).await;
+        let found = find("ben@x.test").await.unwrap();
+        assert_eq!(found.backend_address, "b2.test:4300");
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        let kept = homes.get(&"ben@x.test".parse().unwrap()).await;
+        assert_eq!(kept, Some(found));
+        for nobody in ["eve@x.test", "ann@x.test"] {
+            assert_eq!(find(nobody).await, None);
+            let nobody: LoginName = nobody.parse().unwrap();
+            assert!(homes.in_vain.contains_key(&nobody));
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_back_ends_are_asked_and_no_more() {
+        let homes = Homes::new(10, &ChangedAccounts::new());
+        for number in 0..=BACKENDS_MAX {
+            let reply = reply(7, &format!("b{number}"));
+            homes.note("ann@x.test", &reply, ChangeNumber(0)).await;
+        }
+        assert_eq!(homes.backends.lock().unwrap().len(), BACKENDS_MAX);
     }
 }

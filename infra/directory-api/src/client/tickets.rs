@@ -275,6 +275,11 @@ impl DirectoryClient {
         self.inner.tickets.keep(grant, Instant::now()).await;
     }
 
+    /// The account of a user who has left a ticket here, with what a proxy is to know of it.
+    pub async fn left_here(&self, user: &LoginName) -> Option<KnownHome> {
+        self.inner.tickets.home_of(user).await
+    }
+
     /// Where a user lives: here, if the last login has left a ticket, or where it was at the last one that was asked for here.
     pub async fn known_home(&self, user: &str) -> Option<Arc<KnownHome>> {
         let user = LoginName::new(user).ok()?;

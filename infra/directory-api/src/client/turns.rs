@@ -10,6 +10,9 @@
 //! ```text
 //! login ─▶ its client's line ─▶ common line ─▶ turn: the directory is asked
 //! ```
+//!
+//! A mechanism's next step is not a login more: it has had its turn, and comes by its client's line alone. So it waits
+//! once, as a password does, and a wrong proof, which is answered late, stands before nobody else.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -55,6 +58,7 @@ pub(super) struct Turns {
     options: LoginTurns,
     whom: Grouping,
     common: Line,
+    next_steps: Line,
     /// By client, with how many of its logins are under way; those who have none are not here.
     clients: Mutex<HashMap<IpAddr, (usize, Arc<Line>)>>,
 }
@@ -108,6 +112,7 @@ impl Turns {
         metrics::describe_counter!(REFUSED, "Logins that got no turn here, by reason.");
         Self {
             common: Line::new(options.at_once_max, options.waiting_max),
+            next_steps: Line::new(NEXT_STEPS_MAX.max(options.at_once_max), options.waiting_max),
             clients: Mutex::default(),
             whom: Grouping::hosts(options.client_limit_on_loopback),
             options,
@@ -120,10 +125,28 @@ impl Turns {
         client: IpAddr,
         gives_up: impl Future<Output = GaveUp>,
     ) -> Result<Turn<'_>, NoTurn> {
+        self.turn_in(&self.common, client, gives_up).await
+    }
+
+    /// The same for a login that has had a turn, and was given something to answer.
+    pub(super) async fn turn_again(
+        &self,
+        client: IpAddr,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<Turn<'_>, NoTurn> {
+        self.turn_in(&self.next_steps, client, gives_up).await
+    }
+
+    async fn turn_in(
+        &self,
+        line: &Line,
+        client: IpAddr,
+        gives_up: impl Future<Output = GaveUp>,
+    ) -> Result<Turn<'_>, NoTurn> {
         let began = Instant::now();
         let turn = tokio::select! {
             biased;
-            turn = self.wait(client) => turn,
+            turn = self.wait(line, client) => turn,
             why = gives_up => Err(NoTurn::GaveUp(why)),
         };
         metrics::histogram!(WAIT).record(began.elapsed());
@@ -133,13 +156,13 @@ impl Turns {
         turn
     }
 
-    async fn wait(&self, client: IpAddr) -> Result<Turn<'_>, NoTurn> {
+    async fn wait(&self, line: &Line, client: IpAddr) -> Result<Turn<'_>, NoTurn> {
         let own = match self.own_line(client) {
             Some(own) => Some((own.line.place().await?, own)),
             None => None,
         };
         Ok(Turn {
-            common: Some(self.common.place().await?),
+            common: Some(line.place().await?),
             _own: own,
         })
     }
@@ -237,6 +260,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Next steps at once: no hash is made for them, and so many users at most are given something to answer in the seconds that
+/// mail programs take for it.
+const NEXT_STEPS_MAX: usize = 1_000;
+
 const WAIT: &str = "posthouse_directory_client_login_wait_seconds";
 const WAITING: &str = "posthouse_directory_client_logins_waiting";
 const REFUSED: &str = "posthouse_directory_client_logins_without_turn_total";
@@ -301,6 +328,23 @@ mod tests {
         // A login that needs not wait is asked for: a program may send all it has to say and end its direction.
         let turn = turns.turn(webmail(), ready(GaveUp::Left)).await;
         assert!(turn.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_next_step_waits_for_its_own_client_alone_and_stands_before_no_other() {
+        let turns = turns(1, 0);
+        let [one, other] = [1, 2].map(|number| IpAddr::from([192, 0, 2, number]));
+        let held = turns.turn(other, pending()).await.unwrap();
+        let full = turns.turn(one, pending()).await;
+        assert_eq!(full.err(), Some(NoTurn::Full));
+        let mut steps = Vec::new();
+        for _ in 0..4 {
+            steps.push(turns.turn_again(one, pending()).await.unwrap());
+        }
+        let fifth = turns.turn_again(one, ready(GaveUp::TooLong)).await;
+        assert_eq!(fifth.err(), Some(NoTurn::GaveUp(GaveUp::TooLong)));
+        drop(held);
+        assert!(turns.turn(other, pending()).await.is_ok());
     }
 
     #[tokio::test]

@@ -39,6 +39,13 @@ impl<'a> Wait<'a> {
     pub(super) async fn ends(&self) -> GaveUp {
         tokio::select! {
             () = self.stream.peer_ended() => GaveUp::Left,
+            why = self.is_over() => why,
+        }
+    }
+
+    /// The same, whether or not the user is there: a program may send all it has to say and end its direction.
+    pub(super) async fn is_over(&self) -> GaveUp {
+        tokio::select! {
             () = self.shutdown.requested() => GaveUp::GoingDown,
             () = sleep_until(self.until) => GaveUp::TooLong,
         }
