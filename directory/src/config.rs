@@ -37,9 +37,9 @@ daemon::settings! {
         /// beside each password that is set in clear or shown at a login (`upgrade_passwords`); until then a user
         /// who tries SCRAM is refused as with a wrong password. 0, the default, offers no SCRAM and
         /// takes the keys away at the next login: whoever steals the database guesses faster at these keys
-        /// than at Argon2id, and most mail programs send the password in TLS anyway. Keys of other iterations tell
-        /// who asks that there is such a user: of imported {SCRAM-SHA-256}, and after a change of this number the
-        /// old ones of everybody, until their next login that sends the password. Choose it once, as most of the
+        /// than at Argon2id, and most mail programs send the password in TLS anyway. Keys of other iterations, imported
+        /// {SCRAM-SHA-256} or those from before a change of this number, become such at the next login that sends the
+        /// password, which tells who asks before and behind it that there is such a user. Choose it once, as most of the
         /// imported ones have it.
         pub scram_iterations: u32 = 0,
         /// Hours for which the back-end where a user lives may check the password of a login itself while the

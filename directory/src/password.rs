@@ -166,6 +166,11 @@ impl Passwords {
         Self { scram, ..self }
     }
 
+    /// How keys for SCRAM are made and made up, where they are.
+    pub(crate) fn scram(&self) -> Option<&ScramKeys> {
+        self.scram.as_ref()
+    }
+
     /// Which of the credentials the password matches, one that opens the service before one that does
     /// not; none of them is a user that does not exist.
     /// One that is beyond the limits of its scheme, by whatever way it came to be stored, is passed over.

@@ -14,8 +14,9 @@ mod bearer;
 mod external;
 mod state;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -28,7 +29,7 @@ use directory_api::wire::{ChannelBinding, SaslReply, SaslRequest, Secret, limit}
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::engine::{Engine, LoginRecord};
+use crate::engine::{Engine, LoginRecord, StoredCredential};
 use crate::last_use::Uses;
 use crate::login::{Asked, Refused, Seen, TicketTerms, allow, shortened};
 use crate::oauth::Issuer;
@@ -43,11 +44,98 @@ use state::{LIFE_MS, ScramState, States};
 pub(crate) struct ScramKeys {
     salts: hmac::Key,
     iterations: NonZeroU32,
+    /// How the keys look that users have, as the last look through all of them found.
+    shapes: Arc<RwLock<Vec<(Shape, usize)>>>,
+}
+
+/// What a client is told of keys besides the salt's octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Shape {
+    iterations: NonZeroU32,
+    salt_octets: usize,
+}
+
+impl Shape {
+    fn of(keys: &Keys) -> Self {
+        Self {
+            iterations: keys.iterations,
+            salt_octets: keys.salt.len(),
+        }
+    }
 }
 
 impl ScramKeys {
     pub(crate) fn new(salts: hmac::Key, iterations: NonZeroU32) -> Self {
-        Self { salts, iterations }
+        Self {
+            salts,
+            iterations,
+            shapes: Arc::default(),
+        }
+    }
+
+    /// How the keys look that who has these credentials is told of; none: made-up ones.
+    pub(crate) fn shape_of(&self, credentials: &[StoredCredential]) -> Option<Shape> {
+        let usual = self.iterations;
+        scram_keys(credentials)
+            .min_by_key(|(stored, keys)| (stored.name.is_some(), keys.iterations != usual))
+            .map(|(_, keys)| Shape::of(&keys))
+    }
+
+    /// Makes up keys for those who have none as many look that are there, from now on.
+    pub(crate) fn look_as(&self, shapes: &BTreeMap<Shape, usize>) {
+        let shapes = shapes.iter().map(|(shape, count)| (*shape, *count));
+        let mut known = self.shapes.write().unwrap_or_else(PoisonError::into_inner);
+        *known = shapes.collect();
+    }
+
+    /// The keys whose salt a client is told: those of the user's own password, or of an app password, rather such as are
+    /// made here.
+    fn of_user(&self, user: &str, credentials: &[StoredCredential]) -> Option<Keys> {
+        let salt = self.salt(user);
+        let is_usual = |keys: &Keys| (&keys.salt, keys.iterations) == (&salt, self.iterations);
+        scram_keys(credentials)
+            .min_by_key(|(stored, keys)| (stored.name.is_some(), !is_usual(keys)))
+            .map(|(_, keys)| keys)
+    }
+
+    /// Keys that no password has. Each name has its own draw from the shapes that there are, by their numbers, which stays
+    /// while these hardly change: of imported keys, whose iterations and salts are another server's, nobody can tell that
+    /// there are such users alone.
+    fn decoy(&self, user: &str) -> Keys {
+        let usual = Shape {
+            iterations: self.iterations,
+            salt_octets: SALT_OCTETS,
+        };
+        let shapes = self.shapes.read().unwrap_or_else(PoisonError::into_inner);
+        // Of several exponential draws, each with the number as its rate, the least falls to one as often as its number says.
+        let draw = |(shape, count): &(Shape, usize)| {
+            let text = format!("shape {} {} {user}", shape.iterations, shape.salt_octets);
+            let drawn = hmac::sign(&self.salts, text.as_bytes());
+            let drawn = drawn.as_ref().iter().take(4);
+            let drawn = drawn.fold(0_u32, |all, octet| all << 8 | u32::from(*octet));
+            let part = (f64::from(drawn) + 0.5) / (f64::from(u32::MAX) + 1.0);
+            -part.ln() / f64::from(u32::try_from(*count).unwrap_or(u32::MAX))
+        };
+        let least = shapes
+            .iter()
+            .min_by(|one, other| draw(one).total_cmp(&draw(other)));
+        let shape = least.map_or(usual, |(shape, _)| *shape);
+        let mut salt = self.salt(user);
+        if shape.salt_octets != SALT_OCTETS {
+            salt = (0..shape.salt_octets.div_ceil(32))
+                .flat_map(|part| {
+                    let text = format!("salt {part} {user}");
+                    hmac::sign(&self.salts, text.as_bytes()).as_ref().to_vec()
+                })
+                .take(shape.salt_octets)
+                .collect();
+        }
+        Keys {
+            salt,
+            iterations: shape.iterations,
+            stored_key: [0; KEY_OCTETS],
+            server_key: [0; KEY_OCTETS],
+        }
     }
 
     /// The keys of a user's password, to be stored. None: it cannot be typed in a client.
@@ -334,29 +422,18 @@ impl<E: Engine> Step<'_, E> {
         Ok(name.as_str().to_owned())
     }
 
-    /// Keys with the salt that the client is told: those of the user's own password, or of an app
-    /// password, rather such as have the salt and iterations of most.
+    /// Keys with the salt that the client is told.
     fn keys_for(&self, name: &str, record: Option<&LoginRecord>) -> Keys {
-        let decoy = self.decoy(name);
         let credentials = record.map_or(&[][..], |record| &record.credentials);
-        let is_usual =
-            |keys: &Keys| (&keys.salt, keys.iterations) == (&decoy.salt, decoy.iterations);
-        scram_keys(credentials)
-            .min_by_key(|(stored, keys)| (stored.name.is_some(), !is_usual(keys)))
-            .map_or(decoy.clone(), |(_, keys)| keys)
+        let decoy = self.decoy(name);
+        self.scram.of_user(name, credentials).unwrap_or(decoy)
     }
 
     /// Keys that no password has.
     fn decoy(&self, user: &str) -> Keys {
         let name = login_name(user);
-        Keys {
-            salt: self
-                .scram
-                .salt(name.as_ref().map_or(user, LoginName::as_str)),
-            iterations: self.scram.iterations,
-            stored_key: [0; KEY_OCTETS],
-            server_key: [0; KEY_OCTETS],
-        }
+        let name = name.as_ref().map_or(user, LoginName::as_str);
+        self.scram.decoy(name)
     }
 }
 
@@ -524,3 +601,47 @@ const NONCE_OCTETS: usize = 18;
 const CHALLENGE_UNIT: Duration = Duration::from_millis(5);
 /// A wrong proof costs us nothing, so whoever guesses shall wait at least, as with an imported password.
 const REFUSAL_UNIT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn iterations(count: u32) -> NonZeroU32 {
+        NonZeroU32::new(count).unwrap()
+    }
+
+    #[test]
+    fn keys_of_nobody_look_as_those_that_there_are_and_stay_so() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"salts");
+        let scram = ScramKeys::new(key, iterations(10_000));
+        let drawn = || -> Vec<Shape> {
+            let name = |number| format!("nobody-{number}@x.test");
+            (0..2_000)
+                .map(|number| Shape::of(&scram.decoy(&name(number))))
+                .collect()
+        };
+        let usual = Shape {
+            iterations: iterations(10_000),
+            salt_octets: SALT_OCTETS,
+        };
+        assert!(drawn().iter().all(|shape| *shape == usual));
+        assert_eq!(scram.decoy("ann").salt, scram.salt("ann"));
+        let imported = Shape {
+            iterations: iterations(4_096),
+            salt_octets: 40,
+        };
+        scram.look_as(&BTreeMap::from([(usual, 300), (imported, 100)]));
+        let before = drawn();
+        let of_imported = before.iter().filter(|shape| **shape == imported).count();
+        assert!((400..600).contains(&of_imported), "{of_imported} of 2,000");
+        assert_ne!(scram.decoy("ann").salt, scram.decoy("ben").salt);
+        // A day later a few more users have come.
+        scram.look_as(&BTreeMap::from([(usual, 303), (imported, 100)]));
+        let changed = drawn();
+        let changed = before.iter().zip(&changed).filter(|(was, is)| was != is);
+        let changed = changed.count();
+        assert!(changed <= 20, "{changed} of 2,000");
+    }
+}

@@ -1,6 +1,8 @@
 //! Looks through all stored credentials, at the start and then daily: how slow the slowest of them
-//! is decides when a refusal is answered, and of those that cannot be checked the log tells.
+//! is decides when a refusal is answered, how the keys for SCRAM look decides how made-up ones do, and of those that cannot be
+//! checked the log tells.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use directory_api::AccountId;
@@ -28,7 +30,7 @@ pub(crate) async fn survey<E: Engine>(engine: &E, passwords: &Passwords) {
 }
 
 async fn look<E: Engine>(engine: &E, passwords: &Passwords) -> Answer<Cost> {
-    let mut slowest = Cost::default();
+    let (mut slowest, mut shapes) = (Cost::default(), BTreeMap::new());
     let (mut after, mut unusable) = (AccountId(0), 0_usize);
     loop {
         let page = engine.credentials(after, PAGE_ROWS).await?;
@@ -39,6 +41,12 @@ async fn look<E: Engine>(engine: &E, passwords: &Passwords) -> Answer<Cost> {
         for (account, credentials) in &page {
             let (cost, refused) = passwords.examine(credentials);
             slowest = slowest.max(cost);
+            if let Some(shape) = passwords
+                .scram()
+                .and_then(|scram| scram.shape_of(credentials))
+            {
+                *shapes.entry(shape).or_default() += 1;
+            }
             if let Some(error) = refused {
                 unusable += 1;
                 if unusable <= NAMED_MAX {
@@ -46,6 +54,9 @@ async fn look<E: Engine>(engine: &E, passwords: &Passwords) -> Answer<Cost> {
                 }
             }
         }
+    }
+    if let Some(scram) = passwords.scram() {
+        scram.look_as(&shapes);
     }
     metrics::gauge!(UNUSABLE).set(f64::from(u32::try_from(unusable).unwrap_or(u32::MAX)));
     if unusable > NAMED_MAX {
