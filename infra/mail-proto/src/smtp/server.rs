@@ -20,11 +20,13 @@
 
 mod chunks;
 mod errors;
+mod transaction;
 
 pub use errors::{ErrorLimits, Tally};
 
 use chunks::Chunks;
 use errors::Mistakes;
+use transaction::Transaction;
 
 use super::body::{BodyFault, BodyReader};
 use super::chunk::Chunk;
@@ -109,6 +111,8 @@ pub struct Server {
     client: Option<Client>,
     tls_active: bool,
     transaction: Option<Transaction>,
+    /// The last MAIL was refused for now: what was pipelined behind it is no mistake.
+    is_deferred: bool,
     mistakes: Mistakes,
 }
 
@@ -151,26 +155,6 @@ struct Client {
     extended: bool,
 }
 
-struct Transaction {
-    letters: Letters,
-    /// Recipients asked for, accepted or not.
-    asked_count: usize,
-    accepted_count: usize,
-    /// The body, when it comes in chunks.
-    chunks: Option<Chunks>,
-}
-
-impl Transaction {
-    fn new(letters: Letters) -> Self {
-        Self {
-            letters,
-            asked_count: 0,
-            accepted_count: 0,
-            chunks: None,
-        }
-    }
-}
-
 impl Server {
     /// A server that greets first.
     pub fn new(config: Config) -> Self {
@@ -186,6 +170,7 @@ impl Server {
             client: None,
             tls_active,
             transaction: None,
+            is_deferred: false,
             mistakes: Mistakes::default(),
         }
     }
@@ -332,6 +317,7 @@ impl Server {
     pub fn accept(&mut self) {
         match self.take_question() {
             Question::Mail(letters) => {
+                self.is_deferred = false;
                 self.transaction = Some(Transaction::new(letters));
                 self.say(&SENDER_ACCEPTED);
             }
@@ -380,11 +366,17 @@ impl Server {
                 self.say(&reply);
             }
             Question::FirstChunk(chunk) => self.first_chunk(chunk, Some(reply)),
-            Question::Mail(_)
-            | Question::Recipient
-            | Question::StartTls
-            | Question::Auth
-            | Question::XClient => self.say(&reply),
+            Question::Mail(_) => {
+                self.is_deferred = !reply.is_permanent();
+                self.say(&reply);
+            }
+            Question::Recipient => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.deferred_count += usize::from(!reply.is_permanent());
+                }
+                self.say(&reply);
+            }
+            Question::StartTls | Question::Auth | Question::XClient => self.say(&reply),
         }
     }
 
@@ -417,7 +409,8 @@ impl Server {
     }
 
     /// Ends the connection from our side with this reply (421), then `Close`.
-    /// Possible at any time; a transaction under way is over.
+    /// Possible at any time; a transaction under way is over. Of a body that is refused already the verdict is said
+    /// first: else its sender would send it again, for days.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "callers make a reply to give it away"
@@ -425,6 +418,14 @@ impl Server {
     pub fn shut(&mut self, reply: Reply) {
         self.out.begin_step();
         if !matches!(self.state, State::Closing(_)) {
+            let verdict = match &mut self.state {
+                State::Body { reader, .. } => reader.fault().map(data::broken),
+                State::Chunk { refusal, .. } => refusal.take(),
+                _ => None,
+            };
+            if let Some(verdict) = verdict {
+                self.end_body(&[], &verdict, false);
+            }
             reply.write_to(self.out.octets_mut());
             self.close(CloseReason::Shut);
         }
@@ -481,8 +482,12 @@ impl Server {
 
     /// Queues a reply and counts it when it is the client's fault.
     fn say(&mut self, reply: &Reply) {
+        self.say_of(reply, reply.is_permanent());
+    }
+
+    fn say_of(&mut self, reply: &Reply, is_mistake: bool) {
         reply.write_to(self.out.octets_mut());
-        if reply.is_permanent() {
+        if is_mistake {
             self.count_error();
         }
         self.flush |= self.is_slowed();
@@ -542,10 +547,7 @@ impl Server {
             Verb::Data => self.on_data(),
             Verb::Bdat => self.on_bdat(command.arguments),
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.on_hello(command),
-            Verb::Rset => {
-                self.say(&OK);
-                self.reset()
-            }
+            Verb::Rset => self.on_rset(),
             Verb::Noop => {
                 self.say(&OK);
                 self.count_junk();
@@ -609,6 +611,7 @@ impl Server {
     }
 
     fn on_mail(&mut self, arguments: &str) -> Option<Step<'static>> {
+        self.is_deferred = false;
         if self.client.is_none() {
             return self.refused(&HELLO_FIRST);
         }
@@ -637,7 +640,8 @@ impl Server {
 
     fn on_rcpt(&mut self, arguments: &str) -> Option<Step<'static>> {
         let Some(transaction) = &mut self.transaction else {
-            return self.refused(&MAIL_FIRST);
+            self.say_unless_deferred(&MAIL_FIRST);
+            return None;
         };
         if transaction.chunks.is_some() {
             return self.refused(&BODY_BEGUN);
@@ -653,6 +657,7 @@ impl Server {
             // whole list learns of the limit late: closing on it would cut
             // every attempt of its at the same place.
             let overshoots = transaction.asked_count / 2 >= self.config.recipients_max;
+            transaction.deferred_count += 1;
             self.say(&TOO_MANY_RECIPIENTS);
             self.mistakes.tell_recipient_over();
             if overshoots {
@@ -665,10 +670,13 @@ impl Server {
 
     fn on_data(&mut self) -> Option<Step<'static>> {
         match &self.transaction {
-            None => self.refused(&MAIL_FIRST),
+            None => {
+                self.say_unless_deferred(&MAIL_FIRST);
+                None
+            }
             Some(transaction) if transaction.accepted_count == 0 => {
-                let reply = data::no_recipients(self.config.mode);
-                self.refused(&reply)
+                self.say_unless_deferred(&data::no_recipients(self.config.mode));
+                None
             }
             Some(Transaction {
                 chunks: Some(_), ..
@@ -704,14 +712,6 @@ impl Server {
     fn endless(&mut self) {
         ENDLESS.write_to(self.out.octets_mut());
         self.close(CloseReason::Endless);
-    }
-
-    fn reset(&mut self) -> Option<Step<'static>> {
-        if self.transaction.take().is_some() {
-            return Some(Step::Reset);
-        }
-        self.count_junk();
-        None
     }
 
     fn ask(&mut self, question: Question, step: Step<'static>) -> Option<Step<'static>> {

@@ -33,6 +33,9 @@ impl Server {
         };
         if chunk.length == 0 && !chunk.is_last {
             self.count_junk();
+            if let State::Closing(_) = self.state {
+                return None;
+            }
         }
         let refusal = match &self.transaction {
             None => Some(MAIL_FIRST),
@@ -95,7 +98,7 @@ impl Server {
                 // RFC 2033 §4.3: the last chunk has a reply for each recipient, here none.
                 let has_none = is_last && self.transaction.is_some();
                 if self.config.mode == Mode::Smtp || !has_none {
-                    self.say(&refusal.unwrap_or(MAIL_FIRST));
+                    self.say_unless_deferred(&refusal.unwrap_or(MAIL_FIRST));
                 }
                 return None;
             }
