@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::balancers::Network;
 
+/// Connections by client.
+type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// Counts connections by client. Per process.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Open,
     each_max: usize,
     whom: Arc<Grouping>,
 }
@@ -66,11 +69,29 @@ impl Grouping {
     }
 }
 
-/// One counted connection; dropped, it is counted no more.
+/// One admitted connection; dropped, it is counted no more.
 #[derive(Debug)]
 pub struct Counted {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    client: IpAddr,
+    /// Where it is counted, and as whose. Nothing: whoever has no limit takes nothing from neighbours that have one.
+    place: Option<(Open, IpAddr)>,
+    nth: usize,
+}
+
+impl Counted {
+    /// A connection that is not counted.
+    #[must_use]
+    pub fn free() -> Self {
+        Self {
+            place: None,
+            nth: 0,
+        }
+    }
+
+    /// How many connections the client had with this one when it came; 0 when it is not counted.
+    #[must_use]
+    pub fn nth(&self) -> usize {
+        self.nth
+    }
 }
 
 impl Clients {
@@ -84,31 +105,36 @@ impl Clients {
         }
     }
 
-    /// Counts one more connection, or gives nothing when the client has as many as it may.
+    /// Counts one more connection, unless it is of somebody exempt; or gives nothing when the client has as many as it may.
     #[must_use]
     pub fn admit(&self, address: IpAddr) -> Option<Counted> {
+        if self.whom.is_exempt(address) {
+            return Some(Counted::free());
+        }
         let client = self.whom.client(address);
-        let limited = !self.whom.is_exempt(address);
         let mut open = lock(&self.open);
         let count = open.entry(client).or_default();
-        if limited && *count >= self.each_max {
+        if *count >= self.each_max {
             return None;
         }
         *count += 1;
         Some(Counted {
-            open: Arc::clone(&self.open),
-            client,
+            place: Some((Arc::clone(&self.open), client)),
+            nth: *count,
         })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut open = lock(&self.open);
-        if let Some(count) = open.get_mut(&self.client) {
+        let Some((open, client)) = &self.place else {
+            return;
+        };
+        let mut open = lock(open);
+        if let Some(count) = open.get_mut(client) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.client);
+                open.remove(client);
             }
         }
     }
@@ -167,6 +193,26 @@ mod tests {
         }
         assert!(whom(24, 64).is_exempt(ip("::ffff:198.51.100.7")));
         assert!(!whom(24, 64).is_exempt(ip("198.51.101.7")));
+    }
+
+    #[test]
+    fn who_is_exempt_takes_nothing_from_neighbours_that_are_not() {
+        let whom = Grouping {
+            ipv4_bits: 24,
+            ipv6_bits: 64,
+            exempt: vec!["192.0.2.7".parse().unwrap()],
+        };
+        let clients = Clients::new(2, whom);
+        let free: Vec<_> = (0..5).map(|_| clients.admit(ip("192.0.2.7"))).collect();
+        assert!(free.iter().flatten().all(|one| one.nth() == 0));
+        let first = clients.admit(ip("192.0.2.8")).unwrap();
+        assert_eq!(first.nth(), 1);
+        assert_eq!(clients.admit(ip("192.0.2.9")).unwrap().nth(), 2);
+        let _second = clients.admit(ip("192.0.2.9")).unwrap();
+        assert!(clients.admit(ip("192.0.2.8")).is_none());
+        assert!(clients.admit(ip("192.0.2.7")).is_some());
+        drop(free);
+        assert!(clients.admit(ip("192.0.2.8")).is_none());
     }
 
     #[test]

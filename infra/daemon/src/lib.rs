@@ -19,6 +19,7 @@ pub mod link;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod open_files;
 pub mod output;
 pub mod public_tls;
 pub mod random;

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::{self, Settings},
-    log, metrics,
+    log, metrics, open_files,
     shutdown::{Hangup, Shutdown},
 };
 
@@ -82,6 +82,7 @@ where
     log::init(&settings.log());
     install_crypto();
     metrics::install();
+    open_files::raise();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.connection_threads(cores).max(1))
