@@ -41,7 +41,7 @@ daemon::settings! {
         /// Load balancers in front of this process.
         pub balancers: Balancers = Balancers::default(),
         /// Networks or addresses, such as ["192.0.2.0/28"], of filters and relays in front of this process that may tell by XCLIENT
-        /// whom they speak for.
+        /// whom they speak for. No limit counts them themselves, only those they speak for.
         pub xclient_networks: Vec<Network> = Vec::new(),
         /// What one client and one message may take, counted by this process alone: where there are several, a client has as much
         /// at each.

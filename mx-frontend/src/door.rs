@@ -16,7 +16,7 @@ use crate::frontend::Shared;
 use crate::meter;
 use crate::rates::Event;
 use crate::reply::Closing;
-use crate::session::{Session, handshake};
+use crate::session::{End, Session, handshake};
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,34 +54,65 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Which client that is, to limits and history.
     pub(crate) key: IpAddr,
-    /// Whether rates are limited.
+    /// Whether its connections and rates are limited.
     pub(crate) limited: bool,
+    /// Whether this is one of its first connections: a good history is no leave to take them all.
+    is_first: bool,
     /// Whether it is served as ever while connections run out.
     pub(crate) is_good: bool,
 }
 
 impl Client {
+    /// Whoever has connected. A relay is no client until it has said whom it speaks for: with limits of its own, all those
+    /// would share them.
+    pub(crate) async fn connected(shared: &Shared, address: SocketAddr) -> Self {
+        let mut relays = shared.xclient_networks.iter();
+        let is_relay = relays.any(|one| one.holds(address.ip()));
+        Self::new(shared, address, is_relay).await
+    }
+
+    /// The client at an address.
     pub(crate) async fn at(shared: &Shared, address: SocketAddr) -> Self {
-        let key = shared.grouping.client(address.ip());
-        Self {
+        Self::new(shared, address, false).await
+    }
+
+    async fn new(shared: &Shared, address: SocketAddr, is_relay: bool) -> Self {
+        let mut client = Self {
             address,
-            key,
-            limited: !shared.grouping.is_exempt(address.ip()),
-            is_good: shared.stress.is_good(key).await,
-        }
+            key: shared.grouping.client(address.ip()),
+            limited: !is_relay && !shared.grouping.is_exempt(address.ip()),
+            is_first: true,
+            is_good: false,
+        };
+        client.look_back(shared).await;
+        client
+    }
+
+    /// Looks at the client's history.
+    pub(crate) async fn look_back(&mut self, shared: &Shared) {
+        self.is_good = !self.limited || (self.is_first && shared.stress.is_good(self.key).await);
     }
 
     /// Lets the client in, while what it gives lasts.
-    pub(crate) fn admit(&self, shared: &Shared) -> Result<Counted, Closing> {
+    pub(crate) fn admit(&mut self, shared: &Shared) -> Result<Counted, Closing> {
+        let counted = if self.limited {
+            let counted = shared.clients.admit(self.address.ip());
+            counted.ok_or(Closing::ClientConnectionsMax)?
+        } else {
+            Counted::free()
+        };
+        self.is_first = counted.nth() <= shared.stress.good_connections_max;
+        self.is_good &= self.is_first;
         if shared.stress.is_reserved() && !self.is_good {
+            // To a stranger none is free.
+            shared.stress.on_connection(true);
             return Err(Closing::ConnectionsMax);
         }
         if self.limited {
             let counted = shared.rates.count(Event::Connection, self.key);
             counted.map_err(Closing::TooOften)?;
         }
-        let counted = shared.clients.admit(self.address.ip());
-        counted.ok_or(Closing::ClientConnectionsMax)
+        Ok(counted)
     }
 }
 
@@ -127,7 +158,7 @@ async fn converse(
             return info!(%peer, reason = fault.code(), cause, "connection of a balancer refused");
         }
     };
-    let client = Client::at(shared, address).await;
+    let mut client = Client::connected(shared, address).await;
     let counted = match client.admit(shared) {
         Ok(counted) => counted,
         Err(why) => {
@@ -136,10 +167,15 @@ async fn converse(
         }
     };
     let open = meter::connection();
-    open.increment(1);
     let stream = match door {
         Door::Smtp | Door::Stressed => Ok(UserStream::plain(socket)),
-        Door::Smtps => Box::pin(handshake(shared, UserStream::plain(socket), &client, false)).await,
+        Door::Smtps => {
+            let shaken = handshake(shared, UserStream::plain(socket), &client, false);
+            tokio::select! {
+                shaken = Box::pin(shaken) => shaken,
+                () = shutdown.requested() => Err(End::Closed(Closing::Draining)),
+            }
+        }
     };
     let end = match stream {
         Ok(stream) => {
@@ -148,7 +184,7 @@ async fn converse(
         }
         Err(end) => end,
     };
-    open.decrement(1);
+    drop(open);
     meter::connection_ended(end.code());
     debug!(client = %address, end = end.code(), "connection ended");
 }

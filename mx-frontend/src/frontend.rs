@@ -9,6 +9,7 @@ use daemon::clients::{Clients, Grouping};
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
 use daemon::listener::{self, BindError, Slots};
+use daemon::open_files;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
 use directory_api::{ChangeNumber, ClientOptions, DirectoryClient};
@@ -219,6 +220,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// # Errors
 /// [`RunError`]: it could not begin. Once it serves, nothing ends it but the shutdown.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    open_files::expect(config.limits.connections_max);
     let frontend = Frontend::bind(config)?;
     for (door, socket) in &frontend.doors {
         if let Ok(address) = socket.local_addr() {

@@ -66,9 +66,20 @@ pub(crate) fn describe() {
     );
 }
 
-pub(crate) fn connection() -> Gauge {
+/// A connection that is counted as open; dropped, it is so no more, also when its task panics.
+pub(crate) struct Open(Gauge);
+
+pub(crate) fn connection() -> Open {
     counter!("posthouse_mx_connections_total").increment(1);
-    gauge!("posthouse_mx_connections_open")
+    let open = gauge!("posthouse_mx_connections_open");
+    open.increment(1);
+    Open(open)
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
 }
 
 pub(crate) fn connection_ended(reason: &'static str) {

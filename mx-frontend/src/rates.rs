@@ -1,7 +1,10 @@
 //! How often one client does what costs us something: per process, in memory.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
@@ -9,7 +12,7 @@ use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
-use governor::state::keyed::{HashMapStateStore, ShrinkableKeyedStateStore};
+use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
 use crate::config;
@@ -46,34 +49,37 @@ impl TooOften {
 #[derive(Debug)]
 pub(crate) struct Rates<C: Clock = MonotonicClock> {
     limits: [Option<Limiter<C>>; 5],
+    clients_max: usize,
 }
 
 type Limiter<C> = RateLimiter<(IpAddr, Ask), Store, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 impl Rates {
     pub(crate) fn new(settings: &config::Rates) -> Self {
-        Self::with_clock(settings, &MonotonicClock)
+        Self::with_clock(settings, &MonotonicClock, CLIENTS_MAX)
     }
 
-    /// Forgets clients of whom nothing counts any more, until the shutdown.
+    /// Forgets clients of whom nothing counts any more, until the shutdown. No client waits for that.
     pub(crate) async fn upkeep(&self, shutdown: &Shutdown) {
-        loop {
+        for second in 1_u64.. {
             tokio::select! {
                 () = shutdown.requested() => return,
-                () = tokio::time::sleep(UPKEEP_INTERVAL) => self.forget(),
+                () = tokio::time::sleep(LOOK_INTERVAL) => self.forget(second.is_multiple_of(UPKEEP_LOOKS)),
             }
         }
     }
 }
 
 impl<C: Clock + Clone> Rates<C> {
-    fn with_clock(settings: &config::Rates, clock: &C) -> Self {
+    fn with_clock(settings: &config::Rates, clock: &C, clients_max: usize) -> Self {
         let limit = |each: u32| {
             let burst = NonZeroU32::new(each)?;
             let quota = Quota::with_period(WINDOW / each)?.allow_burst(burst);
-            Some(RateLimiter::new(quota, Store::default(), clock.clone()))
+            let store = Store::new(clients_max);
+            Some(RateLimiter::new(quota, store, clock.clone()))
         };
         Self {
+            clients_max,
             limits: [
                 settings.connections_max,
                 settings.messages_max,
@@ -101,22 +107,18 @@ impl<C: Clock> Rates<C> {
         let Some(limiter) = &self.limits[event as usize] else {
             return Ok(());
         };
-        if limiter.len() >= CLIENTS_MAX {
-            limiter.retain_recent();
-            if limiter.len() >= CLIENTS_MAX {
-                // Nobody new is counted until some are forgotten: memory is not theirs to take.
-                return Ok(());
-            }
-        }
         limiter
             .check_key(&(client, ask))
             .map_err(|_| TooOften(event))
     }
 
-    fn forget(&self) {
+    /// Forgets whom nothing counts of, where there is hardly any room or at all events.
+    fn forget(&self, in_any_case: bool) {
         for limiter in self.limits.iter().flatten() {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
+            if in_any_case || limiter.len() >= self.clients_max - self.clients_max / 8 {
+                limiter.retain_recent();
+                limiter.shrink_to_fit();
+            }
         }
     }
 }
@@ -128,50 +130,87 @@ enum Ask {
     Look,
 }
 
-/// The library's store, which can be looked at besides.
-#[derive(Debug, Default)]
-struct Store(HashMapStateStore<IpAddr>);
+/// When each client's next event would come evenly. The library's own stores have no bound.
+#[derive(Debug)]
+struct Store {
+    shards: [Mutex<HashMap<IpAddr, Nanos>>; SHARDS],
+    shard_max: usize,
+    hasher: RandomState,
+}
+
+impl Store {
+    fn new(clients_max: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            shard_max: clients_max.div_ceil(SHARDS),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Nanos>> {
+        let hash = self.hasher.hash_one(client);
+        lock(&self.shards[hash as usize % SHARDS])
+    }
+}
 
 impl StateStore for Store {
     type Key = (IpAddr, Ask);
 
-    fn measure_and_replace<T, F, E>(&self, (client, ask): &Self::Key, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, &(client, ask): &Self::Key, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        match ask {
-            Ask::Take => self.0.measure_and_replace(client, decide),
-            // An error changes nothing.
-            Ask::Look => {
-                let looked: Result<(), Result<T, E>> = self
-                    .0
-                    .measure_and_replace(client, |last| Err(decide(last).map(|(yes, _)| yes)));
-                looked.expect_err("nothing is replaced")
-            }
+        let mut shard = self.shard(client);
+        let last = shard.get(&client).copied();
+        let (yes, next) = decide(last)?;
+        // Where there is no room nobody new is counted until some are forgotten: memory is not theirs to take. Those that are
+        // known stay limited.
+        let has_room = last.is_some() || shard.len() < self.shard_max;
+        if ask == Ask::Take && has_room {
+            shard.insert(client, next);
         }
+        Ok(yes)
     }
 }
 
 impl ShrinkableKeyedStateStore<(IpAddr, Ask)> for Store {
     fn retain_recent(&self, drop_below: Nanos) {
-        self.0.retain_recent(drop_below);
+        for shard in &self.shards {
+            lock(shard).retain(|_, next| *next > drop_below);
+        }
     }
 
+    /// To what is needed soon again, and only where much is free: whoever asks meanwhile waits for the move.
     fn shrink_to_fit(&self) {
-        self.0.shrink_to_fit();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let needed = shard.len() * 2;
+            if shard.capacity() > needed * 2 {
+                shard.shrink_to(needed);
+            }
+        }
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
+fn lock(shard: &Mutex<HashMap<IpAddr, Nanos>>) -> MutexGuard<'_, HashMap<IpAddr, Nanos>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const WINDOW: Duration = Duration::from_secs(60);
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked whether there is room left.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks from one time to the next that all is gone through in any case.
+const UPKEEP_LOOKS: u64 = 60;
+/// So that clients do not wait for each other.
+const SHARDS: usize = 64;
 /// Clients of whom an event is remembered, for each rate: some 30 MB where somebody comes from as many networks within a minute.
 const CLIENTS_MAX: usize = 500_000;
 
@@ -192,7 +231,7 @@ mod tests {
             messages_max: 3,
             ..config::Rates::default()
         };
-        let rates = Rates::with_clock(&settings, &clock);
+        let rates = Rates::with_clock(&settings, &clock, CLIENTS_MAX);
         for _ in 0..3 {
             assert_eq!(rates.count(Event::Message, client(1)), Ok(()));
         }
@@ -216,7 +255,7 @@ mod tests {
             tls_sessions_max: 2,
             ..config::Rates::default()
         };
-        let rates = Rates::with_clock(&settings, &clock);
+        let rates = Rates::with_clock(&settings, &clock, CLIENTS_MAX);
         for _ in 0..10 {
             assert_eq!(rates.look(Event::TlsSession, client(1)), Ok(()));
         }
@@ -236,15 +275,42 @@ mod tests {
             connections_max: 10,
             ..config::Rates::default()
         };
-        let rates = Rates::with_clock(&settings, &clock);
+        let rates = Rates::with_clock(&settings, &clock, CLIENTS_MAX);
         for last in 0..100 {
             rates.count(Event::Connection, client(last)).unwrap();
         }
         let limiter = rates.limits[0].as_ref().unwrap();
-        rates.forget();
+        rates.forget(true);
         assert_eq!(limiter.len(), 100);
         clock.advance(Duration::from_secs(61));
-        rates.forget();
+        rates.forget(true);
         assert_eq!(limiter.len(), 0);
+    }
+
+    #[test]
+    fn where_there_is_no_room_those_that_are_known_stay_limited() {
+        let clock = FakeRelativeClock::default();
+        let settings = config::Rates {
+            connections_max: 1,
+            ..config::Rates::default()
+        };
+        let rates = Rates::with_clock(&settings, &clock, SHARDS);
+        let known = client(1);
+        rates.count(Event::Connection, known).unwrap();
+        let many = (0..2000_u16)
+            .map(|net| IpAddr::from([10, net.to_be_bytes()[0], net.to_be_bytes()[1], 0]));
+        for other in many {
+            assert_eq!(rates.count(Event::Connection, other), Ok(()));
+        }
+        let limiter = rates.limits[0].as_ref().unwrap();
+        assert!(limiter.len() <= SHARDS, "{}", limiter.len());
+        let beyond = Err(TooOften(Event::Connection));
+        assert_eq!(rates.count(Event::Connection, known), beyond);
+        // Nearly no room is looked after each second, and there is some once nothing counts any more.
+        clock.advance(Duration::from_secs(61));
+        rates.forget(false);
+        let new = client(2);
+        assert_eq!(rates.count(Event::Connection, new), Ok(()));
+        assert_eq!(rates.count(Event::Connection, new), beyond);
     }
 }

@@ -142,6 +142,8 @@ pub(crate) enum Closing {
     Idle,
     /// The body came slower than the slowest sender served.
     TooSlow,
+    /// It brought no message for long, while connections run out.
+    NoMail,
     /// As many connections as all clients together may have.
     ConnectionsMax,
     /// As many connections as one client may have.
@@ -157,6 +159,7 @@ impl Closing {
             Self::Draining => "draining",
             Self::Idle => "idle",
             Self::TooSlow => "too_slow",
+            Self::NoMail => "no_mail",
             Self::ConnectionsMax => "connections_max",
             Self::ClientConnectionsMax => "client_connections_max",
             Self::TooOften(what) => what.code(),
@@ -169,6 +172,7 @@ impl Closing {
             Self::Draining => Reply::new(421, (4, 3, 2), "going down for a moment, come back"),
             Self::Idle => Reply::new(421, (4, 4, 2), "waited too long for a command"),
             Self::TooSlow => Reply::new(421, (4, 4, 2), "message comes too slowly"),
+            Self::NoMail => Reply::new(421, (4, 4, 2), "too long without a message, come back"),
             Self::ConnectionsMax => Reply::new(421, (4, 3, 2), "too many connections, come back"),
             Self::ClientConnectionsMax => {
                 Reply::new(421, (4, 7, 0), "too many connections from your network")
@@ -236,6 +240,7 @@ mod tests {
             Draining,
             Idle,
             TooSlow,
+            NoMail,
             ConnectionsMax,
             ClientConnectionsMax,
         ];

@@ -21,6 +21,7 @@ mod xclient;
 
 pub(crate) use starttls::handshake;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use daemon::clients::Counted;
@@ -29,7 +30,7 @@ use daemon::stream::UserStream;
 use mail_proto::smtp::{self, CloseReason, Mode, Server, Step};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
 use crate::door::{Client, Door};
@@ -124,6 +125,10 @@ pub(crate) struct Session<'a> {
     heard: Instant,
     /// Since when the next command, or piece of a body, is waited for.
     waiting: Option<Instant>,
+    /// Since when it has brought no message, as far as that counts.
+    fruitless: Instant,
+    /// It was ended because nothing came any more.
+    has_fallen_silent: bool,
     phase: Phase,
     /// A decided delivery whose reply is not written yet.
     decided: Option<Record>,
@@ -163,6 +168,8 @@ impl<'a> Session<'a> {
             manner,
             heard: now,
             waiting: None,
+            fruitless: now,
+            has_fallen_silent: false,
             phase: Phase::Idle(Timeline::new(now)),
             decided: None,
             closing: Closing::Draining,
@@ -179,7 +186,8 @@ impl<'a> Session<'a> {
             meter::cut_bodies().increment(1);
             debug!(client = %self.client.address, trace_id = delivery.trace_id(), end = end.code(), "body was cut");
         }
-        if end.is_misconduct() && !self.is_always_stressed {
+        let is_misconduct = end.is_misconduct() && !self.has_fallen_silent;
+        if is_misconduct && self.client.limited && !self.is_always_stressed {
             self.shared.stress.misbehaved(self.client.key).await;
         }
         end
@@ -205,11 +213,21 @@ impl<'a> Session<'a> {
                             () = shutdown.requested() => {}
                         }
                     }
-                    let patience = self.manner.command_timeout;
-                    let sent = match timeout(patience, io::write_all(&mut stream, octets)).await {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(_)) => Err(End::Gone),
-                        Err(_) => Err(End::NotReading),
+                    let (began, mut manner) = (Instant::now(), self.manner);
+                    let sent = {
+                        let mut write = pin!(io::write_all(&mut stream, octets));
+                        loop {
+                            let ends = began + manner.command_timeout;
+                            tokio::select! {
+                                written = &mut write => break written.map_err(|_| End::Gone),
+                                () = sleep_until(ends) => break Err(End::NotReading),
+                                // There may be less time now.
+                                Ok(()) = self.stress.changed() => {
+                                    let is_on = *self.stress.borrow_and_update() && !self.client.is_good;
+                                    manner = self.shared.stress.manner(is_on || self.is_always_stressed);
+                                }
+                            }
+                        }
                     };
                     self.on_sent(sent.is_ok());
                     self.heard = Instant::now();
@@ -219,7 +237,7 @@ impl<'a> Session<'a> {
                 Step::Mail(mail) => {
                     if let Err(why) = self.count(Event::Message) {
                         meter::refused("mail", why.code());
-                        self.core.refuse(too_often(why));
+                        self.core.refuse_too_often(too_often(why));
                         continue;
                     }
                     self.phase = Phase::Envelope(mail::begin(self.shared, mail, self.idle_since()));
@@ -228,7 +246,7 @@ impl<'a> Session<'a> {
                 Step::Recipient(path) => {
                     if let Err(why) = self.count(Event::Recipient) {
                         meter::refused("rcpt", why.code());
-                        self.core.refuse(too_often(why));
+                        self.core.refuse_too_often(too_often(why));
                         continue;
                     }
                     let Phase::Envelope(envelope) = &mut self.phase else {
@@ -248,11 +266,15 @@ impl<'a> Session<'a> {
                     };
                     let start = Box::pin(data::start(self.shared, *envelope));
                     self.phase = Phase::Body(start.await);
+                    // To connect took our time, not the client's.
+                    self.heard = Instant::now();
                     self.core.accept();
                 }
                 Step::BodyChunk(octets) => {
                     if let Phase::Body(delivery) = &mut self.phase {
                         delivery.chunk(octets).await;
+                        // A slow back-end is not the client's silence.
+                        self.heard = Instant::now();
                     }
                 }
                 Step::BodyBroken(fault) => {
@@ -274,6 +296,9 @@ impl<'a> Session<'a> {
                     if reply.is_positive() {
                         self.has_brought_mail().await;
                     }
+                    if !reply.is_permanent() {
+                        self.fruitless = Instant::now();
+                    }
                     self.core.finish(&[reply]);
                     self.decided = Some(record);
                 }
@@ -288,7 +313,7 @@ impl<'a> Session<'a> {
                     match look {
                         Err(why) if self.client.limited => {
                             meter::refused("starttls", why.code());
-                            self.core.refuse(too_often(why));
+                            self.core.refuse_too_often(too_often(why));
                         }
                         _ => self.core.accept(),
                     }
@@ -304,7 +329,7 @@ impl<'a> Session<'a> {
                     Ok(()) => self.core.accept(),
                     Err(why) => {
                         meter::refused("auth", why.code());
-                        self.core.refuse(too_often(why));
+                        self.core.refuse_too_often(too_often(why));
                     }
                 },
                 Step::XClient(told) => Box::pin(self.speaks_for(told)).await,
@@ -330,7 +355,9 @@ impl<'a> Session<'a> {
         let manner = self.manner;
         let began = Instant::now();
         let waiting = *self.waiting.get_or_insert(self.heard);
-        let since = if manner.command_deadline {
+        let is_refused = matches!(self.phase, Phase::Refused(_));
+        // What is read over has a pace to keep, and no command's time.
+        let since = if manner.command_deadline && !is_refused {
             waiting
         } else {
             self.heard
@@ -345,7 +372,15 @@ impl<'a> Session<'a> {
             pace.see_over(manner.sender_window);
             began.checked_add(pace.patience())
         });
-        let ends = window_ends.map_or(silence_ends, |ends| ends.min(silence_ends));
+        let longest = manner.session_timeout.filter(|_| !in_body);
+        let fruitless_ends = longest.map(|longest| self.fruitless + longest);
+        if fruitless_ends.is_some_and(|ends| ends <= began) {
+            // However much it says.
+            self.shut(Closing::NoMail);
+            return Ok(());
+        }
+        let others = [window_ends, fruitless_ends].into_iter().flatten();
+        let ends = others.fold(silence_ends, Instant::min);
         let read = tokio::select! {
             read = timeout_at(ends, io::read_into(stream, &mut self.core)) => read,
             // A body under way is finished: the drain waits for it.
@@ -354,11 +389,19 @@ impl<'a> Session<'a> {
                 return Ok(());
             }
             // There may be less time now.
-            _ = self.stress.changed() => return Ok(()),
+            _ = self.stress.changed() => {
+                // It may have brought mail by another connection since.
+                self.client.look_back(self.shared).await;
+                return Ok(());
+            }
         };
         let octets = match read {
             Ok(Ok(0) | Err(_)) => return Err(End::Gone),
             Ok(Ok(octets)) => octets,
+            Err(_) if fruitless_ends == Some(ends) => {
+                self.shut(Closing::NoMail);
+                return Ok(());
+            }
             Err(_) if ends == silence_ends => {
                 self.shut(Closing::Idle);
                 return Ok(());
@@ -374,6 +417,7 @@ impl<'a> Session<'a> {
             Phase::Idle(_) | Phase::Envelope(_) => Ok(()),
         };
         if kept_up.is_err() {
+            self.has_fallen_silent = self.heard.elapsed() * 2 >= manner.sender_window;
             self.shut(Closing::TooSlow);
         }
         Ok(())
@@ -381,15 +425,11 @@ impl<'a> Session<'a> {
 
     /// Treats the client from now on as the state of things wants.
     fn follow_stress(&mut self) {
-        let stress = &self.shared.stress;
         let is_on = *self.stress.borrow_and_update() && !self.client.is_good;
-        let manner = if is_on || self.is_always_stressed {
-            &stress.stressed
-        } else {
-            &stress.calm
-        };
+        let manner = self.shared.stress.manner(is_on || self.is_always_stressed);
         if !std::ptr::eq(manner, self.manner) {
             self.manner = manner;
+            self.fruitless = Instant::now();
             self.core.set_error_limits(manner.errors);
         }
     }
@@ -403,9 +443,10 @@ impl<'a> Session<'a> {
     }
 
     async fn has_brought_mail(&mut self) {
-        let stress = &self.shared.stress;
-        stress.brought(self.client.key).await;
-        self.client.is_good = stress.is_good(self.client.key).await;
+        if self.client.limited {
+            self.shared.stress.brought(self.client.key).await;
+            self.client.look_back(self.shared).await;
+        }
     }
 
     /// Our replies so far were written, or the client does not take them.
@@ -418,7 +459,10 @@ impl<'a> Session<'a> {
     }
 
     fn shut(&mut self, why: Closing) {
-        self.phase = Phase::Idle(self.idle_since());
+        let idle = Phase::Idle(self.idle_since());
+        if let Phase::Body(_) = std::mem::replace(&mut self.phase, idle) {
+            meter::cut_bodies().increment(1);
+        }
         self.closing = why;
         meter::refused("connection", why.code());
         self.core.shut(why.reply());

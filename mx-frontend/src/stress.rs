@@ -16,6 +16,7 @@ use daemon::listener::Slots;
 use daemon::shutdown::Shutdown;
 use mail_proto::smtp::ErrorLimits;
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -33,6 +34,8 @@ pub(crate) struct Manner {
     pub(crate) command_deadline: bool,
     /// Over how long a body's pace is seen.
     pub(crate) sender_window: Duration,
+    /// How long it may stay without bringing a message.
+    pub(crate) session_timeout: Option<Duration>,
     pub(crate) errors: ErrorLimits,
 }
 
@@ -105,6 +108,7 @@ pub(crate) struct Stress {
     /// By client, how many messages it has brought. Bounded, and no longer kept than the settings say.
     brought: Cache<IpAddr, u32>,
     good_messages_min: u32,
+    pub(crate) good_connections_max: usize,
     health: Health,
 }
 
@@ -124,10 +128,22 @@ impl Stress {
             stressed: settings.manner(),
             brought: Cache::builder()
                 .max_capacity(settings.good_clients_max)
+                // By default one that comes seldom would find no room beside those that come often, and never become known.
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(Duration::from_secs(settings.good_days * 86_400))
                 .build(),
             good_messages_min: settings.good_messages_min,
+            good_connections_max: settings.good_connections_max,
             health,
+        }
+    }
+
+    /// What is borne of a client: as ever, or as of a stranger while connections run out.
+    pub(crate) fn manner(&self, is_stressed: bool) -> &Manner {
+        if is_stressed {
+            &self.stressed
+        } else {
+            &self.calm
         }
     }
 
@@ -193,9 +209,12 @@ impl Stress {
         self.brought.insert(client, before.saturating_add(1)).await;
     }
 
-    /// A client was ended for its mistakes or its slowness.
+    /// A client was ended for its mistakes or its slowness. A key is a whole network: what one host in it did does not make
+    /// strangers of neighbours that bring much.
     pub(crate) async fn misbehaved(&self, client: IpAddr) {
-        self.brought.invalidate(&client).await;
+        if let Some(messages) = self.brought.get(&client).await {
+            self.brought.insert(client, messages / 2).await;
+        }
     }
 }
 
@@ -271,10 +290,39 @@ mod tests {
         assert!(!stress.is_good(client(2)).await);
         stress.misbehaved(client(1)).await;
         assert!(!stress.is_good(client(1)).await);
+        for _ in 0..4 {
+            stress.brought(client(3)).await;
+        }
+        stress.misbehaved(client(3)).await;
+        assert!(stress.is_good(client(3)).await, "one strike of many hosts");
+        stress.misbehaved(client(3)).await;
+        assert!(!stress.is_good(client(3)).await);
         for last in 0..=255 {
             stress.brought(client(last)).await;
         }
         stress.brought.run_pending_tasks().await;
         assert!(stress.brought.entry_count() <= 10);
+    }
+
+    #[tokio::test]
+    async fn a_new_client_is_remembered_beside_as_many_busy_ones_as_there_is_room_for() {
+        let settings = StressSettings {
+            good_clients_max: 10,
+            ..StressSettings::default()
+        };
+        let calm = settings.manner();
+        let stress = Stress::new(&settings, calm, Slots::new(100), Health::new("test"));
+        let client = |last: u8| IpAddr::from([192, 0, last, 0]);
+        for _ in 0..20 {
+            for busy in 0..10 {
+                stress.brought(client(busy)).await;
+                stress.brought.run_pending_tasks().await;
+            }
+        }
+        for _ in 0..2 {
+            stress.brought(client(99)).await;
+            stress.brought.run_pending_tasks().await;
+        }
+        assert!(stress.is_good(client(99)).await);
     }
 }

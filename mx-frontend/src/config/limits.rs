@@ -75,6 +75,7 @@ impl Limits {
             starttls_timeout: Duration::from_secs(self.starttls_timeout_s),
             command_deadline: self.command_deadline,
             sender_window: Duration::from_secs(self.sender_window_s),
+            session_timeout: None,
             errors: ErrorLimits {
                 soft: self.soft_error_limit,
                 hard: self.hard_error_limit,
@@ -114,7 +115,7 @@ impl Limits {
 }
 
 daemon::settings! {
-    /// How often one client may do what costs us something: so often in 60 s, all at once or evenly. 0 is without a limit. A client
+    /// How often one client may do what costs us something: so often at once, and as often again over each 60 s. 0 is without a limit. A client
     /// is what `limits.client_ipv4_bits` says, and `limits.exempt_networks` are exempt.
     pub struct Rates {
         /// Connections; those beyond are told 421.

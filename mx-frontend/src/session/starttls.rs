@@ -26,7 +26,10 @@ pub(crate) async fn handshake(
     };
     if client.limited {
         let look = shared.rates.look(Event::TlsSession, client.key);
-        look.map_err(|why| End::Closed(Closing::TooOften(why)))?;
+        look.map_err(|why| {
+            meter::refused("connection", why.code());
+            End::Closed(Closing::TooOften(why))
+        })?;
     }
     let stress = &shared.stress;
     let too_long_under_stress = async {
@@ -64,6 +67,10 @@ pub(crate) async fn handshake(
                 _ => End::Tls,
             };
             meter::handshake(end.code());
+            if client.limited {
+                // It may have cost us as much.
+                _ = shared.rates.count(Event::TlsSession, client.key);
+            }
             debug!(client = %client.address, %error, "TLS handshake failed");
             Err(end)
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use daemon::clients::Counted;
 use mail_proto::smtp::XClient;
 use tracing::debug;
 
@@ -16,18 +17,20 @@ impl Session<'_> {
     /// Takes whom the relay speaks for as the client, with a place among that one's connections; or ends the connection.
     pub(super) async fn speaks_for(&mut self, told: XClient) {
         let before = self.client.address;
-        let address = SocketAddr::new(
-            told.address.unwrap_or(before.ip()),
-            told.port.unwrap_or(before.port()),
-        );
-        let client = Client::at(self.shared, address).await;
-        if client.key != self.client.key {
-            match client.admit(self.shared) {
-                Ok(counted) => self.counted = counted,
-                Err(why) => {
-                    debug!(relay = %before, client = %address, reason = why.code(), "connection refused");
-                    return self.shut(why);
-                }
+        let port = told.port.unwrap_or(before.port());
+        let mut client = match told.address {
+            Some(ip) => Client::at(self.shared, SocketAddr::new(ip, port)).await,
+            // Whom it cannot name is nobody to be limited.
+            None => Client::connected(self.shared, SocketAddr::new(before.ip(), port)).await,
+        };
+        let address = client.address;
+        // The one before has gone.
+        self.counted = Counted::free();
+        match client.admit(self.shared) {
+            Ok(counted) => self.counted = counted,
+            Err(why) => {
+                debug!(relay = %before, client = %address, reason = why.code(), "connection refused");
+                return self.shut(why);
             }
         }
         debug!(relay = %before, client = %address, "speaks for");
