@@ -9,6 +9,7 @@
 //! 1. Draining back-ends are emptied, the heaviest accounts first.
 //! 2. A back-end more than `start` above the average gives until it is at most `stop` above. Those
 //!    accounts go first that take most from the hours that are too high, per octet to be copied.
+//!    Where nobody has room for them in all of their hours, they are exchanged for others.
 //! 3. Where a back-end is more than `fill_start` below, it is new or was emptied: whoever is above
 //!    the average gives, until that one is at most `stop` below.
 //! 4. Whoever receives stays at most `stop` above the average in every hour, and has room on its
@@ -21,6 +22,7 @@
 //! a large share of a machine is named, not moved: where it goes, the trouble goes. What may be
 //! copied in a day, and between two back-ends, is bounded.
 
+mod exchange;
 mod units;
 mod work;
 
@@ -83,7 +85,7 @@ impl Default for Settings {
             fill_start: 0.20,
             memory_days: 14.0,
             giant: 0.20,
-            unsteady: 0.5,
+            unsteady: 1.0,
             move_octets: 256 * 1024,
             budget: Budget::NONE,
         }
@@ -106,6 +108,7 @@ pub fn plan(snapshot: &Snapshot, settings: &Settings) -> Plan {
     for backend in work.heaviest_first() {
         if work.above(backend) > settings.start {
             work.relieve(backend, settings.stop, &receivers, Purpose::WorstHour);
+            work.exchange(backend, settings.stop, &receivers);
         }
     }
     let mut empty = work.below(settings.fill_start, &receivers);

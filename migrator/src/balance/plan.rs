@@ -40,6 +40,13 @@ pub enum Why {
         /// What this account is in that hour, against the average of a back-end.
         share: f64,
     },
+    /// It makes room for others, in hours that are not the worst of the back-end that it comes to.
+    Exchange {
+        /// The worst hour of the week of that back-end.
+        hour: u16,
+        /// What this account is in that hour, against the average of a back-end.
+        share: f64,
+    },
     /// Its back-end is being emptied.
     Draining,
 }

@@ -46,10 +46,10 @@ fn nothing_begins_below_start_and_what_begins_goes_on_to_stop() {
         let second = vec![(1, 100, [1.0; HOURS]); 2_000 - first.len()];
         planned(&spread(2, &[first, second].concat()))
     };
-    assert_eq!(with(1_079).idle, Some(Idle::Balanced));
+    assert_eq!(with(1_075).idle, Some(Idle::Balanced));
     let moves = with(1_090).moves.len();
     // From 9 % above to 3 %: sixty of a thousand, and some that unsteadiness asks for.
-    assert!((55..=70).contains(&moves), "{moves}");
+    assert!((55..=75).contains(&moves), "{moves}");
 }
 
 #[test]
@@ -197,4 +197,67 @@ fn numbers_at_their_limits_do_not_overflow() {
     let accounts = (1..=20).map(|id| (account(id, 0, u64::MAX / 20), [most; HOURS]));
     let plan = planned(&snapshot(machines, accounts.collect()));
     assert!(!plan.moves.is_empty());
+}
+
+/// Home users have their hour on Sunday, office users on Monday; the first back-end has too many of the ones, the second of the others.
+fn two_kinds(pinned: bool) -> Snapshot {
+    let (home, office) = (at(6, 20, 1.0), at(0, 10, 1.0));
+    let mut accounts = Vec::new();
+    for (backend, homes) in [(0, 280), (1, 120)] {
+        accounts.extend(vec![(backend, home); homes]);
+        accounts.extend(vec![(backend, office); 400 - homes]);
+    }
+    let accounts = accounts.into_iter().zip(1..).map(|((backend, hours), id)| {
+        let account = Account {
+            pinned,
+            ..account(id, backend, 1_000)
+        };
+        (account, hours)
+    });
+    snapshot(backends(2), accounts.collect())
+}
+
+#[test]
+fn where_nobody_has_room_in_every_hour_accounts_are_exchanged() {
+    let uneven = two_kinds(false);
+    let plan = planned(&uneven);
+    let mut loads = Loads::of(&uneven);
+    for step in &plan.moves {
+        let hours = uneven.hours(step.account as usize);
+        loads.carry(&hours, step.from as usize, step.to as usize);
+    }
+    for hours in &loads.0 {
+        for hour in [10, 6 * 24 + 20] {
+            assert!((190.0..=208.0).contains(&hours[hour]), "{}", hours[hour]);
+        }
+    }
+    let of = |from| plan.moves.iter().filter(|step| step.from == from).count();
+    assert!(of(0) >= 70 && of(1) >= 70, "{} {}", of(0), of(1));
+    assert_eq!(plan.left, []);
+    let exchanged = |step: &&super::super::Move| matches!(step.why, Why::Exchange { .. });
+    assert!(plan.moves.iter().any(|step| exchanged(&step)));
+}
+
+#[test]
+fn who_is_pinned_is_not_exchanged_and_what_stays_too_high_is_told() {
+    let plan = planned(&two_kinds(true));
+    assert_eq!(plan.moves, []);
+    let mut left: Vec<u32> = plan.left.iter().map(|left| left.backend).collect();
+    left.sort_unstable();
+    assert_eq!(left, [0, 1]);
+    assert!(plan.left.iter().all(|left| left.above > 0.3), "{plan:?}");
+}
+
+#[test]
+fn an_exchange_keeps_within_the_budget() {
+    let settings = Settings {
+        budget: Budget {
+            moves: 21,
+            ..Budget::NONE
+        },
+        ..Settings::default()
+    };
+    let plan = plan(&two_kinds(false), &settings);
+    assert!((1..=21).contains(&plan.moves.len()), "{plan:?}");
+    assert!(!plan.left.is_empty());
 }

@@ -29,31 +29,31 @@ enum By {
 }
 
 pub(super) struct Work<'a> {
-    snapshot: &'a Snapshot,
-    settings: &'a Settings,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) settings: &'a Settings,
     /// Smoothed, and as if what is planned were done.
-    loads: Vec<Hours>,
+    pub(super) loads: Vec<Hours>,
     /// Of each back-end: its worst hour, and its load then by its weight against the average, with
     /// what is added because its accounts are unsteady.
-    worst: Vec<(usize, f64)>,
+    pub(super) worst: Vec<(usize, f64)>,
     /// Of each back-end: the sum of squares of its accounts' worst hours.
-    squares: Vec<f64>,
+    pub(super) squares: Vec<f64>,
     /// What being unsteady adds to the average back-end.
-    unsteady_mean: f64,
-    weights: Vec<f64>,
-    free: Vec<u64>,
+    pub(super) unsteady_mean: f64,
+    pub(super) weights: Vec<f64>,
+    pub(super) free: Vec<u64>,
     active: Vec<usize>,
     /// Of each hour: the load by weight of all in the worst hour of its day; on quiet days, a share
     /// of that of the week.
-    average: Hours,
+    pub(super) average: Hours,
     /// The load of an average back-end in the worst hour of the week.
-    fair: f64,
+    pub(super) fair: f64,
     mean_weight: f64,
     /// What has not been moved yet.
-    units: Vec<Vec<Unit>>,
-    spent: Spent,
+    pub(super) units: Vec<Vec<Unit>>,
+    pub(super) spent: Spent,
     giants: BTreeMap<u32, Giant>,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 impl<'a> Work<'a> {
@@ -116,7 +116,7 @@ impl<'a> Work<'a> {
 
     /// What is added to a back-end's worst hour because the load of its accounts is not the same
     /// every week: much where a few heavy ones make most of it.
-    fn unsteady(&self, backend: usize, squares: f64) -> f64 {
+    pub(super) fn unsteady(&self, backend: usize, squares: f64) -> f64 {
         if self.fair > 0.0 {
             let share = squares.max(0.0).sqrt() / self.weights[backend] * self.mean_weight;
             self.settings.unsteady * share / self.fair
@@ -126,7 +126,7 @@ impl<'a> Work<'a> {
     }
 
     /// The worst hour of a back-end with this load, and what it is against the average.
-    fn worst_of(&self, backend: usize, hours: &Hours, squares: f64) -> (usize, f64) {
+    pub(super) fn worst_of(&self, backend: usize, hours: &Hours, squares: f64) -> (usize, f64) {
         let mut worst = (0, 0.0);
         for (hour, load) in hours.iter().enumerate() {
             let share = load / self.weights[backend] / self.average[hour];
@@ -417,7 +417,7 @@ impl<'a> Work<'a> {
         self.worst_of(to, &sum, self.squares[to] + square).1
     }
 
-    fn carry(&mut self, unit: &Unit, hours: &Hours, from: usize, to: usize, why: Why) {
+    pub(super) fn carry(&mut self, unit: &Unit, hours: &Hours, from: usize, to: usize, why: Why) {
         for (hour, load) in hours.iter().enumerate() {
             self.loads[from][hour] -= load;
             self.loads[to][hour] += load;
@@ -478,15 +478,15 @@ impl<'a> Work<'a> {
 }
 
 /// What the plan has used of its budget.
-#[derive(Default)]
-struct Spent {
+#[derive(Clone, Default)]
+pub(super) struct Spent {
     octets: u64,
     moves: usize,
     pairs: HashMap<(usize, usize), (u64, usize)>,
 }
 
 impl Spent {
-    fn allows(
+    pub(super) fn allows(
         &self,
         budget: &super::Budget,
         pair: (usize, usize),
@@ -501,7 +501,7 @@ impl Spent {
             && pair_moves + moves <= budget.pair_moves as usize
     }
 
-    fn add(&mut self, pair: (usize, usize), octets: u64, moves: usize) {
+    pub(super) fn add(&mut self, pair: (usize, usize), octets: u64, moves: usize) {
         self.octets += octets;
         self.moves += moves;
         let used = self.pairs.entry(pair).or_default();
@@ -530,7 +530,7 @@ impl Obstacle {
 
 /// What each hour is above its limit, as weights for accounts' loads; and the most of them, as a
 /// share of the limit.
-fn excess(hours: &Hours, limit: &Hours) -> ([f32; HOURS], f64) {
+pub(super) fn excess(hours: &Hours, limit: &Hours) -> ([f32; HOURS], f64) {
     let above: Hours = std::array::from_fn(|hour| {
         let above = hours[hour] / limit[hour] - 1.0;
         // No limit, no load: on a day without any.
@@ -551,7 +551,7 @@ fn excess(hours: &Hours, limit: &Hours) -> ([f32; HOURS], f64) {
     (smooth(&weights).map(|hour| hour as f32), most)
 }
 
-fn highest(hours: &[f64]) -> f64 {
+pub(super) fn highest(hours: &[f64]) -> f64 {
     hours.iter().copied().fold(0.0, f64::max)
 }
 
@@ -568,4 +568,4 @@ const FAILURES_MAX: usize = 5_000;
 const QUIET: f64 = 0.5;
 
 /// A share of the limit that is only the rounding of sums.
-const ROUNDING: f64 = 1e-9;
+pub(super) const ROUNDING: f64 = 1e-9;
