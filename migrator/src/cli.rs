@@ -19,6 +19,7 @@ use crate::perform::{MoveError, Mover};
 use crate::progress::Shown;
 use crate::{Config, run};
 
+mod plan;
 mod simulate;
 
 /// The prefix of environment variables that override settings.
@@ -57,6 +58,10 @@ enum Verb {
         #[arg(long, value_enum)]
         until: Option<Until>,
     },
+    /// Say which accounts should move, why, and what comes of it; move none.
+    Plan(plan::PlanArguments),
+    /// Do what a plan says, and tell what came of it.
+    Run(plan::RunArguments),
     /// Finish every move that was left unfinished.
     Resume,
     /// Give an unfinished move up, before the account has switched.
@@ -143,12 +148,18 @@ fn ended(result: Result<(), String>) -> ExitCode {
 }
 
 async fn perform(arguments: Arguments) -> Result<(), String> {
-    let (directory, identity) = connect(&arguments)?;
-    let mover = Mover::new(
-        directory.clone(),
-        Backends::new(identity, directory.clone()),
-    );
+    let reach = || {
+        let (directory, identity) = connect(&arguments)?;
+        let backends = Backends::new(identity, directory.clone());
+        Ok::<_, String>((directory, backends))
+    };
+    if let Some(Verb::Plan(options)) = &arguments.verb {
+        return plan::plan(options, reach).await;
+    }
+    let (directory, backends) = reach()?;
+    let mover = Mover::new(directory.clone(), backends.clone());
     match arguments.verb {
+        Some(Verb::Run(options)) => plan::run(&options, &directory, &backends).await,
         Some(Verb::Move {
             account,
             to,
@@ -202,7 +213,9 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
             let moves = mover.unfinished().await.map_err(|error| causes(&error))?;
             show(&moves, json)
         }
-        None | Some(Verb::Daemon | Verb::SampleConfig | Verb::Simulate(_)) => Ok(()),
+        None | Some(Verb::Daemon | Verb::SampleConfig | Verb::Simulate(_) | Verb::Plan(_)) => {
+            Ok(())
+        }
     }
 }
 

@@ -8,7 +8,11 @@
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod execute;
+pub mod inventory;
 pub mod perform;
+pub mod plan_file;
+mod present;
 mod progress;
 mod service;
 pub mod simulate;

@@ -13,7 +13,7 @@ pub mod sizes;
 pub mod workload;
 
 pub use report::Report;
-pub use run::run;
+pub use run::{run, run_recorded};
 
 use crate::balance::Policy;
 

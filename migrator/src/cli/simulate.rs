@@ -1,12 +1,15 @@
 //! `migrator simulate`.
 
+use std::path::PathBuf;
+
 use clap::ValueEnum;
 use comfy_table::Table;
 use daemon::output::print_line;
 
 use crate::balance::{Policy, peak, reference};
+use crate::present;
 use crate::simulate::{
-    ACCOUNTS_MAX, BACKENDS_MAX, DAYS_MAX, Report, Scenario, Settings, Size, run,
+    ACCOUNTS_MAX, BACKENDS_MAX, DAYS_MAX, Report, Scenario, Settings, Size, run, run_recorded,
 };
 
 /// What to simulate.
@@ -30,6 +33,12 @@ pub(super) struct Arguments {
     /// Seed of everything random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Simulate with accounts, back-ends and loads as `migrator plan --record` has kept them, in place of made-up ones
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["accounts", "backends"])]
+    from: Option<PathBuf>,
+    /// Write a page with charts, day by day
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -59,17 +68,27 @@ pub(super) fn perform(arguments: &Arguments) -> Result<(), String> {
         seed: arguments.seed,
         half_life_days: 14.0,
     };
-    if arguments.accounts < arguments.backends {
-        return Err(format!(
-            "{} accounts cannot be spread over {} back-ends; give at least as many accounts",
-            arguments.accounts, arguments.backends
-        ));
-    }
-    let size = Size {
-        accounts: arguments.accounts,
-        backends: arguments.backends as usize,
+    let report = match &arguments.from {
+        Some(file) => run_recorded(&super::plan::recorded(file)?, &settings),
+        None => {
+            if arguments.accounts < arguments.backends {
+                return Err(format!(
+                    "{} accounts cannot be spread over {} back-ends; give at least as many accounts",
+                    arguments.accounts, arguments.backends
+                ));
+            }
+            let size = Size {
+                accounts: arguments.accounts,
+                backends: arguments.backends as usize,
+            };
+            run(size, &settings)
+        }
     };
-    let report = run(size, &settings).map_err(|error| error.to_string())?;
+    let report = report.map_err(|error| error.to_string())?;
+    if let Some(path) = &arguments.html {
+        let page = present::page::of_simulation(&report, &report.daily);
+        super::plan::write(path, page.as_bytes())?;
+    }
     show(&report, arguments.json)
 }
 
@@ -79,36 +98,11 @@ fn show(report: &Report, json: bool) -> Result<(), String> {
         print_line(text);
         return Ok(());
     }
-    let percent = |share: f64| format!("{:.4} %", share * 100.0);
-    let ratio = |ratio: f64| format!("{ratio:.3}");
     let mut table = Table::new();
     table.set_header(["figure", report.policy]);
-    table.add_row([
-        "peak to mean, mean of days",
-        &ratio(report.peak_to_mean_mean),
-    ]);
-    table.add_row([
-        "peak to mean, 95 of 100 days",
-        &ratio(report.peak_to_mean_p95),
-    ]);
-    table.add_row(["peak to mean, worst day", &ratio(report.peak_to_mean_max)]);
-    let any_hour = ratio(report.any_hour_peak_to_mean_p95);
-    table.add_row(["the same in any hour, 95 of 100 days", &any_hour]);
-    let per_day = percent(report.moved_share_per_day);
-    table.add_row(["octets moved in a day, of those stored", &per_day]);
-    table.add_row(["octets moved in all", &percent(report.moved_share_total)]);
-    table.add_row(["accounts moved", &report.moves.to_string()]);
-    table.add_row([
-        "of them again within 14 days",
-        &percent(report.removed_14d_share),
-    ]);
-    table.add_row([
-        "of them back within 28 days",
-        &percent(report.returned_28d_share),
-    ]);
-    let fill = report.fill_days;
-    let fill = fill.map_or_else(|| "never".to_owned(), |days| days.to_string());
-    table.add_row(["days to fill the new back-end", &fill]);
+    for row in present::figures(report) {
+        table.add_row(row);
+    }
     print_line(table);
     Ok(())
 }

@@ -1,36 +1,66 @@
 //! One simulation, day by day.
 
+use std::collections::HashSet;
+
 use directory_api::{AccountId, BackendName, BackendState};
 
 use super::report::{Day, Report};
-use super::workload::Population;
+use super::workload::{MEMBERS_MAX, Population};
 use super::{Scenario, Settings, Size};
 use crate::balance::{Account, Backend, HOURS, Plan, Random, Snapshot, Unusable, plan};
+use crate::inventory::Inventory;
 
 /// Runs a simulation. The same size and settings give the same report.
 ///
 /// # Errors
 /// [`Unusable`]: there are more back-ends than a plan is made for, or none.
 pub fn run(size: Size, settings: &Settings) -> Result<Report, Unusable> {
-    let mut provider = Provider::new(size, settings)?;
-    for day in -MEASURED_FIRST..i64::from(settings.days) {
-        provider.events(day, settings);
-        let hours = provider.pass(day, settings);
-        if day < 0 {
-            continue;
-        }
-        let plan = match &settings.policy {
-            Some(policy) => {
-                let snapshot = provider.snapshot(day)?;
-                // Each night has its own draw.
-                let seed = settings.seed.wrapping_add(day as u64 + 1);
-                plan(&snapshot, policy, seed)
-            }
-            None => Plan::default(),
-        };
-        provider.record(day, &hours, &plan);
+    let backends: Vec<Backend> = (0..size.backends)
+        .map(|number| backend(number, 1))
+        .collect();
+    // What is asked for is checked before anything is done.
+    Snapshot::new(0, backends.clone())?;
+    let mut random = Random::new(settings.seed);
+    let population = Population::synthetic(size.accounts, size.backends, &mut random);
+    Provider::new(backends, population, random).run(settings)
+}
+
+/// The same with accounts, back-ends and loads as they were recorded; what changes from day to day is simulated.
+///
+/// # Errors
+/// [`Unusable`]: no plan can be made for them, or there are more than are simulated.
+pub fn run_recorded(inventory: &Inventory, settings: &Settings) -> Result<Report, Unusable> {
+    let snapshot = inventory.snapshot(&HashSet::new())?;
+    if snapshot.accounts().len() as u64 > MEMBERS_MAX {
+        return Err(Unusable::Accounts);
     }
-    Ok(provider.report(settings))
+    let mut random = Random::new(settings.seed);
+    let population = Population::recorded(&snapshot, &mut random);
+    Provider::new(snapshot.backends().to_vec(), population, random).run(settings)
+}
+
+impl Provider {
+    fn run(mut self, settings: &Settings) -> Result<Report, Unusable> {
+        let provider = &mut self;
+        for day in -MEASURED_FIRST..i64::from(settings.days) {
+            provider.events(day, settings);
+            let hours = provider.pass(day, settings);
+            if day < 0 {
+                continue;
+            }
+            let plan = match &settings.policy {
+                Some(policy) => {
+                    let snapshot = provider.snapshot(day)?;
+                    // Each night has its own draw.
+                    let seed = settings.seed.wrapping_add(day as u64 + 1);
+                    plan(&snapshot, policy, seed)
+                }
+                None => Plan::default(),
+            };
+            provider.record(day, &hours, &plan);
+        }
+        Ok(self.report(settings))
+    }
 }
 
 /// A week, so that every hour of it has been measured once before anything is planned.
@@ -49,14 +79,7 @@ struct Provider {
 }
 
 impl Provider {
-    fn new(size: Size, settings: &Settings) -> Result<Self, Unusable> {
-        let backends: Vec<Backend> = (0..size.backends)
-            .map(|number| backend(number, 1))
-            .collect();
-        // What is asked for is checked before anything is done.
-        Snapshot::new(0, backends.clone())?;
-        let mut random = Random::new(settings.seed);
-        let population = Population::synthetic(size.accounts, size.backends, &mut random);
+    fn new(backends: Vec<Backend>, population: Population, random: Random) -> Self {
         let mut provider = Self {
             measured: vec![0.0; population.members.len() * HOURS],
             random,
@@ -70,7 +93,7 @@ impl Provider {
         let fair = used.iter().sum::<f64>() / used.len() as f64;
         let capacity = used.iter().map(|used| used.max(fair) * DISK_TIMES);
         provider.capacity = capacity.collect();
-        Ok(provider)
+        provider
     }
 
     fn events(&mut self, day: i64, settings: &Settings) {
@@ -80,7 +103,11 @@ impl Provider {
             let weight = weights.max().unwrap_or(1);
             let largest = self.capacity.iter().copied().fold(0.0, f64::max);
             self.new_backend = Some(self.backends.len());
-            self.backends.push(backend(self.backends.len(), weight));
+            // Those that were recorded may be called anything.
+            let is_taken = |one: &Backend| self.backends.iter().any(|two| two.name == one.name);
+            let mut names = (self.backends.len()..).map(|number| backend(number, weight));
+            let joins = names.find(|one| !is_taken(one));
+            self.backends.extend(joins);
             self.capacity.push(largest);
         }
         if settings.scenario == Scenario::NodeLoss && day == days * 3 / 4 {

@@ -81,3 +81,22 @@ fn more_back_ends_than_a_plan_is_made_for_are_refused() {
     let refused = run(size, &settings(None)).unwrap_err();
     assert_eq!(refused, crate::balance::Unusable::Backends);
 }
+
+#[test]
+fn recorded_load_is_simulated_with_its_own_homes_and_weeks() {
+    let mut recorded = crate::inventory::tests::inventory(600);
+    for (number, account) in recorded.accounts.iter_mut().enumerate() {
+        // Two thirds on the first back-end.
+        if number % 3 == 0 {
+            account.home = "b2".parse().unwrap();
+        }
+    }
+    let nothing = run_recorded(&recorded, &settings(None)).unwrap();
+    let ours = run_recorded(&recorded, &settings(peak())).unwrap();
+    assert_eq!((ours.accounts, ours.backends), (600, 2));
+    // The first has a third more than the mean, and far more when another has joined.
+    assert!(nothing.peak_to_mean_mean > 1.2);
+    assert!(ours.moves > 20 && ours.peak_to_mean_mean < nothing.peak_to_mean_mean);
+    let page = crate::present::page::of_simulation(&ours, &ours.daily);
+    assert_eq!(page.matches("<svg").count(), 4);
+}

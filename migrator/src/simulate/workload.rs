@@ -4,7 +4,7 @@ use super::Scenario;
 use super::noise::Noise;
 use super::shapes::{self, Kind, Shape};
 use super::sizes::{correlated, octets_at};
-use crate::balance::Random;
+use crate::balance::{HOURS, Hours, Random, Snapshot};
 
 /// Every number of the workload that is not in the profile, and where it comes from. None of them
 /// is a setting: a policy is not to be helped by a tame workload.
@@ -145,6 +145,53 @@ impl Population {
                 homes[member.domain as usize]
             };
             population.members.push(member);
+        }
+        population
+    }
+
+    /// Accounts as they were recorded, each with a week of its own. The unit of their load becomes the mean account's.
+    #[must_use]
+    pub fn recorded(snapshot: &Snapshot, random: &mut Random) -> Self {
+        let parameters = Parameters::default();
+        let mut population = Self {
+            members: Vec::new(),
+            cohort: 1,
+            noise: Noise::new(1, &parameters, random),
+            parameters,
+            // Who is born later has one of these.
+            shapes: shapes::all(),
+            domains: vec![Domain {
+                factor: 1.0,
+                office: false,
+                up_to: 1.0,
+            }],
+            next_id: 1,
+        };
+        let accounts = snapshot.accounts();
+        let mean_of = |hours: &Hours| hours.iter().sum::<f64>() / HOURS as f64;
+        let all: f64 = (0..accounts.len())
+            .map(|at| mean_of(&snapshot.hours(at)))
+            .sum();
+        let unit = (all / accounts.len().max(1) as f64).max(f64::MIN_POSITIVE);
+        for (at, account) in accounts.iter().enumerate() {
+            let hours = snapshot.hours(at);
+            let mean = mean_of(&hours);
+            let shape = match mean > 0.0 {
+                true => std::array::from_fn(|hour| (hours[hour] / mean) as f32),
+                false => [1.0; HOURS],
+            };
+            population.members.push(Member {
+                id: account.id.0,
+                home: account.home,
+                octets: account.octets as f64,
+                activity: mean / unit,
+                shape: population.shapes.len() as u32,
+                domain: OWN_DOMAIN,
+                weeks: 0,
+                moved: None,
+            });
+            population.shapes.push(shape);
+            population.next_id = population.next_id.max(account.id.0 + 1);
         }
         population
     }
