@@ -43,16 +43,23 @@ impl Volume {
     /// It is not written; the one before is still there.
     pub fn save_load(&self) -> io::Result<()> {
         let shared = self.inner.shared();
-        let (new, path) = (shared.layout.file(NEW), shared.layout.file(FILE));
-        let written = write(&*shared.disk, &new, &shared.load.table());
-        if let Err(error) = written {
-            // The room that half of it takes is needed by others.
-            let _ = shared.disk.remove_file(&new);
-            return Err(error);
-        }
-        shared.disk.rename(&new, &path)?;
-        shared.disk.sync_dir(&shared.layout.root)
+        // Written of a copy: whoever asks meanwhile must not wait for the disk, or the volume would count as one that does not
+        // answer.
+        let table = shared.load.table().clone();
+        save(&*shared.disk, &shared.layout.root, &table)
     }
+}
+
+/// Writes a new file and puts it in the place of the old one.
+pub(super) fn save(disk: &dyn Disk, folder: &Path, table: &Table) -> io::Result<()> {
+    let new = folder.join(NEW);
+    if let Err(error) = write(disk, &new, table) {
+        // The room that half of it takes is needed by others.
+        let _ = disk.remove_file(&new);
+        return Err(error);
+    }
+    disk.rename(&new, &folder.join(FILE))?;
+    disk.sync_dir(folder)
 }
 
 /// Writes in pieces, and hashes what it writes.
@@ -121,7 +128,7 @@ fn write(disk: &dyn Disk, path: &Path, table: &Table) -> io::Result<()> {
 }
 
 /// None where there is none.
-fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Table>> {
+pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Table>> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

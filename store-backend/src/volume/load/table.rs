@@ -13,7 +13,7 @@ use store_api::load::{Figures, HOURS, Packed, Shape, Week};
 use super::Charge;
 
 /// All of one volume.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Table {
     pub(super) half_life_h: f64,
     /// The sums are decayed to here, in milliseconds since 1970; 0: nothing was counted yet.

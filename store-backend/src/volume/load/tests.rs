@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use directory_api::{AccountId, BackendName, VolumeName};
-use durable::RealDisk;
+use durable::{Disk, RealDisk};
 use store_api::load::{AccountLoad, Figures, HOURS, Hourly, VolumeLoad};
+use testkit::fault_disk::{FaultDisk, Loss};
 
 use super::table::WEEKS_MAX;
-use super::{Charge, Table};
+use super::{Charge, Table, file};
 use crate::volume::{Volume, VolumeConfig};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -262,7 +263,7 @@ fn a_file_that_is_not_whole_costs_what_was_counted_and_nothing_else() {
     volume.load().charge(AccountId(1), operations(5));
     volume.fold_load(MONDAY_MS);
     volume.save_load().unwrap();
-    let path = folder.path().join(super::file::FILE);
+    let path = folder.path().join(file::FILE);
     let whole = std::fs::read(&path).unwrap();
     let mut broken: Vec<Vec<u8>> = (0..whole.len())
         .step_by(37)
@@ -284,4 +285,64 @@ fn a_file_that_is_not_whole_costs_what_was_counted_and_nothing_else() {
     std::fs::write(&path, whole).unwrap();
     volume.restore_load(MONDAY_MS);
     assert_eq!(volume.load().table().total().operations, 5.0);
+}
+
+#[test]
+fn a_power_cut_at_any_write_leaves_the_old_file_or_the_new_one() {
+    let (mut old, mut new) = (started(), started());
+    pass(&mut old, 0, 3, |_| vec![(1, 100)]);
+    pass(&mut new, 0, 9, |_| {
+        (1..500).map(|account| (account, 7)).collect()
+    });
+    let folder = std::path::Path::new("/v");
+    let counts = |table: Table| table.rows.len();
+    for loss in Loss::ALL {
+        let mut seen = Vec::new();
+        for cut in 0.. {
+            let disk = FaultDisk::new(cut);
+            disk.create_dir_all(folder).unwrap();
+            disk.sync_dir(std::path::Path::new("/")).unwrap();
+            file::save(&disk, folder, &old).unwrap();
+            disk.cut_power_after(cut);
+            let saved = file::save(&disk, folder, &new).is_ok();
+            disk.power_on(loss);
+            let found = file::read(&disk, &folder.join(file::FILE)).unwrap();
+            let found = counts(found.unwrap());
+            assert!(!saved || found == 499, "{loss:?}, cut after {cut}: {found}");
+            assert!(found == 1 || found == 499, "{loss:?}, cut after {cut}");
+            seen.push(found);
+            if saved {
+                break;
+            }
+        }
+        assert!(seen.len() > 3 && seen[0] == 1, "{seen:?}");
+    }
+}
+
+#[test]
+fn whoever_asks_what_accounts_cost_does_not_wait_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::new(1);
+    let config = VolumeConfig {
+        index_map_size_bytes: 64 << 20,
+        journal_segment_size_bytes: 2 << 20,
+        ..VolumeConfig::new(
+            folder.path(),
+            BackendName::new("b1").unwrap(),
+            VolumeName::new("d1").unwrap(),
+        )
+    };
+    let volume = Volume::open(config, Arc::new(disk.clone())).unwrap();
+    volume.load().charge(AccountId(1), operations(5));
+    volume.fold_load(MONDAY_MS);
+    disk.hold(Some(&folder.path().join("load.new")));
+    let saving = volume.clone();
+    let saving = std::thread::spawn(move || saving.save_load());
+    while !disk.is_awaited() {
+        std::thread::yield_now();
+    }
+    assert_eq!(volume.load().table().heaviest(9), [AccountId(1)]);
+    volume.fold_load(MONDAY_MS + 1);
+    disk.hold(None);
+    saving.join().unwrap().unwrap();
 }
