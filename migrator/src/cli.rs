@@ -86,6 +86,7 @@ enum Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Until {
     Planned,
+    Copying,
     Frozen,
     Verified,
     Switched,
@@ -95,6 +96,7 @@ impl From<Until> for MoveState {
     fn from(until: Until) -> Self {
         match until {
             Until::Planned => Self::Planned,
+            Until::Copying => Self::Copying,
             Until::Frozen => Self::Frozen,
             Until::Verified => Self::Verified,
             Until::Switched => Self::Switched,

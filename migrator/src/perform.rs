@@ -11,8 +11,8 @@ use store_api::Backends;
 use store_api::backends::BackendAway;
 use store_api::session::problem;
 use store_api::transfer::{
-    Activate, Freeze, Pull, PullProgress, Release, Summary, SummaryQuery, TransferClient,
-    TransferError, Undo,
+    Activate, Freeze, Offer, POP3_OPEN, Pull, PullProgress, Release, Summary, SummaryQuery,
+    TransferClient, TransferError, Undo,
 };
 
 use crate::step::{Mismatch, Step, Verified, can_abort, compare, next};
@@ -67,6 +67,10 @@ pub trait Watch: Send {
     fn step(&mut self, step: Step);
     /// The copy has come this far.
     fn copied(&mut self, progress: &PullProgress);
+    /// The freeze waits for a POP3 session.
+    fn postponed(&mut self) {}
+    /// The account could not be written for so long. Not told where another process has frozen it.
+    fn frozen_for(&mut self, _: Duration) {}
 }
 
 /// Performs moves.
@@ -74,6 +78,7 @@ pub trait Watch: Send {
 pub struct Mover {
     directory: DirectoryClient,
     backends: Backends,
+    octets_per_s: Option<u64>,
 }
 
 impl Mover {
@@ -83,6 +88,16 @@ impl Mover {
         Self {
             directory,
             backends,
+            octets_per_s: None,
+        }
+    }
+
+    /// Copies no more than so many octets a second and move, while the source serves.
+    #[must_use]
+    pub fn with_limit(self, octets_per_s: Option<u64>) -> Self {
+        Self {
+            octets_per_s,
+            ..self
         }
     }
 
@@ -149,14 +164,23 @@ impl Mover {
         until: Option<MoveState>,
         watch: &mut dyn Watch,
     ) -> Result<(), MoveError> {
+        let (mut frozen, mut verified) = (None, None);
         while until != Some(record.state) {
             let step = next(record.state);
             watch.step(step);
             let done = match step {
-                Step::Freeze => self.freeze(record).await,
-                Step::CopyAndVerify => self.copy_and_verify(record, watch).await,
-                Step::Switch => self.switch(record).await,
-                Step::Release => self.release(record).await,
+                Step::Offer => self.offer(record).await,
+                Step::Copy => self.copy(record, watch).await.map(|at| frozen = Some(at)),
+                Step::Verify => self
+                    .verify(record, watch)
+                    .await
+                    .map(|same| verified = Some(same)),
+                Step::Switch => self.switch(record, verified.take()).await,
+                Step::Release => self.release(record).await.inspect(|()| {
+                    if let Some(frozen) = frozen.take() {
+                        watch.frozen_for(Instant::elapsed(&frozen));
+                    }
+                }),
                 Step::Undo => self.undo(record).await,
                 Step::Done => return Ok(()),
             };
@@ -233,22 +257,75 @@ impl Mover {
         }
     }
 
-    async fn freeze(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+    async fn offer(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        self.offer_at_source(record).await?;
+        self.save(record, MoveState::Copying).await
+    }
+
+    async fn offer_at_source(&self, record: &MoveRecord) -> Result<(), MoveError> {
+        let request = Offer {
+            account: record.account,
+            epoch: record.from.epoch,
+            move_id: record.id,
+            target: record.to.backend.clone(),
+        };
+        let source = self.backend(&record.from.backend).await?;
+        let offered = source.offer(&request).await;
+        offered.map_err(|cause| failed(&record.from.backend, "offer the account", cause))?;
+        Ok(())
+    }
+
+    /// Copies while the source serves, then freezes it: since when it is. A POP3 session that is open is waited for, because
+    /// its user would find again what he has deleted; copying goes on meanwhile.
+    async fn copy(
+        &self,
+        record: &mut MoveRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<Instant, MoveError> {
+        let mut postponed: Option<Instant> = None;
+        loop {
+            // Again each time: a source that was restarted does not know of it.
+            self.offer_at_source(record).await?;
+            self.pull(record, watch, false).await?;
+            let force = postponed.is_some_and(|since| since.elapsed() >= POSTPONED_MAX);
+            let began = Instant::now();
+            match self.freeze(record, force).await {
+                Err(MoveError::Transfer {
+                    cause: TransferError::Refused(problem),
+                    ..
+                }) if problem.code == POP3_OPEN => {
+                    postponed.get_or_insert(began);
+                    watch.postponed();
+                    self.touch(record).await?;
+                    tokio::time::sleep(POSTPONED_POLL).await;
+                }
+                frozen => {
+                    frozen?;
+                    self.save(record, MoveState::Frozen).await?;
+                    return Ok(began);
+                }
+            }
+        }
+    }
+
+    async fn freeze(&self, record: &MoveRecord, force: bool) -> Result<(), MoveError> {
         let request = Freeze {
             account: record.account,
             epoch: record.from.epoch,
             move_id: record.id,
+            force,
         };
         let source = self.backend(&record.from.backend).await?;
         let frozen = source.freeze(&request).await;
         frozen.map_err(|cause| failed(&record.from.backend, "freeze the account", cause))?;
-        self.save(record, MoveState::Frozen).await
+        Ok(())
     }
 
-    async fn copy_and_verify(
+    async fn pull(
         &self,
         record: &mut MoveRecord,
         watch: &mut dyn Watch,
+        is_last: bool,
     ) -> Result<(), MoveError> {
         let what = "copy the account";
         let source = self.directory.backend(&record.from.backend).await?;
@@ -260,6 +337,8 @@ impl Mover {
             source_address: source.address,
             source_epoch: record.from.epoch,
             volume: Some(record.to.volume.clone()),
+            is_last,
+            octets_per_s: self.octets_per_s,
         };
         let to = record.to.backend.clone();
         let mut events = target
@@ -268,55 +347,84 @@ impl Mover {
             .map_err(|cause| failed(&to, what, cause))?;
         let mut done = false;
         let mut touched = Instant::now();
-        while let Some(progress) = events
-            .next()
-            .await
-            .map_err(|cause| failed(&to, what, cause))?
-        {
-            done = progress.done;
-            watch.copied(&progress);
-            if touched.elapsed() >= TOUCH_INTERVAL {
-                touched = Instant::now();
-                self.touch(record).await?;
+        loop {
+            let next = events.next();
+            tokio::pin!(next);
+            let progress = loop {
+                let due = TOUCH_INTERVAL.saturating_sub(touched.elapsed());
+                tokio::select! {
+                    progress = &mut next => break progress,
+                    () = tokio::time::sleep(due) => {
+                        touched = Instant::now();
+                        self.touch(record).await?;
+                    }
+                }
+            };
+            match progress.map_err(|cause| failed(&to, what, cause))? {
+                Some(progress) => {
+                    done = progress.done;
+                    watch.copied(&progress);
+                }
+                None if done => return Ok(()),
+                None => return Err(failed(&to, what, TransferError::Cut)),
             }
         }
-        if !done {
-            return Err(failed(&to, what, TransferError::Cut));
-        }
-        let _verified: Verified = self.verify(record).await?;
-        self.save(record, MoveState::Verified).await
     }
 
-    async fn verify(&self, record: &MoveRecord) -> Result<Verified, MoveError> {
+    /// The last round, while nobody may write, and the proof that both sides have the same.
+    async fn verify(
+        &self,
+        record: &mut MoveRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<Verified, MoveError> {
+        // It is, unless the record was written by one who was then killed.
+        self.freeze(record, true).await?;
+        self.pull(record, watch, true).await?;
+        let verified = match self.compare(record).await {
+            // Sums that were kept while the source was written may be older than the source, by what it has forgotten.
+            Err(MoveError::Different(Mismatch::Content { .. })) => {
+                self.pull(record, watch, true).await?;
+                self.compare(record).await?
+            }
+            compared => compared?,
+        };
+        self.save(record, MoveState::Verified).await?;
+        Ok(verified)
+    }
+
+    async fn compare(&self, record: &MoveRecord) -> Result<Verified, MoveError> {
         let query = SummaryQuery {
             account: record.account,
         };
         let what = "sum up the account";
-        let source = self
-            .backend(&record.from.backend)
-            .await?
-            .summary(&query)
-            .await;
+        let source = self.backend(&record.from.backend).await?;
+        let target = self.backend(&record.to.backend).await?;
+        let (source, target) = tokio::join!(source.summary(&query), target.summary(&query));
         let source = source.map_err(|cause| failed(&record.from.backend, what, cause))?;
-        let target = self
-            .backend(&record.to.backend)
-            .await?
-            .summary(&query)
-            .await;
         let target = target.map_err(|cause| failed(&record.to.backend, what, cause))?;
         Ok(compare(record.id, &source, &target)?)
     }
 
     /// The commit point. Where an earlier attempt may have got through, the home tells.
-    async fn switch(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
-        let home = self.directory.home(record.account).await?.home;
-        if !is_switched(record, &home) {
-            let verified = self.verify(record).await?;
-            if let Err(error) = self.compare_and_set(record, verified).await {
+    async fn switch(
+        &self,
+        record: &mut MoveRecord,
+        verified: Option<Verified>,
+    ) -> Result<(), MoveError> {
+        let verified = match verified {
+            Some(verified) => verified,
+            None => {
                 let home = self.directory.home(record.account).await?.home;
-                if !is_switched(record, &home) {
-                    return Err(error.into());
+                if is_switched(record, &home) {
+                    return self.save(record, MoveState::Switched).await;
                 }
+                self.compare(record).await?
+            }
+        };
+        if let Err(error) = self.compare_and_set(record, verified).await {
+            let home = self.directory.home(record.account).await?.home;
+            if !is_switched(record, &home) {
+                return Err(error.into());
             }
         }
         self.save(record, MoveState::Switched).await
@@ -377,6 +485,7 @@ impl Mover {
         let undo = Undo {
             account: record.account,
             move_id: record.id,
+            source: Some(record.from.backend.clone()),
         };
         if let Some(source) = self.unless_removed(&record.from.backend).await? {
             undone(source.thaw(&undo).await)
@@ -435,6 +544,9 @@ impl Mover {
     }
 }
 
+/// A POP3 session that is open is waited for so long (DESIGN §9), and asked for again so often.
+const POSTPONED_MAX: Duration = Duration::from_secs(600);
+const POSTPONED_POLL: Duration = Duration::from_secs(1);
 /// A third of the shortest time after which a move counts as abandoned.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
 

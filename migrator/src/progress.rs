@@ -46,8 +46,9 @@ impl Shown {
 impl Watch for Shown {
     fn step(&mut self, step: Step) {
         let text = match step {
-            Step::Freeze => "freezing the source",
-            Step::CopyAndVerify => "copying",
+            Step::Offer => "beginning",
+            Step::Copy => "copying",
+            Step::Verify => "frozen, comparing",
             Step::Switch => "switching the home",
             Step::Release => "releasing the source",
             Step::Undo => "undoing",

@@ -1,11 +1,12 @@
 //! What a move does next: a pure function of its record.
 //!
 //! ```text
-//! Planned ──▶ Frozen ──▶ Verified ──▶ Switched ──▶ Released
-//!    │          │            │            (commit point passed: only forward)
-//!    └──────────┴────────────┴──▶ Aborting ──▶ Aborted
+//! Planned ──▶ Copying ──▶ Frozen ──▶ Verified ──▶ Switched ──▶ Released
+//!    │           │          │            │            (commit point passed: only forward)
+//!    └───────────┴──────────┴────────────┴──▶ Aborting ──▶ Aborted
 //! ```
-//! `Copying`, before `Frozen`, is the place of a copy made while the source still serves.
+//! While a move is `Copying` the source serves as ever. From `Frozen` to `Switched` nobody may write: there lies all that a user
+//! can notice.
 
 use directory_api::wire::MoveState;
 use store_api::MoveId;
@@ -14,10 +15,12 @@ use store_api::transfer::{AccountState, Summary};
 /// What to do for a move in a given state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Stop writers and sessions at the source.
-    Freeze,
-    /// Let the target fetch everything, then compare both sides.
-    CopyAndVerify,
+    /// Let the target read the account at the source.
+    Offer,
+    /// Let the target fetch the account in rounds while the source serves; when little is left, stop writers and sessions.
+    Copy,
+    /// Let the target fetch what is left, then compare both sides.
+    Verify,
     /// Compare both sides again and change the home at the directory.
     Switch,
     /// Open the account at the target, then release the source.
@@ -32,8 +35,9 @@ pub enum Step {
 #[must_use]
 pub fn next(state: MoveState) -> Step {
     match state {
-        MoveState::Planned | MoveState::Copying => Step::Freeze,
-        MoveState::Frozen => Step::CopyAndVerify,
+        MoveState::Planned => Step::Offer,
+        MoveState::Copying => Step::Copy,
+        MoveState::Frozen => Step::Verify,
         MoveState::Verified => Step::Switch,
         MoveState::Switched => Step::Release,
         MoveState::Aborting => Step::Undo,
@@ -102,7 +106,8 @@ pub fn compare(move_id: MoveId, source: &Summary, target: &Summary) -> Result<Ve
             target_state: target.state,
         });
     }
-    let equal = source.set_hash == target.set_hash
+    let equal = source.set_hash.is_some()
+        && source.set_hash == target.set_hash
         && source.messages == target.messages
         && source.octets == target.octets;
     if equal {
@@ -155,7 +160,7 @@ mod tests {
             move_id: Some(MoveId::from_octets([1; 16])),
             messages: 3,
             octets: 900,
-            set_hash: SetHash([7; 32]),
+            set_hash: Some(SetHash([7; 32])),
         }
     }
 
@@ -166,7 +171,11 @@ mod tests {
         assert!(compare(id, &source, &target).is_ok());
         for other in [
             Summary {
-                set_hash: SetHash([8; 32]),
+                set_hash: Some(SetHash([8; 32])),
+                ..target.clone()
+            },
+            Summary {
+                set_hash: None,
                 ..target.clone()
             },
             Summary {
@@ -203,6 +212,19 @@ mod tests {
                 "target {state:?}"
             );
         }
+        let unsummed = || Summary {
+            set_hash: None,
+            ..side(AccountState::Frozen)
+        };
+        let unsummed = compare(
+            id,
+            &unsummed(),
+            &Summary {
+                set_hash: None,
+                ..target.clone()
+            },
+        );
+        assert!(unsummed.is_err(), "two sums that nobody has are not equal");
         let other = compare(MoveId::from_octets([2; 16]), &source, &target);
         assert!(matches!(other, Err(Mismatch::State { .. })));
     }

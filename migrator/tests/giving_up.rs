@@ -119,6 +119,7 @@ fn router(played: Arc<Played>) -> Router {
         .route("/v1/homes/{account}", get(home))
         .route("/v1/backends/{name}", get(backend))
         .route("/v1/moves/{account}", axum::routing::put(put_move))
+        .route(store_api::transfer::path::OFFER, post(freeze))
         .route(store_api::transfer::path::FREEZE, post(freeze))
         .route(store_api::transfer::path::THAW, post(thaw))
         .with_state(played)
@@ -175,7 +176,7 @@ fn summary(state: AccountState) -> Json<Summary> {
         move_id: None,
         messages: 0,
         octets: 0,
-        set_hash: SetHash([0; 32]),
+        set_hash: Some(SetHash([0; 32])),
     })
 }
 

@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::login_delay::LoginDelays;
 use crate::sessions::Sessions;
-use crate::transfer::Pulls;
+use crate::transfer::{Pulls, Tallies};
 use crate::volumes::Volumes;
 
 /// One running back-end.
@@ -33,6 +33,7 @@ pub(crate) struct Backend {
     pub(crate) login_delays: LoginDelays,
     pub(crate) sessions: Sessions,
     pub(crate) pulls: Pulls,
+    pub(crate) tallies: Tallies,
     /// Sessions that may yet go over to COMPRESS.
     pub(crate) compressions: Arc<Semaphore>,
     /// A permit for each MiB that an IMAP session keeps to sort.

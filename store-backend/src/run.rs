@@ -29,7 +29,7 @@ use crate::login_delay::LoginDelays;
 use crate::metrics;
 use crate::mounting::{self, MountError, Opening};
 use crate::sessions::Sessions;
-use crate::transfer::Pulls;
+use crate::transfer::{Pulls, Tallies};
 use crate::volume::VolumeConfig;
 use crate::volumes::Volumes;
 
@@ -150,6 +150,7 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         login_delays: LoginDelays::default(),
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
+        tallies: Tallies::default(),
         compressions: Arc::new(Semaphore::new(config.limits.compressed_sessions_max)),
         sorting: Arc::new(Semaphore::new(SORTING_MAX_MIB)),
         keys_asked: Mutex::default(),

@@ -368,7 +368,8 @@ impl Backend {
         if !home.may_write() && home.volume.account(owner.account).await?.is_none() {
             return Err(SessionRefusal::Account(Refusal::ReadOnly));
         }
-        let registration = self.sessions.register(owner.account);
+        let registration = self.sessions.register(owner.account, open.service);
+        let registration = registration.ok_or(SessionRefusal::Account(Refusal::Frozen))?;
         let start = match open.service {
             Service::Pop3 => {
                 if let Some(delay_s) = self.config.limits.pop3_policy().login_delay_s {

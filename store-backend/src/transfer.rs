@@ -6,11 +6,13 @@
 
 mod pull;
 mod source;
+mod tallies;
 
 pub(crate) use pull::Pulls;
 pub(crate) use source::{
     PIECE_OCTETS, STALL_MAX, Stopped, WINDOW_PIECES, blob_of, send, send_blob,
 };
+pub(crate) use tallies::Tallies;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +23,24 @@ use axum::{Extension, Json, Router};
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
 use directory_api::{AccountId, Epoch};
+use http::StatusCode;
 use store_api::transfer::{
-    AccountState as WireState, Activate, Freeze, Release, Summary, SummaryQuery, Undo, path,
+    AccountState as WireState, Activate, Freeze, Offer, POP3_OPEN, Release, Summary, SummaryQuery,
+    Undo, path,
 };
 use store_api::{MoveId, SetHash};
 use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::link::Asked;
-use crate::volume::{AccountState, Refusal};
+use crate::volume::{AccountState, Hash, ReadError, Refusal};
+use crate::volumes::Mounted;
 use crate::{metrics, refusal};
 
 /// The paths, each with its roles checked first.
 pub(crate) fn routes() -> Router<Arc<Backend>> {
     Router::new()
+        .route(path::OFFER, post(offer))
         .route(path::FREEZE, post(freeze))
         .route(path::THAW, post(thaw))
         .route(path::DISCARD, post(discard))
@@ -42,6 +48,7 @@ pub(crate) fn routes() -> Router<Arc<Backend>> {
         .route(path::ACTIVATE, post(activate))
         .route(path::RELEASE, post(release))
         .route(path::PULL, post(pull::serve))
+        .route(path::SUMS, post(source::sums))
         .route(path::EXPORT, post(source::export))
         .route(path::BLOB, post(source::blob))
 }
@@ -49,11 +56,50 @@ pub(crate) fn routes() -> Router<Arc<Backend>> {
 /// Who drives a move.
 const DRIVERS: [Role; 2] = [Role::Migrator, Role::Operator];
 
-/// Sessions end at their next command's edge; one that is sending a message to a slow reader is
-/// not waited for longer, because it cannot write any more.
+/// Sessions end at their next command's edge, most of them at once. The others are not waited for before the freeze: their
+/// users' mail would wait, too.
+const SESSIONS_END_FIRST: Duration = Duration::from_millis(100);
+/// One that is sending a message to a slow reader is not waited for longer, because it cannot write any more.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(2);
 
 type Answer = Result<Json<Summary>, Problem>;
+
+async fn offer(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Offer>,
+) -> Answer {
+    require(&peer, &DRIVERS)?;
+    let Offer {
+        account,
+        epoch,
+        move_id,
+        target,
+    } = request;
+    let home = backend.volumes.of(account).await?;
+    // An old copy must not be moved to where it would be taken for the account (P3).
+    home.check_writable()?;
+    let known = home
+        .volume
+        .account(account)
+        .await
+        .map_err(|error| refusal::read(&error))?;
+    let offered = match known.map(|info| (info.state, info.epoch)) {
+        Some((AccountState::Active, ours)) if ours != epoch => Err(Refusal::StaleEpoch { ours }),
+        Some((AccountState::Active, _)) => Ok(()),
+        Some((AccountState::Frozen { move_id: frozen }, _)) if frozen == octets(move_id) => Ok(()),
+        Some((AccountState::Frozen { .. } | AccountState::Importing { .. }, _)) => {
+            Err(Refusal::OtherMove)
+        }
+        Some((AccountState::Moved { backend, epoch }, _)) => Err(Refusal::Moved { backend, epoch }),
+        // An account that was never used moves like any other.
+        None => home.volume.ensure_account(account, epoch).await,
+    };
+    if offered.is_ok() && !backend.tallies.offer(account, move_id, target) {
+        return Err(Problem::unavailable("too many moves are under way here"));
+    }
+    backend.done("offer", account, move_id, offered).await
+}
 
 async fn freeze(
     State(backend): State<Arc<Backend>>,
@@ -65,17 +111,39 @@ async fn freeze(
         account,
         epoch,
         move_id,
+        force,
     } = request;
     let home = backend.volumes.of(account).await?;
-    // An old copy must not be moved to where it would be taken for the account (P3).
     home.check_writable()?;
-    // Marked first, so that no session opens behind the back of those that are ended.
+    let known = home
+        .volume
+        .account(account)
+        .await
+        .map_err(|error| refusal::read(&error))?;
+    let will_freeze =
+        known.is_none_or(|info| info.state == AccountState::Active && info.epoch == epoch);
+    // No session opens from here on, until the volume itself says so; and those that can end before have written all they
+    // were about to.
+    let closing = match will_freeze {
+        true => Some(backend.sessions.close(account, force).ok_or_else(|| {
+            metrics::transfer("freeze", "postponed");
+            Problem::new(StatusCode::CONFLICT, POP3_OPEN, "a POP3 session is open")
+        })?),
+        false => None,
+    };
+    if closing.is_some() {
+        backend.sessions.end(account, SESSIONS_END_FIRST).await;
+    }
     let frozen = home.volume.freeze(account, epoch, octets(move_id)).await;
+    drop(closing);
     if frozen.is_ok() {
-        let (sessions, all_ended) = backend.sessions.end(account, SESSIONS_END_WITHIN).await;
-        if !all_ended {
-            warn!(%account, %move_id, sessions, "some sessions of a frozen account have not ended yet; they cannot write");
-        }
+        let sessions = backend.sessions.clone();
+        backend.shutdown.spawn(async move {
+            let (open, all_ended) = sessions.end(account, SESSIONS_END_WITHIN).await;
+            if !all_ended {
+                warn!(%account, %move_id, sessions = open, "some sessions of a frozen account have not ended yet; they cannot write");
+            }
+        });
     }
     backend.done("freeze", account, move_id, frozen).await
 }
@@ -86,9 +154,12 @@ async fn thaw(
     Asked(request): Asked<Undo>,
 ) -> Answer {
     require(&peer, &DRIVERS)?;
-    let Undo { account, move_id } = request;
+    let Undo {
+        account, move_id, ..
+    } = request;
     let home = backend.volumes.of(account).await?;
     let thawed = home.volume.thaw(account, octets(move_id)).await;
+    backend.tallies.forget(account);
     backend.done("thaw", account, move_id, thawed).await
 }
 
@@ -98,9 +169,19 @@ async fn discard(
     Asked(request): Asked<Undo>,
 ) -> Answer {
     require(&peer, &DRIVERS)?;
-    let Undo { account, move_id } = request;
+    let Undo {
+        account,
+        move_id,
+        source,
+    } = request;
     let home = backend.volumes.of_or_any(account).await?;
-    let discarded = home.volume.discard_import(account, octets(move_id)).await;
+    // A pull that is still running would go on writing.
+    backend.pulls.stop(account);
+    let discarded = home
+        .volume
+        .discard_import(account, octets(move_id), source)
+        .await;
+    backend.tallies.forget(account);
     backend.done("discard", account, move_id, discarded).await
 }
 
@@ -117,6 +198,7 @@ async fn activate(
     } = request;
     let home = backend.volumes.of(account).await?;
     let activated = home.volume.activate(account, epoch, octets(move_id)).await;
+    backend.tallies.forget(account);
     backend.done("activate", account, move_id, activated).await
 }
 
@@ -137,6 +219,7 @@ async fn release(
         .volume
         .release(account, octets(move_id), new_home, epoch)
         .await;
+    backend.tallies.forget(account);
     backend.done("release", account, move_id, released).await
 }
 
@@ -146,7 +229,7 @@ async fn summary(
     Asked(request): Asked<SummaryQuery>,
 ) -> Answer {
     require(&peer, &DRIVERS)?;
-    backend.summary(request.account).await.map(Json)
+    backend.summary(request.account, true).await.map(Json)
 }
 
 impl Backend {
@@ -165,20 +248,21 @@ impl Backend {
             warn!(step, %account, %move_id, why = %refused, "transfer step refused");
             return Err(refusal::account(refused));
         }
-        let summary = self.summary(account).await?;
+        let summary = self.summary(account, false).await?;
         metrics::transfer(step, "done");
         info!(step, %account, %move_id, state = ?summary.state, epoch = %summary.epoch, messages = summary.messages, "transfer step done");
         Ok(Json(summary))
     }
 
-    async fn summary(&self, account: AccountId) -> Result<Summary, Problem> {
+    /// `summed`: with the sum over all items.
+    async fn summary(&self, account: AccountId, summed: bool) -> Result<Summary, Problem> {
         let absent = Summary {
             state: WireState::Absent,
             epoch: Epoch(0),
             move_id: None,
             messages: 0,
             octets: 0,
-            set_hash: SetHash([0; 32]),
+            set_hash: summed.then_some(SetHash([0; 32])),
         };
         let home = self.volumes.of_or_any(account).await?;
         let Some(info) = home
@@ -198,11 +282,6 @@ impl Backend {
             // Discarded: what is left remembers only where the account lives (P4).
             return Ok(absent);
         }
-        let set_hash = home
-            .volume
-            .set_hash(account)
-            .await
-            .map_err(|error| refusal::read(&error))?;
         let (state, move_id) = match info.state {
             AccountState::Active => (WireState::Active, None),
             AccountState::Frozen { move_id } => {
@@ -213,14 +292,45 @@ impl Backend {
             }
             AccountState::Moved { .. } => (WireState::Moved, None),
         };
+        let set_hash = match summed {
+            true => Some(self.set_hash(&home, account, &info.state).await),
+            false => None,
+        };
+        let set_hash = set_hash
+            .transpose()
+            .map_err(|error| refusal::read(&error))?;
         Ok(Summary {
             state,
             epoch: info.epoch,
             move_id,
             messages: info.message_count,
             octets: info.size_octets,
-            set_hash: SetHash(set_hash),
+            set_hash: set_hash.map(SetHash),
         })
+    }
+
+    /// Of an account in a move the sums are at hand.
+    async fn set_hash(
+        &self,
+        home: &Mounted,
+        account: AccountId,
+        state: &AccountState,
+    ) -> Result<Hash, ReadError> {
+        let (tallies, volume) = (&self.tallies, &home.volume);
+        let tally = match state {
+            AccountState::Frozen { move_id } => {
+                let move_id = MoveId::from_octets(*move_id);
+                tallies.refreshed(volume, account, move_id).await?
+            }
+            AccountState::Importing { move_id } => {
+                let move_id = MoveId::from_octets(*move_id);
+                tallies.counted(volume, account, move_id).await?
+            }
+            AccountState::Active | AccountState::Moved { .. } => {
+                return volume.set_hash(account).await;
+            }
+        };
+        Ok(tally.set_hash())
     }
 }
 

@@ -60,6 +60,7 @@ mod scrub;
 mod sequencer;
 mod settled;
 mod space;
+mod tally;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transfer;
@@ -92,6 +93,7 @@ pub(crate) use read::Sight;
 pub use read::{Batch, BlobReader, Content, Listing, MailboxReader, MessageBytes, Want};
 pub(crate) use space::SHORTAGES;
 pub use space::SpaceStatus;
+pub use tally::{Block, Tally};
 pub use transfer::Export;
 pub(crate) use turns::Turns;
 pub use types::{
@@ -132,6 +134,8 @@ pub struct VolumeConfig {
     pub expunge_grace: Duration,
     /// How much of an account's quota is used when the log has a line of it, in per cent.
     pub quota_warning_percent: u8,
+    /// How long a delivery waits for the end of a move that is just under way.
+    pub move_wait: Duration,
     /// Address space reserved for the index.
     pub index_map_size_bytes: usize,
     /// What takes room is refused while the file system has less than this …
@@ -170,6 +174,8 @@ impl VolumeConfig {
             links_max: 60_000,
             expunge_grace: Duration::ZERO,
             quota_warning_percent: 90,
+            // A move freezes for a twentieth of that, and a front-end waits ten times as long for an answer.
+            move_wait: Duration::from_secs(2),
             index_map_size_bytes: 256 << 30,
             // What the journal, the index and the files of what is accepted may still need, several times over.
             free_min_bytes: 1 << 30,

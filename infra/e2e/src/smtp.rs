@@ -108,6 +108,31 @@ impl Smtp {
         self.wire.write(&stuffed(octets));
     }
 
+    /// The same, of which each command may be refused: the reply to the final dot, or the first refusal.
+    pub fn try_send(&mut self, from: &str, to: &[&str], octets: &[u8]) -> Reply {
+        let mut commands = vec![format!("MAIL FROM:<{from}> BODY=8BITMIME")];
+        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        commands.push("DATA".to_owned());
+        for command in commands {
+            let reply = self.command(&command);
+            if reply.code >= 400 || reply.code == 0 {
+                return reply;
+            }
+        }
+        self.say(octets)
+    }
+
+    /// What comes behind DATA; gives the reply to the final dot.
+    pub fn say(&mut self, octets: &[u8]) -> Reply {
+        self.write(octets);
+        self.reply()
+    }
+
+    /// What comes behind DATA, for whoever does not listen now.
+    pub fn write(&mut self, octets: &[u8]) {
+        self.wire.write(&stuffed(octets));
+    }
+
     /// One whole transaction; gives the reply to the final dot.
     ///
     /// # Panics

@@ -7,14 +7,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::eventually;
+use e2e::imap::Imap;
 use e2e::pop3::Pop3;
 use e2e::programs::program;
 use e2e::samples;
 use e2e::smtp::Smtp;
 use e2e::system::System;
+use rustix::process::Signal;
 
 const SENDER: &str = "carla@elsewhere.test";
 
@@ -147,7 +150,7 @@ fn a_move_left_at_any_step_and_its_back_ends_killed_is_finished_by_resume() {
     let mut system = System::start(&["--processes", "--seed-accounts", "1"]);
     let (anna, _) = system.demo(0);
     let mut expected = Vec::new();
-    for (number, until) in ["planned", "frozen", "verified", "switched"]
+    for (number, until) in ["planned", "copying", "frozen", "verified", "switched"]
         .iter()
         .enumerate()
     {
@@ -159,8 +162,8 @@ fn a_move_left_at_any_step_and_its_back_ends_killed_is_finished_by_resume() {
         let to = other(&from);
         migrate(&system, &["move", &anna, "--to", to, "--until", until]);
         assert!(!migrate(&system, &["status"]).contains("every move is finished"));
-        for backend in ["b1", "b2"] {
-            system.kill_and_wait(backend);
+        for process in ["b1", "b2", "directory"] {
+            system.kill_and_wait(process);
         }
         eventually("the move is resumed", || {
             migrator(&system, &["resume"]).0.then_some(())
@@ -216,13 +219,13 @@ fn a_session_open_when_its_account_is_frozen_ends_with_a_temporary_answer() {
     let (anna, password) = system.demo(0);
     send(&system, b"Subject: one\r\n\r\nletter\r\n");
     let before = mailbox(&system, 0);
-    let mut open = Pop3::connect(system.endpoints.proxy.pop3).login(&anna, &password);
-    open.command("DELE 1");
+    let mut open = Imap::connect(system.endpoints.proxy.imap).login(&anna, &password);
+    open.command("SELECT INBOX");
     let to = other(&home(&system, &anna));
     migrate(&system, &["move", &anna, "--to", to, "--until", "frozen"]);
 
-    let refused = open.try_command("STAT").unwrap_err();
-    assert!(refused.starts_with("-ERR [SYS/TEMP]"), "{refused}");
+    let bye = open.response().text;
+    assert!(bye.contains("BYE [UNAVAILABLE]"), "{bye}");
     let mut late = Pop3::connect(system.endpoints.proxy.pop3);
     late.command(&format!("USER {anna}"));
     let refused = late.try_command(&format!("PASS {password}")).unwrap_err();
@@ -232,8 +235,122 @@ fn a_session_open_when_its_account_is_frozen_ends_with_a_temporary_answer() {
     assert_eq!(reply.code / 100, 4, "{}", reply.text);
 
     migrate(&system, &["resume"]);
-    // The session ended without QUIT: nothing was deleted.
     assert_eq!(mailbox(&system, 0), before);
+}
+
+#[test]
+fn a_pop3_session_is_waited_for_and_what_it_has_deleted_is_deleted() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let (anna, password) = system.demo(0);
+    for number in 0..3 {
+        send(
+            &system,
+            format!("Subject: {number}\r\n\r\nletter\r\n").as_bytes(),
+        );
+    }
+    let mut open = Pop3::connect(system.endpoints.proxy.pop3).login(&anna, &password);
+    open.command("DELE 1");
+    let to = other(&home(&system, &anna));
+    let mut moving = spawn(&system, &["move", &anna, "--to", to]);
+    eventually("the move copies", || {
+        let status = migrate(&system, &["status"]);
+        status.contains("Copying").then_some(())
+    });
+    open.command("STAT");
+    open.command("QUIT");
+    assert!(moving.wait().unwrap().success());
+    assert_eq!(home(&system, &anna), to);
+    assert_eq!(mailbox(&system, 0).messages.len(), 2);
+}
+
+#[test]
+fn mail_that_comes_while_an_account_moves_to_and_fro_is_there_once() {
+    let system = System::start(&["--processes", "--seed-accounts", "1"]);
+    let (anna, _) = system.demo(0);
+    let done = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while !done.load(Ordering::Relaxed) || sent < 50 {
+                // Later is no loss: the sender keeps it, and tries again.
+                let body = format!("Subject: {sent}\r\n\r\nletter {sent}\r\n");
+                eventually("a message is accepted", || {
+                    let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+                    let reply = smtp.try_send(SENDER, &[&anna], body.as_bytes());
+                    assert!(matches!(reply.code, 250 | 450..=452), "{}", reply.text);
+                    (reply.code == 250).then_some(())
+                });
+                sent += 1;
+            }
+            sent
+        });
+        for number in 0..8u64 {
+            let to = other(&home(&system, &anna));
+            if number % 2 == 0 {
+                migrate(&system, &["move", &anna, "--to", to]);
+            } else {
+                // Whoever is at work is killed, and another goes on.
+                let mut child = spawn(&system, &["move", &anna, "--to", to]);
+                std::thread::sleep(Duration::from_millis(30 * number));
+                child.kill().unwrap();
+                child.wait().unwrap();
+                migrate(&system, &["resume"]);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    let messages = mailbox(&system, 0).messages;
+    let letters: Vec<String> = messages
+        .iter()
+        .map(|message| String::from_utf8_lossy(message).trim_end().to_owned())
+        .map(|text| text.lines().next_back().unwrap().to_owned())
+        .collect();
+    let expected: Vec<String> = (0..sent).map(|number| format!("letter {number}")).collect();
+    assert_eq!(letters, expected);
+}
+
+#[test]
+fn an_old_home_that_was_stopped_takes_nothing_when_it_wakes_up() {
+    let system = System::start(&["--processes", "--seed-accounts", "1"]);
+    let (anna, _) = system.demo(0);
+    send(&system, b"Subject: one\r\n\r\nbefore\r\n");
+    let from = home(&system, &anna);
+    let to = other(&from);
+    let backend = usize::from(from == "b2");
+    let mut waiting = Smtp::connect_lmtp(system.endpoints.backends[backend].lmtp);
+    waiting
+        .command(&format!("MAIL FROM:<{SENDER}>"))
+        .expect(250);
+    waiting.command(&format!("RCPT TO:<{anna}>")).expect(250);
+    waiting.command("DATA").expect(354);
+    migrate(&system, &["move", &anna, "--to", to, "--until", "switched"]);
+    let pid = system.endpoints.pids[&*from];
+    e2e::system::send(pid, Signal::STOP);
+    // It finds this when it wakes up.
+    waiting.write(b"Subject: late\r\n\r\nto the old home\r\n");
+    let mut resumed = spawn(&system, &["resume"]);
+    // The new one serves, whatever the old one does.
+    eventually("the new home takes mail", || {
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        let reply = smtp.try_send(SENDER, &[&anna], b"Subject: two\r\n\r\nafter\r\n");
+        (reply.code == 250).then_some(())
+    });
+    e2e::system::send(pid, Signal::CONT);
+    let verdict = waiting.reply();
+    assert_eq!(verdict.code, 451, "{}", verdict.text);
+    resumed.wait().unwrap();
+    eventually("the old home is released", || {
+        migrator(&system, &["resume"]).0.then_some(())
+    });
+    let seen = mailbox(&system, 0).messages;
+    let last = |message: &Vec<u8>| String::from_utf8_lossy(message).trim_end().to_owned();
+    let texts: Vec<String> = seen.iter().map(last).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(
+        texts[0].ends_with("before") && texts[1].ends_with("after"),
+        "{texts:?}"
+    );
 }
 
 #[test]
@@ -243,7 +360,7 @@ fn a_move_given_up_leaves_the_account_where_it_was() {
     send(&system, b"Subject: one\r\n\r\nletter\r\n");
     let before = mailbox(&system, 0);
     let from = home(&system, &anna);
-    for until in ["planned", "frozen", "verified"] {
+    for until in ["planned", "copying", "frozen", "verified"] {
         migrate(
             &system,
             &["move", &anna, "--to", other(&from), "--until", until],

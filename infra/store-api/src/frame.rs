@@ -33,6 +33,10 @@ pub enum Kind {
     Progress = 7,
     /// Binary: one canonical item of an account.
     Item = 8,
+    /// Binary: sums of blocks of an account.
+    Sums = 9,
+    /// JSON: long work stopped, and why.
+    Stopped = 10,
 }
 
 impl Kind {
@@ -46,6 +50,8 @@ impl Kind {
             6 => Self::Resume,
             7 => Self::Progress,
             8 => Self::Item,
+            9 => Self::Sums,
+            10 => Self::Stopped,
             _ => return None,
         })
     }

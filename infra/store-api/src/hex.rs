@@ -76,6 +76,10 @@ identifier! {
     ContentKey, 32
 }
 identifier! {
+    /// A block of an account's items: kind (1), mailbox (4), number (4), big-endian; FORMAT-store.md has them.
+    BlockName, 9
+}
+identifier! {
     /// Sum modulo 2^256 of BLAKE3-256 over every canonical item of an account.
     SetHash, 32
 }

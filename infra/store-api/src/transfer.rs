@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! migrator        source                     target
-//!   freeze  ──▶   no writer, no session
-//!   pull    ────────────────────────▶        begins the import, reads items and missing blobs
-//!                 items, blobs   ◀── ─── ──  from the source itself
+//!   offer   ──▶   serves on; this target may read the account
+//!   pull    ────────────────────────▶        begins the import, then in rounds, until little is left:
+//!                 sums           ◀── ─── ──    which blocks differ
+//!                 items, blobs   ◀── ─── ──    those blocks' items, blobs that are missing
 //!           ◀── Progress … ── ── ── ──
+//!   freeze  ──▶   no writer, no session
+//!   pull    ────────────────────────▶        the last round: until no block differs
 //!   summary ──▶   set-hash           ──▶     set-hash: equal, or the move is aborted
 //!   (compare-and-set at the directory: the commit point)
 //!   activate ───────────────────────▶        owns the account at the new epoch
@@ -21,13 +24,16 @@ mod client;
 use directory_api::{AccountId, BackendName, Epoch, VolumeName};
 use serde::{Deserialize, Serialize};
 
-pub use client::{BlobOctets, Items, PullEvents, TransferClient, TransferError};
+pub use client::{BlobOctets, Items, PullEvents, SumsOf, TransferClient, TransferError};
 pub(crate) use client::{Framed, post};
 
+pub use crate::hex::BlockName;
 use crate::{BlobHash, MoveId, SetHash};
 
 /// The paths of version 1.
 pub mod path {
+    /// [`Offer`](super::Offer) to [`Summary`](super::Summary), at the source.
+    pub const OFFER: &str = "/v1/transfer/offer";
     /// [`Freeze`](super::Freeze) to [`Summary`](super::Summary), at the source.
     pub const FREEZE: &str = "/v1/transfer/freeze";
     /// [`Undo`](super::Undo) to [`Summary`](super::Summary), at the source.
@@ -36,6 +42,8 @@ pub mod path {
     pub const DISCARD: &str = "/v1/transfer/discard";
     /// [`Pull`](super::Pull) to a stream of [`PullProgress`](super::PullProgress), at the target.
     pub const PULL: &str = "/v1/transfer/pull";
+    /// [`SumsQuery`](super::SumsQuery) to a stream of sums, at the source.
+    pub const SUMS: &str = "/v1/transfer/sums";
     /// [`Export`](super::Export) to a stream of items, at the source.
     pub const EXPORT: &str = "/v1/transfer/export";
     /// [`Blob`](super::Blob) to its octets, at the source.
@@ -48,6 +56,25 @@ pub mod path {
     pub const RELEASE: &str = "/v1/transfer/release";
 }
 
+/// `POST /v1/transfer/offer` at the source: the account may be read by the target while it is served on. Not durable: a
+/// source that was restarted is told again. Roles: migrator, operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// The account.
+    pub account: AccountId,
+    /// The epoch at which the source owns it.
+    pub epoch: Epoch,
+    /// The move.
+    pub move_id: MoveId,
+    /// Who may read it.
+    pub target: BackendName,
+}
+
+/// The refusal of a [`Freeze`] that is not to be forced: a POP3 session is open, which ends with its `QUIT` and else loses
+/// what its user has deleted.
+pub const POP3_OPEN: &str = "pop3_open";
+
 /// `POST /v1/transfer/freeze` at the source. Durable when answered. Roles: migrator, operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +85,9 @@ pub struct Freeze {
     pub epoch: Epoch,
     /// The move.
     pub move_id: MoveId,
+    /// Whether POP3 sessions are ended, too; else the answer is [`POP3_OPEN`] while there is one.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// `POST /v1/transfer/thaw` at the source, `POST /v1/transfer/discard` at the target: before the commit point.
@@ -66,8 +96,11 @@ pub struct Freeze {
 pub struct Undo {
     /// The account.
     pub account: AccountId,
-    /// The move.
+    /// The move. Nothing of it is done any more by whoever has been told this.
     pub move_id: MoveId,
+    /// Where the account lives: to a target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<BackendName>,
 }
 
 /// `POST /v1/transfer/pull` at the target: it fetches everything from the source itself.
@@ -88,13 +121,21 @@ pub struct Pull {
     /// The target's volume, as the move's record has it. A target with one volume needs no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeName>,
+    /// The source is frozen: it is asked until nothing differs. Else until so little does that a freeze is short.
+    #[serde(default)]
+    pub is_last: bool,
+    /// At most so many octets of blobs a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets_per_s: Option<u64>,
 }
 
 /// How far a pull has come. Cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PullProgress {
-    /// Messages imported.
+    /// Which round it is in, from 1.
+    pub round: u32,
+    /// Messages that are here as they were at the source when it was asked.
     pub messages: u64,
     /// Messages in all.
     pub messages_total: u64,
@@ -104,19 +145,54 @@ pub struct PullProgress {
     pub octets_total: u64,
     /// Octets of blobs really copied; the rest was there already.
     pub copied_octets: u64,
-    /// Everything is durable at the target.
+    /// What was written is durable at the target, and what differs is little, or nothing.
     pub done: bool,
 }
 
-/// `POST /v1/transfer/export` at the source (role: store-backend): the answer is a stream of
-/// [`Kind::Item`](crate::frame::Kind::Item) frames, canonical items in canonical order, then an `End` frame.
+/// The last frame of a pull that stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Export {
-    /// The account, frozen for this move.
+pub struct PullStopped {
+    /// Why, in a sentence for the operator.
+    pub why: String,
+}
+
+/// `POST /v1/transfer/sums` at the source (role: store-backend): the answer is a stream of
+/// [`Kind::Open`](crate::frame::Kind::Open) with [`SumsHead`], [`Kind::Sums`](crate::frame::Kind::Sums) frames, then an `End`
+/// frame. A `Sums` frame has any number of sums: [`BlockName`] (9 octets) and the sum (32), growing by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SumsQuery {
+    /// The account, offered to the asking back-end or frozen for this move.
     pub account: AccountId,
     /// The move.
     pub move_id: MoveId,
+}
+
+/// What the account has, in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SumsHead {
+    /// Messages.
+    pub messages: u64,
+    /// Their octets, prologue and blob.
+    pub octets: u64,
+}
+
+/// Blocks that one export may name.
+pub const EXPORT_BLOCKS_MAX: usize = 256;
+
+/// `POST /v1/transfer/export` at the source (role: store-backend): the answer is a stream of
+/// [`Kind::Item`](crate::frame::Kind::Item) frames, the canonical items of these blocks in their order, then an `End` frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The account, offered to the asking back-end or frozen for this move.
+    pub account: AccountId,
+    /// The move.
+    pub move_id: MoveId,
+    /// Growing, [`EXPORT_BLOCKS_MAX`] at most.
+    pub blocks: Vec<BlockName>,
 }
 
 /// `POST /v1/transfer/blob` at the source (role: store-backend): the answer is the blob's octets,
@@ -124,7 +200,7 @@ pub struct Export {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
-    /// The account, frozen for this move.
+    /// The account, offered to the asking back-end or frozen for this move.
     pub account: AccountId,
     /// The move.
     pub move_id: MoveId,
@@ -159,8 +235,10 @@ pub struct Summary {
     pub messages: u64,
     /// Their octets, prologue and blob.
     pub octets: u64,
-    /// Over every canonical item; equal on both sides if and only if identity and content are equal.
-    pub set_hash: SetHash,
+    /// Over every canonical item; equal on both sides if and only if identity and content are equal. Only a
+    /// [`SummaryQuery`] is answered with it: a step does not wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_hash: Option<SetHash>,
 }
 
 /// The life of an account on one back-end.

@@ -12,17 +12,19 @@ use daemon::identity::{Peer, Role};
 use daemon::link::{BodySender, Gone, LinkBody, Problem, require};
 use directory_api::AccountId;
 use http::header::CONTENT_LENGTH;
-use store_api::frame::{Kind, frame};
-use store_api::transfer::{Blob, Export};
+use store_api::frame::{Kind, frame, json_frame};
+use store_api::transfer::{Blob, EXPORT_BLOCKS_MAX, Export, SumsHead, SumsQuery};
 use store_api::{BlobHash, MoveId};
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{error, warn};
 
 use super::octets;
 use crate::backend::Backend;
 use crate::link::Asked;
 use crate::refusal;
-use crate::volume::{self, AccountState, BlobReader, MailboxId, Refusal};
+use crate::volume::{
+    self, AccountInfo, AccountState, BlobReader, Block, MailboxId, Refusal, Tally,
+};
 use crate::volumes::Mounted;
 
 /// Pieces that wait for the target.
@@ -32,6 +34,49 @@ pub(crate) const PIECE_OCTETS: usize = 64 << 10;
 /// A target that takes nothing for this long is gone; it asks again.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(30);
 
+/// Serves `POST /v1/transfer/sums`.
+pub(super) async fn sums(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<SumsQuery>,
+) -> Result<Response, Problem> {
+    require(&peer, &[Role::StoreBackend])?;
+    let SumsQuery { account, move_id } = request;
+    let (home, info) = given(&backend, &peer, account, move_id).await?;
+    let tally = backend.tallies.refreshed(&home.volume, account, move_id);
+    let tally = tally.await.map_err(|error| refusal::read(&error))?;
+    let head = SumsHead {
+        messages: info.message_count,
+        octets: info.size_octets,
+    };
+    let (sender, body) = LinkBody::channel(WINDOW_PIECES);
+    backend.shutdown.spawn(async move {
+        if let Err(why) = send_sums(&tally, head, sender).await {
+            warn!(%account, %move_id, peer = %peer, %why, "sums broke off");
+        }
+    });
+    Ok(Response::new(Body::new(body)))
+}
+
+async fn send_sums(tally: &Tally, head: SumsHead, sender: BodySender) -> Result<(), Stopped> {
+    send(&sender, json_frame(Kind::Open, &head)).await?;
+    let mut octets = Vec::with_capacity(PIECE_OCTETS);
+    for (block, sum) in tally.sums() {
+        octets.extend_from_slice(&block.octets());
+        octets.extend_from_slice(&sum);
+        if octets.len() + Block::OCTETS + sum.len() > PIECE_OCTETS {
+            send(&sender, frame(Kind::Sums, &octets)).await?;
+            octets.clear();
+        }
+    }
+    if !octets.is_empty() {
+        send(&sender, frame(Kind::Sums, &octets)).await?;
+    }
+    send(&sender, frame(Kind::End, b"")).await?;
+    sender.finish();
+    Ok(())
+}
+
 /// Serves `POST /v1/transfer/export`.
 pub(super) async fn export(
     State(backend): State<Arc<Backend>>,
@@ -39,14 +84,23 @@ pub(super) async fn export(
     Asked(request): Asked<Export>,
 ) -> Result<Response, Problem> {
     require(&peer, &[Role::StoreBackend])?;
-    let Export { account, move_id } = request;
-    let home = frozen(&backend, account, move_id).await?;
-    let items = home.volume.export(account);
+    let Export {
+        account,
+        move_id,
+        blocks,
+    } = request;
+    let blocks: Option<Vec<Block>> = blocks
+        .into_iter()
+        .map(|name| Block::of_octets(name.0))
+        .collect();
+    let blocks = blocks
+        .filter(|blocks| blocks.len() <= EXPORT_BLOCKS_MAX && blocks.is_sorted())
+        .ok_or_else(|| refusal::malformed("too many blocks, in no order, or of no known kind"))?;
+    let (home, _) = given(&backend, &peer, account, move_id).await?;
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
     backend.shutdown.spawn(async move {
-        match send_items(items, sender).await {
-            Ok(count) => info!(%account, %move_id, peer = %peer, items = count, "account exported"),
-            Err(why) => error!(%account, %move_id, peer = %peer, %why, "export broke off"),
+        if let Err(why) = send_items(&home, account, blocks, sender).await {
+            error!(%account, %move_id, peer = %peer, %why, "export broke off");
         }
     });
     Ok(Response::new(Body::new(body)))
@@ -63,13 +117,16 @@ pub(crate) enum Stopped {
     Read(#[from] volume::ReadError),
 }
 
-async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64, Stopped> {
+async fn send_items(
+    home: &Mounted,
+    account: AccountId,
+    blocks: Vec<Block>,
+    sender: BodySender,
+) -> Result<(), Stopped> {
     let mut piece = BytesMut::with_capacity(PIECE_OCTETS);
-    let mut count = 0;
-    while let Some(page) = items.next().await? {
-        for item in page {
+    for some in blocks.chunks(BLOCKS_READ) {
+        for item in home.volume.items_of(account, some.to_vec()).await? {
             piece.extend_from_slice(&frame(Kind::Item, &item.0));
-            count += 1;
             if piece.len() >= PIECE_OCTETS {
                 send(&sender, piece.split().freeze()).await?;
             }
@@ -78,7 +135,7 @@ async fn send_items(mut items: volume::Export, sender: BodySender) -> Result<u64
     piece.extend_from_slice(&frame(Kind::End, b""));
     send(&sender, piece.freeze()).await?;
     sender.finish();
-    Ok(count)
+    Ok(())
 }
 
 /// The blob of a message, to be read; only if it has this hash.
@@ -113,7 +170,7 @@ pub(super) async fn blob(
         uid,
         hash,
     } = request;
-    let home = frozen(&backend, account, move_id).await?;
+    let (home, _) = given(&backend, &peer, account, move_id).await?;
     let blob = blob_of(&home, account, (mailbox, uid), &hash).await?;
     let length = blob.size();
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
@@ -143,23 +200,32 @@ pub(crate) async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stoppe
     }
 }
 
-/// Only an account that this very move has frozen is given away: nobody reads mail by asking for a
-/// transfer (P8), and nothing changes while it is read.
-async fn frozen(
+/// Only an account that this very move has frozen, or that its migrator has offered to this very target, is given away: nobody
+/// reads mail by asking for a transfer (P8).
+async fn given(
     backend: &Backend,
+    peer: &Peer,
     account: AccountId,
     move_id: MoveId,
-) -> Result<Arc<Mounted>, Problem> {
+) -> Result<(Arc<Mounted>, AccountInfo), Problem> {
     let home = backend.volumes.of(account).await?;
     let info = home
         .volume
         .account(account)
         .await
-        .map_err(|error| refusal::read(&error))?;
-    match info.map(|info| info.state) {
-        Some(AccountState::Frozen { move_id: frozen }) if frozen == octets(move_id) => Ok(home),
-        Some(AccountState::Frozen { .. }) => Err(refusal::account(Refusal::OtherMove)),
-        Some(_) => Err(refusal::account(Refusal::WrongState)),
-        None => Err(refusal::account(Refusal::NoAccount)),
+        .map_err(|error| refusal::read(&error))?
+        .ok_or_else(|| refusal::account(Refusal::NoAccount))?;
+    let refused = match &info.state {
+        AccountState::Frozen { move_id: frozen } if *frozen == octets(move_id) => None,
+        AccountState::Frozen { .. } => Some(Refusal::OtherMove),
+        AccountState::Active if backend.tallies.is_offered(account, move_id, &peer.node) => None,
+        _ => Some(Refusal::WrongState),
+    };
+    match refused {
+        None => Ok((home, info)),
+        Some(refusal) => Err(refusal::account(refusal)),
     }
 }
+
+/// Blocks read at once: of messages 512, some hundred KiB.
+const BLOCKS_READ: usize = 8;

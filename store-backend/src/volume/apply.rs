@@ -277,6 +277,11 @@ impl Apply<'_, '_> {
         if let Some(known) = table.get(self.txn, &key)? {
             row.expunged_ranges -= range_count(&decode_ranges(known)?);
         }
+        if ranges.is_empty() {
+            // The source of an import has forgotten it.
+            table.delete(self.txn, &key)?;
+            return Ok(());
+        }
         table.put(self.txn, &key, &encode_ranges(ranges))?;
         row.expunged_ranges += range_count(ranges);
         while row.expunged_ranges > EXPUNGED_RANGES_MAX {

@@ -56,6 +56,8 @@ pub(super) struct Committer {
     pub(super) short_in: Option<u32>,
     /// Bodies of the batch that was refused and has left records: they stay until those are cleared away.
     pub(super) refused_bodies: Vec<PathBuf>,
+    /// Deliveries to accounts that are just being moved, and when each is answered whatever has become of that.
+    pub(super) waiting: Vec<(Instant, Request)>,
 }
 
 impl Committer {
@@ -70,7 +72,7 @@ impl Committer {
                 continue;
             }
             let share = account_share(self.journal.unreleased_bytes(), self.unreleased_max());
-            match self.shared.intake.take(IDLE_INTERVAL, share) {
+            match self.shared.intake.take(self.idle(), share) {
                 Taken::Batch(requests) => self.batch(requests),
                 Taken::Closed => break,
             }
@@ -130,7 +132,14 @@ impl Committer {
         true
     }
 
-    fn batch(&mut self, requests: Vec<Request>) {
+    /// How long nothing needs to be done if nothing comes.
+    fn idle(&self) -> Duration {
+        let first = self.waiting.iter().map(|(until, _)| *until).min();
+        let left = first.map(|until| until.saturating_duration_since(Instant::now()));
+        left.unwrap_or(IDLE_INTERVAL).min(IDLE_INTERVAL)
+    }
+
+    fn batch(&mut self, mut requests: Vec<Request>) {
         let began = Cpu::now();
         let check_unlinked = self.shared.unlinked_hint.swap(false, Ordering::Relaxed)
             || self.unlinked_checked.elapsed() >= self.unlinked_interval();
@@ -138,19 +147,24 @@ impl Committer {
             // Else it is tried again, or the next look at the journal finds it poisoned.
             let _ = self.clean();
         }
-        if requests.is_empty() && !check_unlinked {
+        let now = Instant::now();
+        let is_due = self.waiting.iter().any(|(until, _)| *until <= now);
+        if requests.is_empty() && !check_unlinked && !is_due {
             return;
         }
-        let (commands, waiters): (Vec<_>, Vec<_>) = requests
-            .into_iter()
-            .map(|request| ((request.user, request.command), request.waiter))
-            .unzip();
+        let asked = requests.len();
+        // Behind what has come, which may end the move that they wait for.
+        let (untils, waited): (Vec<_>, Vec<_>) = self.waiting.drain(..).unzip();
+        requests.extend(waited);
         if self.shared.read_only().is_some() {
-            return refuse(waiters, &Refusal::ReadOnly);
+            return refuse(
+                requests.into_iter().map(|one| one.waiter),
+                &Refusal::ReadOnly,
+            );
         }
         let level = self.shared.space.level();
         if level == Level::Stuck || self.is_full() || !self.has_forgotten() {
-            return refuse(waiters, &Refusal::NoRoom);
+            return refuse(requests.into_iter().map(|one| one.waiter), &Refusal::NoRoom);
         }
         if check_unlinked {
             self.unlinked_checked = Instant::now();
@@ -160,13 +174,30 @@ impl Committer {
         self.sequencer.begin(applied, checkpoint);
         let (shared, sequencer, first) =
             (&self.shared, &mut self.sequencer, self.journal.next_lsn());
+        let mut untils = iter::repeat_n(now + shared.config.move_wait, asked).chain(untils);
+        let (mut waiting, mut waiting_bytes) = (Vec::new(), 0);
         let decided = shared.index.read(|txn| {
             let mut batch = Batch::new(txn, now_ms(), first, level == Level::Low);
-            let decided: Result<Vec<_>, IndexError> = commands
-                .into_iter()
-                .map(|(user, command)| sequencer.decide(&mut batch, user, command))
-                .collect();
-            let decided = decided?;
+            let mut decided = Vec::with_capacity(requests.len());
+            for request in requests {
+                let until = untils.next().unwrap_or(now);
+                if until > now
+                    && waiting_bytes + request.cost_bytes() <= WAITING_MAX_BYTES
+                    && sequencer.is_for_moving(&batch, &request.command)?
+                {
+                    waiting_bytes += request.cost_bytes();
+                    waiting.push((until, request));
+                    continue;
+                }
+                decided.push(decide(sequencer, &mut batch, request)?);
+            }
+            // What came behind them in this batch may have ended the move.
+            for (until, request) in std::mem::take(&mut waiting) {
+                match sequencer.is_for_moving(&batch, &request.command)? {
+                    true => waiting.push((until, request)),
+                    false => decided.push(decide(sequencer, &mut batch, request)?),
+                }
+            }
             if check_unlinked && sequencer.drop_unlinked(&mut batch)? {
                 shared.unlinked_hint.store(true, Ordering::Relaxed);
             }
@@ -174,12 +205,11 @@ impl Committer {
         });
         match decided {
             Ok((records, decided)) => {
-                self.write(records, waiters.into_iter().zip(decided).collect(), began);
+                self.waiting = waiting;
+                self.write(records, decided, began);
             }
-            Err(error) => {
-                self.shared.fail(Failed::Decide, &error);
-                refuse(waiters, &Refusal::ReadOnly);
-            }
+            // Who waits is told that the volume takes no writes when its waiter goes.
+            Err(error) => self.shared.fail(Failed::Decide, &error),
         }
     }
 
@@ -349,6 +379,21 @@ impl Committer {
     }
 }
 
+/// Decides one request.
+fn decide(
+    sequencer: &mut Sequencer,
+    batch: &mut Batch<'_>,
+    request: Request,
+) -> Result<(Waiter, Decided), IndexError> {
+    let Request {
+        user,
+        command,
+        waiter,
+        ..
+    } = request;
+    Ok((waiter, sequencer.decide(batch, user, command)?))
+}
+
 /// The apply thread: first what the start found no room for. Runs until its queue is closed and empty.
 pub(super) fn apply(shared: &Arc<Shared>, replay: Option<Replay>) {
     if let Some(replay) = replay {
@@ -513,6 +558,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// How long a thread sleeps when nothing comes; everything urgent wakes it.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Of deliveries that wait so, a quarter of the intake's memory: the rest is for everybody else.
+const WAITING_MAX_BYTES: usize = 16 << 20;
 /// A push to an idle session and the listing of a delivered message are later by this much: nobody sees it.
 const GATHER_MAX: Duration = Duration::from_millis(10);
 /// Batches of one transaction: it ends in time for who comes to wait for it.

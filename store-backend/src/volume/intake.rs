@@ -142,6 +142,12 @@ pub(super) enum Command {
         move_id: MoveId,
         items: Vec<Item>,
     },
+    /// What an import has and its source has no more.
+    ImportGone {
+        account: AccountId,
+        move_id: MoveId,
+        items: Vec<Item>,
+    },
     PutBlob {
         blob: FinishedBlob,
     },
@@ -166,6 +172,8 @@ pub(super) enum Command {
     DiscardImport {
         account: AccountId,
         move_id: MoveId,
+        /// Where it lives, in case that nothing of it has come yet.
+        source: Option<BackendName>,
     },
 }
 
@@ -195,6 +203,7 @@ impl Command {
             | Self::Release { account, .. }
             | Self::BeginImport { account, .. }
             | Self::ImportItems { account, .. }
+            | Self::ImportGone { account, .. }
             | Self::Activate { account, .. }
             | Self::DiscardImport { account, .. }
             | Self::SkipAhead { account, .. }
@@ -243,7 +252,9 @@ impl Command {
                 which: Which::Deleted(ranges),
                 ..
             } => 8 * ranges.len() + 64 * EXPUNGE_SLICE,
-            Self::ImportItems { items, .. } => items.iter().map(|item| item.0.len()).sum(),
+            Self::ImportItems { items, .. } | Self::ImportGone { items, .. } => {
+                items.iter().map(|item| item.0.len()).sum()
+            }
             Self::PutBlob { blob } => blob.memory_bytes(),
             _ => 0,
         };
@@ -298,6 +309,13 @@ pub(super) struct Request {
     pub(super) command: Command,
     pub(super) waiter: Waiter,
     cost_bytes: usize,
+}
+
+impl Request {
+    /// Memory it holds.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.cost_bytes
+    }
 }
 
 /// Who waits for an answer; holds its share of the intake's memory until then.

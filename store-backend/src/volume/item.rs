@@ -28,14 +28,15 @@ pub(super) enum Content {
     Mailbox(MailboxItem),
     /// Kind 3.
     Message(MessageItem),
-    /// Kind 4: so that a retry after the move is still a duplicate (P2).
+    /// Kind 4: so that a retry after the move is still a duplicate (P2). UID 0, in a record alone: it goes.
     Transaction {
         txn: TransactionId,
         mailbox: MailboxId,
         uid: u32,
         committed_ms: i64,
     },
-    /// Kind 5: UIDs that went with one MODSEQ, so that a client can resynchronise after the move.
+    /// Kind 5: UIDs that went with one MODSEQ, so that a client can resynchronise after the move. No ranges, in a record
+    /// alone: it goes.
     Expunged {
         mailbox: MailboxId,
         modseq: u64,
@@ -436,6 +437,14 @@ impl SetHash {
         let mut carry = false;
         for (sum, limb) in self.0.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
             let limb = u64::from_le_bytes(limb.try_into().expect("a chunk has 8 octets"));
+            (*sum, carry) = sum.carrying_add(limb, carry);
+        }
+    }
+
+    /// Adds all items of another sum.
+    pub(super) fn join(&mut self, other: Self) {
+        let mut carry = false;
+        for (sum, limb) in self.0.iter_mut().zip(other.0) {
             (*sum, carry) = sum.carrying_add(limb, carry);
         }
     }

@@ -15,6 +15,7 @@ use durable::{DiskFile, JournalError, OpenMode};
 use zerocopy::little_endian::U16;
 
 pub use batch::{Batch, Content, MailboxReader, Want};
+pub(super) use scan::Prologues;
 pub(crate) use scan::Sight;
 
 use super::Volume;

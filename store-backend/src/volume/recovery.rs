@@ -553,6 +553,7 @@ fn start(inner: &Inner, journal: Journal, recovery: Recovery, done: Lsn) -> Resu
         segment: 0,
         short_in: None,
         refused_bodies: Vec::new(),
+        waiting: Vec::new(),
     };
     spawn("commit", Box::new(move |_| committer.run()))
 }

@@ -34,6 +34,7 @@ use super::index::{Index, Meta, RoTxn};
 use super::intake::{Command, Reply};
 use super::life::Life;
 use super::record::{BlobRef, Body, DropBlobs, Record};
+use super::rows::State;
 use super::types::{Hash, Refusal};
 use accounts::{Account, Known};
 
@@ -238,6 +239,29 @@ impl Sequencer {
         }
     }
 
+    /// Whether a delivery is to somebody who is just being moved: it is better answered a moment later, when the account is open
+    /// again or its new home is known.
+    pub(super) fn is_for_moving(
+        &mut self,
+        batch: &Batch<'_>,
+        command: &Command,
+    ) -> Result<bool, IndexError> {
+        let Command::Deliver(delivery) = command else {
+            return Ok(false);
+        };
+        for recipient in &delivery.recipients {
+            let state = match self.account(batch, recipient.account) {
+                Ok(entry) => entry.row.as_ref().map(|row| row.state),
+                Err(Stop::Refused(_)) => None,
+                Err(Stop::Index(error)) => return Err(error),
+            };
+            if matches!(state, Some(State::Frozen | State::Importing)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn carry_out(&mut self, batch: &mut Batch<'_>, command: Command) -> Result<Decided, Stop> {
         match command {
             Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
@@ -360,6 +384,11 @@ impl Sequencer {
                 move_id,
                 items,
             } => self.import_items(batch, account, move_id, &items),
+            Command::ImportGone {
+                account,
+                move_id,
+                items,
+            } => self.import_gone(batch, account, move_id, &items),
             Command::PutBlob { blob } => self.put_blob(batch, blob),
             Command::BeginAdoption => self.begin_adoption(),
             Command::SkipAhead { account, uids } => self.skip_ahead(batch, account, uids),
@@ -373,9 +402,11 @@ impl Sequencer {
                 epoch,
                 move_id,
             } => self.activate(batch, account, epoch, move_id),
-            Command::DiscardImport { account, move_id } => {
-                self.discard_import(batch, account, move_id)
-            }
+            Command::DiscardImport {
+                account,
+                move_id,
+                source,
+            } => self.discard_import(batch, account, move_id, source),
         }
     }
 

@@ -43,7 +43,8 @@ impl Volume {
             .done()
     }
 
-    /// Ends a freeze without a move. Repeatable. Only the migrator may ask this: the source never does on its own.
+    /// Ends a freeze without a move, for good: this move does not freeze it again. Repeatable. Only the migrator may ask this: the
+    /// source never does on its own.
     ///
     /// # Errors
     /// [`Refusal`]: in another move, or moved already.
@@ -99,7 +100,8 @@ impl Volume {
     }
 
     /// Takes items over bit for bit; a mailbox's item comes before those of its messages. Messages that are here
-    /// already are passed over, so that an import can be resumed. Give some hundred at a time.
+    /// already get the flags and the MODSEQ that their items have, so that an import can be resumed, and follow its source.
+    /// Give some hundred at a time.
     ///
     /// # Errors
     /// [`Refusal::MissingBlobs`]: nothing was taken, put these first; [`Refusal::BadItem`]; [`Refusal::WrongState`].
@@ -111,6 +113,27 @@ impl Volume {
     ) -> Result<(), Refusal> {
         self.inner
             .submit(Command::ImportItems {
+                account,
+                move_id,
+                items,
+            })
+            .await
+            .done()
+    }
+
+    /// Takes back what items name that were taken over, because the source has it no more. What is not here is passed over.
+    /// A mailbox goes with all it has. Give some hundred at a time.
+    ///
+    /// # Errors
+    /// [`Refusal::BadItem`]; [`Refusal::WrongState`].
+    pub async fn import_gone(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        items: Vec<Item>,
+    ) -> Result<(), Refusal> {
+        self.inner
+            .submit(Command::ImportGone {
                 account,
                 move_id,
                 items,
@@ -167,13 +190,23 @@ impl Volume {
             .done()
     }
 
-    /// Gives an import up and removes what came of it. Repeatable. The account's place stays known as elsewhere.
+    /// Gives an import up and removes what came of it. Repeatable. The account's place stays known as elsewhere: with `source`
+    /// also if nothing has come yet, so that nothing of this move can come later.
     ///
     /// # Errors
     /// [`Refusal`]: the account is not in this import.
-    pub async fn discard_import(&self, account: AccountId, move_id: MoveId) -> Result<(), Refusal> {
+    pub async fn discard_import(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        source: Option<BackendName>,
+    ) -> Result<(), Refusal> {
         self.inner
-            .submit(Command::DiscardImport { account, move_id })
+            .submit(Command::DiscardImport {
+                account,
+                move_id,
+                source,
+            })
             .await
             .done()
     }

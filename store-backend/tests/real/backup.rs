@@ -316,7 +316,7 @@ async fn an_account_is_restored_whole_into_a_new_volume_and_skips_ahead_when_tha
     let summary = client.summary(&query).await.unwrap();
     assert_eq!(
         (summary.state, summary.set_hash),
-        (AccountState::Active, end.set_hash)
+        (AccountState::Active, Some(end.set_hash))
     );
     // Of another one nothing comes but its beginning; a third one is not there yet, which is no account without mail.
     let broken_off = Begin {

@@ -98,6 +98,7 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
         account,
         epoch: Epoch(1),
         move_id,
+        force: true,
     };
     let pull = Pull {
         account: AccountId(2),
@@ -106,6 +107,8 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
         source_address: backend.link.to_string(),
         source_epoch: Epoch(1),
         volume: None,
+        is_last: true,
+        octets_per_s: None,
     };
     for refused in [
         migrator.freeze(&freeze).await.err(),

@@ -35,13 +35,13 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Inverts a bit in the blob of the second message.
-async fn rot(backend: &Backend) {
+/// Inverts a bit in the blob that begins so.
+pub(crate) async fn rot_of(backend: &Backend, begin: &[u8]) {
     let began = std::time::Instant::now();
     loop {
         for blob in files_below(&backend.data.join("blobs")) {
             let mut octets = fs::read(&blob).unwrap();
-            if octets.starts_with(b"Subject: 2") {
+            if octets.starts_with(begin) {
                 *octets.last_mut().unwrap() ^= 1;
                 return fs::write(&blob, octets).unwrap();
             }
@@ -49,6 +49,11 @@ async fn rot(backend: &Backend) {
         assert!(began.elapsed() < PATIENCE, "no file was made");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// The same in that of the second message.
+async fn rot(backend: &Backend) {
+    rot_of(backend, b"Subject: 2").await;
 }
 
 async fn until_quarantined(backend: &Backend) {

@@ -8,12 +8,13 @@ use directory_api::{AccountId, Epoch, Service};
 use store_api::deliver::Outcome;
 use store_api::session::{OpenError, Session, SessionOpen};
 use store_api::transfer::{
-    AccountState, Activate, Blob, Export, Freeze, Pull, PullProgress, Release, SummaryQuery,
-    TransferClient, TransferError, Undo,
+    AccountState, Activate, Blob, BlockName, Export, Freeze, Offer, Pull, PullProgress, Release,
+    SummaryQuery, SumsQuery, TransferClient, TransferError, Undo,
 };
 use store_api::{BlobHash, MoveId};
 
 use crate::deliver::{commit, deliver, open};
+use crate::rot::rot_of;
 use crate::site::{Backend, Dialogue, PATIENCE, Site, until_listed};
 
 const ACCOUNT: AccountId = AccountId(1);
@@ -68,11 +69,26 @@ impl Move {
                 account: ACCOUNT,
                 epoch: Epoch(1),
                 move_id: self.id,
+                force: true,
             })
             .await
     }
 
+    fn offered(&self) -> Offer {
+        Offer {
+            account: ACCOUNT,
+            epoch: Epoch(1),
+            move_id: self.id,
+            target: self.to.name.clone(),
+        }
+    }
+
+    /// The last round, of a source that is frozen.
     async fn pull(&self) -> Result<PullProgress, TransferError> {
+        self.pull_until(true).await
+    }
+
+    async fn pull_until(&self, is_last: bool) -> Result<PullProgress, TransferError> {
         let request = Pull {
             account: ACCOUNT,
             move_id: self.id,
@@ -80,6 +96,8 @@ impl Move {
             source_address: self.from.link.to_string(),
             source_epoch: Epoch(1),
             volume: None,
+            is_last,
+            octets_per_s: None,
         };
         let mut events = self.target.pull(&request).await?;
         let mut last = PullProgress::default();
@@ -93,6 +111,7 @@ impl Move {
         Undo {
             account: ACCOUNT,
             move_id: self.id,
+            source: Some(self.from.name.clone()),
         }
     }
 }
@@ -199,6 +218,7 @@ async fn a_freeze_ends_open_sessions_with_a_temporary_answer_and_a_thaw_lets_the
     refused.ask("USER ann@example.test", "+OK").await;
     refused.ask("PASS pass", "-ERR [SYS/TEMP]").await;
     let mut lmtp = Dialogue::lmtp(&moving.from).await;
+    // It waits a moment for the end of the move.
     assert!(lmtp.deliver(&["ann"], b"Subject: held\r\n\r\n").await[0].starts_with("451 4.3.2"));
     moving.source.thaw(&moving.undo()).await.unwrap();
     drop(until_listed(&moving.from, "ann", 4).await);
@@ -315,26 +335,53 @@ async fn a_target_killed_within_a_pull_goes_on_after_its_restart() {
 }
 
 #[tokio::test]
-async fn mail_is_given_away_only_to_a_back_end_and_only_while_frozen() {
+async fn mail_is_given_away_only_to_the_target_of_an_offer_or_while_frozen() {
     let moving = Move::new().await;
-    let export = Export {
+    let query = SumsQuery {
         account: ACCOUNT,
         move_id: moving.id,
     };
-    let code = |answer: Result<_, TransferError>| match answer {
-        Err(TransferError::Refused(problem)) => problem.code.into_owned(),
-        Err(other) => panic!("{other:?}"),
-        Ok(_) => panic!("exported"),
-    };
-    assert_eq!(code(moving.source.export(&export).await), "role_forbidden");
+    fn code<T>(answer: Result<T, TransferError>) -> String {
+        match answer {
+            Err(TransferError::Refused(problem)) => problem.code.into_owned(),
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("given"),
+        }
+    }
+    assert_eq!(code(moving.source.sums(&query).await), "role_forbidden");
     let sibling = TransferClient::new(moving.site.link(Role::StoreBackend, &moving.from));
-    assert_eq!(code(sibling.export(&export).await), "wrong_state");
+    assert_eq!(code(sibling.sums(&query).await), "wrong_state");
+    // Offered to another one.
+    moving.source.offer(&moving.offered()).await.unwrap();
+    assert_eq!(code(sibling.sums(&query).await), "wrong_state");
     moving.freeze().await.unwrap();
-    let other = Export {
+    let other = SumsQuery {
         move_id: MoveId::from_octets([8; 16]),
-        ..export.clone()
+        ..query.clone()
     };
-    assert_eq!(code(sibling.export(&other).await), "other_move");
+    assert_eq!(code(sibling.sums(&other).await), "other_move");
+    let mut sums = sibling.sums(&query).await.unwrap();
+    assert_eq!(sums.head().await.unwrap().messages, 4);
+    let mut blocks = Vec::new();
+    while let Some(some) = sums.next().await.unwrap() {
+        blocks.extend(some.into_iter().map(|(name, _)| name));
+    }
+    let export = Export {
+        account: ACCOUNT,
+        move_id: moving.id,
+        blocks,
+    };
+    for wrong in [
+        vec![BlockName([8; 9])],
+        export.blocks.iter().rev().copied().collect(),
+        vec![export.blocks[0]; 257],
+    ] {
+        let wrong = Export {
+            blocks: wrong,
+            ..export.clone()
+        };
+        assert_eq!(code(sibling.export(&wrong).await), "malformed");
+    }
     let mut items = sibling.export(&export).await.unwrap();
     let mut count = 0;
     while let Some(item) = items.next().await.unwrap() {
@@ -365,4 +412,114 @@ async fn mail_is_given_away_only_to_a_back_end_and_only_while_frozen() {
     assert_eq!(code(wanted(5, secret)).await, "not_found");
     assert_eq!(code(wanted(4, last)).await, "not_found");
     assert_eq!(code(wanted(99, last)).await, "not_found");
+}
+
+#[tokio::test]
+async fn an_account_is_copied_while_it_is_written_and_its_freeze_finds_little_left() {
+    let moving = Move::new().await;
+    let early = moving.pull_until(false).await;
+    assert!(
+        matches!(&early, Err(TransferError::Stopped(why)) if why.contains("wrong_state")),
+        "nothing was offered: {early:?}"
+    );
+    moving.source.offer(&moving.offered()).await.unwrap();
+    let mut lmtp = Dialogue::lmtp(&moving.from).await;
+    let mut expected = 4;
+    for round in 0..3 {
+        let copied = moving.pull_until(false).await.unwrap();
+        assert!(copied.done);
+        assert_eq!(copied.messages, expected);
+        if round > 0 {
+            assert!(copied.copied_octets < 1000, "{copied:?}");
+        }
+        // The source serves, its target shows nothing.
+        let letter = format!("Subject: round {round}\r\n\r\n");
+        assert!(lmtp.deliver(&["ann"], letter.as_bytes()).await[0].starts_with("250 "));
+        expected += 1;
+        let mut pop3 = until_listed(&moving.from, "ann", usize::try_from(expected).unwrap()).await;
+        pop3.ask("DELE 1", "+OK").await;
+        pop3.ask("QUIT", "+OK").await;
+        expected -= 1;
+        let seen = moving.target.summary(&SummaryQuery { account: ACCOUNT });
+        assert_eq!(seen.await.unwrap().state, AccountState::Importing);
+    }
+    moving.freeze().await.unwrap();
+    let last = moving.pull().await.unwrap();
+    assert_eq!((last.messages, last.round), (4, 1), "{last:?}");
+    let query = SummaryQuery { account: ACCOUNT };
+    let (source, target) = (
+        moving.source.summary(&query).await.unwrap(),
+        moving.target.summary(&query).await.unwrap(),
+    );
+    assert!(source.set_hash.is_some());
+    assert_eq!(
+        (source.set_hash, source.messages, source.octets),
+        (target.set_hash, target.messages, target.octets)
+    );
+}
+
+#[tokio::test]
+async fn a_pop3_session_postpones_a_freeze_until_it_is_over() {
+    let moving = Move::new().await;
+    let mut pop3 = until_listed(&moving.from, "ann", 4).await;
+    pop3.ask("DELE 1", "+OK").await;
+    let patient = Freeze {
+        account: ACCOUNT,
+        epoch: Epoch(1),
+        move_id: moving.id,
+        force: false,
+    };
+    let postponed = moving.source.freeze(&patient).await;
+    assert!(
+        matches!(&postponed, Err(TransferError::Refused(problem)) if problem.code == "pop3_open"),
+        "{postponed:?}"
+    );
+    pop3.ask("QUIT", "+OK").await;
+    // It is over when the server has noticed.
+    let mut frozen = moving.source.freeze(&patient).await;
+    for _ in 0..200 {
+        if frozen.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        frozen = moving.source.freeze(&patient).await;
+    }
+    let frozen = frozen.unwrap();
+    assert_eq!((frozen.state, frozen.messages), (AccountState::Frozen, 3));
+}
+
+#[tokio::test]
+async fn an_imap_session_ends_with_bye_and_a_new_one_waits_for_the_end_of_the_move() {
+    let moving = Move::new().await;
+    let mut open = Dialogue::open(moving.from.imap).await;
+    open.expect("* OK").await;
+    open.ask("a LOGIN ann@example.test pass", "a OK").await;
+    open.say("b IDLE").await;
+    open.expect("+").await;
+    moving.freeze().await.unwrap();
+    let bye = open.expect("* BYE [UNAVAILABLE]").await;
+    assert!(!bye.contains("shutting"), "{bye}");
+    assert_eq!(open.line().await, "");
+}
+
+#[tokio::test]
+async fn a_rotten_body_at_the_source_stops_the_copy_and_is_named() {
+    let moving = Move::new().await;
+    rot_of(&moving.from, b"Subject: large").await;
+    moving.source.offer(&moving.offered()).await.unwrap();
+    for is_last in [false, true] {
+        if is_last {
+            moving.freeze().await.unwrap();
+        }
+        let stopped = moving.pull_until(is_last).await;
+        assert!(
+            matches!(&stopped, Err(TransferError::Stopped(why)) if why.contains("body of message 3 in mailbox 1")),
+            "{stopped:?}"
+        );
+    }
+    // Nothing of it is lost: the account stays where it is.
+    let left = moving.target.discard(&moving.undo()).await.unwrap();
+    assert_eq!(left.state, AccountState::Absent);
+    moving.source.thaw(&moving.undo()).await.unwrap();
+    drop(until_listed(&moving.from, "ann", 4).await);
 }

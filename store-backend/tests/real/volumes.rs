@@ -528,7 +528,14 @@ async fn mailboxes_are_shared_on_one_of_several_volumes() {
     let drive = TransferClient::new(site.link(Role::Migrator, &backend));
     let move_id = MoveId::from_octets([7; 16]);
     let account = AccountId(2);
-    drive.thaw(&Undo { account, move_id }).await.unwrap();
+    drive
+        .thaw(&Undo {
+            account,
+            move_id,
+            source: None,
+        })
+        .await
+        .unwrap();
     cid.ok("STORE 1 +FLAGS (\\Seen)").await;
     lmtp(&backend, &["bob"], &["250"]).await;
     let told = cid.ok("NOOP").await.text();
@@ -611,6 +618,7 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
             account,
             epoch,
             move_id,
+            force: true,
         })
         .await
         .unwrap();
@@ -621,6 +629,8 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
         source_address: b1.link.to_string(),
         source_epoch: epoch,
         volume: volume.map(|name| name.parse().unwrap()),
+        is_last: true,
+        octets_per_s: None,
     };
     for wrong in [None, Some("d3")] {
         assert!(target.pull(&pull(wrong)).await.is_err(), "{wrong:?}");
@@ -682,6 +692,7 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
             account,
             epoch,
             move_id,
+            force: true,
         })
         .await
         .unwrap();

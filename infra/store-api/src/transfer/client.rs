@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Activate, Blob, Export, Freeze, Pull, PullProgress, Release, Summary, SummaryQuery, Undo, path,
+    Activate, Blob, BlockName, Export, Freeze, Offer, Pull, PullProgress, PullStopped, Release,
+    Summary, SummaryQuery, SumsHead, SumsQuery, Undo, path,
 };
 use crate::frame::{Decoder, Event, Kind};
 
@@ -23,6 +24,9 @@ pub enum TransferError {
     /// The back-end refused; nothing was changed.
     #[error("back-end refused: {0}")]
     Refused(Problem),
+    /// The target stopped, and says why.
+    #[error("target stopped: {0}")]
+    Stopped(String),
     /// The stream stopped before its end, or carried what version 1 does not know.
     #[error("stream from the back-end was cut")]
     Cut,
@@ -51,6 +55,14 @@ impl TransferClient {
     #[must_use]
     pub fn new(link: Link) -> Self {
         Self { link }
+    }
+
+    /// Lets the target read the account at its source, which serves on. Repeatable.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub async fn offer(&self, request: &Offer) -> Result<Summary, TransferError> {
+        self.step(path::OFFER, request).await
     }
 
     /// Stops writers and sessions of the account at its source. Durable when it returns; repeatable.
@@ -109,7 +121,15 @@ impl TransferClient {
         Ok(PullEvents(self.stream(path::PULL, request).await?))
     }
 
-    /// The canonical items of an account, from its source.
+    /// The sums of an account's blocks, from its source.
+    ///
+    /// # Errors
+    /// [`TransferError`] when it did not begin.
+    pub async fn sums(&self, request: &SumsQuery) -> Result<SumsOf, TransferError> {
+        Ok(SumsOf(self.stream(path::SUMS, request).await?))
+    }
+
+    /// The canonical items of some blocks of an account, from its source.
     ///
     /// # Errors
     /// [`TransferError`] when it did not begin.
@@ -207,18 +227,59 @@ impl PullEvents {
     /// The next report, or `None` when the target has ended the stream after one with `done`.
     ///
     /// # Errors
-    /// `Cut`: the pull stopped part-way; it may be asked again and goes on.
+    /// `Stopped` or `Cut`: the pull stopped part-way; it may be asked again and goes on.
     pub async fn next(&mut self) -> Result<Option<PullProgress>, TransferError> {
-        match self.0.next(Kind::Progress).await? {
-            Some(json) => serde_json::from_slice(&json)
-                .map(Some)
-                .map_err(|_| TransferError::Cut),
+        match self.0.next_of(&[Kind::Progress, Kind::Stopped]).await? {
+            Some((Kind::Stopped, json)) => {
+                let PullStopped { why } = of_json(&json)?;
+                Err(TransferError::Stopped(why))
+            }
+            Some((_, json)) => of_json(&json).map(Some),
             None => Ok(None),
         }
     }
 }
 
-/// The canonical items of an account, in canonical order.
+fn of_json<T: DeserializeOwned>(json: &Bytes) -> Result<T, TransferError> {
+    serde_json::from_slice(json).map_err(|_| TransferError::Cut)
+}
+
+/// The sums of an account's blocks, growing by the blocks' names.
+#[derive(Debug)]
+pub struct SumsOf(Framed);
+
+impl SumsOf {
+    /// What the account has; the first thing to be asked.
+    ///
+    /// # Errors
+    /// `Cut`.
+    pub async fn head(&mut self) -> Result<SumsHead, TransferError> {
+        let head = self.0.next(Kind::Open).await?;
+        of_json(&head.ok_or(TransferError::Cut)?)
+    }
+
+    /// The next sums, or `None` after the last.
+    ///
+    /// # Errors
+    /// `Cut`: there are more than came.
+    pub async fn next(&mut self) -> Result<Option<Vec<(BlockName, [u8; 32])>>, TransferError> {
+        let Some(octets) = self.0.next(Kind::Sums).await? else {
+            return Ok(None);
+        };
+        let mut sums = Vec::with_capacity(octets.len() / SUM_OCTETS);
+        for one in octets.chunks(SUM_OCTETS) {
+            let (name, sum) = one.split_first_chunk::<9>().ok_or(TransferError::Cut)?;
+            let sum = sum.try_into().map_err(|_| TransferError::Cut)?;
+            sums.push((BlockName(*name), sum));
+        }
+        Ok(Some(sums))
+    }
+}
+
+/// A name and a sum.
+const SUM_OCTETS: usize = 9 + 32;
+
+/// The canonical items of some blocks, in their order.
 #[derive(Debug)]
 pub struct Items(Framed);
 

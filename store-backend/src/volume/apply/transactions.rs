@@ -35,6 +35,11 @@ impl Apply<'_, '_> {
         };
         let table = self.index.transactions;
         let key = transaction_key(account, txn);
+        if uid == 0 {
+            // The source of an import has forgotten it.
+            table.delete(self.txn, &key)?;
+            return Ok(());
+        }
         Ok(table.put(self.txn, &key, row.as_bytes())?)
     }
 

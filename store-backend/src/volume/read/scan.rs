@@ -127,7 +127,7 @@ impl MailboxReader {
 }
 
 /// The prologues of one mailbox's messages, of growing UIDs.
-pub(super) struct Prologues<'t> {
+pub(in crate::volume) struct Prologues<'t> {
     /// Those with rows of their own.
     own: Follow<'t>,
     /// Those of one delivery, by its record's number: mail that came together has neighbours.
@@ -135,14 +135,14 @@ pub(super) struct Prologues<'t> {
 }
 
 impl<'t> Prologues<'t> {
-    pub(super) fn new(index: &'t Index, txn: &'t RoTxn<'t>) -> Self {
+    pub(in crate::volume) fn new(index: &'t Index, txn: &'t RoTxn<'t>) -> Self {
         Self {
             own: Follow::new(&index.prologues, txn),
             bundles: Follow::new(&index.bundles, txn),
         }
     }
 
-    pub(super) fn get(
+    pub(in crate::volume) fn get(
         &mut self,
         key: &[u8],
         uid: u32,

@@ -113,14 +113,7 @@ impl Sequencer {
         if mailbox == MailboxId::INBOX {
             return Err(Refusal::NotAllowed.into());
         }
-        let gone = entry.mailboxes.remove(&mailbox);
-        if let Some(annotations) = &mut entry.annotations {
-            annotations.remove_all(mailbox);
-        }
-        if let (Some(row), Some(gone)) = (&mut entry.row, gone) {
-            row.message_count = row.message_count.saturating_sub(gone.message_count);
-            row.size_octets = row.size_octets.saturating_sub(gone.size_octets);
-        }
+        entry.remove_mailbox(mailbox);
         entry.last = lsn;
         batch.records.push(Record::Delete(DeleteMailbox {
             account,
@@ -289,6 +282,21 @@ impl Sequencer {
 }
 
 impl Account {
+    /// Forgets a mailbox and what it had; whether it was there.
+    pub(super) fn remove_mailbox(&mut self, mailbox: MailboxId) -> bool {
+        let Some(gone) = self.mailboxes.remove(&mailbox) else {
+            return false;
+        };
+        if let Some(annotations) = &mut self.annotations {
+            annotations.remove_all(mailbox);
+        }
+        if let Some(row) = &mut self.row {
+            row.message_count = row.message_count.saturating_sub(gone.message_count);
+            row.size_octets = row.size_octets.saturating_sub(gone.size_octets);
+        }
+        true
+    }
+
     pub(super) fn mailbox_named(&self, name: &str) -> Option<MailboxId> {
         let mut all = self.mailboxes.iter();
         all.find(|(_, row)| row.name == name).map(|(id, _)| *id)

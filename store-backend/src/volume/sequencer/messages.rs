@@ -547,7 +547,7 @@ impl Sequencer {
         }
     }
 
-    fn hash_of(&self, batch: &Batch<'_>, known: &Known) -> Result<Hash, IndexError> {
+    pub(super) fn hash_of(&self, batch: &Batch<'_>, known: &Known) -> Result<Hash, IndexError> {
         match known.hash {
             Some(hash) => Ok(hash),
             // In the snapshot the message was read from, or a later one: a message keeps its blob there.
@@ -712,7 +712,7 @@ pub(super) fn add_message(
     Ok(())
 }
 
-fn remove_message(
+pub(super) fn remove_message(
     entry: &mut Account,
     lsn: durable::Lsn,
     mailbox: MailboxId,

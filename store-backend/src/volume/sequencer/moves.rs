@@ -4,6 +4,9 @@
 //! source:  Active ─freeze▶ Frozen ─release▶ Moved        Frozen ─thaw▶ Active
 //! target:  (none, Moved, unused) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
 //! ```
+//! A request may arrive after the move was given up, from a migrator that is gone. So undoing leaves the move's number behind,
+//! also where nothing was done yet: what comes later of that move is refused, and nothing is frozen that nobody thaws.
+//!
 //! An account that comes back from a backup is an import without a source. It is refused from the moment on in which an operator
 //! adopts the volume ([`super::life`]), which opens what has come so far: so nothing becomes active behind the adoption, with UIDs
 //! that were not made to skip ahead (P3).
@@ -31,6 +34,7 @@ impl Sequencer {
         };
         let row = self.row(batch, account)?;
         match row.state {
+            State::Active if row.move_id == move_id => return Err(Refusal::WrongState.into()),
             State::Active => {}
             State::Frozen if row.move_id == move_id => return Ok(DONE),
             State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
@@ -50,7 +54,8 @@ impl Sequencer {
     ) -> Result<Decided, Stop> {
         let row = self.row(batch, account)?;
         match row.state {
-            State::Active => return Ok(DONE),
+            State::Active if row.move_id == move_id => return Ok(DONE),
+            State::Active => row.move_id = move_id,
             State::Frozen if row.move_id == move_id => {}
             State::Frozen => return Err(Refusal::OtherMove.into()),
             State::Importing => return Err(Refusal::WrongState.into()),
@@ -109,6 +114,8 @@ impl Sequencer {
                 // A pull that comes late must not take the account from its home. Messages do not tell: a home may have
                 // none and still be bound to its UIDs (P3).
                 State::Active if entry.was_used() => return Err(Refusal::WrongState.into()),
+                // It was discarded.
+                State::Moved if row.move_id == move_id => return Err(Refusal::WrongState.into()),
                 // What was left here from an earlier stay is old; what comes replaces it.
                 State::Active | State::Moved => row.epoch,
             },
@@ -156,19 +163,34 @@ impl Sequencer {
         batch: &mut Batch<'_>,
         account: AccountId,
         move_id: MoveId,
+        source: Option<BackendName>,
     ) -> Result<Decided, Stop> {
         let lsn = batch.lsn();
         let entry = self.account(batch, account)?;
-        let Some(row) = &mut entry.row else {
-            return Ok(DONE);
+        let row = match (&mut entry.row, source) {
+            (Some(row), _) => row,
+            (None, None) => return Ok(DONE),
+            (row @ None, source) => row.insert(AccountRow {
+                state: State::Importing,
+                move_id,
+                elsewhere: source,
+                ..AccountRow::new(Epoch(0))
+            }),
         };
         match row.state {
             // What comes from a backup has no other home to answer for it.
             State::Importing if row.elsewhere.is_none() => return Err(Refusal::WrongState.into()),
             State::Importing if row.move_id == move_id => {}
-            State::Moved => return Ok(DONE),
+            State::Moved if row.move_id == move_id => return Ok(DONE),
+            State::Moved => {}
             State::Importing | State::Frozen => return Err(Refusal::OtherMove.into()),
             State::Active => return Err(Refusal::WrongState.into()),
+        }
+        if row.state == State::Moved {
+            // What it has left when it lived here stays for its grace.
+            row.move_id = move_id;
+            self.push_account(batch, account, 0, false)?;
+            return Ok(DONE);
         }
         // The row stays: without it a sender with an old epoch could make the account anew (P4).
         *row = AccountRow {

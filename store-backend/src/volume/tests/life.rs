@@ -185,7 +185,7 @@ async fn an_adoption_ends_every_restore_and_opens_what_has_come() {
     copy(&backup, &volume, ANN).await;
     volume.begin_import(BOB, MOVE, None).await.unwrap();
     assert_eq!(
-        volume.discard_import(BOB, MOVE).await,
+        volume.discard_import(BOB, MOVE, None).await,
         Err(Refusal::WrongState)
     );
 

@@ -199,7 +199,7 @@ async fn a_moved_account_is_the_same_on_the_other_side() {
         ),
         NO_FILES
     );
-    source.discard_import(ANN, back).await.unwrap();
+    source.discard_import(ANN, back, None).await.unwrap();
     let moved = Outcome::Moved {
         backend: name("b2"),
         epoch: Epoch(2),
@@ -377,4 +377,50 @@ async fn a_late_pull_does_not_take_the_home_of_an_account_without_messages() {
     }
     source.close();
     target.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_late_of_a_move_that_was_given_up_is_refused() {
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (mut source, mut target) = (open(&here), open(&there));
+    deliver(&source, 1, b"x", &[ANN]).await;
+    // Undone before anything was done: the requests come after it.
+    source.thaw(ANN, MOVE).await.unwrap();
+    for _ in 0..2 {
+        let b1 = Some(name("b1"));
+        target.discard_import(ANN, MOVE, b1).await.unwrap();
+    }
+    for restarted in [false, true] {
+        if restarted {
+            for (volume, dir) in [(&mut source, &here), (&mut target, &there)] {
+                volume.inner.crash();
+                // The lock on its folder goes with it.
+                *volume = open(&TempDir::new().unwrap());
+                *volume = open(dir);
+            }
+        }
+        let frozen = source.freeze(ANN, E1, MOVE).await;
+        assert_eq!(frozen, Err(Refusal::WrongState));
+        let begun = target.begin_import(ANN, MOVE, Some(name("b1"))).await;
+        assert_eq!(begun, Err(Refusal::WrongState));
+        if restarted {
+            // Another move goes on.
+            source.freeze(ANN, E1, OTHER).await.unwrap();
+            let begun = target.begin_import(ANN, OTHER, Some(name("b1")));
+            begun.await.unwrap();
+            copy_of(&source, &target).await;
+            source.close();
+            target.close();
+        }
+    }
+}
+
+async fn copy_of(source: &Volume, target: &Volume) {
+    drop(target.put_blob(blob(target, b"x").await).await.unwrap());
+    let items = items_of(source, ANN).await;
+    target.import_items(ANN, OTHER, items).await.unwrap();
+    assert_eq!(
+        source.set_hash(ANN).await.unwrap(),
+        target.set_hash(ANN).await.unwrap()
+    );
 }

@@ -264,7 +264,8 @@ async fn whole_account(
     id.copy_from_slice(&set_hash[..16]);
     let restore_id = MoveId::from_octets(id);
     let summary = client.summary(&SummaryQuery { account }).await?;
-    let was_there = summary.state == AccountState::Active && summary.set_hash.0 == set_hash;
+    let was_there = summary.state == AccountState::Active
+        && summary.set_hash.is_some_and(|sum| sum.0 == set_hash);
     if was_there {
         return Ok(Whole {
             was_there,
