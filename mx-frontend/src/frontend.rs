@@ -22,6 +22,7 @@ use tracing::{debug, info};
 
 use crate::config::{Config, Limits};
 use crate::door::{self, Door};
+use crate::holders::Holders;
 use crate::meter;
 use crate::rates::Rates;
 use crate::stress::Stress;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) rooms: Rooms,
     /// Volumes that take no mail now.
     pub(crate) away: AwayVolumes,
+    /// Who holds mail for homes that cannot be reached.
+    pub(crate) holders: Holders,
     pub(crate) tls: Option<PublicTls>,
     pub(crate) balancers: Balancers,
     pub(crate) xclient_networks: Vec<Network>,
@@ -114,6 +117,7 @@ impl Frontend {
                 backends,
                 rooms: Rooms::default(),
                 away: AwayVolumes::default(),
+                holders: Holders::default(),
                 tls,
                 balancers: config.balancers,
                 xclient_networks: config.xclient_networks,
@@ -165,7 +169,7 @@ impl Frontend {
         }
         shared.directory.follow(&shutdown);
         shutdown.spawn(watch(
-            shared.directory.clone(),
+            Arc::clone(&shared),
             directory_address,
             health,
             shutdown.clone(),
@@ -187,13 +191,16 @@ impl Frontend {
     }
 }
 
-/// Tells in health whether the directory answers. What it said before is used meanwhile.
-async fn watch(directory: DirectoryClient, address: String, health: Health, shutdown: Shutdown) {
+/// Tells in health whether the directory answers, and asks it who may hold mail. What it said before is used meanwhile.
+async fn watch(shared: Arc<Shared>, address: String, health: Health, shutdown: Shutdown) {
     let what = format!("directory at {address}");
     loop {
         let last = ChangeNumber(u64::MAX);
-        let pause = match directory.changes(last, 0, Duration::ZERO).await {
+        let pause = match shared.directory.changes(last, 0, Duration::ZERO).await {
             Ok(_) => {
+                if let Err(error) = shared.holders.renew(&shared.directory).await {
+                    debug!(%error, "directory does not tell which back-ends there are");
+                }
                 health.set_ready();
                 WATCH_INTERVAL
             }

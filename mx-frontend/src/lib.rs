@@ -11,6 +11,7 @@ mod body;
 mod config;
 mod door;
 mod frontend;
+mod holders;
 mod meter;
 mod pace;
 mod rates;

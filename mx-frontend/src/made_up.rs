@@ -37,5 +37,6 @@ pub(crate) fn recipient(account: u64, home: &str, epoch: u64) -> Recipient {
         epoch: Epoch(epoch),
         address: Arc::new(address("someone@example.test")),
         detail: None,
+        hold: false,
     }
 }

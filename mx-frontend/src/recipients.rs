@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use directory_api::wire::Located;
-use directory_api::{AccountId, BackendName, Epoch};
+use directory_api::{AccountId, BackendName, Epoch, VolumeName};
 use mail_proto::Address;
 
 /// One account and the recipient that first led to it.
@@ -17,6 +17,8 @@ pub(crate) struct Recipient {
     pub(crate) address: Arc<Address>,
     /// Of the subaddress that led here (RFC 5233).
     pub(crate) detail: Option<String>,
+    /// `backend` is not its home: it shall hold the message for it.
+    pub(crate) hold: bool,
 }
 
 /// What the RCPT commands of one transaction came to.
@@ -42,11 +44,13 @@ impl Recipients {
 
     /// Adds what one RCPT resolved to. An account that an earlier one reached is not added again.
     ///
+    /// `holders`: homes, by volume, that cannot take mail now, and who holds it for them.
     /// All or nothing: a recipient refused here must be refused to the sender whole.
     pub(crate) fn add(
         &mut self,
         address: Address,
         located: Vec<Located>,
+        holders: &[(BackendName, VolumeName, BackendName)],
     ) -> Result<(), TooManyAccounts> {
         let mut new: Vec<Located> = Vec::with_capacity(located.len());
         for place in located {
@@ -62,10 +66,15 @@ impl Recipients {
         let address = Arc::new(address);
         for place in new {
             self.known.insert(place.account);
+            let home = place.home;
+            let holder = holders
+                .iter()
+                .find(|(backend, volume, _)| (backend, volume) == (&home.backend, &home.volume));
             self.list.push(Recipient {
                 account: place.account,
-                backend: place.home.backend,
-                epoch: place.home.epoch,
+                hold: holder.is_some(),
+                backend: holder.map_or(home.backend, |(.., holder)| holder.clone()),
+                epoch: home.epoch,
                 address: Arc::clone(&address),
                 detail: place.detail,
             });
@@ -95,18 +104,19 @@ pub(crate) fn by_backend<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::made_up::{address, located};
+    use crate::made_up::{address, backend, located};
 
     #[test]
     fn an_account_reached_twice_is_there_once_under_its_first_name() {
         let mut recipients = Recipients::new(10);
         recipients
-            .add(address("ann@example.test"), vec![located(1, "b1", 1)])
+            .add(address("ann@example.test"), vec![located(1, "b1", 1)], &[])
             .unwrap();
         recipients
             .add(
                 address("all@example.test"),
                 vec![located(1, "b1", 1), located(2, "b2", 1)],
+                &[],
             )
             .unwrap();
         let seen: Vec<_> = recipients
@@ -132,17 +142,34 @@ mod tests {
     fn a_recipient_beyond_the_limit_is_refused_whole() {
         let mut recipients = Recipients::new(2);
         recipients
-            .add(address("a@x.test"), vec![located(1, "b1", 1)])
+            .add(address("a@x.test"), vec![located(1, "b1", 1)], &[])
             .unwrap();
         let two = vec![located(2, "b1", 1), located(3, "b1", 1)];
         assert_eq!(
-            recipients.add(address("b@x.test"), two),
+            recipients.add(address("b@x.test"), two, &[]),
             Err(TooManyAccounts)
         );
         assert_eq!(recipients.list().len(), 1);
         recipients
-            .add(address("c@x.test"), vec![located(2, "b1", 1)])
+            .add(address("c@x.test"), vec![located(2, "b1", 1)], &[])
             .unwrap();
         assert_eq!(recipients.list().len(), 2);
+    }
+
+    #[test]
+    fn a_recipient_whose_home_is_down_goes_to_its_holder() {
+        let mut recipients = Recipients::new(10);
+        let two = vec![located(1, "b1", 3), located(2, "b2", 1)];
+        let volume = two[0].home.volume.clone();
+        let holders = [(backend("b1"), volume, backend("b2"))];
+        recipients
+            .add(address("all@x.test"), two, &holders)
+            .unwrap();
+        let seen: Vec<_> = recipients
+            .list()
+            .iter()
+            .map(|one| (one.account.0, one.backend.as_str(), one.epoch.0, one.hold))
+            .collect();
+        assert_eq!(seen, [(1, "b2", 3, true), (2, "b2", 1, false)]);
     }
 }

@@ -3,9 +3,8 @@
 //! ```text
 //!              every account kept
 //!   answers ──────────────────────────▶ Kept ──▶ 250
-//!      │    each missing one may be
-//!      ├──── settled by asking again ──▶ Again ──▶ same txn, where it lives now ──▶ answers …
-//!      └──── anything else ───────────▶ Short ──▶ 4xx
+//!      └── some are missing ──▶ Missing ──▶ same txn, where it lives now or on a sibling that holds it ──▶ answers …
+//!                                  └── no way left ──▶ 4xx
 //! ```
 
 use std::collections::BTreeMap;
@@ -59,10 +58,8 @@ impl Short {
 pub(crate) enum Verdict {
     /// Say `250`.
     Kept(Kept),
-    /// Commit these once more with the same transaction identifier, where they stand now (P2).
-    Again(Vec<Recipient>, Short),
-    /// Refuse for now, for this reason.
-    Short(Short),
+    /// These are not kept yet. They may be committed again with the same transaction identifier (P2), elsewhere.
+    Missing(Vec<Missing>),
 }
 
 /// The answers of the back-ends so far.
@@ -71,12 +68,14 @@ pub(crate) struct Settlement {
     missing: BTreeMap<AccountId, Missing>,
 }
 
-#[derive(Debug)]
-struct Missing {
-    recipient: Recipient,
-    short: Short,
+/// A recipient that is not kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    /// Where it lives, as the last answer had it.
+    pub(crate) recipient: Recipient,
+    pub(crate) short: Short,
     /// Whether asking at `recipient.backend` may settle it.
-    again: bool,
+    pub(crate) again: bool,
 }
 
 impl Settlement {
@@ -134,20 +133,18 @@ impl Settlement {
         missing.is_some_and(|missing| missing.short == Short::Moved)
     }
 
-    /// What the answers come to. One recipient that cannot be helped refuses the message whole:
-    /// asking again for the others would only make more of it doubled when the sender tries again.
+    /// A recipient is asked for elsewhere now.
+    pub(crate) fn goes_to(&mut self, recipient: &Recipient) {
+        if let Some(missing) = self.missing.get_mut(&recipient.account) {
+            missing.recipient = recipient.clone();
+        }
+    }
+
+    /// What the answers come to.
     pub(crate) fn verdict(&self) -> Verdict {
-        let hopeless = self.missing.values().find(|missing| !missing.again);
-        match (hopeless, self.missing.values().next()) {
-            (Some(missing), _) => Verdict::Short(missing.short),
-            (None, Some(first)) => {
-                let again = self
-                    .missing
-                    .values()
-                    .map(|missing| missing.recipient.clone());
-                Verdict::Again(again.collect(), first.short)
-            }
-            (None, None) => Verdict::Kept(Kept(())),
+        match self.missing.is_empty() {
+            true => Verdict::Kept(Kept(())),
+            false => Verdict::Missing(self.missing.values().cloned().collect()),
         }
     }
 }
@@ -156,13 +153,14 @@ impl Missing {
     /// Notes an outcome; true when the message is durable for this recipient.
     fn take(&mut self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Committed { .. } | Outcome::Duplicate => true,
+            Outcome::Committed { .. } | Outcome::Duplicate | Outcome::Held => true,
             Outcome::Moved { backend, epoch } => {
                 // Epochs only grow. An older one comes from a back-end that is behind the
                 // directory; to follow it would be to write where the account no longer lives (P4).
                 self.again = *epoch > self.recipient.epoch;
                 self.recipient.backend = backend.clone();
                 self.recipient.epoch = *epoch;
+                self.recipient.hold = false;
                 self.short = Short::Moved;
                 false
             }
@@ -219,15 +217,35 @@ mod tests {
         settlement.verdict()
     }
 
+    /// Of one that is missing: the account, why, and where asking again may settle it.
+    type Told<'v> = (u64, Short, Option<(&'v str, u64)>);
+
+    fn missing(verdict: &Verdict) -> Vec<Told<'_>> {
+        let Verdict::Missing(missing) = verdict else {
+            return Vec::new();
+        };
+        let told = |one: &'_ Missing| (one.recipient.account.0, one.short, one.again);
+        missing
+            .iter()
+            .map(|one| {
+                let (account, short, again) = told(one);
+                let place = (one.recipient.backend.as_str(), one.recipient.epoch.0);
+                (account, short, again.then_some(place))
+            })
+            .collect()
+    }
+
     const COMMITTED: Outcome = Outcome::Committed { uid: 1 };
 
     #[test]
-    fn only_committed_and_duplicate_for_every_recipient_are_proof() {
-        let verdict = settled(vec![
-            (&[1], reply(vec![(1, COMMITTED)])),
-            (&[2], reply(vec![(2, Outcome::Duplicate)])),
-        ]);
-        assert!(matches!(verdict, Verdict::Kept(_)));
+    fn only_committed_duplicate_and_held_for_every_recipient_are_proof() {
+        for other in [Outcome::Duplicate, Outcome::Held, COMMITTED] {
+            let verdict = settled(vec![
+                (&[1], reply(vec![(1, COMMITTED)])),
+                (&[2], reply(vec![(2, other)])),
+            ]);
+            assert!(matches!(verdict, Verdict::Kept(_)));
+        }
         let refused: [(Outcome, Short); 3] = [
             (Outcome::Frozen, Short::Frozen),
             (Outcome::Unavailable, Short::Unavailable),
@@ -238,18 +256,17 @@ mod tests {
                 (&[1], reply(vec![(1, COMMITTED)])),
                 (&[2], reply(vec![(2, outcome)])),
             ]);
-            assert!(
-                matches!(verdict, Verdict::Short(is) if is == short),
-                "{short:?}: {verdict:?}"
-            );
+            assert_eq!(missing(&verdict), [(2, short, None)]);
         }
     }
 
     #[test]
     fn a_recipient_nobody_answered_for_is_not_kept() {
-        assert!(matches!(settled(vec![]), Verdict::Short(Short::Away)));
+        let nobody = settled(vec![]);
+        let both = [(1, Short::Away, None), (2, Short::Away, None)];
+        assert_eq!(missing(&nobody), both);
         let half = settled(vec![(&[1], reply(vec![(1, COMMITTED)]))]);
-        assert!(matches!(half, Verdict::Short(Short::Away)));
+        assert_eq!(missing(&half), both[1..]);
     }
 
     #[test]
@@ -258,65 +275,41 @@ mod tests {
             (&[1], reply(vec![(1, COMMITTED), (2, COMMITTED)])),
             (&[2], reply(vec![(2, Outcome::Full)])),
         ]);
-        assert!(matches!(verdict, Verdict::Short(Short::Full)));
+        assert_eq!(missing(&verdict), [(2, Short::Full, None)]);
     }
 
     #[test]
-    fn an_answer_that_leaves_an_account_out_is_asked_again_at_the_same_place() {
+    fn an_answer_that_leaves_an_account_out_may_be_asked_again_at_the_same_place() {
         let verdict = settled(vec![
             (&[1], reply(vec![(1, COMMITTED)])),
             (&[2], reply(vec![])),
         ]);
-        let Verdict::Again(again, Short::Unknown) = verdict else {
-            panic!("{verdict:?}");
-        };
-        assert_eq!(
-            (again.len(), again[0].account, &again[0].backend),
-            (1, AccountId(2), &backend("b2"))
-        );
+        assert_eq!(missing(&verdict), [(2, Short::Unknown, Some(("b2", 5)))]);
     }
 
     #[test]
     fn a_move_is_followed_forward_and_never_back() {
+        let answered = |outcome| {
+            settled(vec![
+                (&[1], reply(vec![(1, COMMITTED)])),
+                (&[2], reply(vec![(2, outcome)])),
+            ])
+        };
         let moved = |epoch| {
-            let outcome = Outcome::Moved {
+            answered(Outcome::Moved {
                 backend: backend("b3"),
                 epoch: Epoch(epoch),
-            };
-            settled(vec![
-                (&[1], reply(vec![(1, COMMITTED)])),
-                (&[2], reply(vec![(2, outcome)])),
-            ])
+            })
         };
-        let Verdict::Again(again, Short::Moved) = moved(6) else {
-            panic!("not followed");
-        };
-        assert_eq!(
-            (&again[0].backend, again[0].epoch),
-            (&backend("b3"), Epoch(6))
-        );
-        for old in [4, 5] {
-            assert!(matches!(moved(old), Verdict::Short(Short::Moved)));
-        }
+        assert_eq!(missing(&moved(6)), [(2, Short::Moved, Some(("b3", 6)))]);
         let stale = |epoch| {
-            let outcome = Outcome::StaleEpoch {
+            answered(Outcome::StaleEpoch {
                 epoch: Epoch(epoch),
-            };
-            settled(vec![
-                (&[1], reply(vec![(1, COMMITTED)])),
-                (&[2], reply(vec![(2, outcome)])),
-            ])
+            })
         };
-        assert!(matches!(stale(7), Verdict::Again(again, _) if again[0].epoch == Epoch(7)));
-        assert!(matches!(stale(3), Verdict::Short(Short::Moved)));
-    }
-
-    #[test]
-    fn one_hopeless_recipient_stops_asking_again_for_the_others() {
-        let verdict = settled(vec![
-            (&[1], reply(vec![])),
-            (&[2], reply(vec![(2, Outcome::Full)])),
-        ]);
-        assert!(matches!(verdict, Verdict::Short(Short::Full)));
+        assert_eq!(missing(&stale(7)), [(2, Short::Moved, Some(("b2", 7)))]);
+        for old in [moved(4), moved(5), stale(3)] {
+            assert_eq!(missing(&old), [(2, Short::Moved, None)]);
+        }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::Config;
+use crate::hold::Holds;
 use crate::login_delay::LoginDelays;
 use crate::sessions::Sessions;
 use crate::transfer::{Pulls, Tallies};
@@ -30,6 +31,7 @@ pub(crate) struct Backend {
     pub(crate) grants: GrantVerifier,
     /// What siblings said of their accounts.
     pub(crate) rooms: Rooms,
+    pub(crate) holds: Holds,
     pub(crate) login_delays: LoginDelays,
     pub(crate) sessions: Sessions,
     pub(crate) pulls: Pulls,

@@ -59,6 +59,8 @@ daemon::settings! {
         /// without a use or the name of one such as Trash, and else to INBOX; "inbox", to INBOX; "create", to that mailbox, made when it is
         /// missing and the user has fewer than 200: then whoever sends mail can make mailboxes for others.
         pub subaddress_mailbox: SubaddressMailbox = SubaddressMailbox::Existing,
+        /// Mail that is held here for accounts of other back-ends.
+        pub hold: HoldSettings = HoldSettings::default(),
         /// What looks after what is stored.
         pub keeping: Keeping = Keeping::default(),
         /// How much of everything.
@@ -121,6 +123,20 @@ daemon::settings! {
         /// Hours after which what an account has cost (`posthouse load`) counts half. The same on all back-ends. Shorter follows sooner who
         /// has changed, and takes the noise of single days for it.
         pub load_half_life_h: u64 = LOAD_HALF_LIFE_H,
+    }
+}
+
+daemon::settings! {
+    /// Mail for accounts of other back-ends that could not be given theirs: front-ends bring it to a sibling, which keeps it for as long
+    /// as it takes, and feeds the home when that is back.
+    pub struct HoldSettings {
+        /// Octets that are held here at most, bodies shared by several each time; 0 holds nothing. One message may go over it.
+        pub max_bytes: u64 = 16 << 30,
+        /// Per cent of the time in which a home that is back is fed: in the rest it has its own users' mail for itself; 1 to 100.
+        pub feed_share_percent: u8 = 50,
+        /// Seconds after which held mail is old: the log then has a line of it every ten minutes. The metric
+        /// posthouse_store_hold_oldest_seconds has its age at any time.
+        pub alarm_age_s: u64 = 3600,
     }
 }
 
@@ -241,6 +257,11 @@ impl Settings for Config {
             &self.keeping.load_half_life_h,
             1..=8760,
         ));
+        problems.extend(Problem::outside(
+            "hold.feed_share_percent",
+            &self.hold.feed_share_percent,
+            1..=100,
+        ));
         self.limits.check(&mut problems);
         problems
     }
@@ -258,6 +279,7 @@ impl Settings for Config {
 
 impl Settings for Listeners {}
 impl Settings for Keeping {}
+impl Settings for HoldSettings {}
 impl Settings for About {}
 impl Settings for Limits {}
 

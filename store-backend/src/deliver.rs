@@ -16,17 +16,20 @@ use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
 use directory_api::AccountId;
 use http::StatusCode;
-use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome};
+use store_api::deliver::{
+    CommitRecipient, DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome,
+};
 use store_api::frame::{Decoder, Event, Kind};
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::backend::Backend;
 use crate::delivered::Delivered;
+use crate::hold;
 use crate::link::{first_frame, json, next_event};
 use crate::refusal::{self, malformed};
 use crate::spread::{Envelope, Spread, Whole};
-use crate::volume::{MailboxId, RECIPIENTS_MAX, Recipient};
+use crate::volume::{HOLD_EPOCH, MailboxId, RECIPIENTS_MAX, Recipient, held_for, holder_of};
 
 /// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
@@ -43,9 +46,7 @@ pub(crate) async fn serve(
     let began = Instant::now();
     let mut decoder = Decoder::default();
     let open: DeliverOpen = first_frame(&mut body, &mut decoder).await?;
-    check_open(&backend, &open)?;
-    let accounts = open.recipients.iter();
-    let accounts: Vec<AccountId> = accounts.map(|recipient| recipient.account).collect();
+    let accounts = check_open(&backend, &open)?;
     let spread = Spread::begin(&backend.volumes, accounts).await;
     check_spread(spread.failed())?;
     let received = receive(&backend, spread, &open.trace_id, &mut body, &mut decoder);
@@ -66,6 +67,11 @@ pub(crate) async fn serve(
         .collect();
     let sender = open.reverse_path.clone();
     let (envelope, recipients) = delivery(&backend, &open, commit);
+    let held_octets = recipients.iter().filter_map(|recipient| {
+        let account = held_for(recipient.account)?;
+        Some((account, octets + recipient.prologue.len() as u64))
+    });
+    let held_octets: HashMap<AccountId, u64> = held_octets.collect();
     let within = Duration::from_secs(backend.config.limits.commit_s);
     let outcomes = whole.deliver(envelope, recipients, within).await;
     let mut outcomes: HashMap<AccountId, Outcome> = outcomes.into_iter().collect();
@@ -73,9 +79,15 @@ pub(crate) async fn serve(
         .into_iter()
         .map(|account| DeliverResult {
             account,
-            outcome: outcomes.remove(&account).unwrap_or(Outcome::Unavailable),
+            outcome: answer(&mut outcomes, account),
         })
         .collect();
+    for DeliverResult { account, outcome } in &results {
+        if *outcome == Outcome::Held {
+            let octets = held_octets.get(account).copied();
+            backend.holds.came(octets.unwrap_or_default());
+        }
+    }
     Delivered {
         via: "deliver",
         trace_id: &open.trace_id,
@@ -90,7 +102,20 @@ pub(crate) async fn serve(
     Ok(Json(DeliverReply { results }))
 }
 
-fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<(), Problem> {
+/// What became of one recipient: of the account itself, or of its holder where that had to take the message.
+fn answer(outcomes: &mut HashMap<AccountId, Outcome>, account: AccountId) -> Outcome {
+    let own = outcomes.remove(&account);
+    let held = holder_of(account).and_then(|holder| outcomes.remove(&holder));
+    match (own, held) {
+        (Some(own), _) if own.is_kept() => own,
+        (_, Some(held)) if held.is_kept() => Outcome::Held,
+        (Some(own), _) => own,
+        (None, held) => held.unwrap_or(Outcome::Unavailable),
+    }
+}
+
+/// Gives the accounts that get the body: those that are named, or their holders.
+fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<Vec<AccountId>, Problem> {
     if open.trace_id.len() > TRACE_ID_MAX_OCTETS {
         return Err(malformed("the trace id is longer than 64 octets"));
     }
@@ -101,9 +126,28 @@ fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<(), Problem> {
         return Err(malformed("the reverse path is longer than 1,024 octets"));
     }
     match open.declared_octets {
-        Some(octets) if octets > backend.config.limits.message_size_max_bytes => Err(too_large()),
-        _ => Ok(()),
+        Some(octets) if octets > backend.config.limits.message_size_max_bytes => {
+            return Err(too_large());
+        }
+        _ => {}
     }
+    let holds_only = open.recipients.iter().all(|recipient| recipient.hold);
+    if holds_only && !backend.holds.has_room(&backend.config) {
+        return Err(refusal::no_room());
+    }
+    let accounts = open.recipients.iter().map(|recipient| {
+        let holder = holder_of(recipient.account).ok_or_else(no_account)?;
+        Ok(match recipient.hold {
+            true => holder,
+            false => recipient.account,
+        })
+    });
+    accounts.collect()
+}
+
+/// What holds for others is addressed by their numbers alone.
+fn no_account() -> Problem {
+    malformed("no account has such a number")
 }
 
 /// One volume that takes the message is enough to go on.
@@ -173,11 +217,24 @@ fn check_commit(open: &DeliverOpen, commit: &DeliverCommit, whole: &Whole) -> Re
         .iter()
         .map(|recipient| recipient.account)
         .collect();
-    if !commit
-        .recipients
-        .iter()
-        .all(|recipient| left.remove(&recipient.account))
-    {
+    let mut held = HashSet::new();
+    let may_have = |one: &CommitRecipient| match &one.hold {
+        Some(hold) if hold.only => {
+            left.remove(&one.account);
+            holder_of(one.account).is_some() && held.insert(one.account)
+        }
+        _ => left.remove(&one.account),
+    };
+    let is_long = |one: &CommitRecipient| {
+        let address = one.hold.as_ref().map_or(0, |hold| hold.address.len());
+        address > REVERSE_PATH_MAX_OCTETS
+    };
+    if commit.recipients.len() > RECIPIENTS_MAX || commit.recipients.iter().any(is_long) {
+        return Err(malformed(
+            "the commit names more recipients, or a longer address, than it may",
+        ));
+    }
+    if !commit.recipients.iter().all(may_have) {
         return Err(malformed(
             "the commit names a recipient twice, or one that was not announced",
         ));
@@ -198,15 +255,29 @@ fn delivery(
         received_ms: commit.received_ms,
     };
     let rule = backend.config.subaddress_mailbox;
+    let holds = backend.holds.has_room(&backend.config);
     let mut recipients = Vec::with_capacity(commit.recipients.len());
     for one in commit.recipients {
-        recipients.push(Recipient {
-            account: one.account,
-            epoch: one.epoch,
-            mailbox: MailboxId::INBOX,
-            detail: rule.detail(one.detail.as_deref()),
-            prologue: one.prologue.0,
-        });
+        let (account, epoch) = (one.account, one.epoch);
+        if !one.hold.as_ref().is_some_and(|hold| hold.only) {
+            recipients.push(Recipient {
+                account,
+                epoch,
+                mailbox: MailboxId::INBOX,
+                detail: rule.detail(one.detail.as_deref()),
+                prologue: one.prologue.0.clone(),
+            });
+        }
+        if let (Some(hold), Some(holder), true) = (one.hold, holder_of(account), holds) {
+            let held = hold::Envelope::new(open, commit.content_key, &hold.address, one.detail);
+            recipients.push(Recipient {
+                account: holder,
+                epoch: HOLD_EPOCH,
+                mailbox: MailboxId::INBOX,
+                detail: None,
+                prologue: held.before(&one.prologue.0),
+            });
+        }
     }
     (envelope, recipients)
 }

@@ -20,6 +20,7 @@ mod config;
 mod deflate;
 mod deliver;
 mod delivered;
+mod hold;
 mod imap;
 mod link;
 mod listen;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{away, backup, deliver, load, room, session, transfer, undelete};
+use crate::{away, backup, deliver, hold, load, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -34,6 +34,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .merge(transfer::routes())
         .merge(backup::routes())
         .merge(undelete::routes())
+        .merge(hold::routes())
         .with_state(backend)
 }
 

@@ -17,6 +17,13 @@ pub(crate) fn describe() {
         DELIVERIES,
         "Deliveries to one account, by the way they came and by outcome."
     );
+    describe_gauge!(HELD, "Messages held for accounts of other back-ends.");
+    describe_gauge!(HELD_BYTES, "Octets of these.");
+    describe_gauge!(
+        HELD_OLDEST,
+        "Seconds since the oldest of these was received."
+    );
+    describe_counter!(HOLD_FED, "Held messages given to a home, by its answer.");
     describe_histogram!(
         COMMIT,
         "Seconds from the end of a message's octets to its durable commit."
@@ -118,6 +125,19 @@ pub(crate) fn describe() {
 /// One delivery to one account.
 pub(crate) fn delivered(via: &'static str, outcome: &'static str) {
     counter!(DELIVERIES, "via" => via, "outcome" => outcome).increment(1);
+}
+
+/// What is held now.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is for people")]
+pub(crate) fn held(messages: u64, octets: u64, oldest: Duration) {
+    gauge!(HELD).set(messages as f64);
+    gauge!(HELD_BYTES).set(octets as f64);
+    gauge!(HELD_OLDEST).set(oldest.as_secs_f64());
+}
+
+/// One held message was given to a home.
+pub(crate) fn hold_fed(outcome: &'static str) {
+    counter!(HOLD_FED, "outcome" => outcome).increment(1);
 }
 
 /// One message, however many accounts got it.
@@ -292,6 +312,10 @@ impl Drop for CompressedGauge {
 }
 
 const DELIVERIES: &str = "posthouse_store_deliveries_total";
+const HELD: &str = "posthouse_store_hold_messages";
+const HELD_BYTES: &str = "posthouse_store_hold_bytes";
+const HELD_OLDEST: &str = "posthouse_store_hold_oldest_seconds";
+const HOLD_FED: &str = "posthouse_store_hold_fed_total";
 const COMMIT: &str = "posthouse_store_delivery_commit_seconds";
 const MESSAGE: &str = "posthouse_store_message_bytes";
 const QUOTA: &str = "posthouse_store_quota_total";

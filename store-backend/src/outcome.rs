@@ -25,6 +25,7 @@ pub(crate) fn label(outcome: &WireOutcome) -> &'static str {
     match outcome {
         WireOutcome::Committed { .. } => "committed",
         WireOutcome::Duplicate => "duplicate",
+        WireOutcome::Held => "held",
         WireOutcome::Moved { .. } => "moved",
         WireOutcome::StaleEpoch { .. } => "stale_epoch",
         WireOutcome::Frozen => "frozen",
@@ -39,6 +40,7 @@ pub(crate) fn to_reply(outcome: &WireOutcome) -> Reply {
     match outcome {
         WireOutcome::Committed { .. } => Reply::new(250, (2, 0, 0), "delivered"),
         WireOutcome::Duplicate => Reply::new(250, (2, 0, 0), "delivered before"),
+        WireOutcome::Held => Reply::new(250, (2, 0, 0), "held until the mailbox is back"),
         WireOutcome::Frozen => Reply::new(
             451,
             (4, 3, 2),

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::backend::Backend;
 use crate::conditions::Conditions;
 use crate::config::{Config, VolumeFolder};
+use crate::hold::{self, Holds};
 use crate::imap::SORTING_MAX_MIB;
 use crate::link::router;
 use crate::listen::Bound;
@@ -147,6 +148,7 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         backends: Backends::new(Arc::clone(&identity), directory.clone()),
         grants: GrantVerifier::new(now_ms()),
         rooms: Rooms::default(),
+        holds: Holds::default(),
         login_delays: LoginDelays::default(),
         sessions: Sessions::new(shutdown.clone()),
         pulls: Pulls::default(),
@@ -168,6 +170,7 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         shutdown.clone(),
     ));
     bound.serve(&backend);
+    shutdown.spawn(hold::run(Arc::clone(&backend)));
     let volumes: Vec<&str> = backend
         .volumes
         .mounted()

@@ -14,7 +14,7 @@ use tracing::error;
 
 use crate::outcome::to_wire;
 use crate::volume::{
-    BlobWriter, Delivery, FinishedBlob, Hash, Recipient, TransactionId, WriteError,
+    BlobWriter, Delivery, FinishedBlob, Hash, Recipient, TransactionId, WriteError, held_for,
 };
 use crate::volumes::{Mounted, Volumes};
 
@@ -123,12 +123,13 @@ impl Whole {
     /// that does not answer `within` the time leaves its recipients to the sender's next try, which finds the message if it
     /// was taken after all (P2).
     pub(crate) async fn deliver(
-        self,
+        mut self,
         envelope: Envelope,
         mut recipients: Vec<Recipient>,
         within: Duration,
     ) -> Vec<(AccountId, Outcome)> {
         let envelope = Arc::new(envelope);
+        self.place_holders(&recipients);
         let parts = self.parts.into_iter().map(|part| {
             let mine = |recipient: &mut Recipient| part.accounts.contains(&recipient.account);
             let mine: Vec<Recipient> = recipients.extract_if(.., mine).collect();
@@ -147,6 +148,29 @@ impl Whole {
             outcomes.extend(done.into_iter().flatten());
         }
         outcomes
+    }
+}
+
+impl Whole {
+    /// A holder that was not announced is on the volume of the account it holds for, as long as that has the body, else on any that has.
+    fn place_holders(&mut self, recipients: &[Recipient]) {
+        for Recipient { account, .. } in recipients {
+            let Some(user) = held_for(*account) else {
+                continue;
+            };
+            let parts = &mut self.parts;
+            if parts.iter().any(|part| part.accounts.contains(account)) {
+                continue;
+            }
+            let body = |part: &Part<FinishedBlob>| part.body.is_ok();
+            let at = parts
+                .iter()
+                .position(|part| body(part) && part.accounts.contains(&user))
+                .or_else(|| parts.iter().position(body));
+            if let Some(at) = at {
+                parts[at].accounts.push(*account);
+            }
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod file_system;
 mod files;
 mod fsck;
 mod held;
+mod holds;
 mod index;
 mod intake;
 mod item;
@@ -83,6 +84,7 @@ pub use blob::{BLOB_INLINE_MAX_BYTES, BlobWriter, FinishedBlob};
 pub use error::{OpenError, ReadError, WriteError};
 pub use fsck::{Event, Finding, FsckError, Options as FsckOptions, Part, Verdict, fsck};
 pub use held::Held;
+pub use holds::{HOLD_EPOCH, HeldMail, held_for, holder_of};
 pub use index::ReadersStatus;
 pub use item::{ItemContent, MailboxTold, MessageTold, SetHash};
 pub use life::AdoptError;
@@ -284,10 +286,13 @@ impl Volume {
 
     /// Commits one transaction: one outcome for each recipient, in order.
     ///
-    /// Durable when it answers `Committed` (P1). A message is listed a moment later, when the index has it.
+    /// Durable when it answers `Committed` (P1). A message is listed a moment later, when the index has it. The holder of an account
+    /// ([`holder_of`]) behind it gets only what the account could not be given, and is answered `Duplicate` else.
     pub async fn deliver(&self, delivery: Delivery) -> Vec<Outcome> {
         let count = delivery.recipients.len();
-        if count > RECIPIENTS_MAX {
+        let accounts = delivery.recipients.iter().map(|one| one.account);
+        let holders = accounts.filter(|one| held_for(*one).is_some()).count();
+        if holders.max(count - holders) > RECIPIENTS_MAX {
             return vec![Outcome::Full; count];
         }
         match self.inner.submit(Command::Deliver(delivery)).await {

@@ -31,7 +31,7 @@ use directory_api::{AccountId, BackendName, VolumeName};
 use tracing::{error, warn};
 
 use crate::refusal;
-use crate::volume::{AccountState, Refusal, Volume, VolumeStatus};
+use crate::volume::{AccountState, Refusal, Volume, VolumeStatus, held_for};
 
 /// All of them, open or not, in the order of the settings.
 pub(crate) struct Volumes {
@@ -206,6 +206,11 @@ impl Volumes {
         away.map(|slot| slot.name.clone())
     }
 
+    /// Whether one of them takes mail now.
+    pub(crate) fn takes_mail(&self) -> bool {
+        self.mounted().any(|one| one.takes_mail())
+    }
+
     /// Whether one of them is not open.
     pub(crate) fn is_one_away(&self) -> bool {
         self.slots.iter().any(|slot| slot.mounted.get().is_none())
@@ -225,6 +230,10 @@ impl Volumes {
     ) -> Result<Arc<Mounted>, Away> {
         if let [only] = &self.slots[..] {
             return only.mounted.get().cloned().ok_or(Away);
+        }
+        if held_for(account).is_some() {
+            let mut volumes = self.mounted();
+            return volumes.find(|one| one.takes_mail()).cloned().ok_or(Away);
         }
         if let Some(known) = self.known(account) {
             return Ok(known);

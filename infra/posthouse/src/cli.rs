@@ -87,6 +87,15 @@ enum Command {
         #[command(flatten)]
         output: verbs::Output,
     },
+    /// Mail that back-ends hold for accounts whose home cannot be reached: look at it, have it tried, give it up
+    Hold {
+        #[command(flatten)]
+        options: verbs::hold::Options,
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        output: verbs::Output,
+    },
     /// Why mail for an address goes where it goes, or a login was refused
     Why {
         #[command(flatten)]
@@ -266,6 +275,11 @@ pub fn main() -> ExitCode {
             output,
         } => whole(verbs::backup::perform(options, source, &output)),
         Command::Restore { options, source } => whole(verbs::restore::perform(options, source)),
+        Command::Hold {
+            options,
+            source,
+            output,
+        } => whole(verbs::hold::perform(options, source, &output)),
         Command::Undelete {
             options,
             source,

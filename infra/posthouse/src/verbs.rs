@@ -11,6 +11,7 @@ pub(crate) mod connections;
 pub(crate) mod domain;
 pub(crate) mod drain;
 pub(crate) mod export;
+pub(crate) mod hold;
 pub(crate) mod home;
 pub(crate) mod import;
 pub(crate) mod key;

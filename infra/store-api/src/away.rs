@@ -24,6 +24,9 @@ pub const PATH: &str = "/v1/away";
 pub struct Away {
     /// Not open, not adopted, read-only, or without room.
     pub volumes: Vec<VolumeName>,
+    /// Whether it holds mail for accounts of siblings now.
+    #[serde(default)]
+    pub holds: bool,
 }
 
 /// What back-ends have answered in the last seconds.
@@ -43,18 +46,24 @@ struct Known {
 impl AwayVolumes {
     /// Whether the volume of this home takes no mail: as its back-end said a moment ago, or says now over `link`.
     pub async fn is_away(&self, link: &Link, home: &Home) -> bool {
-        let kept = self.kept(&home.backend, Instant::now());
-        let away = match kept {
-            Some(away) => away,
-            None => {
-                let asked = link.json(Method::GET, PATH, &(), ASK_WITHIN).await;
-                let answer = asked.inspect_err(|error| {
-                    debug!(backend = %home.backend, %error, "back-end does not tell which volumes are away");
-                });
-                self.keep(&home.backend, answer.ok(), Instant::now())
-            }
-        };
+        let away = self.of(link, &home.backend).await;
         away.volumes.contains(&home.volume)
+    }
+
+    /// Whether a back-end would hold mail for accounts of others. One that does not answer would not.
+    pub async fn holds(&self, link: &Link, backend: &BackendName) -> bool {
+        self.of(link, backend).await.holds
+    }
+
+    async fn of(&self, link: &Link, backend: &BackendName) -> Away {
+        if let Some(kept) = self.kept(backend, Instant::now()) {
+            return kept;
+        }
+        let asked = link.json(Method::GET, PATH, &(), ASK_WITHIN).await;
+        let answer = asked.inspect_err(|error| {
+            debug!(%backend, %error, "back-end does not tell which volumes are away");
+        });
+        self.keep(backend, answer.ok(), Instant::now())
     }
 
     fn kept(&self, backend: &BackendName, now: Instant) -> Option<Away> {
@@ -101,6 +110,7 @@ mod tests {
     fn an_answer_is_kept_for_seconds() {
         let away = Away {
             volumes: vec!["d2".parse().unwrap()],
+            holds: true,
         };
         let (known, now) = (AwayVolumes::default(), Instant::now());
         let (b1, b2) = ("b1".parse().unwrap(), "b2".parse().unwrap());
@@ -114,6 +124,7 @@ mod tests {
     fn what_was_said_last_holds_for_a_while_when_nothing_is_answered() {
         let away = Away {
             volumes: vec!["d2".parse().unwrap()],
+            holds: true,
         };
         let (known, now) = (AwayVolumes::default(), Instant::now());
         let b1 = "b1".parse().unwrap();

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{DeliverClient, DeliverError};
 pub use fanout::{Fanout, FanoutLimits};
 
+use crate::hold::Hold;
 use crate::{BlobHash, ContentKey, TxnId};
 
 /// The path of version 1.
@@ -51,9 +52,13 @@ pub struct DeliverRecipient {
     pub account: AccountId,
     /// The epoch the front-end believes in (P4).
     pub epoch: Epoch,
+    /// It lives elsewhere: the message shall be held for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
 
-/// The last frame. Recipients of `Open` that are missing here get nothing.
+/// The last frame. Recipients of `Open` that are missing here get nothing; others may be named to be held, when their home was lost on
+/// the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliverCommit {
@@ -82,6 +87,9 @@ pub struct CommitRecipient {
     /// The detail of the subaddress that was named, `lists` of `ann+lists@x.test`: which mailbox gets it is decided at the home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Whether the message may be held here for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// Trace lines of one delivery; base64 in JSON, because a header may hold any octet.
@@ -132,6 +140,8 @@ pub enum Outcome {
     },
     /// This transaction was committed to this account before; it is there once.
     Duplicate,
+    /// In a synced journal, and on its way to where the account lives. Only who allowed it hears it.
+    Held,
     /// The account lives elsewhere now; look it up again.
     Moved {
         /// The back-end that took it.
@@ -156,6 +166,6 @@ impl Outcome {
     /// Whether the message is durable for this recipient.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        matches!(self, Self::Committed { .. } | Self::Duplicate)
+        matches!(self, Self::Committed { .. } | Self::Duplicate | Self::Held)
     }
 }

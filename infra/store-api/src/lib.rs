@@ -1,8 +1,8 @@
 //! The back-end's contract for the other tiers, and the client that speaks it.
 //!
-//! Seven conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
+//! Eight conversations, each over HTTP/2 streams of [`daemon::link`]: a delivery ([`deliver`]) and
 //! the question before it ([`room`]), a user's session ([`session`]), a move ([`transfer`]), a backup ([`backup`]),
-//! what was expunged coming back ([`undelete`]) and what accounts cost ([`load`]). Bodies with mail in them are framed
+//! what was expunged coming back ([`undelete`]), what accounts cost ([`load`]) and what is held for others ([`hold`]). Bodies with mail in them are framed
 //! ([`frame`]), so that an end is always said and never guessed from a closed stream.
 //! This package never stores mail and never parses it.
 
@@ -11,6 +11,7 @@ pub mod backends;
 pub mod backup;
 pub mod deliver;
 pub mod frame;
+pub mod hold;
 pub mod load;
 pub mod room;
 pub mod session;

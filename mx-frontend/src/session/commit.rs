@@ -1,9 +1,10 @@
 //! The final dot: every home commits at once, and only their answers make a `250` (P1).
 
 use daemon::clock;
-use directory_api::AccountId;
+use directory_api::{AccountId, BackendName};
 use mail_proto::smtp::Reply;
 use store_api::deliver::{CommitRecipient, DeliverCommit, Prologue};
+use store_api::hold::Hold;
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
@@ -15,9 +16,12 @@ use super::trace::{Connection, Facts, prologue};
 use crate::body::Passed;
 use crate::frontend::Shared;
 use crate::recipients::{Recipient, by_backend};
-use crate::settlement::{Kept, Settlement, Short, Verdict};
+use crate::settlement::{Kept, Missing, Settlement, Short, Verdict};
 use crate::timeline::Stage;
 use crate::{meter, reply};
+
+/// Attempts behind the first one: where it has moved to, or a sibling, and another one when that fails too.
+const ATTEMPTS_MORE: usize = 2;
 
 /// Brings one delivery to its end: what the sender is told, and what is logged once it was told.
 pub(super) async fn commit(
@@ -82,50 +86,160 @@ impl<'a> Commit<'a> {
         }
     }
 
-    async fn settle(&self, streams: Streams) -> Result<Kept, Short> {
-        let all = self.envelope.recipients.list();
-        let mut settlement = Settlement::new(all);
-        self.ask(&mut settlement, streams, all).await?;
-        let (again, why) = match settlement.verdict() {
-            Verdict::Kept(kept) => return Ok(kept),
-            Verdict::Short(short) => return Err(short),
-            Verdict::Again(again, why) => (again, why),
-        };
-        // Once, and only while the body is still in memory: there is no spool.
-        let Some(pieces) = &self.passed.kept else {
-            return Err(why);
-        };
-        info!(
-            trace_id = self.envelope.trace_id,
-            why = why.code(),
-            accounts = again.len(),
-            "asking again"
-        );
-        meter::asked_again();
-        let mut streams = self.open_again(&again).await?;
-        for piece in pieces {
-            streams.write(piece.clone()).await;
+    async fn settle(&self, mut streams: Streams) -> Result<Kept, Short> {
+        let mut recipients = self.envelope.recipients.list().to_vec();
+        let mut failed = Vec::new();
+        let (live, lost) = streams.live_and_lost();
+        if !lost.is_empty() {
+            // Before anybody is asked: whoever had committed what the sender then sends again would have it twice.
+            self.pass_on(&mut streams, &mut recipients, live, lost, &mut failed)
+                .await?;
         }
-        self.ask(&mut settlement, streams, &again).await?;
+        let mut settlement = Settlement::new(&recipients);
+        self.ask(&mut settlement, streams, &recipients, &mut failed)
+            .await;
+        for _ in 0..ATTEMPTS_MORE {
+            let missing = match settlement.verdict() {
+                Verdict::Kept(kept) => return Ok(kept),
+                Verdict::Missing(missing) => missing,
+            };
+            let why = missing[0].short;
+            // Only while the body is still in memory: there is no spool.
+            let Some(pieces) = &self.passed.kept else {
+                return Err(why);
+            };
+            let again = self.elsewhere(missing, &failed).await?;
+            info!(
+                trace_id = self.envelope.trace_id,
+                why = why.code(),
+                accounts = again.len(),
+                held = again.iter().filter(|one| one.hold).count(),
+                "asking again"
+            );
+            meter::asked_again();
+            for one in &again {
+                settlement.goes_to(one);
+            }
+            let mut streams = self.open_again(&again).await?;
+            for piece in pieces {
+                streams.write(piece.clone()).await;
+            }
+            self.ask(&mut settlement, streams, &again, &mut failed)
+                .await;
+        }
         match settlement.verdict() {
             Verdict::Kept(kept) => Ok(kept),
-            Verdict::Short(short) | Verdict::Again(_, short) => Err(short),
+            Verdict::Missing(missing) => Err(missing[0].short),
         }
     }
 
-    /// Commits to the homes of these recipients and notes what they answer.
+    /// The recipients of back-ends that were lost on the way go to a sibling that has the body, or is given it while it is still in
+    /// memory.
+    async fn pass_on(
+        &self,
+        streams: &mut Streams,
+        recipients: &mut [Recipient],
+        live: Vec<BackendName>,
+        lost: Vec<BackendName>,
+        failed: &mut Vec<BackendName>,
+    ) -> Result<(), Short> {
+        failed.extend(lost.iter().cloned());
+        streams.drop_lost();
+        let mut holder = None;
+        for name in live {
+            if let Some(link) = self.envelope.link(&name)
+                && self.shared.away.holds(link, &name).await
+            {
+                holder = Some(name);
+                break;
+            }
+        }
+        let has_body = holder.is_some();
+        let holder = match holder {
+            Some(holder) => holder,
+            None if self.passed.kept.is_some() => self.holder(failed).await.ok_or(Short::Away)?,
+            None => return Err(Short::Away),
+        };
+        let moved = recipients
+            .iter_mut()
+            .filter(|one| lost.contains(&one.backend));
+        let mut held = Vec::new();
+        for one in moved {
+            one.backend = holder.clone();
+            one.hold = true;
+            held.push(one.clone());
+        }
+        info!(trace_id = self.envelope.trace_id, ?lost, %holder, accounts = held.len(), "homes were lost, a sibling holds their mail");
+        if let (false, Some(pieces)) = (has_body, &self.passed.kept) {
+            let mut more = self.open_again(&held).await?;
+            for piece in pieces {
+                more.write(piece.clone()).await;
+            }
+            streams.join(more);
+        }
+        Ok(())
+    }
+
+    async fn holder(&self, failed: &[BackendName]) -> Option<BackendName> {
+        let Shared {
+            holders,
+            backends,
+            away,
+            ..
+        } = self.shared;
+        let connected = self.envelope.links.iter().map(|(name, _)| name.clone());
+        let found = holders.find(backends, away, connected, failed).await;
+        found.map(|(name, _)| name)
+    }
+
+    /// Where to ask for those that are missing: where an account lives now, a sibling that holds its mail, or once more where
+    /// no answer came. One recipient that cannot be helped refuses the message whole: asking again for the others would only make
+    /// more of it doubled when the sender tries again.
+    async fn elsewhere(
+        &self,
+        missing: Vec<Missing>,
+        failed: &[BackendName],
+    ) -> Result<Vec<Recipient>, Short> {
+        let mut holder = None;
+        let mut again = Vec::with_capacity(missing.len());
+        for one in missing {
+            let Missing {
+                mut recipient,
+                short,
+                again: may_ask,
+            } = one;
+            if short != Short::Moved || !may_ask {
+                if holder.is_none() {
+                    holder = Some(self.holder(failed).await);
+                }
+                match holder.clone().flatten() {
+                    Some(holder) => {
+                        recipient.backend = holder;
+                        recipient.hold = true;
+                    }
+                    None if may_ask => {}
+                    None => return Err(short),
+                }
+            }
+            again.push(recipient);
+        }
+        Ok(again)
+    }
+
+    /// Commits to these recipients' back-ends and notes what they answer, and which of them failed.
     async fn ask(
         &self,
         settlement: &mut Settlement,
         streams: Streams,
         recipients: &[Recipient],
-    ) -> Result<(), Short> {
+        failed: &mut Vec<BackendName>,
+    ) {
         let groups = by_backend(recipients);
         let answers = streams.commit(|backend| {
             let here = groups.get(backend).map(Vec::as_slice).unwrap_or_default();
             self.frame(here)
         });
-        for (backend, answer) in answers.await? {
+        for (backend, answer) in answers.await {
             let asked: Vec<AccountId> = groups
                 .get(&backend)
                 .into_iter()
@@ -136,6 +250,12 @@ impl<'a> Commit<'a> {
                 info!(trace_id = self.envelope.trace_id, %backend, %error, "back-end gave no result");
             }
             settlement.answered(&asked, &answer);
+            let all_kept = answer
+                .as_ref()
+                .is_ok_and(|reply| reply.results.iter().all(|one| one.outcome.is_kept()));
+            if !all_kept {
+                failed.push(backend);
+            }
         }
         for recipient in recipients {
             // What was looked up is known to be wrong: the sender's next attempt asks anew, even
@@ -146,7 +266,6 @@ impl<'a> Commit<'a> {
                 self.shared.directory.forget(&key).await;
             }
         }
-        Ok(())
     }
 
     async fn open_again(&self, recipients: &[Recipient]) -> Result<Streams, Short> {
@@ -160,7 +279,9 @@ impl<'a> Commit<'a> {
                 .map_err(|_| Short::Away)?;
             targets.push((backend, link, open(self.envelope, &here)));
         }
-        Ok(Streams::open(self.shared, targets).await)
+        // Behind the half of the time that the first attempt had.
+        let deadline = self.shared.limits.commit_timeout() / 4;
+        Ok(Streams::open(self.shared, targets, deadline).await)
     }
 
     /// The last frame of the stream to one back-end.
@@ -184,6 +305,10 @@ impl<'a> Commit<'a> {
                     epoch: one.epoch,
                     prologue: Prologue(prologue(&facts, &one.address)),
                     detail: one.detail.clone(),
+                    hold: Some(Hold {
+                        address: one.address.to_string(),
+                        only: one.hold,
+                    }),
                 })
                 .collect(),
         }

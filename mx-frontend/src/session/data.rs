@@ -1,5 +1,7 @@
 //! DATA: the body on its way to every home at once, as it arrives. Nothing is spooled.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use daemon::link::Link;
 use directory_api::BackendName;
@@ -14,7 +16,6 @@ use crate::body::{Body, Passed};
 use crate::frontend::Shared;
 use crate::pace::Pace;
 use crate::recipients::{Recipient, by_backend};
-use crate::settlement::Short;
 use crate::timeline::Stage;
 
 /// A transaction whose body is passing. Dropped, every stream of it ends without a commit.
@@ -30,7 +31,6 @@ pub(super) struct Delivery {
 #[derive(Debug)]
 pub(super) struct Streams {
     fanout: Fanout,
-    targets: usize,
 }
 
 /// Opens the streams. They connect while the client reads our 354.
@@ -44,7 +44,8 @@ pub(super) async fn start(shared: &Shared, mut envelope: Envelope) -> Box<Delive
             .clone();
         targets.push((backend, link, open(&envelope, &here)));
     }
-    let streams = Streams::open(shared, targets).await;
+    let deadline = shared.limits.commit_timeout() / 2;
+    let streams = Streams::open(shared, targets, deadline).await;
     Box::new(Delivery {
         pace: Pace::new(
             shared.limits.sender_octets_per_s_min,
@@ -77,16 +78,18 @@ impl Delivery {
 }
 
 impl Streams {
+    /// `deadline`: from the commit to the answer of the last back-end; behind it there must be time to have a sibling hold what
+    /// one does not answer for.
     pub(super) async fn open(
         shared: &Shared,
         targets: Vec<(BackendName, Link, DeliverOpen)>,
+        deadline: Duration,
     ) -> Self {
         let limits = FanoutLimits {
             stall_max: shared.limits.stall_timeout(),
-            deadline: shared.limits.commit_timeout(),
+            deadline,
         };
         Self {
-            targets: targets.len(),
             fanout: Fanout::open(targets, limits).await,
         }
     }
@@ -95,19 +98,32 @@ impl Streams {
         self.fanout.write(piece).await;
     }
 
+    /// Which back-ends still take the message, and which are lost already.
+    pub(super) fn live_and_lost(&self) -> (Vec<BackendName>, Vec<BackendName>) {
+        let targets = self.fanout.targets();
+        let (live, lost): (Vec<_>, Vec<_>) = targets.partition(|(_, is_live)| *is_live);
+        let names = |some: Vec<(&BackendName, bool)>| {
+            some.into_iter().map(|(name, _)| name.clone()).collect()
+        };
+        (names(live), names(lost))
+    }
+
+    /// Goes on without those that are lost.
+    pub(super) fn drop_lost(&mut self) {
+        self.fanout.drop_lost();
+    }
+
+    /// Takes further back-ends in, which have got the same.
+    pub(super) fn join(&mut self, other: Self) {
+        self.fanout.join(other.fanout);
+    }
+
     /// Asks every back-end to commit, all at once, and gives its answers.
-    ///
-    /// # Errors
-    /// `Away` when a stream is lost already. Then nobody is asked: the sender will send the whole
-    /// message again, and whoever had committed it would have it twice.
     pub(super) async fn commit(
         self,
         of: impl Fn(&BackendName) -> DeliverCommit,
-    ) -> Result<Vec<(BackendName, Result<DeliverReply, DeliverError>)>, Short> {
-        if self.fanout.live_targets() < self.targets {
-            return Err(Short::Away);
-        }
-        Ok(self.fanout.commit(of).await)
+    ) -> Vec<(BackendName, Result<DeliverReply, DeliverError>)> {
+        self.fanout.commit(of).await
     }
 }
 
@@ -134,6 +150,7 @@ pub(super) fn open(envelope: &Envelope, here: &[&Recipient]) -> DeliverOpen {
             .map(|one| DeliverRecipient {
                 account: one.account,
                 epoch: one.epoch,
+                hold: one.hold,
             })
             .collect(),
     }

@@ -1,7 +1,8 @@
 //! RCPT: whose mail this is and where it lives.
 
+use daemon::link::Link;
 use directory_api::wire::{Located, Verdict};
-use directory_api::{Address as Key, DirectoryError};
+use directory_api::{Address as Key, BackendName, DirectoryError, Home, VolumeName};
 use mail_proto::Address;
 use mail_proto::smtp::ForwardPath;
 use store_api::backends::BackendAway;
@@ -52,50 +53,100 @@ pub(super) async fn add(
         judged => judged?,
     };
     envelope.timeline.charge(Stage::Recipients, Instant::now());
+    // Homes, by volume, that take no mail now.
+    let mut down: Vec<(BackendName, VolumeName)> = Vec::new();
     for place in &located {
-        let backend = &place.home.backend;
-        if envelope.link(backend).is_some() {
-            continue;
-        }
-        let link = shared.backends.link(backend).await.map_err(|error| {
-            match error {
-                BackendAway::Foreign(_) => {
-                    info!(trace_id = envelope.trace_id, %backend, reason = "foreign_home", "recipient lives on another mail system");
-                    RecipientRefusal::ForeignHome
-                }
-                BackendAway::Unknown { .. } => {
-                    warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
-                    RecipientRefusal::BackendAway
-                }
-            }
-        })?;
-        // Connected now, so that DATA need not wait, and so that a home that is down is known
-        // before the sender spends its octets.
-        link.ready().await.map_err(|error| {
-            warn!(trace_id = envelope.trace_id, %backend, %error, "home cannot be reached");
-            RecipientRefusal::BackendAway
-        })?;
-        envelope.links.push((backend.clone(), link));
-    }
-    for place in &located {
-        let Some(link) = envelope.link(&place.home.backend) else {
-            continue;
+        let Home {
+            backend, volume, ..
+        } = &place.home;
+        let takes = match link_to(shared, envelope, backend).await? {
+            Some(link) => !shared.away.is_away(&link, &place.home).await,
+            None => false,
         };
-        if shared.away.is_away(link, &place.home).await {
-            warn!(trace_id = envelope.trace_id, backend = %place.home.backend, volume = %place.home.volume, "volume of the recipient takes no mail");
-            return Err(RecipientRefusal::BackendAway);
+        if !takes {
+            warn!(trace_id = envelope.trace_id, %backend, %volume, "home of the recipient takes no mail");
+            down.push((backend.clone(), volume.clone()));
         }
     }
-    // Once RCPT said yes, quota refuses nothing (DESIGN §6).
+    let mut holders = Vec::with_capacity(down.len());
+    if !down.is_empty() {
+        let holder = find_holder(shared, envelope, &down)
+            .await
+            .ok_or(RecipientRefusal::BackendAway)?;
+        let held = down.into_iter();
+        holders.extend(held.map(|(backend, volume)| (backend, volume, holder.clone())));
+    }
+    // Once RCPT said yes, quota refuses nothing (DESIGN §6). Nor does it where the home cannot say.
     let declared = envelope.mail.size;
-    let rooms = shared.rooms.are_full(&shared.backends, &located, declared);
-    if rooms.await {
-        let for_good = shared.limits.over_quota_is_permanent;
-        return Err(RecipientRefusal::OverQuota { for_good });
+    if holders.is_empty() {
+        let rooms = shared.rooms.are_full(&shared.backends, &located, declared);
+        if rooms.await {
+            let for_good = shared.limits.over_quota_is_permanent;
+            return Err(RecipientRefusal::OverQuota { for_good });
+        }
     }
     envelope.timeline.charge(Stage::Connect, Instant::now());
-    let added = envelope.recipients.add(address, located);
+    let added = envelope.recipients.add(address, located, &holders);
     added.map_err(|_| RecipientRefusal::TooManyAccounts)
+}
+
+/// The link to a home, connected now, so that DATA need not wait, and so that a home that is down is known before the sender
+/// spends its octets. None: it cannot be reached.
+async fn link_to(
+    shared: &Shared,
+    envelope: &mut Envelope,
+    backend: &BackendName,
+) -> Result<Option<Link>, RecipientRefusal> {
+    if let Some(link) = envelope.link(backend) {
+        return Ok(Some(link.clone()));
+    }
+    let link = match shared.backends.link(backend).await {
+        Ok(link) => link,
+        Err(BackendAway::Foreign(_)) => {
+            info!(trace_id = envelope.trace_id, %backend, reason = "foreign_home", "recipient lives on another mail system");
+            return Err(RecipientRefusal::ForeignHome);
+        }
+        Err(error @ BackendAway::Unknown { .. }) => {
+            warn!(trace_id = envelope.trace_id, %backend, %error, "home could not be found");
+            return Ok(None);
+        }
+    };
+    if let Err(error) = link.ready().await {
+        warn!(trace_id = envelope.trace_id, %backend, %error, "home cannot be reached");
+        return Ok(None);
+    }
+    envelope.links.push((backend.clone(), link.clone()));
+    Ok(Some(link))
+}
+
+/// A sibling that holds the message for homes that are down.
+async fn find_holder(
+    shared: &Shared,
+    envelope: &mut Envelope,
+    down: &[(BackendName, VolumeName)],
+) -> Option<BackendName> {
+    let connected: Vec<BackendName> = envelope
+        .links
+        .iter()
+        .map(|(name, _)| name.clone())
+        .collect();
+    // One that cannot be reached holds nothing; of one with a volume that is away, another may.
+    let unreachable = down.iter().map(|(backend, _)| backend);
+    let unreachable: Vec<BackendName> = unreachable
+        .filter(|backend| !connected.contains(backend))
+        .cloned()
+        .collect();
+    let (backends, away) = (&shared.backends, &shared.away);
+    let found = shared
+        .holders
+        .find(backends, away, connected, &unreachable)
+        .await;
+    let (holder, link) = found?;
+    if envelope.link(&holder).is_none() {
+        envelope.links.push((holder.clone(), link));
+    }
+    info!(trace_id = envelope.trace_id, %holder, "mail for a home that is down will be held");
+    Some(holder)
 }
 
 /// The address as the directory knows addresses.

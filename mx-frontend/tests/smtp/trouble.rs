@@ -184,8 +184,9 @@ async fn a_home_that_fails_at_the_commit_leaves_no_250() {
     let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
     world.directory.add("ann@example.test", &[(1, "b1", 1)]);
     world.directory.add("ben@example.test", &[(2, "b2", 1)]);
-    b2.play(Play::Mumble);
-    b2.play(Play::Mumble);
+    for _ in 0..3 {
+        b2.play(Play::Mumble);
+    }
     let mut client = Client::connect(world.smtp).await;
     client
         .begin(&["ann@example.test", "ben@example.test"])
@@ -196,12 +197,11 @@ async fn a_home_that_fails_at_the_commit_leaves_no_250() {
     b1.committed().await;
     let txn = b2.opened().await.txn;
     b2.committed().await;
-    assert_eq!(
-        b2.opened().await.txn,
-        txn,
-        "asked again once, about the same transaction"
-    );
-    b2.committed().await;
+    for _ in 0..2 {
+        let again = b2.opened().await.txn;
+        assert_eq!(again, txn, "asked again, about the same transaction");
+        b2.committed().await;
+    }
     assert!(b2.saw_nothing_more() && b1.saw_nothing_more());
 }
 
@@ -264,12 +264,14 @@ async fn a_home_that_never_answers_the_commit_costs_the_deadline_and_no_more() {
     .await;
     let b1 = world.backend("b1").await;
     world.directory.add("ann@example.test", &[(1, "b1", 1)]);
-    b1.play(Play::Hang);
+    for _ in 0..3 {
+        b1.play(Play::Hang);
+    }
     let mut client = Client::connect(world.smtp).await;
     client.begin(&["ann@example.test"]).await;
     let dot = Instant::now();
     client.send("hello\r\n.\r\n").await;
-    client.expect(&["451 4.4.7"]).await;
+    client.expect(&["451 4.4."]).await;
     assert!(
         dot.elapsed() < Duration::from_secs(5),
         "{:?}",

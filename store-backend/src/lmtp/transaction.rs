@@ -130,6 +130,7 @@ impl Transaction {
                 .push(DeliverRecipient {
                     account: located.account,
                     epoch: located.home.epoch,
+                    hold: false,
                 });
         }
         let local = match opens.remove(&backend.name) {
@@ -354,6 +355,7 @@ impl Message<'_> {
                         epoch: destination.located.home.epoch,
                         prologue: WirePrologue(self.prologue(destination.address)),
                         detail: destination.located.detail.clone(),
+                        hold: None,
                     })
                     .collect(),
             })

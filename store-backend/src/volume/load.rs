@@ -31,6 +31,7 @@ use store_api::load::{AccountLoad, VolumeLoad};
 
 use super::Volume;
 use super::error::ReadError;
+use super::holds::held_for;
 use super::index::RoTxn;
 use super::read::blocking;
 use super::recovery::Shared;
@@ -288,6 +289,10 @@ impl Volume {
                     let Some((account, _)) = mailbox_of(row?.0) else {
                         return Ok((found, false));
                     };
+                    // What holds for accounts of others comes last, and is nobody's to be moved.
+                    if held_for(account).is_some() {
+                        return Ok((found, false));
+                    }
                     if found.len() == count {
                         return Ok((found, true));
                     }
@@ -308,7 +313,7 @@ impl Volume {
             let heaviest = shared.load.table().heaviest(count);
             shared.index.read(|txn| {
                 let mut found = Vec::new();
-                for account in heaviest {
+                for account in heaviest.into_iter().filter(|one| held_for(*one).is_none()) {
                     found.extend(one(shared, txn, account, false)?);
                 }
                 Ok(found)

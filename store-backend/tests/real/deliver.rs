@@ -37,6 +37,7 @@ pub(crate) fn open(txn: u8, accounts: &[u64]) -> DeliverOpen {
             .map(|account| DeliverRecipient {
                 account: AccountId(*account),
                 epoch: Epoch(1),
+                hold: false,
             })
             .collect(),
     }
@@ -56,6 +57,7 @@ pub(crate) fn commit(message: &[u8], accounts: &[u64]) -> DeliverCommit {
                 epoch: Epoch(1),
                 prologue: Prologue(b"Received: by test\r\n".to_vec()),
                 detail: None,
+                hold: None,
             })
             .collect(),
     }

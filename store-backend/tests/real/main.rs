@@ -10,6 +10,7 @@ mod crash;
 mod deliver;
 mod disk;
 mod grants;
+mod hold;
 mod imap;
 mod imap_access;
 mod imap_attacks;

@@ -108,7 +108,7 @@ async fn is_told_away(link: &Link, volumes: &[&str]) {
     let began = Instant::now();
     loop {
         let asked = link.json(Method::GET, away::PATH, &(), PATIENCE).await;
-        let Away { volumes: told } = asked.unwrap();
+        let Away { volumes: told, .. } = asked.unwrap();
         if told
             .iter()
             .map(VolumeName::as_str)

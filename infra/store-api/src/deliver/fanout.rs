@@ -44,6 +44,12 @@ enum State {
     Failed(DeliverError),
 }
 
+impl State {
+    fn is_live(&self) -> bool {
+        matches!(self, Self::Open(client) if !client.is_over())
+    }
+}
+
 impl Fanout {
     /// Opens one stream to each back-end; each name once.
     pub async fn open(
@@ -80,11 +86,21 @@ impl Fanout {
         .await;
     }
 
-    /// How many targets still take octets. One that has answered already, before its commit, has refused.
-    #[must_use]
-    pub fn live_targets(&self) -> usize {
-        let live = |state: &State| matches!(state, State::Open(client) if !client.is_over());
-        self.targets.iter().filter(|(_, state)| live(state)).count()
+    /// All targets, and whether each still takes octets. One that has answered already, before its commit, has refused.
+    pub fn targets(&self) -> impl Iterator<Item = (&BackendName, bool)> {
+        self.targets
+            .iter()
+            .map(|(name, state)| (name, state.is_live()))
+    }
+
+    /// Forgets the targets that take no more.
+    pub fn drop_lost(&mut self) {
+        self.targets.retain(|(_, state)| state.is_live());
+    }
+
+    /// Takes the targets of another one in, which have got the same octets.
+    pub fn join(&mut self, other: Self) {
+        self.targets.extend(other.targets);
     }
 
     /// Commits on all targets in parallel and gives what each answered, in the order of `open`.

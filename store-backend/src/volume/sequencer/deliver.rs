@@ -1,8 +1,11 @@
 //! Deliver: one message to some accounts.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use directory_api::AccountId;
 
+use super::super::holds::held_for;
 use super::super::intake::Reply;
 use super::super::record::{Body, Deliver, DeliverTo, Record};
 use super::super::types::{
@@ -49,13 +52,23 @@ impl Sequencer {
                 Err(stop) => return Err(stop),
             }
         }
+        // Those of whom a holder may come.
+        let mut given: HashSet<AccountId> = HashSet::new();
         for recipient in recipients {
+            if held_for(recipient.account).is_some_and(|account| given.contains(&account)) {
+                outcomes.push(Outcome::Duplicate);
+                continue;
+            }
+            let account = recipient.account;
             if open_bytes + recipient.prologue.len() > RECORD_PROLOGUES_MAX_BYTES {
                 batch.records.extend(open.take().map(Record::Deliver));
                 open_bytes = 0;
             }
             match self.admit_recipient(batch, &txn, &recipient) {
-                Ok(None) => outcomes.push(Outcome::Duplicate),
+                Ok(None) => {
+                    given.insert(account);
+                    outcomes.push(Outcome::Duplicate);
+                }
                 Err(Stop::Refused(refusal)) => outcomes.push(refusal.into()),
                 Err(stop) => return Err(stop),
                 Ok(Some(inbox_uidvalidity)) => {
@@ -99,6 +112,7 @@ impl Sequencer {
                         hash: Some(hash),
                     };
                     let to = self.number(batch, &txn, recipient, inbox_uidvalidity, known)?;
+                    given.insert(account);
                     outcomes.push(Outcome::Committed {
                         uid: to.uid,
                         lsn: batch.lsn(),

@@ -1,0 +1,142 @@
+//! The paths under `/v1/hold`: an operator sees what is held, has it tried at once, or gives it up.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use daemon::clock::now_ms;
+use daemon::identity::{Peer, Role};
+use daemon::link::{Problem, require};
+use store_api::hold::{ACCOUNTS_MAX, AGES_MIN, Drop, Dropped, Held, List, Listed, path};
+use tracing::{info, warn};
+
+use crate::backend::Backend;
+use crate::link::Asked;
+use crate::refusal;
+use crate::volume::{HOLD_EPOCH, MailboxId, holder_of};
+
+/// The paths, each with its role checked first.
+pub(crate) fn routes() -> Router<Arc<Backend>> {
+    Router::new()
+        .route(path::LIST, post(list))
+        .route(path::FLUSH, post(flush))
+        .route(path::DROP, post(drop_held))
+}
+
+async fn list(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<List>,
+) -> Result<Json<Listed>, Problem> {
+    require(&peer, &[Role::Operator])?;
+    let now = now_ms();
+    let mut accounts = Vec::new();
+    // In an order that does not change, so that pages follow each other.
+    let mut volumes: Vec<_> = backend.volumes.mounted().cloned().collect();
+    volumes.sort_by(|one, other| one.name.cmp(&other.name));
+    for at in volumes {
+        let held = at.volume.held_mail().await;
+        for held in held.map_err(|error| refusal::read(&error))? {
+            let place = (at.name.clone(), held.account);
+            if request.after.as_ref().is_some_and(|after| place <= *after) {
+                continue;
+            }
+            if accounts.len() == ACCOUNTS_MAX {
+                return Ok(Json(Listed {
+                    accounts,
+                    has_more: true,
+                }));
+            }
+            let Some(holder) = holder_of(held.account) else {
+                continue;
+            };
+            let rows = at.volume.messages(holder, MailboxId::INBOX).await;
+            let mut messages = [0; AGES_MIN.len() + 1];
+            for message in rows.map_err(|error| refusal::read(&error))? {
+                messages[age(now - message.internal_date_ms)] += 1;
+            }
+            accounts.push(Held {
+                volume: at.name.clone(),
+                account: held.account,
+                home: backend
+                    .holds
+                    .last_home(held.account)
+                    .map(|home| home.backend),
+                messages,
+                octets: held.octets,
+                oldest_ms: held.oldest_ms,
+            });
+        }
+    }
+    Ok(Json(Listed {
+        accounts,
+        has_more: false,
+    }))
+}
+
+/// The place of an age in a histogram.
+fn age(milliseconds: i64) -> usize {
+    let minutes = u64::try_from(milliseconds / 60_000).unwrap_or(0);
+    AGES_MIN.partition_point(|end| *end <= minutes)
+}
+
+async fn flush(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<()>, Problem> {
+    require(&peer, &[Role::Operator])?;
+    backend.holds.forget_homes();
+    backend.holds.wake.notify_one();
+    info!(%peer, "held mail is tried at once");
+    Ok(Json(()))
+}
+
+async fn drop_held(
+    State(backend): State<Arc<Backend>>,
+    Extension(peer): Extension<Peer>,
+    Asked(request): Asked<Drop>,
+) -> Result<Json<Dropped>, Problem> {
+    require(&peer, &[Role::Operator])?;
+    let account = request.account;
+    let Some(holder) = holder_of(account) else {
+        return Ok(Json(Dropped { messages: 0 }));
+    };
+    let mut dropped = 0;
+    for at in backend.volumes.mounted() {
+        let rows = at.volume.messages(holder, MailboxId::INBOX).await;
+        let rows = rows.map_err(|error| refusal::read(&error))?;
+        let uids: Vec<u32> = rows.iter().map(|message| message.uid).collect();
+        if uids.is_empty() {
+            continue;
+        }
+        for uids in uids.chunks(DROPPED_AT_ONCE) {
+            let gone = at
+                .volume
+                .expunge(holder, HOLD_EPOCH, MailboxId::INBOX, uids.to_vec());
+            let gone = gone.await.map_err(refusal::account)?;
+            dropped += gone.uids.len() as u64;
+        }
+    }
+    // Mail that somebody was promised is gone.
+    warn!(%account, %peer, messages = dropped, "held mail dropped");
+    Ok(Json(Dropped { messages: dropped }))
+}
+
+const DROPPED_AT_ONCE: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_their_places() {
+        let minutes = |count: i64| age(count * 60_000);
+        assert_eq!(
+            [minutes(0), minutes(4), minutes(5), minutes(9)],
+            [0, 0, 1, 1]
+        );
+        assert_eq!([minutes(1279), minutes(1280), minutes(99_999)], [8, 9, 9]);
+        assert_eq!(age(-5), 0, "a clock that was set back");
+    }
+}
