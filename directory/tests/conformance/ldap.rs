@@ -42,7 +42,7 @@ async fn account<E: Engine>(engine: &E, id: AccountId) -> Account {
     engine.account(id).await.unwrap()
 }
 
-fn is_owned<T>(answer: Result<T, EngineError>) -> bool {
+fn is_owned<T>(answer: &Result<T, EngineError>) -> bool {
     matches!(answer, Err(EngineError::OwnedByLdap(_)))
 }
 
@@ -222,27 +222,27 @@ pub(super) async fn what_ldap_says_is_not_changed_here<E: Engine>(engine: E) {
     ];
     for edit in &edits {
         assert!(
-            is_owned(engine.change_account(id, edit.clone(), 1).await),
+            is_owned(&engine.change_account(id, edit.clone(), 1).await),
             "{edit:?}"
         );
     }
-    assert!(is_owned(engine.delete_account(id, 1).await));
+    assert!(is_owned(&engine.delete_account(id, 1).await));
     let to_bob = Target::Account(bob.id);
     let put = AddressPut {
         targets: vec![to_bob.clone()],
     };
     assert!(is_owned(
-        engine.put_address(address("ann@x.test"), put, 1).await
+        &engine.put_address(address("ann@x.test"), put, 1).await
     ));
     assert!(is_owned(
-        engine.delete_address(address("ann@x.test"), 1).await
+        &engine.delete_address(address("ann@x.test"), 1).await
     ));
     let edit = AddressEdit {
         add: vec![to_bob.clone()],
         remove: vec![Target::Account(id)],
     };
     assert!(is_owned(
-        engine.edit_address(address("ann@x.test"), edit, 1).await
+        &engine.edit_address(address("ann@x.test"), edit, 1).await
     ));
     let import = ImportDraft {
         rows: vec![RowDraft::Account(
@@ -262,7 +262,7 @@ pub(super) async fn what_ldap_says_is_not_changed_here<E: Engine>(engine: E) {
         ..ImportDraft::default()
     };
     let imported = engine.import(import, 1).await.unwrap().now.remove(0);
-    assert!(is_owned(imported));
+    assert!(is_owned(&imported));
     assert_eq!(last(&engine).await, before, "nothing was changed");
 
     // What LDAP says nothing of is ours: app passwords, services, others at an address, and what is not mapped.
@@ -317,7 +317,7 @@ pub(super) async fn what_ldap_says_is_not_changed_here<E: Engine>(engine: E) {
     // Two hours after the last look everything is ours; who gets a password stays it.
     let later = 1 + 2 * 3_600_000;
     let too_early = engine.change_account(id, edits[1].clone(), later - 1).await;
-    assert!(is_owned(too_early));
+    assert!(is_owned(&too_early));
     engine
         .change_account(id, edits[1].clone(), later)
         .await

@@ -11,7 +11,11 @@ pub(super) async fn what_many_come_to_is_found_for_each<E: Engine>(engine: E) {
     let ann = create(&engine, "ann@x.test").await;
     let alias = |number: usize| Target::Address(address(&format!("a{number}@x.test")));
     let row = |number: usize| {
-        let to = if number % 2 == 0 { "ann" } else { "nobody" };
+        let to = if number.is_multiple_of(2) {
+            "ann"
+        } else {
+            "nobody"
+        };
         RowDraft::Address(ImportAddress {
             address: address(&format!("a{number}@x.test")),
             targets: vec![ImportTarget::Address(address(&format!("{to}@x.test")))],

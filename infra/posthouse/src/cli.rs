@@ -279,7 +279,7 @@ pub fn main() -> ExitCode {
             options,
             source,
             output,
-        } => whole(verbs::hold::perform(options, source, &output)),
+        } => whole(verbs::hold::perform(&options, source, &output)),
         Command::Undelete {
             options,
             source,

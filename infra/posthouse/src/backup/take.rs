@@ -65,8 +65,8 @@ pub(crate) async fn take(
         counts: Counts::default(),
     };
     match &accounts {
-        Some(accounts) => run.named(accounts).await?,
-        None => run.all().await?,
+        Some(accounts) => Box::pin(run.named(accounts)).await?,
+        None => Box::pin(run.all()).await?,
     }
     run.end(accounts.is_none())
 }

@@ -40,7 +40,7 @@ enum Verb {
 
 /// Asks every back-end. One that is down is named and passed over: that is when this is asked. False: none answers.
 pub(crate) fn perform(
-    options: Options,
+    options: &Options,
     source: Source,
     output: &Output,
 ) -> Result<bool, VerbError> {
