@@ -166,23 +166,9 @@ fn a_back_end_without_one_of_its_disks_serves_the_users_of_the_other() {
         dora.try_command("PASS open sesame").ok()
     });
     let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
-    // Refused before the body is sent: behind it, Dora would get it again at each of the sender's tries.
-    smtp.command("MAIL FROM:<carla@elsewhere.test>").expect(250);
-    eventually("the front-end has asked again", || {
-        let reply = smtp.command("RCPT TO:<emil@example.test>");
-        if reply.code == 250 {
-            smtp.command("RSET").expect(250);
-            smtp.command("MAIL FROM:<carla@elsewhere.test>").expect(250);
-        }
-        (reply.code == 451).then_some(())
-    });
-    eventually("the user of the other disk gets mail", || {
-        let reply = smtp.command("RCPT TO:<dora@example.test>");
-        (reply.code == 250).then_some(())
-    });
-    smtp.command("DATA").expect(354);
-    smtp.command("Subject: to one of two\r\n\r\nbody\r\n.")
-        .expect(250);
+    // The disk that is there holds what the other one cannot take: Dora does not get it again at each of the sender's tries.
+    let late = b"Subject: to one of two\r\n\r\nbody\r\n";
+    smtp.send(SENDER, &users, late).expect(250);
     let mut dora = log_in().login("dora@example.test", "open sesame");
     assert_eq!(dora.count(), 2);
     dora.command("QUIT");
@@ -194,16 +180,16 @@ fn a_back_end_without_one_of_its_disks_serves_the_users_of_the_other() {
     std::fs::remove_dir(folder("d2")).unwrap();
     std::fs::rename(folder("d2.unmounted"), folder("d2")).unwrap();
     is_ready(Node::Backend(0));
-    eventually("mail for it is taken again", || {
-        let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
-        smtp.command("MAIL FROM:<carla@elsewhere.test>").expect(250);
-        let reply = smtp.command("RCPT TO:<emil@example.test>");
-        (reply.code == 250).then_some(())
+    eventually("what was held has followed", || {
+        let mut emil = log_in().login("emil@example.test", "open sesame");
+        let count = emil.count();
+        emil.command("QUIT");
+        (count == 2).then_some(())
     });
     let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
     smtp.send(SENDER, &users, octets).expect(250);
     let mut emil = log_in().login("emil@example.test", "open sesame");
-    assert_eq!(emil.count(), 2);
+    assert_eq!(emil.count(), 3);
     emil.command("QUIT");
     for program in running.iter_mut().chain([&mut backend]) {
         program.signal(Signal::TERM);
