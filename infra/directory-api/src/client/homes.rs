@@ -115,7 +115,20 @@ impl Homes {
         }
         let answers = asked.join_all().await;
         let mut found = answers.into_iter().flatten();
-        let outcome = match (found.next(), found.next()) {
+        let (one, other) = (found.next(), found.next());
+        // The directory has said where that account lives: a back-end that claims it for another name does not know better.
+        let is_elsewhere = match &one {
+            Some(home) => {
+                let known = self.known.accounts.get(&home.account).await;
+                known.is_some_and(|known| known.backend != home.backend)
+            }
+            None => false,
+        };
+        let outcome = match (one, other) {
+            (Some(home), None) if is_elsewhere => {
+                warn!(user = %user, account = %home.account, backend = %home.backend, "a back-end says that an account lives there which lives elsewhere, so it is not shown the password");
+                Err("elsewhere")
+            }
             (Some(home), None) => Ok(Arc::new(home)),
             (None, _) => Err("nobody"),
             (Some(one), Some(other)) => {
@@ -238,10 +251,13 @@ mod tests {
             let is_there = match user.as_str() {
                 "ben@x.test" => backend.as_str() == "b2",
                 "eve@x.test" => backend.as_str() != "b3",
+                "joe@x.test" => backend.as_str() == "b1",
                 _ => false,
             };
+            // Account 7 is known to live at b3.
+            let account = if user.as_str() == "joe@x.test" { 7 } else { 8 };
             let home = KnownHome {
-                account: AccountId(8),
+                account: AccountId(account),
                 login_name: user,
                 backend,
                 backend_address: address,
@@ -254,7 +270,7 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 3);
         let kept = homes.get(&"ben@x.test".parse().unwrap()).await;
         assert_eq!(kept, Some(found));
-        for nobody in ["eve@x.test", "ann@x.test"] {
+        for nobody in ["eve@x.test", "joe@x.test", "ann@x.test"] {
             assert_eq!(find(nobody).await, None);
             let nobody: LoginName = nobody.parse().unwrap();
             assert!(homes.in_vain.contains_key(&nobody));
