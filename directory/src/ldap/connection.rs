@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use daemon::dial;
 use daemon::identity::{self, IdentityError};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError};
 use rustls::ClientConfig;
@@ -147,14 +148,7 @@ impl Connector {
 }
 
 fn tls(authorities: &PathBuf) -> Result<Arc<ClientConfig>, LdapSetupError> {
-    let roots = identity::authorities(authorities)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(tls))
+    Ok(Arc::new(dial::config(identity::authorities(authorities)?)))
 }
 
 /// RFC 4511 §4.1.9.

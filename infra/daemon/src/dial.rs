@@ -2,11 +2,22 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::identity::{self, IdentityError};
+
+/// TLS 1.2 and 1.3 with servers that these authorities vouch for, as nobody.
+#[must_use]
+pub fn config(roots: RootCertStore) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
 
 /// Whose certificates are believed.
 #[derive(Clone)]
@@ -20,20 +31,9 @@ impl Trust {
     /// # Errors
     /// `Read`, `Pem` and `Mismatch` name the file.
     pub fn load(authorities: &Path) -> Result<Self, IdentityError> {
-        let path = authorities.to_owned();
-        let mismatch = |source| IdentityError::Mismatch {
-            path: path.clone(),
-            source,
-        };
-        let roots = identity::authorities(&path)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(mismatch)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let roots = identity::authorities(&authorities.to_owned())?;
         Ok(Self {
-            config: Arc::new(config),
+            config: Arc::new(config(roots)),
         })
     }
 

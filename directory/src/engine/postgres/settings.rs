@@ -3,12 +3,11 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::config::{Problem, Settings};
-use daemon::identity;
-use rustls::{ClientConfig, RootCertStore};
+use daemon::{dial, identity};
+use rustls::RootCertStore;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -147,13 +146,7 @@ fn tls(settings: &PostgresSettings) -> Result<MakeRustlsConnect, PostgresError> 
         })?,
         None => RootCertStore::empty(),
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(tls))
+    Ok(MakeRustlsConnect::new(dial::config(roots)))
 }
 
 /// Everything is asked for by its key: a plan that reads a whole table is never right, whatever the statistics of a
