@@ -26,6 +26,17 @@ pub enum Policy {
     Peak(peak::Settings),
 }
 
+impl Policy {
+    /// As the command line and the plan file name it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reference(_) => "reference",
+            Self::Peak(_) => "peak",
+        }
+    }
+}
+
 /// Says which accounts should move, for one day. `seed` is used by policies that draw.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, policy: &Policy, seed: u64) -> Plan {

@@ -67,10 +67,6 @@ pub trait Watch: Send {
     fn step(&mut self, step: Step);
     /// The copy has come this far.
     fn copied(&mut self, progress: &PullProgress);
-    /// The freeze waits for a POP3 session.
-    fn postponed(&mut self) {}
-    /// The account could not be written for so long. Not told where another process has frozen it.
-    fn frozen_for(&mut self, _: Duration) {}
 }
 
 /// Performs moves.
@@ -78,7 +74,6 @@ pub trait Watch: Send {
 pub struct Mover {
     directory: DirectoryClient,
     backends: Backends,
-    octets_per_s: Option<u64>,
 }
 
 impl Mover {
@@ -88,16 +83,6 @@ impl Mover {
         Self {
             directory,
             backends,
-            octets_per_s: None,
-        }
-    }
-
-    /// Copies no more than so many octets a second and move, while the source serves.
-    #[must_use]
-    pub fn with_limit(self, octets_per_s: Option<u64>) -> Self {
-        Self {
-            octets_per_s,
-            ..self
         }
     }
 
@@ -164,23 +149,19 @@ impl Mover {
         until: Option<MoveState>,
         watch: &mut dyn Watch,
     ) -> Result<(), MoveError> {
-        let (mut frozen, mut verified) = (None, None);
+        let mut verified = None;
         while until != Some(record.state) {
             let step = next(record.state);
             watch.step(step);
             let done = match step {
                 Step::Offer => self.offer(record).await,
-                Step::Copy => self.copy(record, watch).await.map(|at| frozen = Some(at)),
+                Step::Copy => self.copy(record, watch).await,
                 Step::Verify => self
                     .verify(record, watch)
                     .await
                     .map(|same| verified = Some(same)),
                 Step::Switch => self.switch(record, verified.take()).await,
-                Step::Release => self.release(record).await.inspect(|()| {
-                    if let Some(frozen) = frozen.take() {
-                        watch.frozen_for(Instant::elapsed(&frozen));
-                    }
-                }),
+                Step::Release => self.release(record).await,
                 Step::Undo => self.undo(record).await,
                 Step::Done => return Ok(()),
             };
@@ -275,34 +256,28 @@ impl Mover {
         Ok(())
     }
 
-    /// Copies while the source serves, then freezes it: since when it is. A POP3 session that is open is waited for, because
+    /// Copies while the source serves, then freezes it. A POP3 session that is open is waited for, because
     /// its user would find again what he has deleted; copying goes on meanwhile.
-    async fn copy(
-        &self,
-        record: &mut MoveRecord,
-        watch: &mut dyn Watch,
-    ) -> Result<Instant, MoveError> {
+    async fn copy(&self, record: &mut MoveRecord, watch: &mut dyn Watch) -> Result<(), MoveError> {
         let mut postponed: Option<Instant> = None;
         loop {
             // Again each time: a source that was restarted does not know of it.
             self.offer_at_source(record).await?;
             self.pull(record, watch, false).await?;
             let force = postponed.is_some_and(|since| since.elapsed() >= POSTPONED_MAX);
-            let began = Instant::now();
             match self.freeze(record, force).await {
                 Err(MoveError::Transfer {
                     cause: TransferError::Refused(problem),
                     ..
                 }) if problem.code == POP3_OPEN => {
-                    postponed.get_or_insert(began);
-                    watch.postponed();
+                    postponed.get_or_insert_with(Instant::now);
                     self.touch(record).await?;
                     tokio::time::sleep(POSTPONED_POLL).await;
                 }
                 frozen => {
                     frozen?;
                     self.save(record, MoveState::Frozen).await?;
-                    return Ok(began);
+                    return Ok(());
                 }
             }
         }
@@ -338,7 +313,7 @@ impl Mover {
             source_epoch: record.from.epoch,
             volume: Some(record.to.volume.clone()),
             is_last,
-            octets_per_s: self.octets_per_s,
+            octets_per_s: None,
         };
         let to = record.to.backend.clone();
         let mut events = target

@@ -193,10 +193,7 @@ impl PlanFile {
             posthouse_plan: VERSION,
             made_ms,
             taken_ms: inventory.taken_ms,
-            policy: match policy {
-                Policy::Peak(_) => "peak".to_owned(),
-                Policy::Reference(_) => "reference".to_owned(),
-            },
+            policy: policy.name().to_owned(),
             seed,
             accounts: snapshot.accounts().len() as u64,
             stored_octets: snapshot.octets(),

@@ -14,8 +14,8 @@ use indicatif::{HumanBytes, HumanDuration};
 use crate::plan_file::{PlanFile, hour_told};
 use crate::simulate::Report;
 
-/// Rows of moves that a terminal is shown; the file and the page have all, and the page so many.
-pub(crate) const MOVES_SHOWN: usize = 20;
+/// Rows of moves that a terminal is shown; the page has more, and the file all.
+const MOVES_SHOWN: usize = 20;
 
 /// What the plan comes to, line by line.
 pub(crate) fn summary(plan: &PlanFile) -> Vec<(&'static str, String)> {

@@ -21,7 +21,7 @@ pub enum Step {
     Copy,
     /// Let the target fetch what is left, then compare both sides.
     Verify,
-    /// Compare both sides again and change the home at the directory.
+    /// Change the home at the directory; compare both sides first where this process has not.
     Switch,
     /// Open the account at the target, then release the source.
     Release,

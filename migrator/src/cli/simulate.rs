@@ -86,7 +86,7 @@ pub(super) fn perform(arguments: &Arguments) -> Result<(), String> {
     };
     let report = report.map_err(|error| error.to_string())?;
     if let Some(path) = &arguments.html {
-        let page = present::page::of_simulation(&report, &report.daily);
+        let page = present::page::of_simulation(&report);
         super::plan::write(path, page.as_bytes())?;
     }
     show(&report, arguments.json)

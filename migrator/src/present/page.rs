@@ -93,7 +93,8 @@ pub(crate) fn of_plan(plan: &PlanFile) -> String {
 }
 
 /// The page of a simulation.
-pub(crate) fn of_simulation(report: &Report, days: &[Day]) -> String {
+pub(crate) fn of_simulation(report: &Report) -> String {
+    let days = &report.daily;
     let mut body = table(&[], super::figures(report).into_iter());
     let day = |day: f64| format!("day {}", day as u64 + 1);
     let chart = |body: &mut String, title: &str, values: Vec<f64>| {

@@ -107,11 +107,7 @@ impl Report {
         let moved: f64 = daily.iter().map(|day| day.moved).sum();
         let share = |part: u64| part as f64 / moves.max(1) as f64;
         Self {
-            policy: match settings.policy {
-                Some(Policy::Reference(_)) => "reference",
-                Some(Policy::Peak(_)) => "peak",
-                None => "none",
-            },
+            policy: settings.policy.as_ref().map_or("none", Policy::name),
             scenario: name(settings.scenario),
             seed: settings.seed,
             accounts,

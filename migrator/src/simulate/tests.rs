@@ -97,6 +97,6 @@ fn recorded_load_is_simulated_with_its_own_homes_and_weeks() {
     // The first has a third more than the mean, and far more when another has joined.
     assert!(nothing.peak_to_mean_mean > 1.2);
     assert!(ours.moves > 20 && ours.peak_to_mean_mean < nothing.peak_to_mean_mean);
-    let page = crate::present::page::of_simulation(&ours, &ours.daily);
+    let page = crate::present::page::of_simulation(&ours);
     assert_eq!(page.matches("<svg").count(), 4);
 }
