@@ -56,12 +56,10 @@ impl Entry {
     }
 
     fn texts(&self, attribute: &str) -> impl Iterator<Item = &str> {
-        let text = |value: &'_ Vec<u8>| std::str::from_utf8(value).ok().map(str::len);
-        let is_text = self
-            .all(attribute)
-            .iter()
-            .filter(move |one| text(one).is_some());
-        is_text.map(|one| std::str::from_utf8(one).unwrap_or_default().trim())
+        let values = self.all(attribute).iter();
+        values
+            .filter_map(|one| std::str::from_utf8(one).ok())
+            .map(str::trim)
     }
 
     /// What the entry keeps for ever: as text, or octets that are none in hexadecimal.

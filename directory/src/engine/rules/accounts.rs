@@ -18,10 +18,12 @@ use crate::engine::record::{AccountRow, BackendRow};
 use crate::engine::{AccountDraft, AccountEdit, LoginRecord};
 
 pub(super) fn login_key(name: &LoginName) -> [u8; 32] {
-    let digest = aws_lc_rs::digest::digest(
-        &aws_lc_rs::digest::SHA256,
-        name.as_str().to_lowercase().as_bytes(),
-    );
+    hashed(name.as_str().to_lowercase().as_bytes())
+}
+
+/// What stands among the logins is found by the SHA-256 of its name.
+pub(super) fn hashed(name: &[u8]) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name);
     digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 

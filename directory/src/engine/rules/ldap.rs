@@ -11,7 +11,7 @@ use directory_api::wire::{ChangeKind, Changed, LdapOrigin, Target};
 use directory_api::{AccountId, AccountStatus, Address, DomainName, LoginName, Service};
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{Backends, login_key};
+use super::accounts::{Backends, hashed, login_key};
 use super::addresses::address_key;
 use super::{Answer, Bound, EngineError, Table, View, Write, account_key, decode, number};
 use crate::engine::record::{AccountRow, DomainRow};
@@ -33,9 +33,7 @@ const NOBODY_LOOKS_MS: i64 = 2 * 3_600_000;
 
 /// Where the account of an entry stands among the logins.
 fn entry_key(id: &str) -> [u8; 32] {
-    let octets = ["\0ldap\0", id].concat();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets.as_bytes());
-    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
+    hashed(["\0ldap\0", id].concat().as_bytes())
 }
 
 impl View<'_> {
