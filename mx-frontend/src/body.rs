@@ -21,7 +21,7 @@ pub(crate) struct Passed {
     pub(crate) hash: BlobHash,
     pub(crate) content_key: ContentKey,
     pub(crate) octets: u64,
-    /// All of it, when it is small enough to be sent once more.
+    /// All of it, when it is small enough to be sent again.
     pub(crate) kept: Option<Vec<Bytes>>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Passed {
 const PIECE_BYTES: usize = 16 << 10;
 
 impl Body {
-    /// `kept_max_bytes`: bodies up to this size are kept for one more try.
+    /// `kept_max_bytes`: bodies up to this size are kept for further tries.
     pub(crate) fn new(kept_max_bytes: u64) -> Self {
         Self {
             piece: BytesMut::new(),

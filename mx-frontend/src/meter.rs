@@ -38,7 +38,7 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         "posthouse_mx_asked_again_total",
-        "Deliveries committed a second time, because a home had moved or its answer was lost."
+        "Deliveries committed again, because a home had moved, its answer was lost, or a sibling is to hold it."
     );
     describe_counter!(
         "posthouse_mx_errors_total",

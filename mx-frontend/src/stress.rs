@@ -3,7 +3,7 @@
 //! ```text
 //!            open ≥ enter, or none is free
 //!   Calm ─────────────────────────────────────▶ Stressed
-//!        ◀───── open < leave for a while ──────
+//!        ◀───── open ≤ leave for a while ──────
 //! ```
 //! Two marks and a while, so that it does not come and go with each connection.
 
@@ -51,7 +51,7 @@ struct Marks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Calm,
-    /// Since when fewer are open than the lower mark.
+    /// Since when no more are open than the lower mark.
     Stressed(Option<Instant>),
 }
 

@@ -190,7 +190,7 @@ pub enum IdentityError {
         /// Why.
         source: rustls::Error,
     },
-    /// A file with keys for session tickets holds none.
+    /// A file with keys for session tickets cannot be used.
     #[error("{}: cannot be used for session tickets: {problem}; make a line with `openssl rand -base64 48`", path.display())]
     TicketKeys {
         /// The file.

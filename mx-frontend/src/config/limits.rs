@@ -59,7 +59,7 @@ daemon::settings! {
         /// Seconds for which what was known of recipients and back-ends is good while the directory is away, from when it
         /// was last heard; after that, mail is answered `451`.
         pub directory_stale_max_s: u64 = STALE_MAX_S,
-        /// Bodies up to this size stay in memory until the reply, to be sent once more when a home has moved.
+        /// Bodies up to this size stay in memory until the reply, to be sent again when a home has moved, or to a sibling that holds it.
         pub retry_body_max_bytes: u64 = 256 << 10,
         /// Seconds without an octet from a client after which the system asks whether it is still there; one that has vanished is
         /// noticed 90 s later. 0 never asks.

@@ -1,4 +1,4 @@
-//! DATA: the body on its way to every home at once, as it arrives. Nothing is spooled.
+//! DATA: the body on its way to every home, or who holds for it, at once, as it arrives. Nothing is spooled.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(super) async fn start(shared: &Shared, mut envelope: Envelope) -> Box<Delive
     for (backend, here) in by_backend(envelope.recipients.list()) {
         let link = envelope
             .link(&backend)
-            .expect("RCPT found a link to every home")
+            .expect("RCPT found a link to every home, or to its holder")
             .clone();
         targets.push((backend, link, open(&envelope, &here)));
     }

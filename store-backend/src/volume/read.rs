@@ -289,7 +289,7 @@ impl Volume {
         .await
     }
 
-    /// One message to read, at nobody's cost: for a move or a backup. `None` when it does not exist (any more).
+    /// One message to read, at nobody's cost: for a move, a backup or the feeding of held mail. `None` when it does not exist (any more).
     ///
     /// # Errors
     /// The index or the body cannot be read.

@@ -37,7 +37,7 @@ impl Transaction {
 }
 
 impl Server {
-    /// Answers the same with no, because the client asks too often: that counts as a command that brings no mail, the
+    /// Answers as [`Server::refuse`], because the client asks too often: that counts as a command that brings no mail, the
     /// recipients of one transaction together as one.
     ///
     /// # Panics
@@ -55,7 +55,7 @@ impl Server {
         }
     }
 
-    /// The same to a command that cannot do without what was refused for now, if it was: a client that pipelines its
+    /// Says this to a command that cannot do without what was refused for now, if it was: a client that pipelines its
     /// commands has sent it already.
     pub(super) fn say_unless_deferred(&mut self, reply: &Reply) {
         let is_deferred = match &self.transaction {
