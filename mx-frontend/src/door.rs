@@ -66,9 +66,7 @@ impl Client {
     /// Whoever has connected. A relay is no client until it has said whom it speaks for: with limits of its own, all those
     /// would share them.
     pub(crate) async fn connected(shared: &Shared, address: SocketAddr) -> Self {
-        let mut relays = shared.xclient_networks.iter();
-        let is_relay = relays.any(|one| one.holds(address.ip()));
-        Self::new(shared, address, is_relay).await
+        Self::new(shared, address, shared.is_relay(address.ip())).await
     }
 
     /// The client at an address.

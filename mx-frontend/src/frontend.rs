@@ -1,6 +1,6 @@
 //! The process around the sessions: listener, links, health, drain.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,14 @@ pub(crate) struct Shared {
     pub(crate) grouping: Grouping,
     pub(crate) rates: Rates,
     pub(crate) stress: Stress,
+}
+
+impl Shared {
+    /// Whether XCLIENT is believed from there: who may say it, and who is no client before it has.
+    pub(crate) fn is_relay(&self, address: IpAddr) -> bool {
+        let mut relays = self.xclient_networks.iter();
+        relays.any(|one| one.holds(address))
+    }
 }
 
 /// A front-end that listens already and serves nobody yet.

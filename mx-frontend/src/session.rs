@@ -146,14 +146,13 @@ impl<'a> Session<'a> {
     ) -> Self {
         let now = Instant::now();
         let manner = &shared.stress.calm;
-        let networks = &shared.xclient_networks;
         let config = smtp::Config {
             size_max_bytes: shared.limits.message_size_max_bytes,
             recipients_max: shared.limits.recipients_max,
             text_line_max_bytes: shared.limits.text_line_max_bytes,
             starttls: shared.tls.is_some(),
             implicit_tls: stream.is_tls(),
-            xclient: networks.iter().any(|one| one.holds(client.address.ip())),
+            xclient: shared.is_relay(client.address.ip()),
             errors: manner.errors,
             ..smtp::Config::new(Mode::Smtp, shared.hostname.clone())
         };
