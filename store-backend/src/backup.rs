@@ -65,8 +65,7 @@ impl Backend {
     /// The account's volume, if its home is here. One that is being moved away can be read still.
     async fn home_here(&self, account: AccountId) -> Result<Arc<Mounted>, Problem> {
         let home = self.volumes.of(account).await?;
-        let info = home.volume.account(account).await;
-        let info = info.map_err(|error| refusal::read(&error))?;
+        let info = home.account(account).await?;
         let refused = match info.map(|info| info.state) {
             Some(AccountState::Active | AccountState::Frozen { .. }) => return Ok(home),
             Some(AccountState::Importing { .. }) => Refusal::WrongState,

@@ -645,6 +645,7 @@ mod tests {
         config.limits.imap_message_limit_count = 999;
         config.keeping.index_copy_h = 0;
         config.keeping.load_half_life_h = 8761;
+        config.hold.feed_share_percent = 0;
         config.about.comment = Some("x".repeat(1025));
         config.about.admin = Some("postmaster@example.test".into());
         assert_eq!(
@@ -657,6 +658,7 @@ mod tests {
                 "about.admin",
                 "keeping.index_copy_h",
                 "keeping.load_half_life_h",
+                "hold.feed_share_percent",
                 "limits.recipients_max",
                 "limits.imap_message_limit_count"
             ]

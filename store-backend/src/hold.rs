@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use data_encoding::HEXLOWER;
 use directory_api::{AccountId, Home};
 use serde::{Deserialize, Serialize};
 use store_api::deliver::DeliverOpen;
@@ -106,8 +105,7 @@ pub(crate) struct Envelope {
     pub(crate) address: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
-    /// Hexadecimal.
-    pub(crate) content_key: String,
+    pub(crate) content_key: ContentKey,
 }
 
 /// The field that it is written as: what is held can be read as a message, by whoever has to.
@@ -126,7 +124,7 @@ impl Envelope {
             reverse_path: open.reverse_path.clone(),
             address: address.to_owned(),
             detail,
-            content_key: HEXLOWER.encode(&content_key.0),
+            content_key,
         }
     }
 
@@ -142,11 +140,6 @@ impl Envelope {
         let end = rest.windows(2).position(|two| two == b"\r\n")?;
         let envelope = serde_json::from_slice(&rest[..end]).ok()?;
         Some((envelope, &rest[end + 2..]))
-    }
-
-    fn content_key(&self) -> Option<ContentKey> {
-        let octets = HEXLOWER.decode(self.content_key.as_bytes()).ok()?;
-        octets.try_into().ok().map(ContentKey)
     }
 }
 
@@ -171,7 +164,7 @@ mod tests {
             let held = envelope.before(prologue);
             let (back, rest) = Envelope::split(&held).unwrap();
             assert_eq!((&back, rest), (&envelope, prologue));
-            assert_eq!(back.content_key(), Some(ContentKey([9; 32])));
+            assert_eq!(back.content_key, ContentKey([9; 32]));
         }
         for none in [
             &b""[..],

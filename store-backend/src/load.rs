@@ -62,7 +62,6 @@ pub(crate) async fn serve(
         }
     }
     Ok(Json(LoadReply {
-        half_life_h: backend.config.keeping.load_half_life_h,
         volumes: volumes(&backend).await,
         accounts,
         has_more,

@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::link::Asked;
+use crate::metrics;
 use crate::volume::AccountState;
-use crate::{metrics, refusal};
 
 /// Serves `POST /v1/room`.
 pub(crate) async fn serve(
@@ -31,8 +31,7 @@ impl Backend {
         let RoomRequest { account, quota } = *request;
         let grace = self.config.limits.quota_grace_percent;
         let home = self.volumes.of(account).await?;
-        let info = home.volume.account(account).await;
-        let Some(info) = info.map_err(|error| refusal::read(&error))? else {
+        let Some(info) = home.account(account).await? else {
             return Ok(Room::left_with_grace(&quota, 0, 0, grace));
         };
         if info.state != AccountState::Active {

@@ -79,11 +79,7 @@ async fn offer(
     let home = backend.volumes.of(account).await?;
     // An old copy must not be moved to where it would be taken for the account (P3).
     home.check_writable()?;
-    let known = home
-        .volume
-        .account(account)
-        .await
-        .map_err(|error| refusal::read(&error))?;
+    let known = home.account(account).await?;
     let offered = match known.map(|info| (info.state, info.epoch)) {
         Some((AccountState::Active, ours)) if ours != epoch => Err(Refusal::StaleEpoch { ours }),
         Some((AccountState::Active, _)) => Ok(()),
@@ -115,11 +111,7 @@ async fn freeze(
     } = request;
     let home = backend.volumes.of(account).await?;
     home.check_writable()?;
-    let known = home
-        .volume
-        .account(account)
-        .await
-        .map_err(|error| refusal::read(&error))?;
+    let known = home.account(account).await?;
     let will_freeze =
         known.is_none_or(|info| info.state == AccountState::Active && info.epoch == epoch);
     // No session opens from here on, until the volume itself says so; and those that can end before have written all they
@@ -265,12 +257,7 @@ impl Backend {
             set_hash: summed.then_some(SetHash([0; 32])),
         };
         let home = self.volumes.of_or_any(account).await?;
-        let Some(info) = home
-            .volume
-            .account(account)
-            .await
-            .map_err(|error| refusal::read(&error))?
-        else {
+        let Some(info) = home.account(account).await? else {
             return Ok(absent);
         };
         let mailboxes = home

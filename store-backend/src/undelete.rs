@@ -98,8 +98,7 @@ impl Backend {
     /// The account's volume, if it lives here at this epoch: after a move its old home must not be taken for it (P4).
     async fn home_of(&self, account: AccountId, epoch: Epoch) -> Result<Arc<Mounted>, Problem> {
         let home = self.volumes.of(account).await?;
-        let info = home.volume.account(account).await;
-        let info = info.map_err(|error| refusal::read(&error))?;
+        let info = home.account(account).await?;
         let refused = match info {
             None => Refusal::NoAccount,
             Some(info) => match info.state {

@@ -96,7 +96,6 @@ pub use read::{Batch, BlobReader, Content, Listing, MailboxReader, MessageBytes,
 pub(crate) use space::SHORTAGES;
 pub use space::SpaceStatus;
 pub use tally::{Block, Tally};
-pub use transfer::Export;
 pub(crate) use turns::Turns;
 pub use types::{
     ANNOTATION_MAX_BYTES, ANNOTATION_NAME_MAX_BYTES, ANNOTATIONS_MAX, APPEND_MESSAGES_MAX,

@@ -31,7 +31,7 @@ use directory_api::{AccountId, BackendName, VolumeName};
 use tracing::{error, warn};
 
 use crate::refusal;
-use crate::volume::{AccountState, Refusal, Volume, VolumeStatus, held_for};
+use crate::volume::{AccountInfo, AccountState, Refusal, Volume, VolumeStatus, held_for};
 
 /// All of them, open or not, in the order of the settings.
 pub(crate) struct Volumes {
@@ -128,6 +128,12 @@ impl Mounted {
 
     fn takes_mail(&self) -> bool {
         self.may_write() && !self.refuses.load(Ordering::Relaxed) && !self.is_silent()
+    }
+
+    /// What the volume knows of an account.
+    pub(crate) async fn account(&self, account: AccountId) -> Result<Option<AccountInfo>, Problem> {
+        let info = self.volume.account(account).await;
+        info.map_err(|error| refusal::read(&error))
     }
 
     /// The same as a refusal.

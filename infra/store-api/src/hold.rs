@@ -37,6 +37,8 @@ pub const ACCOUNTS_MAX: usize = 1000;
 
 /// Upper ends of the first nine ages, in minutes; the tenth has no end.
 pub const AGES_MIN: [u64; 9] = [5, 10, 20, 40, 80, 160, 320, 640, 1280];
+/// How many counts there are: the last is of all that is older.
+pub const AGES: usize = AGES_MIN.len() + 1;
 
 /// `POST /v1/hold/list`. Role: operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +71,7 @@ pub struct Held {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<BackendName>,
     /// How many messages, by age: see [`AGES_MIN`].
-    pub messages: [u64; 10],
+    pub messages: [u64; AGES],
     /// Their octets, trace lines included.
     pub octets: u64,
     /// When the oldest was received, Unix milliseconds.

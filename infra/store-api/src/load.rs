@@ -50,8 +50,6 @@ pub enum LoadRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadReply {
-    /// In hours.
-    pub half_life_h: u64,
     /// All volumes of the back-end, open or not.
     pub volumes: Vec<VolumeLoad>,
     /// Those asked for.
@@ -348,10 +346,10 @@ impl<'a> Shape<'a> {
         if observed_h <= 0.0 {
             return 0.0;
         }
-        let flat = sum / observed_h * self.observed.load(hour);
+        let hourly = sum / observed_h;
         match self.mean > 0.0 {
-            true => sum / observed_h * self.rest.load(hour) / self.mean,
-            false => flat,
+            true => hourly * self.rest.load(hour) / self.mean,
+            false => hourly * self.observed.load(hour),
         }
     }
 }

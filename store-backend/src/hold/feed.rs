@@ -18,7 +18,7 @@ use super::Envelope;
 use crate::backend::Backend;
 use crate::metrics;
 use crate::outcome::label;
-use crate::volume::{HOLD_EPOCH, MailboxId, MessageBytes, ReadError, held_for, holder_of};
+use crate::volume::{HOLD_EPOCH, MailboxId, MessageBytes, ReadError, holder_of};
 use crate::volumes::Mounted;
 
 /// One account for which something is held.
@@ -269,7 +269,7 @@ async fn feed_account(backend: &Backend, link: &daemon::link::Link, waiting: &Wa
             return Fed::Later("not_removed");
         }
         // What the home needs for its own mail in between.
-        let share = u32::from(backend.config.hold.feed_share_percent.clamp(1, 100));
+        let share = u32::from(backend.config.hold.feed_share_percent);
         sleep(began.elapsed() * (100 - share) / share).await;
     }
     backend.holds.forget_home(*account);
@@ -289,15 +289,13 @@ async fn deliver(
     held: MessageBytes,
 ) -> Result<Outcome, &'static str> {
     let (envelope, prologue) = Envelope::split(&held.prologue).ok_or("malformed")?;
-    let content_key = envelope.content_key().ok_or("malformed")?;
-    debug_assert!(held_for(account).is_none());
     let Envelope {
         txn,
         trace_id,
         reverse_path,
         address: _,
         detail,
-        content_key: _,
+        content_key,
     } = envelope;
     let open = DeliverOpen {
         txn,

@@ -8,7 +8,7 @@ use axum::{Extension, Json, Router};
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
-use store_api::hold::{ACCOUNTS_MAX, AGES_MIN, Drop, Dropped, Held, List, Listed, path};
+use store_api::hold::{ACCOUNTS_MAX, AGES, AGES_MIN, Drop, Dropped, Held, List, Listed, path};
 use tracing::{info, warn};
 
 use crate::backend::Backend;
@@ -52,7 +52,7 @@ async fn list(
                 continue;
             };
             let rows = at.volume.messages(holder, MailboxId::INBOX).await;
-            let mut messages = [0; AGES_MIN.len() + 1];
+            let mut messages = [0; AGES];
             for message in rows.map_err(|error| refusal::read(&error))? {
                 messages[age(now - message.internal_date_ms)] += 1;
             }
@@ -107,9 +107,6 @@ async fn drop_held(
         let rows = at.volume.messages(holder, MailboxId::INBOX).await;
         let rows = rows.map_err(|error| refusal::read(&error))?;
         let uids: Vec<u32> = rows.iter().map(|message| message.uid).collect();
-        if uids.is_empty() {
-            continue;
-        }
         for uids in uids.chunks(DROPPED_AT_ONCE) {
             let gone = at
                 .volume

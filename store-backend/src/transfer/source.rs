@@ -210,10 +210,8 @@ async fn given(
 ) -> Result<(Arc<Mounted>, AccountInfo), Problem> {
     let home = backend.volumes.of(account).await?;
     let info = home
-        .volume
         .account(account)
-        .await
-        .map_err(|error| refusal::read(&error))?
+        .await?
         .ok_or_else(|| refusal::account(Refusal::NoAccount))?;
     let refused = match &info.state {
         AccountState::Frozen { move_id: frozen } if *frozen == octets(move_id) => None,

@@ -1,7 +1,6 @@
 //! Moving an account: its items out, its items in, and a sum that shows they are the same.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch};
@@ -15,7 +14,6 @@ use super::index::{Index, RoTxn, Table};
 use super::intake::Command;
 use super::item::{Content, MessageItem, SetHash};
 use super::read::blocking;
-use super::recovery::Shared;
 use super::rows::{
     MessageRow, TransactionRow, annotation_of, decode_annotation, decode_ranges, expunged_of,
     message_of,
@@ -211,13 +209,22 @@ impl Volume {
             .done()
     }
 
-    /// All items of an account, in pages. Exact while the account is frozen.
-    #[must_use]
-    pub fn export(&self, account: AccountId) -> Export {
-        Export {
-            shared: Arc::clone(self.inner.shared()),
-            cursor: Some(Cursor::new(account)),
-        }
+    /// All items of an account: itself, its mailboxes and subscriptions, then annotations, what was expunged, messages and
+    /// transactions. None if it is not here.
+    #[cfg(test)]
+    pub(super) async fn items(&self, account: AccountId) -> Result<Vec<Item>, ReadError> {
+        self.settled(account).await?;
+        blocking(self.inner.shared(), move |shared| {
+            let (mut all, mut cursor) = (Vec::new(), Cursor::new(account));
+            loop {
+                let (items, more) = shared.index.read(|txn| cursor.page(&shared.index, txn))?;
+                all.extend(items);
+                if !more {
+                    return Ok::<_, ReadError>(all);
+                }
+            }
+        })
+        .await
     }
 
     /// The sum over all items of the account: equal on two back-ends exactly when identity and content are.
@@ -238,41 +245,6 @@ impl Volume {
             Ok::<_, ReadError>(sum.bytes())
         })
         .await
-    }
-}
-
-/// The items of one account: the account, its mailboxes and subscriptions, then annotations, what was expunged, messages
-/// and transactions.
-pub struct Export {
-    shared: Arc<Shared>,
-    cursor: Option<Cursor>,
-}
-
-impl std::fmt::Debug for Export {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Export")
-            .field("cursor", &self.cursor)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Export {
-    /// The next page: some hundred items; `None` after the last. An account that is not here has no items.
-    ///
-    /// # Errors
-    /// The index cannot be read.
-    pub async fn next(&mut self) -> Result<Option<Vec<Item>>, ReadError> {
-        let Some(mut cursor) = self.cursor.take() else {
-            return Ok(None);
-        };
-        self.shared.settled(cursor.account).await?;
-        let (items, cursor) = blocking(&self.shared, move |shared| {
-            let (items, more) = shared.index.read(|txn| cursor.page(&shared.index, txn))?;
-            Ok::<_, ReadError>((items, more.then_some(cursor)))
-        })
-        .await?;
-        self.cursor = cursor;
-        Ok(Some(items))
     }
 }
 

@@ -8,12 +8,7 @@ pub(super) fn name(text: &str) -> BackendName {
 }
 
 pub(super) async fn items_of(volume: &Volume, account: AccountId) -> Vec<Item> {
-    let mut export = volume.export(account);
-    let mut items = Vec::new();
-    while let Some(page) = export.next().await.unwrap() {
-        items.extend(page);
-    }
-    items
+    volume.items(account).await.unwrap()
 }
 
 /// Copies as a migrator does: try, send what is missing, try again.
