@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use daemon::link::Link;
 use daemon::random;
-use directory_api::wire::ListQuery;
 use directory_api::{BackendName, BackendState, DirectoryClient, DirectoryError};
 use store_api::Backends;
 use store_api::away::AwayVolumes;
@@ -25,19 +24,9 @@ impl Holders {
     /// # Errors
     /// It gives no answer; what was known stays.
     pub(crate) async fn renew(&self, directory: &DirectoryClient) -> Result<(), DirectoryError> {
-        let mut names = Vec::new();
-        let mut query = ListQuery::default();
-        loop {
-            let page = directory.backends(&query).await?;
-            let ours = page.items.into_iter().filter(|one| {
-                one.foreign.is_none() && one.state != BackendState::Down && !one.address.is_empty()
-            });
-            names.extend(ours.map(|one| one.name));
-            if page.next.is_none() {
-                break;
-            }
-            query.after = page.next;
-        }
+        let mut own = directory.own_backends().await?;
+        own.retain(|one| one.state != BackendState::Down && !one.address.is_empty());
+        let names = own.into_iter().map(|one| one.name).collect();
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = names;
         Ok(())
     }

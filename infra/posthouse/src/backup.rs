@@ -17,5 +17,6 @@ pub(crate) use check::{list, prune, verify};
 pub(crate) use error::BackupError;
 pub(crate) use folder::Folder;
 pub(crate) use moment::Moment;
+pub(crate) use progress::octets;
 pub(crate) use restore::{Wanted, restore_mailboxes, restore_volume};
 pub(crate) use take::{Taking, take};

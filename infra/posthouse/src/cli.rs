@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use daemon::config::Settings;
 use daemon::identity::Role;
 use directory_api::operator::DirectorySource;
+use store_api::Backends;
 
 use crate::nodes::Tier;
 use crate::verbs::{self, VerbError};
@@ -334,6 +335,15 @@ fn sample(of: Sample) -> String {
 pub(crate) fn connect(source: Source) -> Result<directory_api::DirectoryClient, VerbError> {
     let (client, _) = DirectorySource::from(source).connect(Role::Operator)?;
     Ok(client)
+}
+
+/// The same, and the back-ends.
+pub(crate) fn reach(
+    source: Source,
+) -> Result<(directory_api::DirectoryClient, Backends), VerbError> {
+    let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
+    let backends = Backends::new(identity, directory.clone());
+    Ok((directory, backends))
 }
 
 #[cfg(test)]

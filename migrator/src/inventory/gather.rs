@@ -43,7 +43,7 @@ pub async fn gather(
     let taken_ms = now_ms();
     let mut all = Vec::new();
     let mut costs = Costs::default();
-    for one in backends_of(directory).await? {
+    for one in directory.own_backends().await? {
         let mut free_octets = 0;
         if one.state != BackendState::Down {
             free_octets = ask(backends, &one.name, &mut costs).await?;
@@ -82,27 +82,11 @@ pub async fn gather(
     })
 }
 
-/// The back-ends that are ours.
-pub(crate) async fn backends_of(
-    directory: &DirectoryClient,
-) -> Result<Vec<wire::Backend>, DirectoryError> {
-    let mut all = Vec::new();
-    let pages = |query| async move { directory.backends(&query).await };
-    each(pages, |one: wire::Backend| {
-        if one.foreign.is_none() {
-            all.push(one);
-        }
-    })
-    .await?;
-    Ok(all)
-}
-
 /// Asks page after page.
 async fn each<T, F: Future<Output = Result<Page<T>, DirectoryError>>>(
     page: impl Fn(ListQuery) -> F,
-    take: impl FnMut(T),
+    mut take: impl FnMut(T),
 ) -> Result<(), DirectoryError> {
-    let mut take = take;
     let mut query = ListQuery {
         limit: Some(limit::PAGE_ROWS_MAX),
         ..ListQuery::default()

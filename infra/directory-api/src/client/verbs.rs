@@ -265,6 +265,23 @@ impl DirectoryClient {
         self.page(path::BACKENDS, query).await
     }
 
+    /// All back-ends that are ours, whatever their state: those on other mail systems are left out.
+    ///
+    /// # Errors
+    /// See above.
+    pub async fn own_backends(&self) -> Result<Vec<Backend>, DirectoryError> {
+        let mut own = Vec::new();
+        let mut query = ListQuery::default();
+        loop {
+            let page = self.backends(&query).await?;
+            own.extend(page.items.into_iter().filter(|one| one.foreign.is_none()));
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(own),
+            }
+        }
+    }
+
     /// Adds or changes a back-end.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ impl Progress {
 }
 
 /// Octets for people.
-pub(super) fn octets(count: u64) -> String {
+pub(crate) fn octets(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = count as f64;
     let mut unit = 0;
@@ -69,3 +69,16 @@ pub(super) fn octets(count: u64) -> String {
 
 const OFTEN: Duration = Duration::from_millis(200);
 const SELDOM: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_are_told_in_the_unit_that_fits() {
+        let all = [0, 1023, 1024, 1536, 3_000_000_000, 5 << 60].map(octets);
+        let wanted = ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "2.8 GiB"];
+        assert_eq!(all[..5], wanted);
+        assert!(all[5].ends_with(" TiB"));
+    }
+}

@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use daemon::identity::Role;
-use directory_api::operator::DirectorySource;
-use store_api::Backends;
-
 use super::{Output, VerbError, told};
 use crate::backup::{Folder, Taking, list, prune, take, verify};
 use crate::cli::Source;
+use crate::cli::reach;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -77,9 +74,7 @@ pub(crate) fn perform(
             }
             let folder = Folder::create(&dir)?;
             super::block_on_threads(async {
-                let (directory, identity) =
-                    DirectorySource::from(source).connect(Role::Operator)?;
-                let backends = Backends::new(identity, directory.clone());
+                let (directory, backends) = reach(source)?;
                 let taking = if options.resume {
                     Taking::Resume
                 } else if options.all {

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use daemon::identity::Role;
 use daemon::output::print_line;
-use directory_api::operator::DirectorySource;
-use directory_api::wire::ListQuery;
 use directory_api::{BackendName, DirectoryClient};
 use serde::Serialize;
-use store_api::Backends;
-use store_api::hold::{Drop, Held, HoldClient, List};
+use store_api::hold::{AGES, Drop, Held, HoldClient, List};
 
 use super::{Output, Row, VerbError, account_id, told};
 use crate::cli::Source;
+use crate::cli::reach;
 
 /// What to do.
 #[derive(clap::Args)]
@@ -45,8 +42,7 @@ pub(crate) fn perform(
     output: &Output,
 ) -> Result<bool, VerbError> {
     super::block_on(async {
-        let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
-        let backends = Backends::new(identity, directory.clone());
+        let (directory, backends) = reach(source)?;
         let ours = ours(&directory).await?;
         let mut answered = ours.is_empty();
         let mut found = Vec::new();
@@ -85,18 +81,9 @@ pub(crate) fn perform(
 }
 
 async fn ours(directory: &DirectoryClient) -> Result<Vec<BackendName>, VerbError> {
-    let mut names = Vec::new();
-    let mut query = ListQuery::default();
-    loop {
-        let page = directory.backends(&query).await;
-        let page = page.map_err(|error| told("backend", "list", error))?;
-        let ours = page.items.into_iter().filter(|one| one.foreign.is_none());
-        names.extend(ours.map(|one| one.name));
-        if page.next.is_none() {
-            return Ok(names);
-        }
-        query.after = page.next;
-    }
+    let own = directory.own_backends().await;
+    let own = own.map_err(|error| told("backend", "list", error))?;
+    Ok(own.into_iter().map(|one| one.name).collect())
 }
 
 async fn list(client: &HoldClient, holder: &BackendName) -> Result<Vec<Account>, VerbError> {
@@ -133,7 +120,7 @@ struct Destination {
     home: Option<BackendName>,
     total: u64,
     /// By age, as [`store_api::hold::AGES_MIN`] has it.
-    messages: [u64; 10],
+    messages: [u64; AGES],
     octets: u64,
 }
 
@@ -150,7 +137,7 @@ fn by_home(accounts: Vec<Account>) -> Vec<Destination> {
             .or_insert_with(|| Destination {
                 home: held.home.clone(),
                 total: 0,
-                messages: [0; 10],
+                messages: [0; AGES],
                 octets: 0,
             });
         for (sum, count) in to.messages.iter_mut().zip(held.messages) {
@@ -216,7 +203,6 @@ impl Row for Dropped {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use directory_api::AccountId;
-    use store_api::hold::AGES_MIN;
 
     use super::*;
 
@@ -233,9 +219,9 @@ mod tests {
                 oldest_ms: 0,
             },
         };
-        let mut old = [0; 10];
+        let mut old = [0; AGES];
         old[9] = 2;
-        let mut new = [0; 10];
+        let mut new = [0; AGES];
         new[0] = 1;
         let homes = by_home(vec![
             account(1, Some("b1"), new),
@@ -246,6 +232,5 @@ mod tests {
         assert_eq!(cells[0].join(" "), "not known 1 1 0 0 0 0 0 0 0 0 0 10");
         assert_eq!(cells[1].join(" "), "b1 3 1 0 0 0 0 0 0 0 0 2 20");
         assert_eq!(Destination::HEADINGS.len(), cells[0].len());
-        assert_eq!(AGES_MIN.len() + 1, 10);
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use daemon::identity::Role;
 use daemon::output::print_line;
-use directory_api::operator::DirectorySource;
-use directory_api::wire::{Backend, ListQuery, limit};
+use directory_api::wire::Backend;
 use directory_api::{AccountId, BackendName, BackendState, DirectoryClient, VolumeName};
 use serde::Serialize;
 use store_api::Backends;
@@ -14,7 +12,9 @@ use store_api::load::{
 };
 
 use super::{Output, Row, VerbError, told};
+use crate::backup::octets;
 use crate::cli::Source;
+use crate::cli::reach;
 
 /// What is shown.
 #[derive(clap::Args)]
@@ -37,8 +37,7 @@ fn count(text: &str) -> Result<usize, String> {
 /// Asks every back-end and prints.
 pub(crate) fn perform(options: Options, source: Source, output: &Output) -> Result<(), VerbError> {
     super::block_on(async {
-        let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
-        let backends = Backends::new(identity, directory.clone());
+        let (directory, backends) = reach(source)?;
         options.perform(&directory, &backends, output).await
     })?
 }
@@ -104,22 +103,10 @@ async fn asked(
         let backend = directory.backend(name).await;
         return Ok(vec![backend.map_err(|error| told("backend", name, error))?]);
     }
-    let mut query = ListQuery {
-        limit: Some(limit::PAGE_ROWS_MAX),
-        ..ListQuery::default()
-    };
-    let mut all = Vec::new();
-    loop {
-        let page = directory.backends(&query).await;
-        let page = page.map_err(|error| told("backend", "", error))?;
-        all.extend(page.items);
-        match page.next {
-            Some(next) => query.after = Some(next),
-            None => break,
-        }
-    }
-    all.retain(|one| one.foreign.is_none() && one.state != BackendState::Down);
-    Ok(all)
+    let own = directory.own_backends().await;
+    let mut own = own.map_err(|error| told("backend", "", error))?;
+    own.retain(|one| one.state != BackendState::Down);
+    Ok(own)
 }
 
 async fn ask(backends: &Backends, backend: &Backend, count: usize) -> Result<LoadReply, VerbError> {
@@ -159,8 +146,8 @@ impl InAnHour {
 
     fn cells(&self) -> [String; 6] {
         [
-            octets(self.synced_octets),
-            octets(self.read_octets),
+            octets(self.synced_octets.round() as u64),
+            octets(self.read_octets.round() as u64),
             format!("{:.1}", self.operations),
             format!("{:.1} ms", self.cpu_ms),
             format!("{:.1}", self.sessions),
@@ -232,8 +219,8 @@ impl Row for Volume {
             self.volume.to_string(),
             state,
             self.accounts.to_string(),
-            octets(self.free_octets as f64),
-            octets(self.size_octets as f64),
+            octets(self.free_octets),
+            octets(self.size_octets),
             self.outstanding.to_string(),
         ];
         first.into_iter().chain(self.in_an_hour.cells()).collect()
@@ -273,36 +260,8 @@ impl Row for Account {
             self.account.to_string(),
             backend,
             self.volume.to_string(),
-            octets(self.stored_octets as f64),
+            octets(self.stored_octets),
         ];
         first.into_iter().chain(self.in_an_hour.cells()).collect()
-    }
-}
-
-/// Octets for people.
-fn octets(count: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut left = count;
-    let mut at = 0;
-    while left >= 1024.0 && at + 1 < units.len() {
-        left /= 1024.0;
-        at += 1;
-    }
-    match at {
-        0 => format!("{left:.0} B"),
-        _ => format!("{left:.1} {}", units[at]),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn octets_are_told_in_the_unit_that_fits() {
-        let all = [0.0, 1023.0, 1024.0, 1536.0, 3e9, 5e18].map(octets);
-        let wanted = ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "2.8 GiB"];
-        assert_eq!(all[..5], wanted);
-        assert!(all[5].ends_with(" TiB"));
     }
 }

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use daemon::identity::Role;
-use directory_api::operator::DirectorySource;
 use directory_api::{BackendName, VolumeName};
-use store_api::Backends;
 
 use super::{VerbError, account_id};
 use crate::backup::{Folder, Moment, Wanted, restore_mailboxes, restore_volume};
 use crate::cli::Source;
+use crate::cli::reach;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -46,8 +44,7 @@ pub(crate) struct Options {
 pub(crate) fn perform(options: Options, source: Source) -> Result<bool, VerbError> {
     let folder = Folder::read(&options.from)?;
     super::block_on_threads(async {
-        let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
-        let backends = Backends::new(identity, directory.clone());
+        let (directory, backends) = reach(source)?;
         if let Some(backend) = options.volume {
             let only = options.only.as_ref();
             let (at, renamed) = (options.at, options.renamed);

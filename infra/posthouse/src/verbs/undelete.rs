@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use daemon::clock::{now_ms, parse_utc, utc};
-use daemon::identity::Role;
 use daemon::output::print_line;
-use directory_api::operator::DirectorySource;
 use directory_api::{AccountId, DirectoryClient, Epoch};
 use serde::Serialize;
 use store_api::Backends;
@@ -14,6 +12,7 @@ use store_api::undelete::{Expunged, List, MESSAGES_MAX, Place, Undelete, Undelet
 
 use super::{Output, Row, VerbError, account_id, is_same_mailbox, told};
 use crate::cli::Source;
+use crate::cli::reach;
 
 /// Which messages, and what to do with them.
 #[derive(clap::Args)]
@@ -43,8 +42,7 @@ pub(crate) struct Options {
 /// Finds the back-end and does it.
 pub(crate) fn perform(options: Options, source: Source, output: &Output) -> Result<(), VerbError> {
     super::block_on(async {
-        let (directory, identity) = DirectorySource::from(source).connect(Role::Operator)?;
-        let backends = Backends::new(identity, directory.clone());
+        let (directory, backends) = reach(source)?;
         options.perform(&directory, &backends, output).await
     })?
 }
