@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 
 use posthouse::ports::{Port, Ports};
+use testkit::address::ports_of_systems;
 
 /// A block that is ours as long as this lives.
 #[derive(Debug)]
@@ -21,13 +22,15 @@ impl PortBlock {
     pub fn take() -> Self {
         let folder = std::env::temp_dir().join("posthouse-e2e-ports");
         fs::create_dir_all(&folder).unwrap();
-        for base in (FIRST..LAST).step_by(usize::from(SIZE)) {
+        let ports = ports_of_systems();
+        let last = ports.end - SIZE;
+        for base in (ports.start..=last).step_by(usize::from(SIZE)) {
             let lock = File::create(folder.join(base.to_string())).unwrap();
             if lock.try_lock().is_ok() && Ports::new(base).unwrap().try_all().is_ok() {
                 return Self { base, _lock: lock };
             }
         }
-        panic!("no free block of ports between {FIRST} and {LAST}");
+        panic!("no free block of {SIZE} ports in {ports:?}");
     }
 
     /// Where one thing listens in this block.
@@ -40,8 +43,5 @@ impl PortBlock {
     }
 }
 
-/// Below the range from which Linux takes ports for outgoing connections.
-const FIRST: u16 = 20_000;
-const LAST: u16 = 32_000;
 /// The block of `posthouse up`, rounded.
 const SIZE: u16 = 60;

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// Ports of this process, each given once.
@@ -42,11 +43,12 @@ pub fn unused_address() -> SocketAddr {
 fn take_block() -> Block {
     let folder = std::env::temp_dir().join("posthouse-test-ports");
     fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
-    for next in (FIRST..LAST).step_by(usize::from(SIZE)) {
+    let ports = unused_ports();
+    for next in ports.clone().step_by(usize::from(SIZE)) {
         let lock = File::create(folder.join(next.to_string()));
         let lock = lock.expect("the folder for temporary files can be written");
         if lock.try_lock().is_ok() {
-            let end = next + SIZE;
+            let end = (next + SIZE).min(ports.end);
             return Block {
                 next,
                 end,
@@ -54,12 +56,41 @@ fn take_block() -> Block {
             };
         }
     }
-    panic!("no free ports between {FIRST} and {LAST}");
+    panic!("no free ports in {ports:?}");
 }
 
-/// Below the blocks of whole systems, and those below the ports that Linux takes for outgoing connections.
-const FIRST: u16 = 10_000;
-const LAST: u16 = 20_000;
+/// Ports that no outgoing connection is given on this machine: the lower half is for [`unused_address`], the upper for whole systems.
+///
+/// # Panics
+/// When fewer than 4,000 are left.
+#[must_use]
+pub fn ports_of_systems() -> Range<u16> {
+    let (middle, end) = middle_and_end();
+    middle..end
+}
+
+fn unused_ports() -> Range<u16> {
+    FIRST..middle_and_end().0
+}
+
+fn middle_and_end() -> (u16, u16) {
+    let range = fs::read_to_string(OUTGOING).expect(OUTGOING);
+    let end = range
+        .split_whitespace()
+        .next()
+        .and_then(|low| low.parse().ok());
+    let end: u16 = end.expect(OUTGOING);
+    assert!(
+        end >= FIRST + 4_000,
+        "{OUTGOING} begins at {end}: tests need 4,000 ports from {FIRST} that no outgoing connection is given"
+    );
+    (FIRST + (end - FIRST) / 2, end)
+}
+
+/// From which port to which Linux takes those of outgoing connections.
+const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Above those that need a privilege.
+const FIRST: u16 = 1_100;
 const SIZE: u16 = 100;
 
 #[cfg(test)]
@@ -74,7 +105,7 @@ mod tests {
         let distinct: BTreeSet<_> = given.iter().collect();
         assert_eq!(distinct.len(), given.len());
         for address in given {
-            assert!((FIRST..LAST).contains(&address.port()), "{address}");
+            assert!(unused_ports().contains(&address.port()), "{address}");
             TcpListener::bind(address).expect("nobody else listens there");
         }
     }
