@@ -1,8 +1,10 @@
 //! The settings of an MX front-end: each documented where it is declared.
 
+mod checks;
 mod limits;
 mod stress;
 
+pub use checks::{Action, CheckSettings};
 pub use limits::{Limits, Rates};
 pub use stress::StressSettings;
 
@@ -48,6 +50,8 @@ daemon::settings! {
         pub limits: Limits = Limits::default(),
         /// How often one client may do what costs us something.
         pub rates: Rates = Rates::default(),
+        /// What is looked at before mail is taken.
+        pub checks: CheckSettings = CheckSettings::default(),
         /// What changes when connections run out.
         pub stress: StressSettings = StressSettings::default(),
         /// The log.

@@ -56,6 +56,8 @@ pub(crate) struct Client {
     pub(crate) key: IpAddr,
     /// Whether its connections and rates are limited.
     pub(crate) limited: bool,
+    /// Whether the checks look at it.
+    pub(crate) checked: bool,
     /// Whether this is one of its first connections: a good history is no leave to take them all.
     is_first: bool,
     /// Whether it is served as ever while connections run out.
@@ -78,6 +80,7 @@ impl Client {
         let mut client = Self {
             address,
             key: shared.grouping.client(address.ip()),
+            checked: !is_relay && shared.checks.concern(address.ip()),
             limited: !is_relay && !shared.grouping.is_exempt(address.ip()),
             is_first: true,
             is_good: false,

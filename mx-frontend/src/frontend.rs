@@ -20,6 +20,7 @@ use store_api::room::Rooms;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
+use crate::checks::Checks;
 use crate::config::{Config, Limits};
 use crate::door::{self, Door};
 use crate::holders::Holders;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) grouping: Grouping,
     pub(crate) rates: Rates,
     pub(crate) stress: Stress,
+    pub(crate) checks: Checks,
 }
 
 impl Shared {
@@ -119,6 +121,7 @@ impl Frontend {
             observability: listener::bind(config.metrics_listen, "mx metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
+                checks: Checks::new(config.checks, config.hostname.clone()),
                 hostname: config.hostname,
                 postmaster,
                 directory,

@@ -8,6 +8,7 @@
 //! message.
 
 mod body;
+mod checks;
 mod config;
 mod door;
 mod frontend;
@@ -25,5 +26,5 @@ mod timeline;
 #[cfg(test)]
 mod made_up;
 
-pub use config::{Config, Limits, Rates, StressSettings};
+pub use config::{Action, CheckSettings, Config, Limits, Rates, StressSettings};
 pub use frontend::{Frontend, RunError, run};

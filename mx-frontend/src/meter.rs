@@ -24,6 +24,10 @@ pub(crate) fn describe() {
         "Recipients, bodies and connections refused, by stage and reason."
     );
     describe_counter!(
+        "posthouse_mx_check_findings_total",
+        "What checks of clients and senders found, by check and by what was done about it."
+    );
+    describe_counter!(
         "posthouse_mx_deliveries_total",
         "Messages that reached their final dot, by outcome: kept, or why not."
     );
@@ -88,6 +92,11 @@ pub(crate) fn connection_ended(reason: &'static str) {
 
 pub(crate) fn refused(stage: &'static str, reason: &'static str) {
     counter!("posthouse_mx_refusals_total", "stage" => stage, "reason" => reason).increment(1);
+}
+
+pub(crate) fn found(check: &'static str, action: &'static str) {
+    counter!("posthouse_mx_check_findings_total", "check" => check, "action" => action)
+        .increment(1);
 }
 
 pub(crate) fn delivery(outcome: &'static str, octets: u64, recipients: usize) {

@@ -2,6 +2,7 @@
 
 use mail_proto::smtp::Reply;
 
+use crate::checks::{Check, Finding};
 use crate::rates::{Event, TooOften};
 use crate::settlement::{Kept, Short};
 
@@ -133,6 +134,20 @@ pub(crate) fn too_often(what: TooOften) -> Reply {
     }
 }
 
+/// The reply to RCPT when a check found something.
+pub(crate) fn found(finding: Finding) -> Reply {
+    let Finding { check, for_good } = finding;
+    let (detail, text) = match check {
+        Check::EarlyTalker => ((5, 0), "you talk before our greeting"),
+        Check::Pipelining => ((5, 0), "you send commands before you may"),
+        Check::HeloSyntax => ((7, 1), "HELO, EHLO: not a full host name"),
+        Check::HeloOwnName => ((7, 1), "HELO, EHLO: that is our name, not yours"),
+        Check::HeloLiteral => ((7, 1), "HELO, EHLO: that is not your address"),
+    };
+    let (code, class) = if for_good { (550, 5) } else { (450, 4) };
+    Reply::new(code, (class, detail.0, detail.1), text)
+}
+
 /// Why a connection is closed from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
@@ -150,6 +165,8 @@ pub(crate) enum Closing {
     ClientConnectionsMax,
     /// What ends the connection when it comes too often.
     TooOften(TooOften),
+    /// What a check found is not borne.
+    Found(Finding),
 }
 
 impl Closing {
@@ -163,6 +180,7 @@ impl Closing {
             Self::ConnectionsMax => "connections_max",
             Self::ClientConnectionsMax => "client_connections_max",
             Self::TooOften(what) => what.code(),
+            Self::Found(finding) => finding.check.code(),
         }
     }
 
@@ -181,6 +199,10 @@ impl Closing {
                 code: 421,
                 enhanced: Some((4, 7, 0)),
                 ..too_often(what)
+            },
+            Self::Found(finding) => Reply {
+                code: if finding.for_good { 554 } else { 421 },
+                ..found(finding)
             },
         }
     }
@@ -245,8 +267,14 @@ mod tests {
             ClientConnectionsMax,
         ];
         let closings = closings.into_iter().chain(often.map(TooOften));
+        let findings: Vec<_> = crate::checks::ALL
+            .into_iter()
+            .flat_map(|check| [true, false].map(|for_good| Finding { check, for_good }))
+            .collect();
+        let closings = closings.chain(findings.iter().copied().map(Found));
         let replies = recipients.map(RecipientRefusal::reply);
         let all = replies.into_iter().chain(closings.map(Closing::reply));
+        let all = all.chain(findings.iter().copied().map(found));
         for reply in all.chain(often.map(too_often)) {
             assert_eq!(
                 u16::from(reply.enhanced.unwrap().0),

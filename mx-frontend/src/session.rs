@@ -15,6 +15,7 @@ mod io;
 mod mail;
 mod rcpt;
 mod record;
+mod screen;
 mod starttls;
 mod trace;
 mod xclient;
@@ -38,7 +39,7 @@ use crate::frontend::Shared;
 use crate::meter;
 use crate::pace::Pace;
 use crate::rates::{Event, TooOften};
-use crate::reply::{Closing, too_often};
+use crate::reply::{Closing, found, too_often};
 use crate::stress::Manner;
 use crate::timeline::Timeline;
 use data::Delivery;
@@ -88,7 +89,9 @@ impl End {
     fn is_misconduct(self) -> bool {
         matches!(
             self,
-            Self::TooManyErrors | Self::Endless | Self::Closed(Closing::TooSlow)
+            Self::TooManyErrors
+                | Self::Endless
+                | Self::Closed(Closing::TooSlow | Closing::Found(_))
         )
     }
 }
@@ -129,6 +132,8 @@ pub(crate) struct Session<'a> {
     fruitless: Instant,
     /// It was ended because nothing came any more.
     has_fallen_silent: bool,
+    /// That it sent on out of turn was told.
+    is_out_of_turn_told: bool,
     phase: Phase,
     /// A decided delivery whose reply is not written yet.
     decided: Option<Record>,
@@ -169,6 +174,7 @@ impl<'a> Session<'a> {
             waiting: None,
             fruitless: now,
             has_fallen_silent: false,
+            is_out_of_turn_told: false,
             phase: Phase::Idle(Timeline::new(now)),
             decided: None,
             closing: Closing::Draining,
@@ -195,8 +201,10 @@ impl<'a> Session<'a> {
     /// Work that is awaited seldom is boxed: a connection spends its life waiting for input, and
     /// what it holds then is what ten thousand of them cost.
     async fn dialogue(&mut self, mut stream: UserStream, shutdown: &Shutdown) -> Result<End, End> {
+        Box::pin(self.see_early_talk(&mut stream, shutdown)).await?;
         loop {
             self.follow_stress();
+            _ = self.see_turn();
             let slowed = self.core.is_slowed();
             let step = self.core.next();
             if !matches!(step, Step::NeedInput) {
@@ -248,6 +256,11 @@ impl<'a> Session<'a> {
                         self.core.refuse_too_often(too_often(why));
                         continue;
                     }
+                    if let Err(finding) = self.screen(&path) {
+                        meter::refused("rcpt", finding.check.code());
+                        self.core.refuse(found(finding));
+                        continue;
+                    }
                     let Phase::Envelope(envelope) = &mut self.phase else {
                         unreachable!("the core asks for recipients only after MAIL")
                     };
@@ -260,6 +273,10 @@ impl<'a> Session<'a> {
                     }
                 }
                 Step::BodyStart => {
+                    // Refused and not closed, it would have its message read as commands.
+                    if self.see_turn().is_err() {
+                        continue;
+                    }
                     let Phase::Envelope(envelope) = self.take_phase() else {
                         unreachable!("the core asks for a body only after RCPT")
                     };

@@ -5,6 +5,7 @@
 pub(crate) struct Output {
     octets: Vec<u8>,
     given: bool,
+    has_begun: bool,
 }
 
 impl Output {
@@ -15,6 +16,11 @@ impl Output {
             self.octets.shrink_to(KEPT_MAX);
             self.given = false;
         }
+    }
+
+    /// Whether anything was ever given to be written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,6 +46,7 @@ impl Output {
 
     pub(crate) fn give(&mut self) -> &[u8] {
         self.given = true;
+        self.has_begun = true;
         &self.octets
     }
 }

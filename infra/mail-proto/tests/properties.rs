@@ -225,6 +225,72 @@ fn a_flood_behind_an_unanswered_question_takes_bounded_memory() {
 }
 
 #[test]
+fn who_sends_on_before_it_may_is_known_and_who_may_is_not() {
+    let cases: [(&[&str], bool); 12] = [
+        (&["EHLO c.test\r\n"], false),
+        (&["EHLO c.test\r\nMAIL FROM:<>\r\n"], true),
+        (&["EHLO c.test\r\nMA"], true),
+        (&["HELO c.test\r\nMAIL FROM:<>\r\n"], true),
+        (&["NOOP\r\nNOOP\r\n"], true),
+        (&["HELO c.test\r\n", "MAIL FROM:<>\r\nRSET\r\n"], true),
+        (&["HELO c.test\r\n", "MAIL FROM:<>\r\n"], false),
+        (
+            &[
+                "EHLO c.test\r\n",
+                "MAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\n",
+            ],
+            false,
+        ),
+        (
+            &[
+                "EHLO c.test\r\n",
+                "MAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nDATA\r\nx",
+            ],
+            true,
+        ),
+        (
+            &[
+                "EHLO c.test\r\n",
+                "MAIL FROM:<>\r\nRCPT TO:<a@b.test>\r\nBDAT 1\r\nx",
+            ],
+            false,
+        ),
+        (&["EHLO c.test\r\n", "RSET\r\nRSET\r\nQUIT\r\nx"], false),
+        (&["EHLO c.test\r\n", "RSET\r\nSTARTTLS\r\nRSET\r\n"], true),
+    ];
+    for (pieces, expected) in cases {
+        let mut config = smtp::Config::new(Mode::Smtp, "mx.test");
+        config.starttls = true;
+        let mut server = Server::new(config);
+        for piece in pieces {
+            server.receive(piece.as_bytes());
+            loop {
+                match server.next() {
+                    Step::NeedInput | Step::Close(_) | Step::StartTls | Step::BodyChunk(_) => break,
+                    Step::Mail(_) | Step::Recipient(_) | Step::BodyStart | Step::StartTlsAsked => {
+                        server.accept();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(server.is_out_of_turn(), expected, "{pieces:?}");
+    }
+}
+
+#[test]
+fn what_is_said_to_who_is_not_greeted_is_said_instead_of_the_greeting() {
+    let mut server = Server::new(smtp::Config::new(Mode::Smtp, "mx.test"));
+    server.receive(b"EHLO c.test\r\n");
+    server.shut(Reply::new(554, (5, 5, 0), "no"));
+    let Step::Send(said) = server.next() else {
+        panic!("nothing is said")
+    };
+    assert_eq!(said, b"554 5.5.0 no\r\n");
+    assert!(matches!(server.next(), Step::Close(_)));
+}
+
+#[test]
 fn plain_text_behind_starttls_is_dropped_however_much_it_is() {
     let mut config = smtp::Config::new(Mode::Smtp, "mx.test");
     config.starttls = true;

@@ -19,6 +19,7 @@ pub(super) fn begin(shared: &Shared, mail: Mail, mut timeline: Timeline) -> Box<
         trace_id: trace_id(),
         recipients: Recipients::new(shared.limits.accounts_max),
         links: Vec::new(),
+        screened: None,
         timeline,
     })
 }

@@ -35,6 +35,7 @@ impl Session<'_> {
         }
         debug!(relay = %before, client = %address, "speaks for");
         self.client = client;
+        self.is_out_of_turn_told = false;
         self.client_host = told.name.map(String::into_boxed_str);
         self.phase = Phase::Idle(Timeline::new(Instant::now()));
         self.core.accept();

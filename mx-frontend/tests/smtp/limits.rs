@@ -26,7 +26,7 @@ async fn with_rates(limits: Limits, rates: Rates) -> (World, PlayedBackend) {
 }
 
 /// Waits until a refusal with this reason is in the metrics.
-async fn counted(world: &World, stage: &str, reason: &str) {
+pub(crate) async fn counted(world: &World, stage: &str, reason: &str) {
     let line = format!("posthouse_mx_refusals_total{{stage=\"{stage}\",reason=\"{reason}\"}}");
     let deadline = Instant::now() + LONG;
     while !get(world, "/metrics").await.contains(&line) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod balancer;
+mod checks;
 mod client;
 mod delivery;
 mod dialogue;

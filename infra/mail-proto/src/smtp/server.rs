@@ -21,6 +21,7 @@
 mod chunks;
 mod errors;
 mod transaction;
+mod turn;
 
 pub use errors::{ErrorLimits, Tally};
 
@@ -113,6 +114,7 @@ pub struct Server {
     transaction: Option<Transaction>,
     /// The last MAIL was refused for now: what was pipelined behind it is no mistake.
     is_deferred: bool,
+    is_out_of_turn: bool,
     mistakes: Mistakes,
 }
 
@@ -171,6 +173,7 @@ impl Server {
             tls_active,
             transaction: None,
             is_deferred: false,
+            is_out_of_turn: false,
             mistakes: Mistakes::default(),
         }
     }
@@ -346,6 +349,7 @@ impl Server {
             Question::XClient => {
                 // As if the other had connected just now.
                 self.client = None;
+                self.is_out_of_turn = false;
                 self.mistakes.forgive();
                 self.say(&hello::greeting(&self.config));
             }
@@ -409,7 +413,7 @@ impl Server {
     }
 
     /// Ends the connection from our side with this reply (421), then `Close`.
-    /// Possible at any time; a transaction under way is over. Of a body that is refused already the verdict is said
+    /// Possible at any time; a transaction under way is over. Before the greeting it takes its place. Of a body that is refused already the verdict is said
     /// first: else its sender would send it again, for days.
     #[expect(
         clippy::needless_pass_by_value,
@@ -425,6 +429,9 @@ impl Server {
             };
             if let Some(verdict) = verdict {
                 self.end_body(&[], &verdict, false);
+            }
+            if !self.out.has_begun() {
+                self.out.octets_mut().clear();
             }
             reply.write_to(self.out.octets_mut());
             self.close(CloseReason::Shut);
@@ -534,6 +541,7 @@ impl Server {
             Err(CommandFault::Control) => return self.refused(&CONTROL),
             Err(CommandFault::NotUtf8) => return self.refused(&NOT_UTF8),
         };
+        self.see_turn(command.verb);
         let takes_none = matches!(
             command.verb,
             Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls
