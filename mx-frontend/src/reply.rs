@@ -114,6 +114,12 @@ pub(crate) fn short(short: Short, trace_id: &str) -> Reply {
         Short::Moved | Short::Frozen => (451, (4, 3, 2), "a recipient's mailbox is being moved"),
         Short::Full => (452, (4, 3, 1), "a recipient's store is full"),
         Short::Deadline => (451, (4, 4, 7), "a recipient's store took too long"),
+        // Ours to mend: the sender keeps the message until then (P6).
+        Short::NotUnderstood => (451, (4, 3, 5), "a recipient's store does not understand us"),
+        Short::TooLarge => {
+            let text = format!("message is larger than a recipient's store takes, {trace_id}");
+            return Reply::with_text(552, (5, 3, 4), text);
+        }
     };
     Reply::with_text(
         code,
@@ -232,11 +238,24 @@ mod tests {
             assert_eq!(refusal.reply().code / 100, 4, "{}", refusal.code());
         }
         use Short::*;
-        for why in [Away, Unknown, Moved, Frozen, Unavailable, Full, Deadline] {
+        let ours = [
+            Away,
+            Unknown,
+            Moved,
+            Frozen,
+            Unavailable,
+            Full,
+            Deadline,
+            NotUnderstood,
+        ];
+        for why in ours {
             let reply = short(why, "t1");
             assert_eq!(reply.code / 100, 4, "{}", why.code());
             assert!(reply.text.ends_with("t1"));
         }
+        let reply = short(TooLarge, "t1");
+        assert_eq!((reply.code, reply.enhanced), (552, Some((5, 3, 4))));
+        assert!(!reply.text.contains("again"));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!              every account kept
 //!   answers ──────────────────────────▶ Kept ──▶ 250
 //!      └── some are missing ──▶ Missing ──▶ same txn, where it lives now or on a sibling that holds it ──▶ answers …
-//!                                  └── no way left ──▶ 4xx
+//!                                  ├── no way left ──▶ 4xx
+//!                                  └── a home that never takes it ──▶ 5xx
 //! ```
 
 use std::collections::BTreeMap;
@@ -36,6 +37,10 @@ pub(crate) enum Short {
     Full,
     /// The time for the whole commit ran out.
     Deadline,
+    /// The home never takes a message of that size.
+    TooLarge,
+    /// The home does not understand us.
+    NotUnderstood,
 }
 
 impl Short {
@@ -49,6 +54,23 @@ impl Short {
             Self::Unavailable => "backend_unavailable",
             Self::Full => "full",
             Self::Deadline => "deadline",
+            Self::TooLarge => "home_too_large",
+            Self::NotUnderstood => "home_malformed",
+        }
+    }
+
+    /// Whether a sibling may hold the message in this recipient's place: what its home refuses now it would refuse from a sibling,
+    /// when the sender is gone.
+    pub(crate) fn may_be_held(self) -> bool {
+        !matches!(self, Self::TooLarge | Self::NotUnderstood)
+    }
+
+    /// A home's verdict on the message, which nobody may hold it against.
+    pub(crate) fn not_held(error: &DeliverError) -> Option<Self> {
+        match error {
+            error if error.is_too_large() => Some(Self::TooLarge),
+            error if error.is_malformed() => Some(Self::NotUnderstood),
+            _ => None,
         }
     }
 }
@@ -119,6 +141,10 @@ impl Settlement {
                 }
                 Err(DeliverError::CommitUnknown(_)) => missing.unknown(),
                 Err(DeliverError::Away(_) | DeliverError::Stalled(_)) => missing.stays(Short::Away),
+                // A sibling that does not hold it says nothing of the home.
+                Err(error @ DeliverError::Refused(_)) if !missing.recipient.hold => {
+                    missing.stays(Short::not_held(error).unwrap_or(Short::Unavailable))
+                }
                 Err(DeliverError::Refused(_)) => missing.stays(Short::Unavailable),
             };
             if kept {
@@ -192,6 +218,7 @@ impl Missing {
 #[cfg(test)]
 mod tests {
     use directory_api::Epoch;
+    use http::StatusCode;
     use store_api::deliver::DeliverResult;
 
     use super::*;
@@ -257,6 +284,39 @@ mod tests {
                 (&[2], reply(vec![(2, outcome)])),
             ]);
             assert_eq!(missing(&verdict), [(2, short, None)]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_its_home_never_takes_is_not_held_and_a_siblings_limit_is_no_verdict() {
+        let refused = |status, code| {
+            let problem = daemon::link::Problem::new(status, code, "no");
+            Err(DeliverError::Refused(problem))
+        };
+        for (status, short) in [
+            (StatusCode::PAYLOAD_TOO_LARGE, Short::TooLarge),
+            (StatusCode::BAD_REQUEST, Short::NotUnderstood),
+            (StatusCode::INSUFFICIENT_STORAGE, Short::Unavailable),
+            (StatusCode::SERVICE_UNAVAILABLE, Short::Unavailable),
+            (StatusCode::REQUEST_TIMEOUT, Short::Unavailable),
+            (StatusCode::UNPROCESSABLE_ENTITY, Short::Unavailable),
+            (StatusCode::FORBIDDEN, Short::Unavailable),
+        ] {
+            let verdict = settled(vec![
+                (&[1], reply(vec![(1, COMMITTED)])),
+                (&[2], refused(status, "code")),
+            ]);
+            assert_eq!(missing(&verdict), [(2, short, None)], "{status}");
+            assert_eq!(short.may_be_held(), short == Short::Unavailable);
+            // The same from who shall hold it.
+            let mut held = recipient(2, "b2", 5);
+            held.hold = true;
+            let mut settlement = Settlement::new(&[held]);
+            settlement.answered(&[AccountId(2)], &refused(status, "code"));
+            assert_eq!(
+                missing(&settlement.verdict()),
+                [(2, Short::Unavailable, None)]
+            );
         }
     }
 

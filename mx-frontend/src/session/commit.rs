@@ -3,7 +3,7 @@
 use daemon::clock;
 use directory_api::{AccountId, BackendName};
 use mail_proto::smtp::Reply;
-use store_api::deliver::{CommitRecipient, DeliverCommit, Prologue};
+use store_api::deliver::{CommitRecipient, DeliverCommit, DeliverError, Prologue};
 use store_api::hold::Hold;
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
@@ -89,10 +89,10 @@ impl<'a> Commit<'a> {
     async fn settle(&self, mut streams: Streams) -> Result<Kept, Short> {
         let mut recipients = self.envelope.recipients.list().to_vec();
         let mut failed = Vec::new();
-        let (live, lost) = streams.live_and_lost();
+        let lost = streams.take_lost().await;
         if !lost.is_empty() {
             // Before anybody is asked: whoever had committed what the sender then sends again would have it twice.
-            self.pass_on(&mut streams, &mut recipients, live, lost, &mut failed)
+            self.pass_on(&mut streams, &mut recipients, lost, &mut failed)
                 .await?;
         }
         let mut settlement = Settlement::new(&recipients);
@@ -103,6 +103,9 @@ impl<'a> Commit<'a> {
                 Verdict::Kept(kept) => return Ok(kept),
                 Verdict::Missing(missing) => missing,
             };
+            if let Some(refused) = missing.iter().find(|one| !one.short.may_be_held()) {
+                return Err(refused.short);
+            }
             let why = missing[0].short;
             // Only while the body is still in memory: there is no spool.
             let Some(pieces) = &self.passed.kept else {
@@ -129,7 +132,10 @@ impl<'a> Commit<'a> {
         }
         match settlement.verdict() {
             Verdict::Kept(kept) => Ok(kept),
-            Verdict::Missing(missing) => Err(missing[0].short),
+            Verdict::Missing(missing) => {
+                let refused = missing.iter().find(|one| !one.short.may_be_held());
+                Err(refused.unwrap_or(&missing[0]).short)
+            }
         }
     }
 
@@ -139,14 +145,20 @@ impl<'a> Commit<'a> {
         &self,
         streams: &mut Streams,
         recipients: &mut [Recipient],
-        live: Vec<BackendName>,
-        lost: Vec<BackendName>,
+        lost: Vec<(BackendName, DeliverError)>,
         failed: &mut Vec<BackendName>,
     ) -> Result<(), Short> {
+        for (backend, error) in &lost {
+            info!(trace_id = self.envelope.trace_id, %backend, %error, "back-end takes no more of the message");
+            let is_home = |one: &Recipient| one.backend == *backend && !one.hold;
+            if let (Some(short), true) = (Short::not_held(error), recipients.iter().any(is_home)) {
+                return Err(short);
+            }
+        }
+        let lost: Vec<BackendName> = lost.into_iter().map(|(name, _)| name).collect();
         failed.extend(lost.iter().cloned());
-        streams.drop_lost();
         let mut holder = None;
-        for name in live {
+        for name in streams.live() {
             if let Some(link) = self.envelope.link(&name)
                 && self.shared.away.holds(link, &name).await
             {

@@ -98,19 +98,14 @@ impl Streams {
         self.fanout.write(piece).await;
     }
 
-    /// Which back-ends still take the message, and which are lost already.
-    pub(super) fn live_and_lost(&self) -> (Vec<BackendName>, Vec<BackendName>) {
-        let targets = self.fanout.targets();
-        let (live, lost): (Vec<_>, Vec<_>) = targets.partition(|(_, is_live)| *is_live);
-        let names = |some: Vec<(&BackendName, bool)>| {
-            some.into_iter().map(|(name, _)| name.clone()).collect()
-        };
-        (names(live), names(lost))
+    /// Which back-ends still take the message.
+    pub(super) fn live(&self) -> Vec<BackendName> {
+        self.fanout.live().cloned().collect()
     }
 
-    /// Goes on without those that are lost.
-    pub(super) fn drop_lost(&mut self) {
-        self.fanout.drop_lost();
+    /// Goes on without those that take it no more, and tells why each does not.
+    pub(super) async fn take_lost(&mut self) -> Vec<(BackendName, DeliverError)> {
+        self.fanout.take_lost().await
     }
 
     /// Takes further back-ends in, which have got the same.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use directory_api::{
     AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home, Quota, VolumeName,
 };
 use mx_frontend::{Config, Frontend, Limits};
+use store_api::away::Away;
 use store_api::deliver::{DeliverCommit, DeliverOpen, DeliverReply, DeliverResult, Outcome};
 use store_api::frame::{Decoder, Event, Kind};
 use store_api::room::{Room, RoomRequest};
@@ -315,6 +316,10 @@ async fn changes(uri: http::Uri) -> Json<ChangesReply> {
 pub(crate) enum Play {
     /// Refuses the stream once it has read the first frame.
     Refuse,
+    /// Refuses it with this status, and code, once it has read the first frame.
+    RefuseWith(StatusCode, &'static str),
+    /// The same once it has read the commit.
+    RefuseCommit(StatusCode, &'static str),
     /// Never reads on after the first frame.
     Stall,
     /// Answers nothing that can be read after the commit.
@@ -396,6 +401,11 @@ impl PlayedBackend {
         }
     }
 
+    /// From now on it holds mail for accounts of others.
+    pub(crate) fn holds(&self) {
+        self.stage.holds.store(true, Ordering::Relaxed);
+    }
+
     /// How often it was asked for an account's room.
     pub(crate) fn rooms_asked(&self) -> usize {
         self.stage.rooms_asked.load(Ordering::Relaxed)
@@ -412,6 +422,7 @@ struct Stage {
     plays: Arc<Mutex<VecDeque<Play>>>,
     seen: UnboundedSender<Seen>,
     rooms_asked: Arc<AtomicUsize>,
+    holds: Arc<AtomicBool>,
 }
 
 impl Stage {
@@ -422,6 +433,7 @@ impl Stage {
                 plays: Arc::default(),
                 seen,
                 rooms_asked: Arc::default(),
+                holds: Arc::default(),
             },
             receiver,
         )
@@ -431,8 +443,16 @@ impl Stage {
         Router::new()
             .route(store_api::deliver::PATH, post(deliver))
             .route(store_api::room::PATH, post(room))
+            .route(store_api::away::PATH, get(away))
             .with_state(self.clone())
     }
+}
+
+async fn away(State(stage): State<Stage>) -> Json<Away> {
+    Json(Away {
+        volumes: Vec::new(),
+        holds: stage.holds.load(Ordering::Relaxed),
+    })
 }
 
 /// Half of what the account may hold is used.
@@ -476,6 +496,9 @@ async fn deliver(State(stage): State<Stage>, body: Body) -> Response {
                     match play {
                         Some(Play::Refuse) => {
                             return Problem::unavailable("read-only").into_response();
+                        }
+                        Some(Play::RefuseWith(status, code)) => {
+                            return Problem::new(status, code, "never").into_response();
                         }
                         Some(Play::Stall) => return std::future::pending().await,
                         _ => {}
@@ -523,6 +546,9 @@ async fn answer(
     match play {
         Some(Play::Mumble) => (StatusCode::INTERNAL_SERVER_ERROR, "mumble").into_response(),
         Some(Play::Hang) => std::future::pending().await,
+        Some(Play::RefuseCommit(status, code)) => {
+            Problem::new(status, code, "never").into_response()
+        }
         _ => Json(DeliverReply { results }).into_response(),
     }
 }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use directory_api::{BackendName, Epoch};
+use http::StatusCode;
 use mx_frontend::Limits;
-use store_api::deliver::Outcome;
+use store_api::deliver::{DeliverCommit, Outcome};
 use testkit::address::unused_address;
 
 use crate::client::Client;
@@ -227,6 +228,67 @@ async fn every_outcome_but_kept_is_temporary() {
         client.begin(&["ann@example.test"]).await;
         client.send("hello\r\n.\r\n").await;
         client.expect(&[reply]).await;
+    }
+}
+
+/// A sibling would hold it, and is not asked: the home would refuse it for ever, and the sender would never hear of it.
+#[tokio::test]
+async fn what_a_home_never_takes_is_refused_to_the_sender_and_not_held() {
+    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "too_large");
+    let malformed = (StatusCode::BAD_REQUEST, "malformed");
+    let full = (StatusCode::INSUFFICIENT_STORAGE, "full");
+    for ((status, code), reply, is_held) in [
+        (too_large, "552 5.3.4", false),
+        (malformed, "451 4.3.5", false),
+        (full, "250 2.0.0", true),
+    ] {
+        for is_late in [false, true] {
+            let world = World::start(Limits::default()).await;
+            let (mut b1, mut b2) = (world.backend("b1").await, world.backend("b2").await);
+            world.directory.add("ann@example.test", &[(1, "b1", 1)]);
+            world.directory.add("ben@example.test", &[(2, "b2", 1)]);
+            b2.holds();
+            let mut client = Client::connect(world.smtp).await;
+            b1.play(match is_late {
+                false => Play::RefuseWith(status, code),
+                true => Play::RefuseCommit(status, code),
+            });
+            client
+                .begin(&["ann@example.test", "ben@example.test"])
+                .await;
+            b1.opened().await;
+            b2.opened().await;
+            if !is_late {
+                b1.cut().await;
+            }
+            // Before the commit: enough that the refusal is noticed while the body still passes.
+            let lines = if is_late { 1 } else { 60_000 };
+            client
+                .send(format!("{}\r\n", "x".repeat(70)).repeat(lines))
+                .await;
+            client.send(".\r\n").await;
+            client.expect(&[reply]).await;
+            if is_late {
+                b1.committed().await;
+            }
+            if is_held {
+                let (commit, _) = b2.committed().await;
+                let holds = |commit: &DeliverCommit| {
+                    let mut all = commit.recipients.iter();
+                    all.any(|one| one.hold.as_ref().is_some_and(|hold| hold.only))
+                };
+                if !holds(&commit) {
+                    b2.opened().await;
+                    assert!(holds(&b2.committed().await.0));
+                }
+            } else if is_late {
+                let (commit, _) = b2.committed().await;
+                assert_eq!(commit.recipients.len(), 1, "{code}");
+            } else {
+                b2.cut().await;
+            }
+            assert!(b2.saw_nothing_more(), "{code}");
+        }
     }
 }
 

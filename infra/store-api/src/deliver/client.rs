@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::link::{BodySender, CallError, Link, LinkBody, Problem};
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,6 +27,30 @@ pub enum DeliverError {
     /// The stream was given up because this back-end did not take octets in time; nothing was kept.
     #[error("back-end took no octets for {} ms", .0.as_millis())]
     Stalled(Duration),
+}
+
+impl DeliverError {
+    /// Whether the back-end has judged the message itself: it will never take it. Everything else may pass (P6).
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// Whether the back-end does not understand us: another version, or our mistake. It would not understand it the next time
+    /// either, nor would another one; the message may be right.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        self.status() == Some(StatusCode::BAD_REQUEST)
+    }
+
+    /// The status of a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused(problem) => Some(problem.status),
+            Self::Away(_) | Self::CommitUnknown(_) | Self::Stalled(_) => None,
+        }
+    }
 }
 
 /// One transaction on its way to one back-end. Dropped before [`commit`](Self::commit), the stream
@@ -120,7 +144,7 @@ impl DeliverClient {
     }
 
     /// Why the request's task takes no more of the body.
-    async fn why(&mut self) -> DeliverError {
+    pub(super) async fn why(&mut self) -> DeliverError {
         match tokio::time::timeout(WHY_TIMEOUT, &mut self.answer.0).await {
             Ok(Ok(Err(CallError::Refused(problem)))) => DeliverError::Refused(problem),
             Ok(Ok(Err(error))) => DeliverError::Away(error),

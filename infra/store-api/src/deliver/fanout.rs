@@ -86,16 +86,24 @@ impl Fanout {
         .await;
     }
 
-    /// All targets, and whether each still takes octets. One that has answered already, before its commit, has refused.
-    pub fn targets(&self) -> impl Iterator<Item = (&BackendName, bool)> {
-        self.targets
-            .iter()
-            .map(|(name, state)| (name, state.is_live()))
+    /// Those that still take octets.
+    pub fn live(&self) -> impl Iterator<Item = &BackendName> {
+        let live = self.targets.iter().filter(|(_, state)| state.is_live());
+        live.map(|(name, _)| name)
     }
 
-    /// Forgets the targets that take no more.
-    pub fn drop_lost(&mut self) {
-        self.targets.retain(|(_, state)| state.is_live());
+    /// Forgets the targets that take no more, and tells why each does not. One that has answered already, before its commit, has
+    /// refused.
+    pub async fn take_lost(&mut self) -> Vec<(BackendName, DeliverError)> {
+        let mut lost = Vec::new();
+        for (name, state) in self.targets.extract_if(.., |(_, state)| !state.is_live()) {
+            let error = match state {
+                State::Failed(error) => error,
+                State::Open(mut client) => client.why().await,
+            };
+            lost.push((name, error));
+        }
+        lost
     }
 
     /// Takes the targets of another one in, which have got the same octets.
