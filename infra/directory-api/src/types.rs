@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -35,16 +36,33 @@ macro_rules! number {
 }
 
 number! {
-    /// One user's whole mail store. Given once by the directory, from 1; never reused, never renamed.
+    /// One user's whole mail store. Given once by the directory, from 1 to [`AccountId::MAX`]; never reused, never renamed.
     AccountId
 }
 number! {
+    #[derive(Deserialize)]
     /// Grows by one at every move of an account. A writer with an older epoch is refused (P4). From 1.
     Epoch
 }
 number! {
+    #[derive(Deserialize)]
     /// The position of one change of the directory. From 1; 0 means "before the first change".
     ChangeNumber
+}
+
+impl AccountId {
+    /// The largest that the directory ever gives. A store has numbers above it of its own, for what is no user's.
+    pub const MAX: Self = Self((1 << 39) - 1);
+}
+
+/// Whatever speaks to us, and whatever it wants, it can name no account above [`AccountId::MAX`]: none is read from the wire.
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Self(u64::deserialize(deserializer)?) {
+            account if account <= Self::MAX => Ok(account),
+            _ => Err(D::Error::custom("no account has such a number")),
+        }
+    }
 }
 
 impl Epoch {
@@ -429,6 +447,15 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<AccountStatus>(text).ok();
         assert_eq!(read(r#""closing""#), Some(AccountStatus::Closing));
         assert_eq!(read(r#""frozen""#), Some(AccountStatus::Other));
+    }
+
+    #[test]
+    fn an_account_above_those_that_the_directory_gives_is_not_read() {
+        let read = |number: u64| serde_json::from_str::<AccountId>(&number.to_string()).ok();
+        let most = AccountId::MAX.0;
+        assert_eq!(read(1), Some(AccountId(1)));
+        assert_eq!(read(most), Some(AccountId::MAX));
+        assert_eq!([read(most + 1), read(u64::MAX)], [None, None]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Mail held for accounts that live elsewhere: messages in the INBOX of an account of its own for each of them.
 //!
-//! Its number is that of the account it holds for with one bit more, which the directory never gives. So held mail is kept, recovered,
+//! Its number is that of the account it holds for with one bit more, which the directory never gives and nobody can name to us
+//! ([`AccountId::MAX`]): no session, move, backup or undelete reaches it. So held mail is kept, recovered,
 //! scrubbed, made anew and checked as all mail is, and a transaction is held once as it is delivered once (P2).
 
 use std::ops::Bound;
@@ -14,7 +15,7 @@ use super::rows::{AccountRow, MessageRow, mailbox_key, mailbox_of};
 use super::types::MailboxId;
 
 /// The bit. Accounts of the directory are below it, and folders are named for numbers below its double.
-const HOLD: u64 = 1 << 39;
+const HOLD: u64 = AccountId::MAX.0 + 1;
 
 /// The epoch of all these accounts: nobody moves them.
 pub const HOLD_EPOCH: Epoch = Epoch::FIRST;

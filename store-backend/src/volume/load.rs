@@ -313,7 +313,7 @@ impl Volume {
             let heaviest = shared.load.table().heaviest(count);
             shared.index.read(|txn| {
                 let mut found = Vec::new();
-                for account in heaviest.into_iter().filter(|one| held_for(*one).is_none()) {
+                for account in heaviest {
                     found.extend(one(shared, txn, account, false)?);
                 }
                 Ok(found)

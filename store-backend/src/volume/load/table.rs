@@ -10,6 +10,7 @@ use std::time::Duration;
 use directory_api::AccountId;
 use store_api::load::{Figures, HOURS, Packed, Shape, Week};
 
+use super::super::holds::held_for;
 use super::Charge;
 
 /// All of one volume.
@@ -273,11 +274,13 @@ impl Table {
         )
     }
 
-    /// Accounts by cost, the heaviest first.
+    /// Accounts of users by cost, the heaviest first.
     pub(crate) fn heaviest(&self, count: usize) -> Vec<AccountId> {
         let mut rows: Vec<(f32, AccountId)> = self
             .rows
             .iter()
+            // Nobody moves what is held for others; its cost is in the volume's total.
+            .filter(|row| held_for(row.account).is_none())
             .map(|row| (row.cost(), row.account))
             .collect();
         let heavier = |one: &(f32, AccountId), other: &(f32, AccountId)| {
