@@ -18,6 +18,6 @@ pub(crate) async fn serve(
     require(&peer, &[Role::MxFrontend])?;
     Ok(Json(Away {
         volumes: backend.volumes.away().collect(),
-        holds: backend.holds.has_room(&backend.config) && backend.volumes.takes_mail(),
+        holds: backend.may_hold().is_ok(),
     }))
 }

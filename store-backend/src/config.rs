@@ -132,6 +132,12 @@ daemon::settings! {
     pub struct HoldSettings {
         /// Octets that are held here at most, bodies shared by several each time; 0 holds nothing. One message may go over it.
         pub max_bytes: u64 = 16 << 30,
+        /// Octets that are held here for one account at most: one that is flooded while its home is down leaves room for the others.
+        /// One message may go over it.
+        pub account_max_bytes: u64 = 1 << 30,
+        /// While the disk of a volume has less free than this, in per cent, it takes no mail for accounts of others: what is left is
+        /// for its own, until `limits.disk_free_min_percent` ends that too; 0 to 90.
+        pub disk_free_min_percent: u8 = 5,
         /// Per cent of the time in which a home that is back is fed: in the rest it has its own users' mail for itself; 1 to 100.
         pub feed_share_percent: u8 = 50,
         /// Seconds after which held mail is old: the log then has a line of it every ten minutes. The metric
@@ -256,6 +262,11 @@ impl Settings for Config {
             "keeping.load_half_life_h",
             &self.keeping.load_half_life_h,
             1..=8760,
+        ));
+        problems.extend(Problem::outside(
+            "hold.disk_free_min_percent",
+            &self.hold.disk_free_min_percent,
+            0..=90,
         ));
         problems.extend(Problem::outside(
             "hold.feed_share_percent",

@@ -21,12 +21,13 @@ use store_api::deliver::{
 };
 use store_api::frame::{Decoder, Event, Kind};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::delivered::Delivered;
 use crate::hold;
 use crate::link::{first_frame, json, next_event};
+use crate::metrics;
 use crate::refusal::{self, malformed};
 use crate::spread::{Envelope, Spread, Whole};
 use crate::volume::{HOLD_EPOCH, MailboxId, RECIPIENTS_MAX, Recipient, held_for, holder_of};
@@ -66,7 +67,7 @@ pub(crate) async fn serve(
         .map(|recipient| recipient.account)
         .collect();
     let sender = open.reverse_path.clone();
-    let (envelope, recipients) = delivery(&backend, &open, commit);
+    let (envelope, recipients, full) = delivery(&backend, &open, commit);
     let held_octets = recipients.iter().filter_map(|recipient| {
         let account = held_for(recipient.account)?;
         Some((account, octets + recipient.prologue.len() as u64))
@@ -75,6 +76,7 @@ pub(crate) async fn serve(
     let within = Duration::from_secs(backend.config.limits.commit_s);
     let outcomes = whole.deliver(envelope, recipients, within).await;
     let mut outcomes: HashMap<AccountId, Outcome> = outcomes.into_iter().collect();
+    outcomes.extend(full.into_iter().map(|holder| (holder, Outcome::Full)));
     let results: Vec<_> = accounts
         .into_iter()
         .map(|account| DeliverResult {
@@ -85,7 +87,7 @@ pub(crate) async fn serve(
     for DeliverResult { account, outcome } in &results {
         if *outcome == Outcome::Held {
             let octets = held_octets.get(account).copied();
-            backend.holds.came(octets.unwrap_or_default());
+            backend.holds.came(*account, octets.unwrap_or_default());
         }
     }
     Delivered {
@@ -132,7 +134,9 @@ fn check_open(backend: &Backend, open: &DeliverOpen) -> Result<Vec<AccountId>, P
         _ => {}
     }
     let holds_only = open.recipients.iter().all(|recipient| recipient.hold);
-    if holds_only && !backend.holds.has_room(&backend.config) {
+    if let (true, Err(reason)) = (holds_only, backend.may_hold()) {
+        metrics::hold_refused(reason);
+        info!(trace_id = open.trace_id, reason, "no more mail is held");
         return Err(refusal::no_room());
     }
     let accounts = open.recipients.iter().map(|recipient| {
@@ -242,11 +246,12 @@ fn check_commit(open: &DeliverOpen, commit: &DeliverCommit, whole: &Whole) -> Re
     Ok(())
 }
 
+/// What the volumes are given, and the holders that have no room.
 fn delivery(
     backend: &Backend,
     open: &DeliverOpen,
     commit: DeliverCommit,
-) -> (Envelope, Vec<Recipient>) {
+) -> (Envelope, Vec<Recipient>, Vec<AccountId>) {
     let envelope = Envelope {
         txn: open.txn.0,
         sender: open.reverse_path.clone().into_bytes(),
@@ -255,7 +260,8 @@ fn delivery(
         received_ms: commit.received_ms,
     };
     let rule = backend.config.subaddress_mailbox;
-    let holds = backend.holds.has_room(&backend.config);
+    let room = backend.may_hold();
+    let mut full = Vec::new();
     let mut recipients = Vec::with_capacity(commit.recipients.len());
     for one in commit.recipients {
         let (account, epoch) = (one.account, one.epoch);
@@ -268,7 +274,21 @@ fn delivery(
                 prologue: one.prologue.0.clone(),
             });
         }
-        if let (Some(hold), Some(holder), true) = (one.hold, holder_of(account), holds) {
+        let (Some(hold), Some(holder)) = (one.hold, holder_of(account)) else {
+            continue;
+        };
+        let room = room.and_then(|()| match backend.may_hold_for(account) {
+            true => Ok(()),
+            false => Err(hold::ACCOUNT_FULL),
+        });
+        if let Err(reason) = room {
+            // Of one that lives here it is not known yet whether it has to be held.
+            if hold.only {
+                metrics::hold_refused(reason);
+                info!(trace_id = open.trace_id, %account, reason, "no more mail is held for the account");
+            }
+            full.push(holder);
+        } else {
             let held = hold::Envelope::new(open, commit.content_key, &hold.address, one.detail);
             recipients.push(Recipient {
                 account: holder,
@@ -279,7 +299,7 @@ fn delivery(
             });
         }
     }
-    (envelope, recipients)
+    (envelope, recipients, full)
 }
 
 fn too_large() -> Problem {

@@ -23,7 +23,15 @@ pub(crate) fn describe() {
         HELD_OLDEST,
         "Seconds since the oldest of these was received."
     );
+    describe_gauge!(
+        HELD_ASIDE,
+        "Held messages that their home did not take: they wait by themselves."
+    );
     describe_counter!(HOLD_FED, "Held messages given to a home, by its answer.");
+    describe_counter!(
+        HOLD_REFUSED,
+        "Messages that were not held for want of room, by reason."
+    );
     describe_histogram!(
         COMMIT,
         "Seconds from the end of a message's octets to its durable commit."
@@ -129,8 +137,9 @@ pub(crate) fn delivered(via: &'static str, outcome: &'static str) {
 
 /// What is held now.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is for people")]
-pub(crate) fn held(messages: u64, octets: u64, oldest: Duration) {
+pub(crate) fn held(messages: u64, octets: u64, oldest: Duration, aside: usize) {
     gauge!(HELD).set(messages as f64);
+    gauge!(HELD_ASIDE).set(aside as f64);
     gauge!(HELD_BYTES).set(octets as f64);
     gauge!(HELD_OLDEST).set(oldest.as_secs_f64());
 }
@@ -138,6 +147,11 @@ pub(crate) fn held(messages: u64, octets: u64, oldest: Duration) {
 /// One held message was given to a home.
 pub(crate) fn hold_fed(outcome: &'static str) {
     counter!(HOLD_FED, "outcome" => outcome).increment(1);
+}
+
+/// A message was not held, for want of room.
+pub(crate) fn hold_refused(reason: &'static str) {
+    counter!(HOLD_REFUSED, "reason" => reason).increment(1);
 }
 
 /// One message, however many accounts got it.
@@ -316,6 +330,8 @@ const HELD: &str = "posthouse_store_hold_messages";
 const HELD_BYTES: &str = "posthouse_store_hold_bytes";
 const HELD_OLDEST: &str = "posthouse_store_hold_oldest_seconds";
 const HOLD_FED: &str = "posthouse_store_hold_fed_total";
+const HELD_ASIDE: &str = "posthouse_store_hold_set_aside_messages";
+const HOLD_REFUSED: &str = "posthouse_store_hold_refused_total";
 const COMMIT: &str = "posthouse_store_delivery_commit_seconds";
 const MESSAGE: &str = "posthouse_store_message_bytes";
 const QUOTA: &str = "posthouse_store_quota_total";

@@ -313,7 +313,7 @@ async fn watch(backend: Arc<Backend>, mounted: Arc<Mounted>) {
             status.await.map_err(|_| ReadError::Stopped)
         };
         if let Ok(status) = mounted.ask(asked).await {
-            mounted.looked_at(&status);
+            mounted.looked_at(&status, backend.config.hold.disk_free_min_percent);
             metrics::volume(&backend.name, &mounted.name, &status);
         }
         tokio::select! {

@@ -162,7 +162,9 @@ impl Whole {
             if parts.iter().any(|part| part.accounts.contains(account)) {
                 continue;
             }
-            let body = |part: &Part<FinishedBlob>| part.body.is_ok();
+            let body = |part: &Part<FinishedBlob>| {
+                part.body.is_ok() && part.to.as_ref().is_some_and(|to| to.takes_held())
+            };
             let at = parts
                 .iter()
                 .position(|part| body(part) && part.accounts.contains(&user))

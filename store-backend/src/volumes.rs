@@ -80,6 +80,8 @@ pub(crate) struct Mounted {
     announced: AtomicBool,
     /// Whether it refused writes, or what takes room, when it was last looked at.
     refuses: AtomicBool,
+    /// Whether its disk had no room for mail of others then.
+    is_short: AtomicBool,
     /// The questions to it that have waited too long and have no answer yet; see [`Mounted::ask`].
     late: AtomicUsize,
 }
@@ -120,14 +122,24 @@ impl Mounted {
         self.announced.store(announced, Ordering::Relaxed);
     }
 
-    /// Takes note of how it is.
-    pub(crate) fn looked_at(&self, status: &VolumeStatus) {
+    /// Takes note of how it is. `reserve_percent`: of its disk, free for its own accounts alone.
+    pub(crate) fn looked_at(&self, status: &VolumeStatus, reserve_percent: u8) {
         let refuses = status.read_only.is_some() || status.space.refuses;
         self.refuses.store(refuses, Ordering::Relaxed);
+        let is_short = status.space.disk.is_some_and(|disk| {
+            let reserve = disk.size_bytes / 100 * u64::from(reserve_percent);
+            disk.free_bytes < reserve
+        });
+        self.is_short.store(is_short, Ordering::Relaxed);
     }
 
     fn takes_mail(&self) -> bool {
         self.may_write() && !self.refuses.load(Ordering::Relaxed) && !self.is_silent()
+    }
+
+    /// Whether it takes mail of others, too.
+    pub(crate) fn takes_held(&self) -> bool {
+        self.takes_mail() && !self.is_short.load(Ordering::Relaxed)
     }
 
     /// What the volume knows of an account.
@@ -172,6 +184,7 @@ impl Volumes {
             restored: AtomicBool::new(true),
             announced: AtomicBool::new(false),
             refuses: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             late: AtomicUsize::new(0),
         });
         if let Some(slot) = self.slots.iter().find(|slot| slot.name == *name) {
@@ -212,9 +225,9 @@ impl Volumes {
         away.map(|slot| slot.name.clone())
     }
 
-    /// Whether one of them takes mail now.
-    pub(crate) fn takes_mail(&self) -> bool {
-        self.mounted().any(|one| one.takes_mail())
+    /// Whether one of them takes mail of others now.
+    pub(crate) fn takes_held(&self) -> bool {
+        self.mounted().any(|one| one.takes_held())
     }
 
     /// Whether one of them is not open.
@@ -239,7 +252,7 @@ impl Volumes {
         }
         if held_for(account).is_some() {
             let mut volumes = self.mounted();
-            return volumes.find(|one| one.takes_mail()).cloned().ok_or(Away);
+            return volumes.find(|one| one.takes_held()).cloned().ok_or(Away);
         }
         if let Some(known) = self.known(account) {
             return Ok(known);

@@ -76,6 +76,40 @@ pub struct Held {
     pub octets: u64,
     /// When the oldest was received, Unix milliseconds.
     pub oldest_ms: i64,
+    /// Why nothing of it is fed now, if there is a reason besides a home that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+    /// How many messages are set aside, because their home did not take them: the others go on without them.
+    #[serde(default)]
+    pub aside_count: u64,
+    /// At most [`ASIDE_MAX`] of them, the oldest first.
+    #[serde(default)]
+    pub aside: Vec<Aside>,
+}
+
+/// Messages of one [`Held`] that are told one by one.
+pub const ASIDE_MAX: usize = 10;
+
+/// Why something is not fed, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waits {
+    /// A fixed word.
+    pub reason: String,
+    /// How often it was tried.
+    pub tries: u32,
+    /// It is tried again in so many seconds.
+    pub next_s: u64,
+}
+
+/// One message that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aside {
+    /// Its UID in the holder's INBOX.
+    pub uid: u32,
+    /// Why.
+    pub waits: Waits,
 }
 
 /// `POST /v1/hold/drop`. Role: operator. What is held for the account goes and is not delivered.
@@ -84,6 +118,9 @@ pub struct Held {
 pub struct Drop {
     /// For whom it is held.
     pub account: AccountId,
+    /// Only the messages that are set aside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_aside: bool,
 }
 
 /// What went.
@@ -119,7 +156,7 @@ impl HoldClient {
         call.await
     }
 
-    /// Has all homes tried at once, wherever the directory says they are now.
+    /// Has all homes, accounts and messages tried at once, wherever the directory says they are now.
     ///
     /// # Errors
     /// [`CallError`].

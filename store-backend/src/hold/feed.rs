@@ -1,40 +1,26 @@
 //! Feeds what is held to the homes that can be reached again: slowly at first, and never so that their users' own mail waits for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
-use directory_api::{AccountId, BackendName, DirectoryError, Home};
-use store_api::BlobHash;
-use store_api::deliver::{
-    CommitRecipient, DeliverClient, DeliverCommit, DeliverOpen, DeliverRecipient, Outcome, Prologue,
-};
+use directory_api::{AccountId, BackendName};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::Envelope;
+use super::homes::{DIRECTORY_AWAY, home_of};
+use super::turn::{self, Turn};
 use crate::backend::Backend;
 use crate::metrics;
-use crate::outcome::label;
-use crate::volume::{HOLD_EPOCH, MailboxId, MessageBytes, ReadError, holder_of};
 use crate::volumes::Mounted;
 
 /// One account for which something is held.
-struct Waiting {
-    at: Arc<Mounted>,
-    account: AccountId,
-    /// Where it lived when it was looked for: another epoch is another place (P4).
-    home: Home,
-}
-
-/// How one account's held mail went.
-enum Fed {
-    /// All of it.
-    Whole,
-    /// Its home takes it later, or another one.
-    Later(&'static str),
+#[derive(Clone)]
+pub(super) struct Waiting {
+    pub(super) at: Arc<Mounted>,
+    pub(super) account: AccountId,
 }
 
 /// How often it is looked at what is held, while anything is.
@@ -45,44 +31,64 @@ const IDLE_PASS_EVERY: Duration = Duration::from_secs(60);
 /// `default_destination_concurrency_limit`.
 const WINDOW_FIRST: usize = 5;
 const WINDOW_MAX: usize = 20;
-/// So many accounts in a row that a home did not take, and it is left alone until the next pass.
+/// So many accounts in a row for which a home did not answer, and it is left alone until the next pass. What it says of one account or
+/// message is an answer.
 const COHORT: usize = 5;
-/// Accounts whose homes are asked for in one pass, so that a day's mail of a whole back-end keeps neither the directory busy nor those
-/// waiting whose homes are known.
-const ASKS_MAX: usize = 2000;
-/// A pass takes no more than this part of the time, however much is held.
-const PASS_SHARE: u32 = 20;
-/// One delivery, from its first octet to its answer.
-const DELIVERY_WITHIN: Duration = Duration::from_secs(60);
+/// Accounts whose homes nobody has heard of, asked for in one pass: a day's mail of a whole back-end, after a restart, keeps neither the
+/// directory busy nor those waiting whose homes are known.
+const ASKS_MAX: usize = 500;
+/// A look at what is held takes no more than this part of the time, however much it is.
+const LOOK_SHARE: u32 = 20;
+/// A home is fed for so long before it is looked at what has come for it meanwhile.
+const FEED_MAX: Duration = Duration::from_secs(30);
 /// The log says that mail is old so often.
 const ALARM_EVERY: Duration = Duration::from_secs(600);
+/// What came together is fed together.
+const WAKE_AFTER: Duration = Duration::from_millis(50);
+
+/// Where the last round ended, so that the next one begins behind it.
+#[derive(Default)]
+struct Rounds {
+    /// By home: the account that was fed last.
+    fed: HashMap<BackendName, AccountId>,
+    /// The account whose home was asked for last, of those that nobody has heard of.
+    asked: Option<AccountId>,
+    alarmed: Option<Instant>,
+}
 
 /// Runs until the shutdown begins.
 pub(crate) async fn run(backend: Arc<Backend>) {
-    let mut feeding: JoinSet<BackendName> = JoinSet::new();
+    let mut feeding: JoinSet<(BackendName, Option<AccountId>)> = JoinSet::new();
     let mut busy: HashSet<BackendName> = HashSet::new();
-    let mut alarmed: Option<Instant> = None;
+    let mut rounds = Rounds::default();
     loop {
         while let Some(done) = feeding.try_join_next() {
             match done {
-                Ok(home) => _ = busy.remove(&home),
+                Ok((home, last)) => {
+                    busy.remove(&home);
+                    if let Some(last) = last {
+                        rounds.fed.insert(home, last);
+                    }
+                }
                 Err(failed) => error!(%failed, "feeding of held mail ended"),
             }
         }
         let began = Instant::now();
-        let mut waiting = look(&backend, &mut alarmed).await;
-        let least = began.elapsed() * PASS_SHARE;
-        let pause = match waiting.is_empty() {
-            true => IDLE_PASS_EVERY,
-            false => PASS_EVERY,
+        let (is_any, due) = look(&backend, &mut rounds.alarmed).await;
+        let least = began.elapsed() * LOOK_SHARE;
+        let pause = match is_any {
+            false => IDLE_PASS_EVERY,
+            true => PASS_EVERY,
         };
+        let mut waiting = by_home(&backend, due, &mut rounds.asked).await;
         waiting.retain(|home, _| !busy.contains(home));
         for (home, accounts) in waiting {
             busy.insert(home.clone());
             let backend = Arc::clone(&backend);
+            let accounts = behind(accounts, rounds.fed.get(&home).copied());
             feeding.spawn(async move {
-                feed_home(&backend, &home, accounts).await;
-                home
+                let last = feed_home(&backend, &home, accounts).await;
+                (home, last)
             });
         }
         tokio::select! {
@@ -96,22 +102,28 @@ pub(crate) async fn run(backend: Arc<Backend>) {
     }
 }
 
-/// What came together is fed together.
-const WAKE_AFTER: Duration = Duration::from_millis(50);
+/// In the order of their numbers, beginning behind the one that was last: with each round others come first.
+fn behind(mut accounts: Vec<Waiting>, last: Option<AccountId>) -> VecDeque<Waiting> {
+    accounts.sort_by_key(|one| one.account);
+    if let Some(last) = last {
+        let first = accounts.partition_point(|one| one.account <= last);
+        accounts.rotate_left(first);
+    }
+    accounts.into()
+}
 
-/// What is held, by where it shall go, and what is told of it.
-async fn look(
-    backend: &Backend,
-    alarmed: &mut Option<Instant>,
-) -> HashMap<BackendName, Vec<Waiting>> {
+/// Whether anything is held, and whose turn it may be; what is held is told.
+async fn look(backend: &Backend, alarmed: &mut Option<Instant>) -> (bool, Vec<Waiting>) {
     let (mut messages, mut octets, mut oldest_ms) = (0, 0, i64::MAX);
-    let mut waiting: HashMap<BackendName, Vec<Waiting>> = HashMap::new();
-    let mut asks_left = ASKS_MAX;
+    let mut of_accounts: HashMap<AccountId, u64> = HashMap::new();
+    let mut all = Vec::new();
+    let mut is_whole = true;
     let all_came = backend.holds.all_came();
     for at in backend.volumes.mounted() {
         let held = match at.volume.held_mail().await {
             Ok(held) => held,
             Err(error) => {
+                is_whole = false;
                 warn!(volume = %at.name, %error, "held mail cannot be listed");
                 continue;
             }
@@ -120,95 +132,134 @@ async fn look(
             messages += held.messages;
             octets += held.octets;
             oldest_ms = oldest_ms.min(held.oldest_ms);
-            if let Some(home) = home_of(backend, held.account, &mut asks_left).await {
-                let of_home = waiting.entry(home.backend.clone()).or_default();
-                of_home.push(Waiting {
+            *of_accounts.entry(held.account).or_default() += held.octets;
+            // What was fed could not be removed from an old copy, nor may it be: it is fed when the copy is adopted.
+            if at.may_write() {
+                all.push(Waiting {
                     at: Arc::clone(at),
                     account: held.account,
-                    home,
                 });
             }
         }
     }
-    backend.holds.found(octets, all_came);
+    // What cannot be listed is not forgotten.
+    if is_whole {
+        backend.holds.found(of_accounts, all_came);
+    }
+    let aside = {
+        let known = backend.holds.known();
+        let now = Instant::now();
+        all.retain(|one| known.accounts.is_due(&one.account, now));
+        known.aside.len()
+    };
     let age = match messages {
         0 => Duration::ZERO,
         _ => Duration::from_millis(u64::try_from(now_ms() - oldest_ms).unwrap_or(0)),
     };
-    metrics::held(messages, octets, age);
+    metrics::held(messages, octets, age, aside);
     let is_old = age.as_secs() >= backend.config.hold.alarm_age_s && messages > 0;
     if is_old && alarmed.is_none_or(|at| at.elapsed() >= ALARM_EVERY) {
         *alarmed = Some(Instant::now());
         warn!(
             messages,
             octets,
+            aside,
             oldest_s = age.as_secs(),
             reason = "hold_old",
             "mail is held for long: `posthouse hold list` shows for which homes"
         );
     }
+    (messages > 0, all)
+}
+
+/// By the home that was heard last: whether it still is one is asked right before the account is fed. The homes of the others are asked
+/// for, of some in each pass, so that each comes to it.
+async fn by_home(
+    backend: &Backend,
+    due: Vec<Waiting>,
+    asked: &mut Option<AccountId>,
+) -> HashMap<BackendName, Vec<Waiting>> {
+    let mut waiting: HashMap<BackendName, Vec<Waiting>> = HashMap::new();
+    let mut unheard = Vec::new();
+    for one in due {
+        let home = {
+            let known = backend.holds.known();
+            known
+                .homes
+                .last(one.account)
+                .map(|home| home.backend.clone())
+        };
+        match home {
+            Some(home) => waiting.entry(home).or_default().push(one),
+            None => unheard.push(one),
+        }
+    }
+    for one in behind(unheard, *asked).into_iter().take(ASKS_MAX) {
+        *asked = Some(one.account);
+        match home_of(backend, one.account, Duration::ZERO).await {
+            Ok(home) => waiting.entry(home.backend).or_default().push(one),
+            Err(DIRECTORY_AWAY) => break,
+            Err(why) => {
+                debug!(account = %one.account, reason = why, "mail is held for an account that the directory does not know");
+                backend.holds.known().account_waits(one.account, why);
+            }
+        }
+    }
     waiting
 }
 
-/// Where an account lives now. While the directory is away, what it said last: the epoch guards the rest (P4).
-async fn home_of(backend: &Backend, account: AccountId, asks_left: &mut usize) -> Option<Home> {
-    if let Some(known) = backend.holds.known_home(account) {
-        return Some(known);
-    }
-    if *asks_left == 0 {
-        return backend.holds.last_home(account);
-    }
-    *asks_left -= 1;
-    match backend.directory.home(account).await {
-        Ok(now) => {
-            backend.holds.note_home(account, now.home.clone());
-            Some(now.home)
-        }
-        Err(DirectoryError::Unknown) => {
-            debug!(%account, reason = "hold_no_account", "mail is held for an account that the directory does not know");
-            None
-        }
-        Err(error) => {
-            debug!(%account, %error, "home of held mail cannot be asked for");
-            if error.is_away() {
-                *asks_left = 0;
-            }
-            backend.holds.last_home(account)
-        }
-    }
-}
-
-/// Feeds one home until it has all that is held for it, or takes no more.
-async fn feed_home(backend: &Arc<Backend>, home: &BackendName, accounts: Vec<Waiting>) {
+/// Feeds one home until it has all that is held for it, takes no more, or was fed for long enough. Answers whose turn was last.
+async fn feed_home(
+    backend: &Arc<Backend>,
+    home: &BackendName,
+    mut accounts: VecDeque<Waiting>,
+) -> Option<AccountId> {
     let link = match backend.backends.link(home).await {
         Ok(link) => link,
-        Err(error) => return debug!(%home, %error, "home of held mail cannot be found"),
+        Err(error) => {
+            debug!(%home, %error, "home of held mail cannot be found");
+            return ask_again(backend, accounts).await;
+        }
     };
     if let Err(error) = link.ready().await {
-        return debug!(%home, %error, "home of held mail does not answer yet");
+        debug!(%home, %error, "home of held mail does not answer yet");
+        return ask_again(backend, accounts).await;
     }
     let began = Instant::now();
     let (mut window, mut failed, mut fed) = (WINDOW_FIRST, 0, 0usize);
-    let mut running: JoinSet<Fed> = JoinSet::new();
-    let mut accounts = accounts.into_iter();
+    let mut running: JoinSet<(Waiting, Turn)> = JoinSet::new();
+    let mut last = None;
     loop {
-        while running.len() < window && failed < COHORT && !backend.shutdown.is_requested() {
-            let Some(waiting) = accounts.next() else {
-                break;
-            };
-            let (backend, link) = (Arc::clone(backend), link.clone());
-            running.spawn(async move { feed_account(&backend, &link, &waiting).await });
+        let goes_on =
+            failed < COHORT && began.elapsed() < FEED_MAX && !backend.shutdown.is_requested();
+        while goes_on
+            && running.len() < window
+            && let Some(waiting) = accounts.pop_front()
+        {
+            last = Some(waiting.account);
+            let (backend, link, home) = (Arc::clone(backend), link.clone(), home.clone());
+            running.spawn(async move {
+                let turn = turn::feed(&backend, &link, &home, &waiting).await;
+                (waiting, turn)
+            });
         }
         match running.join_next().await {
             None => break,
-            Some(Ok(Fed::Whole)) => {
-                (failed, fed) = (0, fed + 1);
+            Some(Ok((_, Turn::Whole(messages)))) => {
+                (failed, fed) = (0, fed + usize::from(messages > 0));
                 window = (window + 1).min(WINDOW_MAX);
             }
-            Some(Ok(Fed::Later(why))) => {
+            Some(Ok((waiting, Turn::More))) => {
+                failed = 0;
+                window = (window + 1).min(WINDOW_MAX);
+                accounts.push_back(waiting);
+            }
+            // It answers, and others may have their turn.
+            Some(Ok((_, Turn::Elsewhere | Turn::Waits))) => failed = 0,
+            Some(Ok((_, Turn::Home(why)))) => {
                 failed += 1;
                 window = (window / 2).max(1);
-                debug!(%home, why, window, "held mail is not taken yet");
+                debug!(%home, why, window, "home of held mail does not answer");
             }
             Some(Err(ended)) => {
                 failed += 1;
@@ -217,129 +268,28 @@ async fn feed_home(backend: &Arc<Backend>, home: &BackendName, accounts: Vec<Wai
         }
     }
     if fed > 0 {
-        info!(%home, accounts = fed, took_ms = began.elapsed().as_millis(), "held mail fed");
+        info!(%home, accounts = fed, left = accounts.len(), took_ms = began.elapsed().as_millis(), "held mail fed");
+        if !accounts.is_empty() {
+            backend.holds.wake.notify_one();
+        }
     }
+    last
 }
 
-/// Feeds one account, its messages in their order.
-async fn feed_account(backend: &Backend, link: &daemon::link::Link, waiting: &Waiting) -> Fed {
-    let Waiting { at, account, home } = waiting;
-    let Some(holder) = holder_of(*account) else {
-        return Fed::Whole;
-    };
-    let messages = match at.volume.messages(holder, MailboxId::INBOX).await {
-        Ok(messages) => messages,
-        Err(error) => {
-            warn!(%account, volume = %at.name, %error, "held mail cannot be listed");
-            return Fed::Later("unreadable");
+/// The accounts of a home that does not answer may live elsewhere by now: some are asked for, in each pass others. Answers whose turn was
+/// last.
+async fn ask_again(backend: &Backend, accounts: VecDeque<Waiting>) -> Option<AccountId> {
+    let mut last = None;
+    for one in accounts.into_iter().take(ASKED_AGAIN_MAX) {
+        last = Some(one.account);
+        if home_of(backend, one.account, FRESH).await == Err(DIRECTORY_AWAY) {
+            break;
         }
-    };
-    for message in messages {
-        let read = at
-            .volume
-            .read_message(holder, MailboxId::INBOX, message.uid);
-        let held = match read.await {
-            Ok(Some(held)) => held,
-            // An operator has dropped it.
-            Ok(None) => continue,
-            Err(error) => {
-                unreadable(*account, message.uid, &error);
-                continue;
-            }
-        };
-        let began = Instant::now();
-        let delivering = timeout(DELIVERY_WITHIN, deliver(link, *account, home, held));
-        let outcome = delivering.await.unwrap_or(Err("timed_out"));
-        let word = outcome.as_ref().map_or_else(|why| *why, label);
-        metrics::hold_fed(word);
-        match outcome {
-            Ok(outcome) if outcome.is_kept() => {}
-            Ok(Outcome::Moved { .. } | Outcome::StaleEpoch { .. }) => {
-                backend.holds.forget_home(*account);
-                return Fed::Later(word);
-            }
-            _ => return Fed::Later(word),
-        }
-        let gone = at
-            .volume
-            .expunge(holder, HOLD_EPOCH, MailboxId::INBOX, vec![message.uid]);
-        if let Err(refusal) = gone.await {
-            // It is fed again, and the home says that it has it.
-            warn!(%account, ?refusal, "held mail that was fed cannot be removed");
-            return Fed::Later("not_removed");
-        }
-        // What the home needs for its own mail in between.
-        let share = u32::from(backend.config.hold.feed_share_percent);
-        sleep(began.elapsed() * (100 - share) / share).await;
     }
-    backend.holds.forget_home(*account);
-    Fed::Whole
+    last
 }
 
-fn unreadable(account: AccountId, uid: u32, error: &ReadError) {
-    metrics::hold_fed("unreadable");
-    error!(%account, uid, %error, reason = "hold_unreadable", "held message cannot be read, it stays");
-}
-
-/// Delivers one message by the transaction that it was accepted by.
-async fn deliver(
-    link: &daemon::link::Link,
-    account: AccountId,
-    home: &Home,
-    held: MessageBytes,
-) -> Result<Outcome, &'static str> {
-    let (envelope, prologue) = Envelope::split(&held.prologue).ok_or("malformed")?;
-    let Envelope {
-        txn,
-        trace_id,
-        reverse_path,
-        address: _,
-        detail,
-        content_key,
-    } = envelope;
-    let open = DeliverOpen {
-        txn,
-        trace_id,
-        reverse_path,
-        declared_octets: None,
-        recipients: vec![DeliverRecipient {
-            account,
-            epoch: home.epoch,
-            hold: false,
-        }],
-    };
-    let prologue = Prologue(prologue.to_vec());
-    let mut blob = held.blob;
-    let (hash, octets) = (blob.hash(), blob.size());
-    let mut client = DeliverClient::open(link, &open).await;
-    while let Some(piece) = blob.next().await.map_err(|_| "unreadable")? {
-        client.write(piece).await.map_err(|error| {
-            debug!(%account, %error, "home takes no held mail");
-            "refused"
-        })?;
-    }
-    let commit = DeliverCommit {
-        blob_hash: BlobHash(hash),
-        content_key,
-        octets,
-        received_ms: held.info.internal_date_ms,
-        recipients: vec![CommitRecipient {
-            account,
-            epoch: home.epoch,
-            prologue,
-            detail,
-            hold: None,
-        }],
-    };
-    match client.commit(&commit, DELIVERY_WITHIN).await {
-        Ok(reply) => {
-            let mut results = reply.results.into_iter();
-            let mine = results.find(|result| result.account == account);
-            mine.map(|result| result.outcome).ok_or("nonsense")
-        }
-        Err(error) => {
-            debug!(%account, %error, "home gave no answer for held mail");
-            Err("no_answer")
-        }
-    }
-}
+/// Those of ten thousand are all asked for in some minutes.
+const ASKED_AGAIN_MAX: usize = 100;
+/// Of few accounts each need not be asked for in each pass.
+const FRESH: Duration = Duration::from_secs(10);

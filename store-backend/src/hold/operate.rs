@@ -1,6 +1,7 @@
 //! The paths under `/v1/hold`: an operator sees what is held, has it tried at once, or gives it up.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::routing::post;
@@ -8,8 +9,14 @@ use axum::{Extension, Json, Router};
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
-use store_api::hold::{ACCOUNTS_MAX, AGES, AGES_MIN, Drop, Dropped, Held, List, Listed, path};
+use directory_api::{AccountId, VolumeName};
+use store_api::hold::{
+    ACCOUNTS_MAX, AGES, AGES_MIN, ASIDE_MAX, Aside, Drop, Dropped, Held, List, Listed, Waits, path,
+};
 use tracing::{info, warn};
+
+use super::delays::Delay;
+use super::{Known, Place};
 
 use crate::backend::Backend;
 use crate::link::Asked;
@@ -56,16 +63,21 @@ async fn list(
             for message in rows.map_err(|error| refusal::read(&error))? {
                 messages[age(now - message.internal_date_ms)] += 1;
             }
+            let known = backend.holds.known();
+            let (aside_count, aside) = set_aside(&known, &at.name, held.account);
             accounts.push(Held {
                 volume: at.name.clone(),
                 account: held.account,
-                home: backend
-                    .holds
-                    .last_home(held.account)
-                    .map(|home| home.backend),
+                home: known
+                    .homes
+                    .last(held.account)
+                    .map(|home| home.backend.clone()),
                 messages,
                 octets: held.octets,
                 oldest_ms: held.oldest_ms,
+                waits: known.accounts.of(&held.account).map(waits),
+                aside_count,
+                aside,
             });
         }
     }
@@ -73,6 +85,28 @@ async fn list(
         accounts,
         has_more: false,
     }))
+}
+
+/// The messages that wait by themselves: how many, and the first of them.
+fn set_aside(known: &Known, volume: &VolumeName, account: AccountId) -> (u64, Vec<Aside>) {
+    let mine = known.aside.iter();
+    let mine = mine.filter(|(place, _)| place.volume == *volume && place.account == account);
+    let mut mine: Vec<(u32, Delay)> = mine.map(|(place, delay)| (place.uid, *delay)).collect();
+    mine.sort_by_key(|(uid, _)| *uid);
+    let told = mine.iter().take(ASIDE_MAX).map(|(uid, delay)| Aside {
+        uid: *uid,
+        waits: waits(*delay),
+    });
+    (mine.len() as u64, told.collect())
+}
+
+fn waits(delay: Delay) -> Waits {
+    let left = delay.until.saturating_duration_since(Instant::now());
+    Waits {
+        reason: delay.why.to_owned(),
+        tries: delay.tries,
+        next_s: left.as_secs(),
+    }
 }
 
 /// The place of an age in a histogram.
@@ -86,7 +120,7 @@ async fn flush(
     Extension(peer): Extension<Peer>,
 ) -> Result<Json<()>, Problem> {
     require(&peer, &[Role::Operator])?;
-    backend.holds.forget_homes();
+    backend.holds.known().end_delays();
     backend.holds.wake.notify_one();
     info!(%peer, "held mail is tried at once");
     Ok(Json(()))
@@ -106,7 +140,16 @@ async fn drop_held(
     for at in backend.volumes.mounted() {
         let rows = at.volume.messages(holder, MailboxId::INBOX).await;
         let rows = rows.map_err(|error| refusal::read(&error))?;
-        let uids: Vec<u32> = rows.iter().map(|message| message.uid).collect();
+        let uids = rows.iter().map(|message| message.uid);
+        let is_meant = |uid: &u32| {
+            let place = Place {
+                volume: at.name.clone(),
+                account,
+                uid: *uid,
+            };
+            !request.only_aside || backend.holds.known().aside.of(&place).is_some()
+        };
+        let uids: Vec<u32> = uids.filter(is_meant).collect();
         for uids in uids.chunks(DROPPED_AT_ONCE) {
             let gone = at
                 .volume

@@ -7,13 +7,13 @@ use std::time::Duration;
 use daemon::identity::{Authority, Identity, IdentityFiles, Role};
 use directory_api::Epoch;
 use directory_api::client::ClientOptions;
-use durable::RealDisk;
+use durable::{DiskRoom, RealDisk};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::volume::tests::Hanging;
-use crate::volume::{AclChange, MailboxId, Rights, VolumeConfig};
+use crate::volume::{AclChange, MailboxId, Rights, VolumeConfig, holder_of};
 
 const ANN: AccountId = AccountId(1);
 const BOB: AccountId = AccountId(2);
@@ -187,4 +187,34 @@ async fn what_is_on_a_volume_that_opens_while_others_are_asked_is_not_gone() {
     drop(hung);
     assert_eq!(shared.await, (vec![BOB], false));
     assert_eq!(site.shared().await, (vec![CID, BOB], true));
+}
+
+#[tokio::test]
+async fn mail_held_for_others_leaves_a_disk_its_reserve() {
+    let site = site(true).await;
+    let holder = holder_of(AccountId(9)).unwrap();
+    let looked = |at: usize, free_bytes: u64| {
+        let mounted = site.mounted(at);
+        let mut status = mounted.volume.status();
+        status.space.disk = Some(DiskRoom {
+            size_bytes: 1000,
+            free_bytes,
+            inodes: 0,
+            free_inodes: 0,
+        });
+        mounted.looked_at(&status, 5);
+    };
+    for (at, free_bytes) in [(0, 49), (1, 50), (2, 0)] {
+        looked(at, free_bytes);
+    }
+    let held_at = || async {
+        let found = site.volumes.of_one_of_many(holder, &mut false).await;
+        found.ok().map(|one| one.name.to_string())
+    };
+    assert_eq!(held_at().await.as_deref(), Some("d2"));
+    assert!(site.volumes.takes_held());
+    looked(1, 49);
+    assert_eq!(held_at().await, None);
+    assert!(!site.volumes.takes_held());
+    assert_eq!(site.volumes.away().count(), 0, "they take their own mail");
 }

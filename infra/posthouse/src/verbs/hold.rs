@@ -26,12 +26,15 @@ enum Verb {
         #[arg(long)]
         accounts: bool,
     },
-    /// Have all homes tried at once
+    /// Have all homes tried at once, and what waits by itself
     Flush,
     /// Remove what is held for an account: it is never delivered
     Drop {
         /// Number or login name
         account: String,
+        /// Only the messages that are set aside
+        #[arg(long)]
+        set_aside: bool,
     },
 }
 
@@ -48,7 +51,7 @@ pub(crate) fn perform(
         let mut found = Vec::new();
         let mut dropped = 0;
         let account = match &options.verb {
-            Verb::Drop { account } => Some(account_id(&directory, account).await?),
+            Verb::Drop { account, .. } => Some(account_id(&directory, account).await?),
             Verb::List { .. } | Verb::Flush => None,
         };
         for name in ours {
@@ -57,8 +60,13 @@ pub(crate) fn perform(
                 match (&options.verb, account) {
                     (Verb::List { .. }, _) => found.extend(list(&client, &name).await?),
                     (Verb::Flush, _) => client.flush().await?,
-                    (Verb::Drop { .. }, Some(account)) => {
-                        dropped += client.drop(&Drop { account }).await?.messages;
+                    (Verb::Drop { set_aside, .. }, Some(account)) => {
+                        let only_aside = *set_aside;
+                        let request = Drop {
+                            account,
+                            only_aside,
+                        };
+                        dropped += client.drop(&request).await?.messages;
                     }
                     (Verb::Drop { .. }, None) => {}
                 }
@@ -176,6 +184,7 @@ impl Row for Account {
         "MESSAGES",
         "OCTETS",
         "OLDEST (UTC)",
+        "WAITS",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -187,7 +196,22 @@ impl Row for Account {
             self.held.messages.iter().sum::<u64>().to_string(),
             self.held.octets.to_string(),
             daemon::clock::utc(self.held.oldest_ms),
+            waits(&self.held),
         ]
+    }
+}
+
+/// In words: the account's reason, and how many messages are set aside and why the first of them is.
+fn waits(held: &Held) -> String {
+    let account = held.waits.iter().map(|waits| waits.reason.clone());
+    let aside = held.aside.first().map(|first| {
+        let (count, why) = (held.aside_count, &first.waits.reason);
+        format!("{count} set aside ({why})")
+    });
+    let both: Vec<String> = account.chain(aside).collect();
+    match both.is_empty() {
+        true => "-".to_owned(),
+        false => both.join(", "),
     }
 }
 
@@ -203,6 +227,7 @@ impl Row for Dropped {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use directory_api::AccountId;
+    use store_api::hold::{Aside, Waits};
 
     use super::*;
 
@@ -217,6 +242,9 @@ mod tests {
                 messages,
                 octets: 10,
                 oldest_ms: 0,
+                waits: None,
+                aside_count: 0,
+                aside: Vec::new(),
             },
         };
         let mut old = [0; AGES];
@@ -232,5 +260,39 @@ mod tests {
         assert_eq!(cells[0].join(" "), "not known 1 1 0 0 0 0 0 0 0 0 0 10");
         assert_eq!(cells[1].join(" "), "b1 3 1 0 0 0 0 0 0 0 0 2 20");
         assert_eq!(Destination::HEADINGS.len(), cells[0].len());
+    }
+
+    #[test]
+    fn an_account_tells_why_it_waits_and_what_is_set_aside() {
+        let because = |reason: &str| Waits {
+            reason: reason.into(),
+            tries: 1,
+            next_s: 60,
+        };
+        let mut held = Held {
+            volume: "main".parse().unwrap(),
+            account: AccountId(1),
+            home: None,
+            messages: [0; AGES],
+            octets: 0,
+            oldest_ms: 0,
+            waits: None,
+            aside_count: 0,
+            aside: Vec::new(),
+        };
+        assert_eq!(waits(&held), "-");
+        held.waits = Some(because("frozen"));
+        assert_eq!(waits(&held), "frozen");
+        held.aside_count = 12;
+        held.aside.push(Aside {
+            uid: 3,
+            waits: because("too_large"),
+        });
+        assert_eq!(waits(&held), "frozen, 12 set aside (too_large)");
+        let account = Account {
+            holder: "b2".parse().unwrap(),
+            held,
+        };
+        assert_eq!(Account::HEADINGS.len(), account.cells().len());
     }
 }

@@ -4,6 +4,7 @@ use directory_api::{AccountId, Epoch};
 use tracing::error;
 
 use super::super::error::IndexError;
+use super::super::holds::held_for;
 use super::super::intake::Reply;
 use super::super::record::{CopiedMessage, CopyMessages, FlagsOf, Grace, Purge, Record};
 use super::super::rows::{KeptRow, kept_until_of};
@@ -17,8 +18,12 @@ use super::messages::{
 use super::{Batch, Decided, Sequencer, Stop, canonical};
 
 impl Sequencer {
-    /// How long messages are kept that go now.
-    pub(super) fn grace(&self, batch: &Batch<'_>) -> Grace {
+    /// How long messages of an account are kept that go now. Those held for somebody else not at all: nobody brings them back, and
+    /// their home has them.
+    pub(super) fn grace(&self, batch: &Batch<'_>, account: AccountId) -> Grace {
+        if held_for(account).is_some() {
+            return Grace::none(batch.now_ms);
+        }
         Grace {
             at_ms: batch.now_ms,
             until_ms: batch.now_ms.saturating_add(self.rules.expunge_grace_ms),

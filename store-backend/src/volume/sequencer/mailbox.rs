@@ -118,7 +118,7 @@ impl Sequencer {
         batch.records.push(Record::Delete(DeleteMailbox {
             account,
             mailbox,
-            grace: self.grace(batch),
+            grace: self.grace(batch, account),
         }));
         Ok(Decided::AfterApply(Reply::Done))
     }

@@ -142,7 +142,7 @@ impl Sequencer {
                 mailbox: source,
                 uid,
                 modseq,
-                grace: self.grace(batch),
+                grace: self.grace(batch, account),
             });
         }
         let replaced_modseq = gone.as_ref().map_or(0, |gone| gone.modseq);
@@ -335,7 +335,7 @@ impl Sequencer {
             account,
             mailbox,
             modseq,
-            grace: self.grace(batch),
+            grace: self.grace(batch, account),
             uids: gone.clone(),
         }));
         Ok(Decided::Settling(

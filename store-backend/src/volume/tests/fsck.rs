@@ -282,6 +282,8 @@ async fn a_cut_segment_is_told_and_nothing_is_guessed() {
 async fn without_copy_and_log_messages_are_found_by_their_files_under_new_uidvalidities() {
     let dir = TempDir::new().unwrap();
     let volume = open(&dir);
+    let holder = holder_of(BOB).unwrap();
+    deliver(&volume, 200, TWO, &[holder]).await;
     for number in 0..60 {
         let body = vec![b'a' + (number % 20) as u8; 90_000 + number as usize];
         deliver(&volume, number, &body, &[ANN]).await;
@@ -352,6 +354,16 @@ async fn without_copy_and_log_messages_are_found_by_their_files_under_new_uidval
         volume.messages(BOB, MailboxId::INBOX).await.unwrap().len(),
         1
     );
+    // What was held for him is fed, and then removed.
+    let held = volume.held_mail().await.unwrap();
+    assert_eq!((held.len(), held[0].account, held[0].messages), (1, BOB, 1));
+    let read = volume.read_message(holder, MailboxId::INBOX, 1);
+    assert!(read.await.unwrap().unwrap().prologue.is_empty());
+    let expunge = || volume.expunge(holder, HOLD_EPOCH, MailboxId::INBOX, vec![1]);
+    assert!(matches!(expunge().await, Err(Refusal::StaleEpoch { .. })));
+    volume.ensure_account(holder, HOLD_EPOCH).await.unwrap();
+    assert_eq!(expunge().await.unwrap().uids, [1]);
+    assert_eq!(volume.held_mail().await.unwrap(), []);
     volume.close();
 }
 

@@ -35,6 +35,22 @@ async fn message(volume: &Volume, uid: u32) -> MessageInfo {
     all.into_iter().find(|one| one.uid == uid).unwrap()
 }
 
+/// Its home has it: the disk has its octets again at the next look at what may go, for a holder and not for a user.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_held_for_others_is_not_kept_when_it_goes() {
+    let dir = TempDir::new().unwrap();
+    let volume = open_keeping(&dir, HOUR);
+    let holder = holder_of(ANN).unwrap();
+    deliver(&volume, 1, BODY, &[holder]).await;
+    deliver(&volume, 2, BODY, &[ANN]).await;
+    for account in [holder, ANN] {
+        let gone = volume.expunge(account, E1, INBOX, vec![1]).await.unwrap();
+        assert_eq!(gone.uids, [1]);
+    }
+    assert!(volume.kept(holder, None, 100, 0).await.unwrap().is_empty());
+    assert_eq!(kept(&volume).await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_expunged_comes_back_as_a_new_message_with_all_it_had() {
     let dir = TempDir::new().unwrap();
