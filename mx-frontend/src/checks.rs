@@ -2,14 +2,23 @@
 //!
 //! A check never stops mail because it could not be made: what nobody can say is no finding.
 
+mod dns;
 mod helo;
+mod lists;
+mod reverse;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::info;
 
 use crate::config::{Action, CheckSettings};
 use crate::meter;
+use dns::Dns;
+use lists::Listed;
+pub(crate) use reverse::Reverse;
 
 /// What can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +28,8 @@ pub(crate) enum Check {
     HeloSyntax,
     HeloOwnName,
     HeloLiteral,
+    ReverseDns,
+    DnsLists,
 }
 
 impl Check {
@@ -30,17 +41,21 @@ impl Check {
             Self::HeloSyntax => "helo_syntax",
             Self::HeloOwnName => "helo_own_name",
             Self::HeloLiteral => "helo_literal",
+            Self::ReverseDns => "reverse_dns",
+            Self::DnsLists => "dns_lists",
         }
     }
 }
 
 #[cfg(test)]
-pub(crate) const ALL: [Check; 5] = [
+pub(crate) const ALL: [Check; 7] = [
     Check::EarlyTalker,
     Check::Pipelining,
     Check::HeloSyntax,
     Check::HeloOwnName,
     Check::HeloLiteral,
+    Check::ReverseDns,
+    Check::DnsLists,
 ];
 
 /// Something was found that by setting is not borne.
@@ -57,6 +72,8 @@ pub(crate) struct Of<'a> {
     pub(crate) from: &'a str,
     pub(crate) to: &'a str,
     pub(crate) trace_id: &'a str,
+    /// What more there is to say.
+    pub(crate) detail: &'a str,
 }
 
 /// The checks of one process.
@@ -64,11 +81,42 @@ pub(crate) struct Of<'a> {
 pub(crate) struct Checks {
     pub(crate) settings: CheckSettings,
     hostname: String,
+    dns: Arc<Dns>,
+}
+
+/// What was looked up of a client and its sender.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// None: it is not looked at.
+    pub(crate) reverse: Option<Reverse>,
+    listed: Listed,
+}
+
+/// Look-ups under way; dropped, they end.
+#[derive(Debug)]
+pub(crate) struct Looking(JoinHandle<Looked>);
+
+impl Looking {
+    /// What they brought. They end by themselves in the time that the settings give them.
+    pub(crate) async fn done(mut self) -> Option<Looked> {
+        (&mut self.0).await.ok()
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Checks {
     pub(crate) fn new(settings: CheckSettings, hostname: String) -> Self {
-        Self { settings, hostname }
+        let dns = Arc::new(Dns::new(&settings.dns));
+        Self {
+            settings,
+            hostname,
+            dns,
+        }
     }
 
     /// Whether a client is looked at.
@@ -84,6 +132,8 @@ impl Checks {
             Check::HeloSyntax => self.settings.helo_syntax,
             Check::HeloOwnName => self.settings.helo_own_name,
             Check::HeloLiteral => self.settings.helo_literal,
+            Check::ReverseDns => self.settings.reverse_dns,
+            Check::DnsLists => self.settings.dns_lists,
         }
     }
 
@@ -101,13 +151,68 @@ impl Checks {
             from,
             to,
             trace_id,
+            detail,
         } = of;
-        info!(%client, check = check.code(), action = done, helo, from, to, trace_id, "check found something");
+        info!(%client, check = check.code(), action = done, helo, from, to, trace_id, detail, "check found something");
         for_good.map_or(Ok(()), |for_good| Err(Finding { check, for_good }))
     }
 
+    /// Begins to look up what the checks need to know. None: they need nothing.
+    pub(crate) fn look_up(&self, client: IpAddr) -> Option<Looking> {
+        let wants_reverse = self.action(Check::ReverseDns) != Action::Off;
+        let wants_lists = self.action(Check::DnsLists) != Action::Off;
+        let lists = if wants_lists {
+            self.settings.lists.clone()
+        } else {
+            Vec::new()
+        };
+        if !wants_reverse && lists.is_empty() {
+            return None;
+        }
+        let (dns, within) = (Arc::clone(&self.dns), self.settings.dns.session_timeout());
+        let looking = async move {
+            let reverse = async {
+                if !wants_reverse {
+                    return None;
+                }
+                let found = timeout(within, reverse::look_up(&dns, client)).await;
+                Some(found.unwrap_or(Reverse::Unknown))
+            };
+            // Each of them takes one look-up.
+            let (reverse, listed) = tokio::join!(reverse, lists::look_up(&dns, &lists, client));
+            Looked { reverse, listed }
+        };
+        Some(Looking(tokio::spawn(looking)))
+    }
+
+    /// Judges a client that brings mail, by what it calls itself and by what was looked up.
+    pub(crate) fn judge(
+        &self,
+        client: IpAddr,
+        looked: Option<&Looked>,
+        of: Of<'_>,
+    ) -> Result<(), Finding> {
+        let weight = looked.map_or(0, |looked| looked.listed.weight);
+        if weight <= self.settings.lists_weight_allowed {
+            return Ok(());
+        }
+        self.helo(client, of)?;
+        let Some(Looked { reverse, listed }) = looked else {
+            return Ok(());
+        };
+        if weight >= self.settings.lists_weight_min {
+            let detail = &listed.against.join(" ");
+            self.found(Check::DnsLists, client, Of { detail, ..of })?;
+        }
+        if let Some(missing @ (Reverse::Missing | Reverse::Unconfirmed)) = reverse {
+            let detail = missing.word();
+            self.found(Check::ReverseDns, client, Of { detail, ..of })?;
+        }
+        Ok(())
+    }
+
     /// Judges what the client calls itself.
-    pub(crate) fn helo(&self, client: IpAddr, of: Of<'_>) -> Result<(), Finding> {
+    fn helo(&self, client: IpAddr, of: Of<'_>) -> Result<(), Finding> {
         match helo::judge(of.helo, client, &self.hostname) {
             Some(check) => self.found(check, client, of),
             None => Ok(()),

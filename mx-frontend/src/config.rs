@@ -4,7 +4,7 @@ mod checks;
 mod limits;
 mod stress;
 
-pub use checks::{Action, CheckSettings};
+pub use checks::{Action, CheckSettings, DnsList, DnsSettings};
 pub use limits::{Limits, Rates};
 pub use stress::StressSettings;
 

@@ -26,5 +26,7 @@ mod timeline;
 #[cfg(test)]
 mod made_up;
 
-pub use config::{Action, CheckSettings, Config, Limits, Rates, StressSettings};
+pub use config::{
+    Action, CheckSettings, Config, DnsList, DnsSettings, Limits, Rates, StressSettings,
+};
 pub use frontend::{Frontend, RunError, run};

@@ -28,6 +28,14 @@ pub(crate) fn describe() {
         "What checks of clients and senders found, by check and by what was done about it."
     );
     describe_counter!(
+        "posthouse_mx_dns_lookups_total",
+        "Look-ups in the DNS, by result; unknown: no server said in time."
+    );
+    describe_histogram!(
+        "posthouse_mx_dns_lookup_seconds",
+        "Time that a look-up in the DNS took, kept answers included."
+    );
+    describe_counter!(
         "posthouse_mx_deliveries_total",
         "Messages that reached their final dot, by outcome: kept, or why not."
     );
@@ -97,6 +105,11 @@ pub(crate) fn refused(stage: &'static str, reason: &'static str) {
 pub(crate) fn found(check: &'static str, action: &'static str) {
     counter!("posthouse_mx_check_findings_total", "check" => check, "action" => action)
         .increment(1);
+}
+
+pub(crate) fn dns_lookup(result: &'static str, took: Duration) {
+    counter!("posthouse_mx_dns_lookups_total", "result" => result).increment(1);
+    histogram!("posthouse_mx_dns_lookup_seconds").record(took);
 }
 
 pub(crate) fn delivery(outcome: &'static str, octets: u64, recipients: usize) {

@@ -149,6 +149,15 @@ pub(crate) fn found(finding: Finding) -> Reply {
         Check::HeloSyntax => ((7, 1), "HELO, EHLO: not a full host name"),
         Check::HeloOwnName => ((7, 1), "HELO, EHLO: that is our name, not yours"),
         Check::HeloLiteral => ((7, 1), "HELO, EHLO: that is not your address"),
+        // RFC 7372 §3.3.
+        Check::ReverseDns => (
+            (7, 25),
+            "your address has no name in the DNS that leads back to it",
+        ),
+        Check::DnsLists => (
+            (7, 1),
+            "your address stands in lists of those who send spam",
+        ),
     };
     let (code, class) = if for_good { (550, 5) } else { (450, 4) };
     Reply::new(code, (class, detail.0, detail.1), text)

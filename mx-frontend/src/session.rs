@@ -247,7 +247,8 @@ impl<'a> Session<'a> {
                         self.core.refuse_too_often(too_often(why));
                         continue;
                     }
-                    self.phase = Phase::Envelope(mail::begin(self.shared, mail, self.idle_since()));
+                    let (since, looking) = (self.idle_since(), self.look_up());
+                    self.phase = Phase::Envelope(mail::begin(self.shared, mail, since, looking));
                     self.core.accept();
                 }
                 Step::Recipient(path) => {
@@ -256,7 +257,7 @@ impl<'a> Session<'a> {
                         self.core.refuse_too_often(too_often(why));
                         continue;
                     }
-                    if let Err(finding) = self.screen(&path) {
+                    if let Err(finding) = Box::pin(self.screen(&path)).await {
                         meter::refused("rcpt", finding.check.code());
                         self.core.refuse(found(finding));
                         continue;

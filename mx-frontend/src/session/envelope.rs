@@ -5,7 +5,7 @@ use directory_api::BackendName;
 use mail_proto::smtp::Mail;
 use store_api::TxnId;
 
-use crate::checks::Finding;
+use crate::checks::{Finding, Looked, Looking};
 use crate::recipients::Recipients;
 use crate::timeline::Timeline;
 
@@ -18,6 +18,10 @@ pub(super) struct Envelope {
     pub(super) recipients: Recipients,
     /// A link to each back-end, found at RCPT so that DATA need not wait. Few: a scan finds one.
     pub(super) links: Vec<(BackendName, Link)>,
+    /// What the checks are still looking up.
+    pub(super) looking: Option<Looking>,
+    /// What they have looked up.
+    pub(super) looked: Option<Looked>,
     /// What the checks say, once they were asked.
     pub(super) screened: Option<Result<(), Finding>>,
     pub(super) timeline: Timeline,

@@ -7,11 +7,17 @@ use store_api::TxnId;
 use tokio::time::Instant;
 
 use super::envelope::Envelope;
+use crate::checks::Looking;
 use crate::frontend::Shared;
 use crate::recipients::Recipients;
 use crate::timeline::{Stage, Timeline};
 
-pub(super) fn begin(shared: &Shared, mail: Mail, mut timeline: Timeline) -> Box<Envelope> {
+pub(super) fn begin(
+    shared: &Shared,
+    mail: Mail,
+    mut timeline: Timeline,
+    looking: Option<Looking>,
+) -> Box<Envelope> {
     timeline.charge(Stage::BeforeMail, Instant::now());
     Box::new(Envelope {
         mail,
@@ -19,6 +25,8 @@ pub(super) fn begin(shared: &Shared, mail: Mail, mut timeline: Timeline) -> Box<
         trace_id: trace_id(),
         recipients: Recipients::new(shared.limits.accounts_max),
         links: Vec::new(),
+        looking,
+        looked: None,
         screened: None,
         timeline,
     })

@@ -6,7 +6,7 @@ use mail_proto::smtp::ForwardPath;
 use tokio::time::{Instant, sleep};
 
 use super::{End, Phase, Session, io};
-use crate::checks::{Check, Finding, Of};
+use crate::checks::{Check, Finding, Looking, Of, Reverse};
 use crate::config::Action;
 use crate::reply::Closing;
 
@@ -60,11 +60,31 @@ impl Session<'_> {
         found
     }
 
+    /// Begins to look up what is to be known of a client that brings mail. One that brings none costs nobody a question.
+    pub(super) fn look_up(&self) -> Option<Looking> {
+        let Session { shared, client, .. } = self;
+        client
+            .checked
+            .then(|| shared.checks.look_up(client.address.ip()))?
+    }
+
     /// What the checks say of the client and its sender, found once for each transaction.
-    pub(super) fn screen(&mut self, to: &ForwardPath) -> Result<(), Finding> {
+    pub(super) async fn screen(&mut self, to: &ForwardPath) -> Result<(), Finding> {
         let Phase::Envelope(envelope) = &mut self.phase else {
             return Ok(());
         };
+        if let Some(looking) = envelope.looking.take() {
+            envelope.looked = looking.done().await;
+            // The wait was for us.
+            self.heard = Instant::now();
+            if let Some(Reverse::Confirmed(name)) = envelope
+                .looked
+                .as_ref()
+                .and_then(|one| one.reverse.as_ref())
+            {
+                self.client_host = Some(name.clone());
+            }
+        }
         if !self.client.checked || is_postmaster(to) {
             return Ok(());
         }
@@ -76,9 +96,13 @@ impl Session<'_> {
             from: &envelope.mail.reverse_path.to_string(),
             to: &to.to_string(),
             trace_id: &envelope.trace_id,
+            detail: "",
         };
         let client = self.client.address.ip();
-        let screened = self.shared.checks.helo(client, of);
+        let screened = self
+            .shared
+            .checks
+            .judge(client, envelope.looked.as_ref(), of);
         envelope.screened = Some(screened);
         screened
     }
