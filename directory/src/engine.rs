@@ -26,8 +26,8 @@ pub use lmdb::{Lmdb, LmdbError};
 pub(crate) use postgres::NamedKey;
 pub use postgres::{Postgres, PostgresError, PostgresSettings};
 pub use record::{
-    AccountDraft, AccountEdit, Brought, CredentialUse, ImportDraft, LdapBatch, LdapUser, LinkRow,
-    LoginRecord, RowDraft, StoredCredential, Taken,
+    AccountDraft, AccountEdit, Brought, CredentialUse, EntryName, ImportDraft, LdapBatch, LdapUser,
+    LinkRow, LoginRecord, RowDraft, StoredCredential, Taken, Unusables,
 };
 use rules::Database;
 
@@ -237,6 +237,13 @@ pub trait Engine: Send + Sync + 'static {
         accounts: Vec<AccountId>,
         now_ms: i64,
     ) -> impl Future<Output = Answer<usize>> + Send;
+    /// Suspends the active accounts of entries that can be no users any more, or none when more than so many would be.
+    fn users_unusable(
+        &self,
+        ids: Vec<String>,
+        losses_max: usize,
+        now_ms: i64,
+    ) -> impl Future<Output = Answer<Unusables>> + Send;
     /// The entries that accounts behind one are of, by number, at most so many; none: there are no more.
     fn links(
         &self,

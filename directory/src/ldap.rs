@@ -53,7 +53,7 @@ impl Ldap {
         }
         describe();
         let connector = Connector::new(&settings)?;
-        let binds = Binds::new(connector.clone(), settings.connections_max, &settings.base);
+        let binds = Binds::new(connector.clone(), settings.clone());
         let (asks, asked) = mpsc::channel(1);
         let state = State::default();
         let looks = Looks::new(settings, connector, Arc::clone(&state), asked);
@@ -95,7 +95,7 @@ fn describe() {
     metrics::describe_gauge!(UP, "Whether an LDAP server answers.");
     metrics::describe_counter!(
         binds::BINDS,
-        "Passwords that an LDAP server was asked about, by outcome (ok, refused, nobody: no such user, away)."
+        "Passwords that an LDAP server was asked about, by outcome (ok, refused, nobody: no such user, another: the name is another entry's now, away)."
     );
     metrics::describe_histogram!(
         binds::SECONDS,
@@ -111,7 +111,7 @@ fn describe() {
     );
     metrics::describe_counter!(
         looks::TAKEN,
-        "Users of LDAP who came, changed or went, by what (created, changed, gone)."
+        "Users of LDAP who came, changed or went, by what (created, changed, suspended, gone)."
     );
     metrics::describe_gauge!(
         looks::USERS,

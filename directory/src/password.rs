@@ -191,7 +191,7 @@ impl Passwords {
                 closed = Some(stored.clone());
             }
         }
-        let in_ldap = credentials.iter().find(|stored| stored.dn().is_some());
+        let in_ldap = credentials.iter().find(|stored| stored.entry().is_some());
         let in_ldap = in_ldap.cloned();
         let forms: Vec<(StoredCredential, Form)> = credentials
             .into_iter()
@@ -273,7 +273,7 @@ impl Passwords {
     ) -> Option<Verifier> {
         match stored.name {
             Some(_) => Verifier::of_random(password.reveal()),
-            None if stored.dn().is_some() => {
+            None if stored.entry().is_some() => {
                 let verified = self.verified.as_ref()?;
                 let form = verified.get(&self.tag(stored, password)).await?;
                 form?.verifier()
@@ -296,8 +296,8 @@ impl Passwords {
     ) -> Option<Result<bool, Away>> {
         let binds = self.binds.as_ref()?;
         let began = Instant::now();
-        let dn = stored.and_then(StoredCredential::dn);
-        let answer = binds.is_right(dn, password.reveal()).await;
+        let entry = stored.and_then(StoredCredential::entry);
+        let answer = binds.is_right(entry, password.reveal()).await;
         if answer.is_ok() {
             self.pace.asked(began.elapsed());
         }
@@ -454,7 +454,7 @@ impl Passwords {
         let mut refused = None;
         let forms: Vec<Form> = credentials
             .iter()
-            .filter(|stored| stored.dn().is_none())
+            .filter(|stored| stored.entry().is_none())
             .filter_map(|stored| {
                 Form::parse(stored.secret.reveal())
                     .map_err(|error| refused = Some(error))

@@ -15,6 +15,7 @@ use directory_api::wire::{
 use directory_api::{
     AccountStatus, ClientOptions, DirectoryClient, DirectoryError, LoginError, LoginName,
 };
+use ldap3::controls::ManageDsaIt;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Mod};
 use site::{Process, Site, address, announcement, comes_up, eventually, login, secret};
 use testkit::address::unused_address;
@@ -473,6 +474,119 @@ async fn half_an_answer_of_ldap_removes_nobody() {
         .unwrap();
     assert_eq!(state.left_out_count, 6, "{state:?}");
     assert!(world.gets_mail("ann@x.test").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gets_somebodys_name_opens_nothing_of_his() {
+    let Some(mut world) = World::new("").await else {
+        return;
+    };
+    world.add("bob").await;
+    world.sync().await;
+    let bob = world.account("bob@x.test").await;
+
+    // Somebody else of the name, whom no look has seen yet, and whose password is right.
+    world.remove("bob").await;
+    world.add("bob").await;
+    for password in ["of bob", "wrong"] {
+        let answer = world.log_in("bob@x.test", password).await;
+        assert!(is_bad(&answer), "{password}: {answer:?}");
+    }
+    // Nor does a name that is nobody's.
+    world.remove("bob").await;
+    assert!(is_bad(&world.log_in("bob@x.test", "of bob").await));
+    world.add("bob").await;
+    // Others are as they were, on the same connections.
+    assert!(world.log_in("ann@x.test", "of ann").await.is_ok());
+
+    // The looks find that one is gone, and then the other.
+    for _ in 0..3 {
+        world.sync().await;
+    }
+    let other = world.log_in("bob@x.test", "of bob").await.unwrap();
+    assert_ne!(other.account, bob.id);
+    let gone = world.operator().account(bob.id).await.unwrap();
+    assert_eq!(gone.status, AccountStatus::Closing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_entry_can_be_no_user_any_more_may_not_log_in() {
+    let Some(mut world) = World::new("").await else {
+        return;
+    };
+    for name in ["bob", "carl"] {
+        world.add(name).await;
+    }
+    world.sync().await;
+    assert!(world.log_in("bob@x.test", "of bob").await.is_ok());
+    let is_suspended = async |world: &World, name: &str| {
+        let answer = world
+            .log_in(&format!("{name}@x.test"), &format!("of {name}"))
+            .await;
+        matches!(answer, Err(LoginError::Suspended))
+    };
+
+    // No login name; and its mail comes still, as to anybody suspended.
+    world.set("bob", "mail", &[]).await;
+    let state = world.sync().await;
+    assert_eq!((state.held, state.left_out_count), (0, 1), "{state:?}");
+    assert!(is_suspended(&world, "bob").await);
+    assert!(world.gets_mail("bob@x.test").await);
+    world.set("bob", "mail", &["bob@x.test"]).await;
+    world.sync().await;
+    assert!(world.log_in("bob@x.test", "of bob").await.is_ok());
+
+    // More at once than may lose their login stay as they are.
+    for name in ["bob", "carl"] {
+        world.set(name, "mail", &[]).await;
+    }
+    let state = world.sync().await;
+    assert_eq!((state.held, state.left_out_count), (2, 2), "{state:?}");
+    for name in ["bob", "carl"] {
+        assert!(!is_suspended(&world, name).await, "{name}");
+    }
+    let sync = LdapSync {
+        losses_max: Some(2),
+    };
+    assert_eq!(world.operator().ldap_sync(&sync).await.unwrap().held, 0);
+    for name in ["bob", "carl"] {
+        assert!(is_suspended(&world, name).await, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_ldap_refers_to_other_servers_nobody_is_taken_for_gone() {
+    let Some(mut world) = World::new("").await else {
+        return;
+    };
+    world.add("bob").await;
+    world.sync().await;
+    let elsewhere = format!("ou=elsewhere,{BASE}");
+    let referral = vec![
+        (
+            "objectClass",
+            HashSet::from(["referral", "extensibleObject"]),
+        ),
+        ("ou", HashSet::from(["elsewhere"])),
+        ("ref", HashSet::from(["ldap://other.test/ou=elsewhere"])),
+    ];
+    added(&mut world.admin, &elsewhere, referral).await;
+    world.remove("bob").await;
+    let everything = LdapSync {
+        losses_max: Some(9),
+    };
+    for _ in 0..3 {
+        let state = world.operator().ldap_sync(&everything).await.unwrap();
+        assert_eq!(state.failure, None);
+        assert!(state.left_out[0].contains("referrals"), "{state:?}");
+        assert!(world.gets_mail("bob@x.test").await);
+    }
+
+    let admin = world.admin.with_controls(ManageDsaIt);
+    admin.delete(&elsewhere).await.unwrap().success().unwrap();
+    let state = world.operator().ldap_sync(&everything).await.unwrap();
+    assert_eq!(state.left_out, [""; 0]);
+    assert!(!world.gets_mail("bob@x.test").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,15 +48,21 @@ impl StoredCredential {
     /// The password of an entry in LDAP, which is not kept here: who shows it binds there. `version` is another one whenever
     /// the entry may have another password, so that what was verified before counts no more.
     #[must_use]
-    pub fn in_ldap(dn: &str, version: &str) -> Self {
-        Self::own(Secret::new(format!("{IN_LDAP}{version} {dn}")))
+    pub fn in_ldap(user: &LdapUser) -> Self {
+        let LdapUser {
+            id, dn, version, ..
+        } = user;
+        // An id has no control characters.
+        Self::own(Secret::new(format!("{IN_LDAP}{version} {dn}\n{id}")))
     }
 
-    /// The name of the entry that knows the password.
+    /// The entry that knows the password.
     #[must_use]
-    pub fn dn(&self) -> Option<&str> {
+    pub fn entry(&self) -> Option<EntryName<'_>> {
         let text = self.secret.reveal().strip_prefix(IN_LDAP)?;
-        text.split_once(' ').map(|(_, dn)| dn)
+        let (_, name) = text.split_once(' ')?;
+        let (dn, id) = name.rsplit_once('\n').unwrap_or((name, ""));
+        Some(EntryName { dn, id })
     }
 
     /// How it is kept, as it says in front: `ARGON2ID`.
@@ -80,6 +86,15 @@ impl StoredCredential {
             .as_ref()
             .is_none_or(|services| services.contains(&service))
     }
+}
+
+/// An entry of LDAP: a name that may be somebody else's by now, and what it keeps for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryName<'a> {
+    /// Where it was when it was seen last.
+    pub dn: &'a str,
+    /// Whose that name was; empty where only the name was kept.
+    pub id: &'a str,
 }
 
 /// That a credential has let somebody in.
@@ -205,6 +220,8 @@ pub struct LdapBatch {
     pub users: Vec<LdapUser>,
     /// Accounts of ours that have the name of one become its own.
     pub adopt: bool,
+    /// An address may be taken that a domain's catch-all has brought to somebody else.
+    pub over_catch_all: bool,
     /// So many users may lose something: an address, or the right to log in. Others stay as they are.
     pub losses_max: usize,
 }
@@ -220,6 +237,15 @@ pub struct Taken {
     pub is_loss: bool,
     /// What was not taken, and why.
     pub left_out: Vec<EngineError>,
+}
+
+/// What became of users whose entries can be none any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unusables {
+    /// Who may not log in any more.
+    pub suspended: Vec<AccountId>,
+    /// How many would have been suspended, if that had not been too many.
+    pub held: usize,
 }
 
 /// What ties an account to its entry.
@@ -238,6 +264,9 @@ pub struct LinkRow {
     /// LDAP says the quota.
     #[serde(default)]
     pub owns_quota: bool,
+    /// It was active, and is suspended until its entry can be a user again.
+    #[serde(default)]
+    pub suspended: bool,
     /// Since when there is no such entry any more, Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_ms: Option<i64>,

@@ -132,18 +132,27 @@ impl Connector {
     /// A connection that may read entries.
     pub(super) async fn reader(&self) -> Result<Ldap, Away> {
         let mut ldap = self.connect().await?;
-        if let Some((dn, password)) = &self.0.reader {
-            let bind = ldap.with_timeout(self.0.answer_timeout);
-            let result = bind.simple_bind(dn, password).await?;
-            if result.rc != SUCCESS {
-                return Err(Away::Refused {
-                    doing: "let the reader in",
-                    code: result.rc,
-                    text: result.text,
-                });
-            }
+        if self.0.reader.is_some() {
+            self.become_reader(&mut ldap).await?;
         }
         Ok(ldap)
+    }
+
+    /// Has a connection, whosever it was, read entries from now on.
+    pub(super) async fn become_reader(&self, ldap: &mut Ldap) -> Result<(), Away> {
+        // Without either it is nobody's again (RFC 4513 §5.1.1).
+        let reader = self.0.reader.as_ref();
+        let (dn, password) = reader.map_or(("", ""), |(dn, password)| (dn, password));
+        let bind = ldap.with_timeout(self.0.answer_timeout);
+        let result = bind.simple_bind(dn, password).await?;
+        match result.rc {
+            SUCCESS => Ok(()),
+            code => Err(Away::Refused {
+                doing: "let the reader in",
+                code,
+                text: result.text,
+            }),
+        }
     }
 }
 

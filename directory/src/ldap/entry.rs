@@ -17,7 +17,7 @@ pub(super) struct Entry {
     values: HashMap<String, Vec<Vec<u8>>>,
 }
 
-/// Why an entry is no user of ours. Somebody who was taken from it before stays as it was.
+/// Why an entry is no user of ours. Who was taken from it before is suspended, and stays as it was otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("it has no {0}, or one that is too long")]

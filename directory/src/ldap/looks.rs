@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::connection::{Away, Connector, SUCCESS};
 use super::entry::Entry;
 use super::{Ask, LdapSettings, State, lock};
-use crate::engine::{Brought, Engine, EngineError, LdapBatch, LdapUser, Taken};
+use crate::engine::{Brought, Engine, EngineError, LdapBatch, LdapUser, Taken, Unusables};
 
 /// Why a look was not whole. What it has taken is taken.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +58,17 @@ pub(crate) struct Looks {
 #[derive(Default)]
 struct Found {
     ids: HashSet<Digest>,
-    /// Not every entry had an id: whoever is missing may be one of them.
-    has_nameless: bool,
+    /// Not every entry had an id, or some are on other servers: whoever is missing may be one of them.
+    is_partial: bool,
+    /// How often it was referred to other servers.
+    referrals: usize,
     created: usize,
     changed: usize,
     /// With what was left out of them.
     left_out: Vec<(LdapUser, Vec<EngineError>)>,
     unusable: Vec<String>,
+    /// Ids of accounts' entries that can be no users any more.
+    unusable_ids: Vec<String>,
     /// More of the last two than are kept in mind.
     more: usize,
 }
@@ -208,8 +212,8 @@ impl Looks {
         let since = ldap_escape(since.unwrap_or_default());
         let modified = &self.settings.modified_attribute;
         let filter = format!("(&{filter}({modified}>={since}))");
-        let found = self.search(engine, filter).await?;
-        let held = self.tell(&found, 0);
+        let found = self.search(engine, filter, None).await?;
+        let held = self.suspend(engine, &found).await? + self.tell(&found, 0);
         if held > 0 {
             self.hold(held);
         }
@@ -228,7 +232,10 @@ impl Looks {
             None => losses_max(known.len(), self.settings.losses_max_percent),
         };
         self.is_held &= sync.losses_max.is_none();
-        let found = self.search(engine, self.settings.filter.clone()).await?;
+        let ids = known.iter().map(|(_, id)| *id).collect();
+        let filter = self.settings.filter.clone();
+        let found = self.search(engine, filter, Some(ids)).await?;
+        let suspending = self.suspend(engine, &found).await?;
         let is_missing = |(_, id): &&(AccountId, Digest)| !found.ids.contains(id);
         let missing: Vec<_> = known.iter().filter(is_missing).copied().collect();
         // Whoever is held, or an operator has spoken of, is not looked for twice.
@@ -237,7 +244,7 @@ impl Looks {
         let gone: Vec<_> = missing.iter().filter(is_sure).copied().collect();
         self.missing = missing.iter().map(|(account, _)| *account).collect();
         let (mut closed, mut held) = (0, 0);
-        if found.has_nameless {
+        if found.is_partial {
             self.missing.clear();
         } else if gone.len() > self.losses_left {
             held = gone.len();
@@ -247,12 +254,31 @@ impl Looks {
             self.close(engine, &gone).await?;
             closed = gone.len();
         }
-        let held = held + self.tell(&found, closed);
+        let held = held + suspending + self.tell(&found, closed);
         self.hold(held);
         lock(&self.state).users = found.ids.len();
         metrics::gauge!(USERS).set(found.ids.len() as f64);
         self.looked_at_all = Some(Instant::now());
         Ok(())
+    }
+
+    /// Suspends whose entries can be no users any more, or says how many it would be.
+    async fn suspend<E: Engine>(&mut self, engine: &E, found: &Found) -> Result<usize, LookError> {
+        if found.unusable_ids.is_empty() {
+            return Ok(0);
+        }
+        let ids = found.unusable_ids.clone();
+        let now = engine.users_unusable(ids, self.losses_left, now_ms());
+        let Unusables { suspended, held } = now.await?;
+        if !suspended.is_empty() {
+            self.losses_left -= suspended.len();
+            metrics::counter!(TAKEN, "what" => "suspended").increment(suspended.len() as u64);
+            warn!(
+                accounts = ?suspended,
+                "their entries in LDAP cannot be users any more: the accounts are suspended until they can, `posthouse ldap status` says why"
+            );
+        }
+        Ok(held)
     }
 
     /// Nobody loses anything any more while somebody is held.
@@ -297,6 +323,12 @@ impl Looks {
         metrics::counter!(TAKEN, "what" => "created").increment(created as u64);
         metrics::counter!(TAKEN, "what" => "changed").increment(changed as u64);
         let left_out = found.left_out.len() + found.unusable.len() + found.more;
+        let referred = (found.referrals > 0).then(|| {
+            format!(
+                "{} referrals to other servers, which are not asked: nobody is taken for gone",
+                found.referrals
+            )
+        });
         if created + changed + gone + left_out > 0 {
             info!(created, changed, gone, left_out, "users taken from LDAP");
         }
@@ -305,6 +337,7 @@ impl Looks {
             format!("{}: {}", user.dn, why.join("; "))
         };
         let shown = found.left_out.iter().map(told);
+        let shown = referred.into_iter().chain(shown);
         let shown = shown.chain(found.unusable.iter().cloned());
         let shown: Vec<String> = shown.take(SHOWN_MAX).collect();
         if let Some(first) = shown.first() {
@@ -319,8 +352,13 @@ impl Looks {
         found.left_out.iter().filter(is_held).count()
     }
 
-    /// Takes what a search finds, in parts as it comes.
-    async fn search<E: Engine>(&mut self, engine: &E, filter: String) -> Result<Found, LookError> {
+    /// Takes what a search finds, in parts as it comes. `known`: the entries that accounts are of; none: any may be.
+    async fn search<E: Engine>(
+        &mut self,
+        engine: &E,
+        filter: String,
+        known: Option<HashSet<Digest>>,
+    ) -> Result<Found, LookError> {
         let (sender, mut entries) = mpsc::channel(BATCH);
         // A task of its own: the library ends it where an answer is not as LDAP has it.
         let search = search(
@@ -338,17 +376,26 @@ impl Looks {
             {
                 stamp.clone_into(&mut self.newest);
             }
-            match entry.id(&self.settings) {
-                Some(id) => _ = found.ids.insert(digest(&id)),
-                None => found.has_nameless = true,
+            let id = entry.id(&self.settings);
+            match &id {
+                Some(id) => _ = found.ids.insert(digest(id)),
+                None => found.is_partial = true,
             }
             match entry.user(&self.settings) {
                 Ok(user) if self.is_taken(&user) => {}
                 Ok(user) => batch.push(user),
-                Err(error) if found.unusable.len() < SHOWN_MAX => {
-                    found.unusable.push(format!("{}: {error}", entry.dn));
+                Err(error) => {
+                    let is_known =
+                        |id: &String| known.as_ref().is_none_or(|all| all.contains(&digest(id)));
+                    if let Some(id) = id.filter(is_known) {
+                        self.taken.remove(&digest(&id));
+                        found.unusable_ids.push(id);
+                    }
+                    match found.unusable.len() {
+                        ..SHOWN_MAX => found.unusable.push(format!("{}: {error}", entry.dn)),
+                        _ => found.more += 1,
+                    }
                 }
-                Err(_) => found.more += 1,
             }
             if batch.len() == BATCH {
                 self.take(engine, std::mem::take(&mut batch), &mut found)
@@ -357,9 +404,10 @@ impl Looks {
         }
         let mut searching = searching;
         match (&mut searching.0).await {
-            Ok(searched) => searched?,
+            Ok(searched) => found.referrals = searched?,
             Err(_) => return Err(Away::Nonsense.into()),
         }
+        found.is_partial |= found.referrals > 0;
         self.take(engine, batch, &mut found).await?;
         // What one lets go another may have now, whichever came first.
         let again = std::mem::take(&mut found.left_out);
@@ -390,6 +438,7 @@ impl Looks {
         let batch = LdapBatch {
             users: users.clone(),
             adopt: self.settings.adopt,
+            over_catch_all: self.settings.over_catch_all,
             losses_max: self.losses_left,
         };
         let taken = engine.take_users(batch, now_ms()).await?.now;
@@ -443,13 +492,13 @@ async fn links<E: Engine>(engine: &E) -> Result<Vec<(AccountId, Digest)>, LookEr
     }
 }
 
-/// Sends what is found; `Ok` when it was all.
+/// Sends what is found; `Ok` when it was all that this server has, with how often it referred to others.
 async fn search(
     connector: Connector,
     settings: LdapSettings,
     filter: String,
     found: mpsc::Sender<Entry>,
-) -> Result<(), Away> {
+) -> Result<usize, Away> {
     let mut ldap = connector.reader().await?;
     let page = i32::try_from(settings.page_entries).unwrap_or(i32::MAX);
     let paged: Vec<Box<dyn Adapter<String, Vec<String>>>> = vec![Box::new(PagedResults::new(page))];
@@ -471,17 +520,11 @@ async fn search(
             let entry = Entry::read(entry.0).ok_or(Away::Nonsense)?;
             if found.send(entry).await.is_err() {
                 // The look is given up.
-                return Ok(());
+                return Ok(referrals);
             }
         }
     }
     let result = stream.finish().await;
-    if referrals > 0 {
-        warn!(
-            referrals,
-            "LDAP refers to other servers for some entries, which are not asked"
-        );
-    }
     if result.rc != SUCCESS {
         // A limit of the server's among them: half an answer is none.
         return Err(Away::Refused {
@@ -491,7 +534,7 @@ async fn search(
         });
     }
     let _ = ldap.unbind().await;
-    Ok(())
+    Ok(referrals)
 }
 
 fn digest(text: &str) -> Digest {

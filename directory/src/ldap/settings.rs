@@ -40,6 +40,10 @@ daemon::settings! {
         /// Whether an account that is there already and has a user's login name becomes that user's, with the mail that it
         /// has: for who brings a site over. Otherwise the user is left out.
         pub adopt: bool = false,
+        /// Whether a user may get an address of a domain whose catch-all delivers to somebody else: for who has all users of
+        /// the domain in LDAP, and lets nobody write there whose word is not the site's. Otherwise an operator adds it
+        /// (`posthouse address add`).
+        pub over_catch_all: bool = false,
         /// How often it is looked for what has changed.
         pub look_every_s: u64 = 60,
         /// How often everything is looked at, by which it is seen that a user is gone.

@@ -1,8 +1,8 @@
 //! Users who are entries in LDAP.
 
 use directory::engine::{
-    AccountDraft, AccountEdit, Brought, Engine, EngineError, ImportDraft, LdapBatch, LdapUser,
-    RowDraft, StoredCredential, Taken,
+    AccountDraft, AccountEdit, Brought, Engine, EngineError, EntryName, ImportDraft, LdapBatch,
+    LdapUser, RowDraft, StoredCredential, Taken, Unusables,
 };
 use directory_api::wire::{
     Account, AddressEdit, AddressPut, DomainPut, ImportAccount, Secret, Target, Verdict,
@@ -27,6 +27,7 @@ async fn take_all<E: Engine>(engine: &E, users: &[LdapUser], adopt: bool) -> Vec
     let batch = LdapBatch {
         users: users.to_vec(),
         adopt,
+        over_catch_all: false,
         losses_max: 9,
     };
     engine.take_users(batch, 7).await.unwrap().now
@@ -64,7 +65,7 @@ pub(super) async fn a_user_of_ldap_is_one_account_whatever_it_is_called<E: Engin
     }
     let record = async |name: &str| engine.login_record(name.parse().unwrap()).await.unwrap();
     let found = record("ann@x.test").await.unwrap();
-    assert_eq!(found.credentials[0].dn(), Some("uid=7,dc=x"));
+    assert_eq!(found.credentials[0].entry().unwrap().dn, "uid=7,dc=x");
 
     // Once more is no change.
     let before = last(&engine).await;
@@ -99,7 +100,11 @@ pub(super) async fn a_user_of_ldap_is_one_account_whatever_it_is_called<E: Engin
     assert_eq!(accounts_of(&engine, "ann.lee@x.test").await, [id.0]);
     assert!(record("ann@x.test").await.is_none());
     let found = record("ann.lee@x.test").await.unwrap();
-    assert_eq!(found.credentials[0].dn(), Some("cn=Ann Lee,ou=y,dc=x"));
+    let entry = EntryName {
+        dn: "cn=Ann Lee,ou=y,dc=x",
+        id: "7",
+    };
+    assert_eq!(found.credentials[0].entry(), Some(entry));
 }
 
 pub(super) async fn what_somebody_else_has_is_not_taken_by_ldap<E: Engine>(engine: E) {
@@ -178,7 +183,7 @@ pub(super) async fn what_somebody_else_has_is_not_taken_by_ldap<E: Engine>(engin
             .unwrap()
             .credentials
             .iter()
-            .all(|one| one.dn().is_some())
+            .all(|one| one.entry().is_some())
     );
     // Another's account never.
     let thief = take_all(&engine, &[user("9", "bob@x.test", &[])], true).await;
@@ -411,6 +416,7 @@ pub(super) async fn more_losses_than_allowed_change_nothing<E: Engine>(engine: E
     let batch = LdapBatch {
         users,
         adopt: false,
+        over_catch_all: false,
         losses_max: 2,
     };
     let taken = engine.take_users(batch, 7).await.unwrap().now;
@@ -423,6 +429,156 @@ pub(super) async fn more_losses_than_allowed_change_nothing<E: Engine>(engine: E
     for kept in ["u2@x.test", "u3@x.test", "u4@x.test", "more@x.test"] {
         assert_eq!(accounts_of(&engine, kept).await.len(), 1, "{kept}");
     }
+}
+
+pub(super) async fn what_a_catch_all_brings_to_somebody_else_ldap_does_not_take<E: Engine>(
+    engine: E,
+) {
+    prepare(&engine).await;
+    let bob = create(&engine, "bob@x.test").await;
+    let mut ann = user("7", "ann@x.test", &["ann@x.test"]);
+    let id = take(&engine, &ann).await.account.unwrap();
+    point(&engine, "*@x.test", vec![Target::Account(bob.id)]).await;
+
+    // What she had before stays hers; nothing comes to it but by an operator.
+    ann.addresses = ["ann@x.test", "sales@x.test", "eve@x.test"]
+        .map(address)
+        .to_vec();
+    let account = Target::Account(id);
+    point(&engine, "eve@x.test", vec![account.clone()]).await;
+    let taken = take(&engine, &ann).await;
+    assert!(
+        matches!(taken.left_out.as_slice(), [EngineError::Exists(what)] if what.contains("sales@x.test") && what.contains("catch-all")),
+        "{:?}",
+        taken.left_out
+    );
+    for (mail, reached) in [("ann", id), ("eve", id), ("sales", bob.id)] {
+        let mail = format!("{mail}@x.test");
+        assert_eq!(accounts_of(&engine, &mail).await, [reached.0], "{mail}");
+    }
+
+    // Of her own catch-all, or where the settings say so, she may have it.
+    let batch = LdapBatch {
+        users: vec![ann.clone()],
+        over_catch_all: true,
+        losses_max: 9,
+        ..LdapBatch::default()
+    };
+    let taken = engine.take_users(batch, 7).await.unwrap().now.remove(0);
+    assert!(taken.left_out.is_empty(), "{:?}", taken.left_out);
+    assert_eq!(accounts_of(&engine, "sales@x.test").await, [id.0]);
+    point(&engine, "*@x.test", vec![account]).await;
+    ann.addresses.push(address("more@x.test"));
+    assert!(take(&engine, &ann).await.left_out.is_empty());
+}
+
+pub(super) async fn a_login_name_in_an_alias_is_whose_it_is_in_its_domain<E: Engine>(engine: E) {
+    prepare(&engine).await;
+    let alias = DomainPut {
+        alias_of: Some("x.test".parse().unwrap()),
+        own: false,
+    };
+    let name = "alias.test".parse().unwrap();
+    engine.put_domain(name, alias, 1).await.unwrap();
+    let bob = create(&engine, "bob@x.test").await;
+    let whose = async |name: &str| {
+        let record = engine.login_record(name.parse().unwrap()).await.unwrap();
+        record.map(|record| record.account.id)
+    };
+    assert_eq!(whose("bob@alias.test").await, Some(bob.id));
+
+    // Neither somebody new, nor by another name.
+    let taken = take(&engine, &user("8", "Bob@alias.test", &[])).await;
+    assert_eq!(taken.account, None);
+    assert!(matches!(
+        taken.left_out.as_slice(),
+        [EngineError::Exists(_)]
+    ));
+    let eve = take(&engine, &user("9", "eve@alias.test", &[])).await;
+    let eve = eve.account.unwrap();
+    let taken = take(&engine, &user("9", "bob@alias.test", &[])).await;
+    assert_eq!(taken.account, Some(eve));
+    assert!(matches!(
+        taken.left_out.as_slice(),
+        [EngineError::Exists(_)]
+    ));
+    assert_eq!(whose("bob@alias.test").await, Some(bob.id));
+    assert_eq!(whose("eve@alias.test").await, Some(eve));
+
+    // She may be called so in either; and of somebody who is gone the name is free.
+    let taken = take(&engine, &user("9", "eve@x.test", &[])).await;
+    assert!(taken.left_out.is_empty());
+    let taken = take(&engine, &user("9", "eve@alias.test", &[])).await;
+    assert!(taken.left_out.is_empty());
+    let carl = take(&engine, &user("10", "carl@x.test", &[])).await;
+    engine
+        .users_gone(vec![carl.account.unwrap()], 5)
+        .await
+        .unwrap();
+    let other = take(&engine, &user("11", "carl@alias.test", &[])).await;
+    assert_eq!(whose("carl@alias.test").await, other.account);
+}
+
+pub(super) async fn whose_entry_can_be_no_user_any_more_is_suspended_until_it_can<E: Engine>(
+    engine: E,
+) {
+    prepare(&engine).await;
+    let unsaid = |id: &str| LdapUser {
+        status: None,
+        ..user(id, &format!("u{id}@x.test"), &[])
+    };
+    let mut ids = Vec::new();
+    for number in 1..=4 {
+        let taken = take(&engine, &unsaid(&number.to_string())).await;
+        ids.push(taken.account.unwrap());
+    }
+    let status = async |at: usize| account(&engine, ids[at]).await.status;
+    let unusable = async |ids: &[&str], losses_max| {
+        let ids = ids.iter().map(ToString::to_string).collect();
+        engine.users_unusable(ids, losses_max, 7).await.unwrap()
+    };
+    let before = last(&engine).await;
+    let held = unusable(&["1", "2", "nobody"], 1).await;
+    assert_eq!((held.held, held.suspended.len()), (2, 0));
+    assert_eq!(last(&engine).await, before);
+    let now = unusable(&["1", "2", "nobody"], 2).await;
+    assert_eq!(now.suspended, ids[..2]);
+    // Once more is no change, and no loss.
+    let before = last(&engine).await;
+    assert_eq!(unusable(&["1", "2"], 0).await, Unusables::default());
+    assert_eq!(last(&engine).await, before);
+    for (at, now) in [
+        (0, AccountStatus::Suspended),
+        (1, AccountStatus::Suspended),
+        (2, AccountStatus::Active),
+    ] {
+        assert_eq!(status(at).await, now, "{at}");
+    }
+
+    // What an operator says of one is neither undone, nor done, by an entry that is mended.
+    let suspend = |status| AccountEdit {
+        status: Some(status),
+        ..AccountEdit::default()
+    };
+    for at in [1, 2] {
+        let edit = suspend(AccountStatus::Suspended);
+        engine.change_account(ids[at], edit, 7).await.unwrap();
+    }
+    assert_eq!(unusable(&["3"], 9).await, Unusables::default());
+    for id in ["1", "2", "3"] {
+        take(&engine, &unsaid(id)).await;
+    }
+    for (at, now) in [
+        (0, AccountStatus::Active),
+        (1, AccountStatus::Suspended),
+        (2, AccountStatus::Suspended),
+    ] {
+        assert_eq!(status(at).await, now, "{at}");
+    }
+    // Nor is somebody who is gone.
+    engine.users_gone(vec![ids[3]], 7).await.unwrap();
+    assert_eq!(unusable(&["4"], 9).await, Unusables::default());
+    assert_eq!(status(3).await, AccountStatus::Closing);
 }
 
 pub(super) async fn of_several_servers_one_takes_users<E: Engine>(engine: E) {

@@ -43,10 +43,13 @@ use import::{
     targets_of_an_address_are_added_and_removed_one_by_one,
 };
 use ldap::{
+    a_login_name_in_an_alias_is_whose_it_is_in_its_domain,
     a_user_of_ldap_is_one_account_whatever_it_is_called,
     a_user_who_is_gone_leaves_the_mail_to_nobody_and_comes_back_to_it,
     more_losses_than_allowed_change_nothing, of_several_servers_one_takes_users,
+    what_a_catch_all_brings_to_somebody_else_ldap_does_not_take,
     what_ldap_says_is_not_changed_here, what_somebody_else_has_is_not_taken_by_ldap,
+    whose_entry_can_be_no_user_any_more_is_suspended_until_it_can,
 };
 use logins::{
     a_login_name_finds_everything_that_decides_a_login,
@@ -127,6 +130,9 @@ claims! {
     what_somebody_else_has_is_not_taken_by_ldap,
     what_ldap_says_is_not_changed_here,
     a_user_who_is_gone_leaves_the_mail_to_nobody_and_comes_back_to_it,
+    a_login_name_in_an_alias_is_whose_it_is_in_its_domain,
+    what_a_catch_all_brings_to_somebody_else_ldap_does_not_take,
+    whose_entry_can_be_no_user_any_more_is_suspended_until_it_can,
     more_losses_than_allowed_change_nothing,
     of_several_servers_one_takes_users,
 }

@@ -17,6 +17,7 @@ use super::{Answer, Bound, EngineError, Table, View, Write, account_key, decode,
 use crate::engine::record::{AccountRow, DomainRow};
 use crate::engine::{
     AccountDraft, AccountEdit, Brought, LdapBatch, LdapUser, LinkRow, StoredCredential, Taken,
+    Unusables,
 };
 
 /// Who of several servers takes users, and until when.
@@ -97,6 +98,14 @@ impl View<'_> {
     }
 }
 
+/// On what terms a user of LDAP is taken.
+#[derive(Clone, Copy)]
+struct How {
+    adopt: bool,
+    over_catch_all: bool,
+    losses_left: usize,
+}
+
 /// What a user of LDAP is to be.
 struct Wanted {
     /// To come, with what they deliver to already.
@@ -113,7 +122,12 @@ impl Write<'_> {
         let mut losses_left = batch.losses_max;
         let mut all = Vec::with_capacity(batch.users.len());
         for user in batch.users {
-            let taken = match self.take_user(&user, batch.adopt, losses_left, &mut backends) {
+            let how = How {
+                adopt: batch.adopt,
+                over_catch_all: batch.over_catch_all,
+                losses_left,
+            };
+            let taken = match self.take_user(&user, how, &mut backends) {
                 Ok(taken) => taken,
                 Err(EngineError::Storage(error)) => return Err(EngineError::Storage(error)),
                 Err(error) => Taken {
@@ -142,7 +156,8 @@ impl Write<'_> {
         self.rows.fetch(Table::Accounts, &accounts)?;
         self.rows.fetch(Table::Links, &accounts)?;
         let addresses = || users.iter().flat_map(|user| &user.addresses);
-        let keys: BTreeSet<_> = addresses().map(address_key).collect();
+        let mut keys: BTreeSet<_> = addresses().map(address_key).collect();
+        keys.extend(addresses().map(|address| address_key(&address.catch_all())));
         self.rows
             .fetch(Table::Addresses, &keys.into_iter().collect::<Vec<_>>())?;
         let domains: BTreeSet<_> = addresses().map(Address::domain).collect();
@@ -151,30 +166,24 @@ impl Write<'_> {
     }
 
     /// An error has changed nothing.
-    fn take_user(
-        &mut self,
-        user: &LdapUser,
-        adopt: bool,
-        losses_left: usize,
-        backends: &mut Backends,
-    ) -> Answer<Taken> {
+    fn take_user(&mut self, user: &LdapUser, how: How, backends: &mut Backends) -> Answer<Taken> {
         let before = self.last;
         let (id, is_new) = match self.view().account_of_entry(&user.id)? {
             Some(id) => (id, false),
-            None => self.account_for(user, adopt, backends)?,
+            None => self.account_for(user, how.adopt, backends)?,
         };
         let key = account_key(id);
         let row: Option<AccountRow> = self.view().read(Table::Accounts, &key)?;
         let mut row = row.ok_or(EngineError::NotFound)?;
         let link = self.view().link(id)?;
         let mut left_out = Vec::new();
-        let wanted = self.wanted(id, user, link.as_ref(), &mut left_out)?;
+        let wanted = self.wanted(id, user, how, link.as_ref(), &mut left_out)?;
         let locks_out = row.status == AccountStatus::Active
             && wanted
                 .status
                 .is_some_and(|status| status != AccountStatus::Active);
         let is_loss = !is_new && (locks_out || !wanted.gone.is_empty());
-        if is_loss && losses_left == 0 {
+        if is_loss && how.losses_left == 0 {
             return Err(EngineError::LossHeld);
         }
         for address in &wanted.addresses {
@@ -205,6 +214,7 @@ impl Write<'_> {
             addresses: wanted.addresses.into_iter().collect(),
             owns_status: user.status.is_some(),
             owns_quota: user.quota_octets.is_some(),
+            suspended: false,
             gone_ms: None,
         };
         if link.as_ref() != Some(&now) {
@@ -230,6 +240,7 @@ impl Write<'_> {
         adopt: bool,
         backends: &mut Backends,
     ) -> Answer<(AccountId, bool)> {
+        self.check_aliased_name(None, &user.login_name)?;
         let bearer = self.view().account_of(&user.login_name)?;
         let mut gone = None;
         if let Some((id, row)) = bearer {
@@ -244,7 +255,7 @@ impl Write<'_> {
         }
         let draft = AccountDraft {
             login_name: user.login_name.clone(),
-            credential: Some(StoredCredential::in_ldap(&user.dn, &user.version)),
+            credential: Some(StoredCredential::in_ldap(user)),
             addresses: Vec::new(),
             status: user.status.unwrap_or(AccountStatus::Active),
             services: Service::ALL.to_vec(),
@@ -272,7 +283,29 @@ impl Write<'_> {
         self.changed(ChangeKind::Account, &id.to_string())
     }
 
+    /// Of who logs in by a name in an alias's domain somebody else may be meant already.
+    fn check_aliased_name(&self, id: Option<AccountId>, name: &LoginName) -> Answer<()> {
+        let Some(other) = self.view().other_login_name(name)? else {
+            return Ok(());
+        };
+        match self.view().account_of(&other)? {
+            Some((bearer, _)) if Some(bearer) != id => {
+                let link = self.view().link(bearer)?;
+                match link.is_some_and(|link| link.gone_ms.is_some()) {
+                    true => Ok(()),
+                    false => Err(EngineError::Exists(format!(
+                        "account {other}, whose login name {name} is too"
+                    ))),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn take_name(&mut self, id: AccountId, row: &mut AccountRow, name: &LoginName) -> Answer<()> {
+        if *name != row.login_name {
+            self.check_aliased_name(Some(id), name)?;
+        }
         if let Some((other, bearer)) = self.view().account_of(name)?
             && other != id
             && self
@@ -290,6 +323,7 @@ impl Write<'_> {
         &self,
         id: AccountId,
         user: &LdapUser,
+        how: How,
         link: Option<&LinkRow>,
         left_out: &mut Vec<EngineError>,
     ) -> Answer<Wanted> {
@@ -310,16 +344,25 @@ impl Write<'_> {
                 .subaddress()
                 .map(|(whole, _)| self.view().targets(&whole));
             let whole = whole.transpose()?.unwrap_or_default();
-            if is_free(&self.view().targets(&ours)?) && is_free(&whole) {
-                addresses.insert(ours);
-            } else {
-                let what = format!("address {ours}, which delivers to somebody else,");
-                left_out.push(EngineError::Exists(what));
-            }
+            let own = self.view().targets(&ours)?;
+            // What is his already, or is to be, by an operator's word, no catch-all has.
+            let caught = match how.over_catch_all || !own.is_empty() || !whole.is_empty() {
+                true => Vec::new(),
+                false => self.view().targets(&ours.catch_all())?,
+            };
+            let whose = match (is_free(&own) && is_free(&whole), is_free(&caught)) {
+                (true, true) => {
+                    addresses.insert(ours);
+                    continue;
+                }
+                (false, _) => "which delivers to somebody else,",
+                (true, false) => "which its domain's catch-all delivers to somebody else,",
+            };
+            left_out.push(EngineError::Exists(format!("address {ours}, {whose}")));
         }
         let had = link.map_or(&[][..], |link| &link.addresses);
         let gone = had.iter().filter(|one| !addresses.contains(*one)).cloned();
-        let is_back = link.is_some_and(|link| link.gone_ms.is_some());
+        let is_back = link.is_some_and(|link| link.gone_ms.is_some() || link.suspended);
         let status = match user.status {
             None if is_back => Some(AccountStatus::Active),
             said => said,
@@ -343,11 +386,11 @@ impl Write<'_> {
 
     /// Uses stay, for the entry may have changed in something else than its password.
     fn set_password(&self, row: &mut AccountRow, user: &LdapUser) {
-        let mut new = StoredCredential::in_ldap(&user.dn, &user.version);
+        let mut new = StoredCredential::in_ldap(user);
         let own = row.credentials.iter().position(|one| one.name.is_none());
         if let Some(own) = own {
             let old = row.credentials.remove(own);
-            new.set_ms = match old.dn() {
+            new.set_ms = match old.entry() {
                 Some(_) => old.set_ms,
                 None => self.now_ms,
             };
@@ -383,6 +426,48 @@ impl Write<'_> {
         Ok(closed)
     }
 
+    pub(super) fn users_unusable(
+        &mut self,
+        ids: &[String],
+        losses_max: usize,
+    ) -> Answer<Unusables> {
+        let mut active = Vec::new();
+        for id in ids {
+            let Some(account) = self.view().account_of_entry(id)? else {
+                continue;
+            };
+            let link = self.view().link(account)?;
+            let row = self.view().read(Table::Accounts, &account_key(account))?;
+            if let (Some(link), Some(row)) = (link, row) {
+                let row: AccountRow = row;
+                let is_there = link.gone_ms.is_none();
+                if is_there && row.status == AccountStatus::Active {
+                    active.push((account, link, row));
+                }
+            }
+        }
+        if active.len() > losses_max {
+            return Ok(Unusables {
+                suspended: Vec::new(),
+                held: active.len(),
+            });
+        }
+        let mut suspended = Vec::with_capacity(active.len());
+        for (account, link, mut row) in active {
+            let key = account_key(account);
+            self.set_status(account, &mut row, Some(AccountStatus::Suspended))?;
+            self.put(Table::Accounts, &key, &row)?;
+            self.changed(ChangeKind::Account, &account.to_string())?;
+            let link = LinkRow {
+                suspended: true,
+                ..link
+            };
+            self.put(Table::Links, &key, &link)?;
+            suspended.push(account);
+        }
+        Ok(Unusables { suspended, held: 0 })
+    }
+
     pub(super) fn ldap_turn(&mut self, server: String, force: bool, until_ms: i64) -> Answer<bool> {
         let turn: Option<Turn> = self.view().read(Table::Meta, TURN)?;
         let is_others =
@@ -410,11 +495,9 @@ impl Write<'_> {
         let Some(link) = self.view().link(id)? else {
             return Ok(());
         };
-        if !self.is_ldaps(&link)? {
-            if edit.credential.is_some() {
-                self.forget_entry(id, &link)?;
-            }
-            return Ok(());
+        let is_ldaps = self.is_ldaps(&link)?;
+        if !is_ldaps && edit.credential.is_some() {
+            return self.forget_entry(id, &link);
         }
         let owned = [
             (edit.login_name.is_some(), "the login name"),
@@ -422,10 +505,19 @@ impl Write<'_> {
             (edit.status.is_some() && link.owns_status, "the status"),
             (edit.quota_octets.is_some() && link.owns_quota, "the quota"),
         ];
-        match owned.into_iter().find(|(changes, _)| *changes) {
-            Some((_, what)) => Err(EngineError::OwnedByLdap(what)),
-            None => Ok(()),
+        let mut owned = owned.into_iter().filter(|_| is_ldaps);
+        if let Some((_, what)) = owned.find(|(changes, _)| *changes) {
+            return Err(EngineError::OwnedByLdap(what));
         }
+        if edit.status.is_some() && link.suspended {
+            // From now on it is as the operator says.
+            let link = LinkRow {
+                suspended: false,
+                ..link
+            };
+            self.put(Table::Links, &account_key(id), &link)?;
+        }
+        Ok(())
     }
 
     /// An operator may have an address deliver to others too, and not take it from whom LDAP gives it.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Answer, View, Write};
 use crate::engine::{
     AccountDraft, AccountEdit, Brought, CredentialUse, Engine, ImportDraft, LdapBatch, LinkRow,
-    LoginRecord, StoredCredential, Taken,
+    LoginRecord, StoredCredential, Taken, Unusables,
 };
 
 /// How a write is to be done.
@@ -238,6 +238,18 @@ impl<D: Database> Engine for D {
     async fn users_gone(&self, accounts: Vec<AccountId>, now_ms: i64) -> Answer<usize> {
         self.write(How::large(now_ms), move |write| write.users_gone(&accounts))
             .await
+    }
+
+    async fn users_unusable(
+        &self,
+        ids: Vec<String>,
+        losses_max: usize,
+        now_ms: i64,
+    ) -> Answer<Unusables> {
+        self.write(How::large(now_ms), move |write| {
+            write.users_unusable(&ids, losses_max)
+        })
+        .await
     }
 
     async fn links(&self, after: AccountId, limit: usize) -> Answer<Vec<(AccountId, LinkRow)>> {
