@@ -137,7 +137,7 @@ daemon::settings! {
         pub account_max_bytes: u64 = 1 << 30,
         /// While the disk of a volume has less free than this, in per cent, it takes no mail for accounts of others: what is left is
         /// for its own, until `limits.disk_free_min_percent` ends that too; 0 to 90.
-        pub disk_free_min_percent: u8 = 5,
+        pub disk_free_min_percent: u8 = 2,
         /// Per cent of the time in which a home that is back is fed: in the rest it has its own users' mail for itself; 1 to 100.
         pub feed_share_percent: u8 = 50,
         /// Seconds after which held mail is old: the log then has a line of it every ten minutes. The metric

@@ -162,6 +162,35 @@ fn mail_for_a_home_that_is_down_is_held_by_a_sibling_and_comes_once_when_it_is_b
 }
 
 #[test]
+fn what_a_home_never_takes_is_refused_to_its_sender_or_set_aside_when_it_was_held() {
+    let mut site = Site::new();
+    site.kill(HOME);
+    let settings = site.provider.settings(HOME);
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let small = "[limits]\nmessage_size_max_bytes = 1000000\n[listen]\n";
+    std::fs::write(&settings, text.replace("[listen]\n", small)).unwrap();
+    let large = [message("large"), b"0123456789abcdef\r\n".repeat(60_000)].concat();
+    let mut smtp = site.smtp();
+    // Nobody can know what the home will say of it.
+    smtp.send(SENDER, &[ANN], &large).expect(250);
+    smtp.send(SENDER, &[ANN], &message("small")).expect(250);
+    assert_eq!(site.held(), 2);
+    site.start(HOME);
+    eventually("the message behind it has come", || {
+        site.subjects(ANN).contains_key("small").then_some(())
+    });
+    eventually("it is set aside", || {
+        let listed = site.provider.operator(&["hold", "list", "--accounts"], "");
+        listed.contains("1 set aside (too_large)").then_some(())
+    });
+    smtp.send(SENDER, &[ANN], &large).expect(552);
+    assert_eq!(site.held(), 1);
+    let drop = ["hold", "drop", ANN, "--set-aside"];
+    _ = site.provider.operator(&drop, "");
+    site.once_each(ANN, &["small".to_owned()]);
+}
+
+#[test]
 fn what_is_held_survives_kills_of_holder_home_and_directory_and_is_fed_once() {
     let mut site = Site::new();
     site.kill(HOME);

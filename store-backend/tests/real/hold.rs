@@ -530,3 +530,50 @@ async fn held_mail_of_which_only_the_body_is_left_comes_to_its_home() {
         MESSAGE
     );
 }
+
+/// Its disk was put back from an old copy. Two rounds pass over it, which are known by what comes from the volume beside it.
+#[tokio::test]
+async fn a_volume_that_may_not_be_written_is_not_fed_from_until_it_is_adopted() {
+    let site = Site::new().await;
+    for (account, local) in [(1, "ann"), (2, "bob")] {
+        site.directory.address(local, &[account]);
+        site.directory.home(account, "b1", 1);
+    }
+    let folder = |volume: &str| {
+        let folder = site.data("b2").with_extension(volume);
+        format!("{{ name = {volume:?}, folder = {folder:?} }}")
+    };
+    let one = format!("volumes = [{}]", folder("d1"));
+    let two = format!("volumes = [{}, {}]", folder("d1"), folder("d2"));
+    let mut holder = site.backend_of("b2", &one, "plaintext_login = true", "");
+    holder.ready().await;
+    let link = site.link(Role::MxFrontend, &holder);
+    let operator = HoldClient::new(site.link(Role::Operator, &holder));
+    assert_eq!(outcome(&link, &held_for(1, 1)).await, Outcome::Held);
+    holder.terminate().await;
+    site.directory.claim_position(1 << 40);
+    holder.configure(|text| text.replace(&one, &two));
+    holder.start();
+    holder.fails("older than the directory knows").await;
+    let home = site.backend("b1").await;
+    for (txn, count) in [(2, 1), (3, 2)] {
+        let (began, message) = (Instant::now(), held_for(txn, 2));
+        while !matches!(
+            deliver(&link, &message.0, MESSAGE, &message.1).await,
+            Ok(reply) if reply.results[0].outcome == Outcome::Held
+        ) {
+            assert!(began.elapsed() < PATIENCE, "the other volume holds");
+        }
+        operator.flush().await.unwrap();
+        until_listed(&home, "bob", count).await;
+    }
+    until_held(&operator, 1).await;
+    until_row(&operator, 1, |row| row.volume.as_str() == "d1").await;
+    site.directory.adopt();
+    let began = Instant::now();
+    while count(&operator).await > 0 {
+        assert!(began.elapsed() < PATIENCE, "it is fed when it is adopted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until_listed(&home, "ann", 1).await;
+}
