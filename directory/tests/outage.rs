@@ -509,11 +509,18 @@ async fn a_directory_that_answers_no_logins_holds_one_at_a_time() {
             .login_or_kept_within(&request, false, deadline, pending())
             .await
     };
-    let first = || asks("first@x.test", Duration::from_millis(200));
-    let four = tokio::join!(first(), first(), first(), first());
-    for refused in [four.0, four.1, four.2, four.3] {
-        assert!(matches!(refused, Err(LoginError::Away(error)) if error.is_away()));
-    }
+    let four = async |user: &'static str, deadline| {
+        let ask = || asks(user, deadline);
+        let four = tokio::join!(ask(), ask(), ask(), ask());
+        for refused in [four.0, four.1, four.2, four.3] {
+            assert!(matches!(refused, Err(LoginError::Away(error)) if error.is_away()));
+        }
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.iter().filter(|one| *one == user).count(), 4, "{user}");
+    };
+    // That some had little time is no word of the directory's.
+    four("hasty@x.test", Duration::from_millis(200)).await;
+    four("first@x.test", Duration::from_secs(10)).await;
     // One finds out whether it answers again; the others do not wait for that.
     let long = Duration::from_secs(60);
     let trial = asks("trial@x.test", long);

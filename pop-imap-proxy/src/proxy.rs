@@ -9,11 +9,12 @@ use daemon::balancers::Balancers;
 use daemon::client_certificate::UserAuthorities;
 use daemon::health::{self, Health};
 use daemon::identity::{Identity, IdentityError};
-use daemon::link;
+use daemon::link::{self, CallError};
 use daemon::listener::{self, BindError, accept_each_or};
+use daemon::open_files;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
-use directory_api::client::{AskHome, DirectoryError, KnownHome};
+use directory_api::client::{AskHome, DirectoryError, KnownHome, Untold};
 use directory_api::front::FrontOptions;
 use directory_api::wire::{Change, ChangeKind, code, limit};
 use directory_api::{AccountId, ChangeNumber, ClientOptions, DirectoryClient, Service};
@@ -241,16 +242,20 @@ fn ask_home(backends: &Backends) -> AskHome {
             let left = left.inspect_err(|error| {
                 debug!(%backend, %error, "back-end does not tell whether a user lives there");
             });
-            let LeftReply {
-                account,
-                login_name,
-            } = left.ok()?;
-            Some(KnownHome {
-                account: account?,
-                login_name: login_name?,
-                backend,
-                backend_address: address,
-            })
+            match left {
+                Ok(LeftReply {
+                    account: Some(account),
+                    login_name: Some(login_name),
+                }) => Ok(Some(KnownHome {
+                    account,
+                    login_name,
+                    backend,
+                    backend_address: address,
+                })),
+                Err(CallError::Refused(_)) => Err(Untold),
+                // A home that cannot be reached lets nobody in either.
+                Ok(_) | Err(_) => Ok(None),
+            }
         })
     })
 }
@@ -268,9 +273,9 @@ async fn attend(shared: Arc<Shared>, door: Door, socket: TcpListener, shutdown: 
             async move { session::serve(&shared, door, socket, client, &sessions).await }
         },
         move |socket, client| {
+            meter::refused(door, "connections_max");
             let shared = Arc::clone(&full);
             async move {
-                meter::refused(door, "connections_max");
                 session::refuse(&shared, door, socket, client, Shut::Overloaded).await;
             }
         },
@@ -358,6 +363,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// # Errors
 /// [`RunError`]: it could not begin. Once it serves, nothing ends it but the shutdown.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    open_files::expect(config.limits.connections_max);
     let proxy = Proxy::bind(config)?;
     for (door, socket) in &proxy.doors {
         if let Ok(address) = socket.local_addr() {

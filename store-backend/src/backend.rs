@@ -16,6 +16,7 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::hold::Holds;
+use crate::left::Askers;
 use crate::login_delay::LoginDelays;
 use crate::sessions::Sessions;
 use crate::transfer::{Pulls, Tallies};
@@ -44,6 +45,8 @@ pub(crate) struct Backend {
     pub(crate) shutdown: Shutdown,
     /// When the grant keys were last asked for outside an announcement.
     pub(crate) keys_asked: Mutex<Option<Instant>>,
+    /// Proxies that look for users while the directory is away.
+    pub(crate) askers: Askers,
 }
 
 /// A forged grant names an unknown key too: it must not make us ask each time.

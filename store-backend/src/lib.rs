@@ -22,6 +22,7 @@ mod deliver;
 mod delivered;
 mod hold;
 mod imap;
+mod left;
 mod link;
 mod listen;
 mod lmtp;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{away, backup, deliver, hold, load, room, session, transfer, undelete};
+use crate::{away, backup, deliver, hold, left, load, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -27,7 +27,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(deliver_api::PATH, post(deliver::serve))
         .route(session_api::PATH, post(session::serve))
         .route(session_api::SHOWN_PATH, post(session::serve_shown))
-        .route(session_api::LEFT_PATH, post(session::left))
+        .route(session_api::LEFT_PATH, post(left::serve))
         .route(room_api::PATH, post(room::serve))
         .route(away_api::PATH, get(away::serve))
         .route(load_api::PATH, post(load::serve))

@@ -47,6 +47,10 @@ pub(crate) fn describe() {
         SESSIONS_REFUSED,
         "Sessions of users that were not opened, by why."
     );
+    describe_counter!(
+        LEFT_ASKED,
+        "Users whom proxies have looked for here while the directory is away, by what they were told."
+    );
     describe_gauge!(COMPRESSED, "Sessions of users that use COMPRESS now.");
     describe_counter!(
         COMPRESSIONS_REFUSED,
@@ -172,6 +176,11 @@ pub(crate) fn quota(event: &'static str) {
 /// One session that was not opened.
 pub(crate) fn session_refused(service: Service, why: &'static str) {
     counter!(SESSIONS_REFUSED, "service" => service.as_str(), "why" => why).increment(1);
+}
+
+/// A proxy has looked for one user while the directory is away.
+pub(crate) fn left_asked(outcome: &'static str) {
+    counter!(LEFT_ASKED, "outcome" => outcome).increment(1);
 }
 
 /// One session that ended.
@@ -338,6 +347,7 @@ const QUOTA: &str = "posthouse_store_quota_total";
 const SESSIONS_OPEN: &str = "posthouse_store_sessions_open";
 const SESSIONS: &str = "posthouse_store_sessions_total";
 const SESSIONS_REFUSED: &str = "posthouse_store_sessions_refused_total";
+const LEFT_ASKED: &str = "posthouse_store_left_asked_total";
 const COMPRESSED: &str = "posthouse_store_sessions_compressed";
 const COMPRESSIONS_REFUSED: &str = "posthouse_store_compressions_refused_total";
 const POP3_EXPIRED: &str = "posthouse_store_pop3_expired_messages_total";

@@ -24,6 +24,7 @@ use crate::conditions::Conditions;
 use crate::config::{Config, VolumeFolder};
 use crate::hold::{self, Holds};
 use crate::imap::SORTING_MAX_MIB;
+use crate::left::Askers;
 use crate::link::router;
 use crate::listen::Bound;
 use crate::login_delay::LoginDelays;
@@ -156,6 +157,7 @@ async fn serve(disk: Arc<dyn Disk>, config: Config, shutdown: Shutdown) -> Resul
         compressions: Arc::new(Semaphore::new(config.limits.compressed_sessions_max)),
         sorting: Arc::new(Semaphore::new(SORTING_MAX_MIB)),
         keys_asked: Mutex::default(),
+        askers: Askers::default(),
         shutdown: shutdown.clone(),
         name,
         directory,

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::Response;
-use axum::{Extension, Json};
 use daemon::clock::now_ms;
 use daemon::identity::{Peer, Role};
 use daemon::link::{LinkBody, Problem, require};
@@ -25,13 +25,13 @@ use directory_api::wire::{LoginReply, LoginRequest};
 use directory_api::{AccountId, Epoch, LoginName, Quota, Service};
 use mail_proto::pop3::Maildrop;
 use store_api::frame::Decoder;
-use store_api::session::{CAPABILITIES, Left, LeftReply, SessionOpen, SessionShown};
+use store_api::session::{CAPABILITIES, SessionOpen, SessionShown};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::backend::Backend;
 use crate::imap;
-use crate::link::{Asked, first_frame};
+use crate::link::first_frame;
 use crate::metrics;
 use crate::pop3::Pop3;
 use crate::refusal::malformed;
@@ -204,21 +204,6 @@ pub(crate) async fn serve_shown(
         body,
         decoder,
     ))
-}
-
-/// Serves `POST /v1/session/left`: whether a user would find a ticket here.
-pub(crate) async fn left(
-    State(backend): State<Arc<Backend>>,
-    Extension(peer): Extension<Peer>,
-    Asked(asked): Asked<Left>,
-) -> Result<Json<LeftReply>, Problem> {
-    require(&peer, &[Role::PopImapProxy])?;
-    let left = backend.directory.left_here(&asked.user).await;
-    let (account, login_name) = left.map(|left| (left.account, left.login_name)).unzip();
-    Ok(Json(LeftReply {
-        account,
-        login_name,
-    }))
 }
 
 /// Says yes and lets the session run.

@@ -43,7 +43,7 @@ use cached::{Cached, Seen, Stamped};
 use changed::ChangedAccounts;
 pub use error::{DirectoryError, LoginError};
 use homes::Homes;
-pub use homes::{AskHome, KnownHome};
+pub use homes::{AskHome, KnownHome, Untold};
 pub use logins::KeptLogins;
 use logins::Logins;
 pub use tickets::NoTicket;
@@ -156,7 +156,7 @@ impl DirectoryClient {
         );
         metrics::describe_counter!(
             SEARCHES,
-            "Searches for a user's home among the back-ends while the directory was away, by outcome (found; nobody; several)."
+            "Searches for a user's home among the back-ends while the directory was away, by outcome (found; nobody; several; elsewhere; untold: some do not tell yet)."
         );
         metrics::describe_gauge!(
             verdicts::UNANSWERED,
@@ -293,10 +293,10 @@ impl DirectoryClient {
         if is_hopeless() {
             return Err(silent());
         }
-        let asked = verdicts.ask().ok_or_else(silent)?;
+        let asked = verdicts.ask(Instant::now()).ok_or_else(silent)?;
         let answer = self.call(Method::POST, path, request, deadline).await;
         match &answer {
-            Err(error) if error.is_too_late() => asked.was_not_answered(),
+            Err(error) if error.is_too_late() => asked.was_not_answered(Instant::now()),
             Err(error) if !error.is_answer() => {}
             _ => asked.was_answered(),
         }

@@ -1,15 +1,15 @@
 //! Sessions that a password opens while the directory is away: by a ticket that a login has left, and by nothing else. P8.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::clock::now_ms;
 use daemon::config::Secret;
 use daemon::identity::Role;
-use daemon::link::Link;
+use daemon::link::{CallError, Link, Problem};
 use directory_api::grant::{Grant, GrantSigner};
 use directory_api::ticket::{Ticket, Verifier};
-use directory_api::{ChangeNumber, Service};
-use store_api::session::{OpenError, Session, SessionOpen, SessionShown};
+use directory_api::{AccountId, ChangeNumber, Service};
+use store_api::session::{OpenError, Session, SessionOpen, SessionShown, left};
 
 use crate::site::{Backend, Dialogue, Logins, PATIENCE, Site};
 
@@ -153,6 +153,48 @@ async fn a_directory_that_answers_late_or_strangely_decides_and_one_that_answers
     site.directory.plays(Logins::Decided);
     shows("pass").await.unwrap();
     assert!(is_not_verified(&shows(RIGHT).await));
+}
+
+#[tokio::test]
+async fn who_has_left_a_ticket_is_told_while_the_directory_is_away_and_so_often() {
+    let (site, backend) = site().await;
+    let signer = &site.directory.signer;
+    let link = site.link(Role::PopImapProxy, &backend);
+    let grant = signer.sign(&with_ticket(&site, 1, "ann@example.test"));
+    log_in(&site, &backend, &grant).await.unwrap();
+    let code = |answer| match answer {
+        Err(CallError::Refused(Problem { code, .. })) => code,
+        other => panic!("{other:?}"),
+    };
+    // A proxy that somebody has taken over could ask for all names there may be.
+    let (ann, nobody) = ("ann@example.test", "nobody@example.test");
+    for user in [ann, nobody] {
+        let user = user.parse().unwrap();
+        assert_eq!(code(left(&link, &user).await), "directory_answers");
+    }
+
+    site.stop_directory().await;
+    let user = ann.parse().unwrap();
+    let began = Instant::now();
+    let told = loop {
+        match left(&link, &user).await {
+            Ok(told) => break told,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(told.account, Some(AccountId(1)));
+    let user = nobody.parse().unwrap();
+    assert_eq!(left(&link, &user).await.unwrap().account, None);
+    let mut asked = 0;
+    let refused = loop {
+        match left(&link, &user).await {
+            Ok(_) => asked += 1,
+            refused => break refused,
+        }
+        assert!(asked < 100_000);
+    };
+    assert_eq!(code(refused), "left_rate");
 }
 
 #[tokio::test]

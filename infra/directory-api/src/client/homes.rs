@@ -52,10 +52,14 @@ pub type AskHome = Arc<
             BackendName,
             String,
             LoginName,
-        ) -> Pin<Box<dyn Future<Output = Option<KnownHome>> + Send>>
+        ) -> Pin<Box<dyn Future<Output = Result<Option<KnownHome>, Untold>> + Send>>
         + Send
         + Sync,
 >;
+
+/// A back-end does not tell now: it may a moment later, when it has found out as well that the directory is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untold;
 
 impl Homes {
     pub(super) fn new(entries_max: u64, changed: &ChangedAccounts) -> Self {
@@ -114,7 +118,8 @@ impl Homes {
             asked.spawn(ask(name, address, user.clone()));
         }
         let answers = asked.join_all().await;
-        let mut found = answers.into_iter().flatten();
+        let is_untold = answers.contains(&Err(Untold));
+        let mut found = answers.into_iter().flatten().flatten();
         let (one, other) = (found.next(), found.next());
         // The directory has said where that account lives: a back-end that claims it for another name does not know better.
         let is_elsewhere = match &one {
@@ -130,6 +135,7 @@ impl Homes {
                 Err("elsewhere")
             }
             (Some(home), None) => Ok(Arc::new(home)),
+            (None, _) if is_untold => Err("untold"),
             (None, _) => Err("nobody"),
             (Some(one), Some(other)) => {
                 warn!(user = %user, one = %one.backend, other = %other.backend, "two back-ends say that a user lives there, so neither is shown the password");
@@ -144,6 +150,7 @@ impl Homes {
                 self.put(user.clone(), Arc::clone(&home)).await;
                 Some(home)
             }
+            Err("untold") => None,
             Err(_) => {
                 self.in_vain.insert(user.clone(), ()).await;
                 None
@@ -254,6 +261,7 @@ mod tests {
                 "joe@x.test" => backend.as_str() == "b1",
                 _ => false,
             };
+            let user_is_untold = user.as_str() == "kim@x.test" && backend.as_str() == "b2";
             // Account 7 is known to live at b3.
             let account = if user.as_str() == "joe@x.test" { 7 } else { 8 };
             let home = KnownHome {
@@ -262,7 +270,11 @@ mod tests {
                 backend,
                 backend_address: address,
             };
-            Box::pin(std::future::ready(is_there.then_some(home)))
+            let told = match user_is_untold {
+                true => Err(Untold),
+                false => Ok(is_there.then_some(home)),
+            };
+            Box::pin(std::future::ready(told))
         });
         let find = async |user: &str| homes.find(&user.parse().unwrap(), &ask).await;
         let found = find("ben@x.test").await.unwrap();
@@ -275,6 +287,13 @@ mod tests {
             let nobody: LoginName = nobody.parse().unwrap();
             assert!(homes.in_vain.contains_key(&nobody));
         }
+        // That one does not tell yet is no word of there being nobody.
+        assert_eq!(find("kim@x.test").await, None);
+        assert!(
+            !homes
+                .in_vain
+                .contains_key(&"kim@x.test".parse::<LoginName>().unwrap())
+        );
     }
 
     #[tokio::test]
