@@ -1,6 +1,7 @@
 //! Listens, and accepts no more than it may.
 
 use std::{
+    fs::File,
     future::{Future, ready},
     io,
     net::SocketAddr,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -172,9 +174,10 @@ pub async fn accept_each<H, F>(
     accept_each_or(listener, slots, shutdown, handle, |_, _| ready(())).await;
 }
 
-/// Like [`accept_each`]; a connection without a slot is given to `full`, to be told so cheaply before it closes.
+/// Like [`accept_each`]; a connection without a slot, or for which no file may be opened any more, is given to `full`, which
+/// counts it, and then is told so cheaply before it closes.
 ///
-/// At most 64 are told at once and each for at most 5 s, so that telling is no way to use us up.
+/// At most 64 are told at once and each for at most 5 s, so that telling is no way to use us up; the others are closed untold.
 pub async fn accept_each_or<H, F, R, G>(
     listener: TcpListener,
     slots: impl Into<Slots>,
@@ -187,10 +190,25 @@ pub async fn accept_each_or<H, F, R, G>(
     R: Fn(TcpStream, SocketAddr) -> G,
     G: Future<Output = ()> + Send + 'static,
 {
+    metrics::describe_counter!(
+        OUT_OF_FILES,
+        "Connections that found no file free for them, and were refused."
+    );
     let slots = slots.into();
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let refuse = |socket, from| {
+        let told = full(socket, from);
+        if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
+            shutdown.spawn(async move {
+                _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
+                drop(refusal);
+            });
+        }
+    };
+    let mut spare = Spare::default();
     let mut complaints = Complaints::default();
     loop {
+        spare.keep();
         let accepted = tokio::select! {
             biased;
             () = shutdown.requested() => return,
@@ -207,8 +225,23 @@ pub async fn accept_each_or<H, F, R, G>(
             {
                 continue;
             }
+            Err(error) if is_out_of_files(&error) => {
+                metrics::counter!(OUT_OF_FILES).increment(1);
+                complaints.say(|| {
+                    warn!(
+                        cause = %error,
+                        "no more files may be open, refusing connections: raise the limit (LimitNOFILE, ulimit -n) or accept fewer"
+                    )
+                });
+                // Who waits in the queue is to hear of it, and whoever looks for room to begin.
+                match spare.accept(&listener).await {
+                    Some((socket, from)) => refuse(socket, from),
+                    None => sleep(ACCEPT_PAUSE).await,
+                }
+                continue;
+            }
             Err(error) => {
-                // Mostly too many open files. Trying at once would only burn the processor until one is closed.
+                // Trying at once would only burn the processor.
                 complaints.say(|| warn!(cause = %error, "cannot accept connections, trying again"));
                 sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -229,16 +262,39 @@ pub async fn accept_each_or<H, F, R, G>(
                     "all connection slots are taken, refusing more"
                 )
             });
-            if let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() {
-                let told = full(socket, from);
-                shutdown.spawn(async move {
-                    _ = tokio::time::timeout(REFUSAL_TIMEOUT, told).await;
-                    drop(refusal);
-                });
-            }
+            refuse(socket, from);
         }
     }
 }
+
+/// Whether this process, or the whole system, may have no more files open.
+fn is_out_of_files(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// A file that is open for nothing, so that there is one more when no more may be open: without it who waits in the kernel's queue
+/// would wait for ever, and nobody would hear why.
+#[derive(Default)]
+struct Spare(Option<File>);
+
+impl Spare {
+    fn keep(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+
+    /// The next connection in the spare's place, if one waits.
+    async fn accept(&mut self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+        self.0.take()?;
+        let accepted = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await;
+        accepted.ok()?.ok()
+    }
+}
+
+/// How often no file was free for a connection.
+const OUT_OF_FILES: &str = "posthouse_accept_out_of_files_total";
 
 /// Lets one complaint a while through: what it says does not change a thousand times a second.
 #[derive(Default)]

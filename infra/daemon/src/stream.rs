@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -173,6 +174,13 @@ impl UserStream {
         // Readiness to read would end with the first octet. This one ends with the stream alone: urgent data is not asked of
         // the kernel.
         _ = self.socket().ready(Interest::PRIORITY).await;
+    }
+
+    /// Has the connection reset when it is dropped, whatever the peer still sends: it is neither read nor waited for. What was written
+    /// just before may be lost.
+    pub fn reset_on_drop(&self) {
+        // Zero is no time for what the kernel has yet to send, so that nothing waits for it.
+        _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
     fn socket(&self) -> &TcpStream {

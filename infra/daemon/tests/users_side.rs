@@ -3,7 +3,14 @@
 
 mod common;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{LONG, Site, any_port};
 use daemon::{
@@ -398,6 +405,32 @@ async fn connections_over_the_limit_are_told_so_and_a_freed_slot_is_used_again()
     assert_eq!(greeting(to).await.0, "full");
     drop(one);
     while greeting(to).await.0 != "welcome" {}
+}
+
+#[tokio::test]
+async fn who_is_not_told_for_there_are_too_many_is_counted_all_the_same() {
+    let (listener, to) = listening();
+    let counted = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&counted);
+    let full = move |socket: TcpStream, _| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _socket = socket;
+            std::future::pending::<()>().await;
+        }
+    };
+    let hold = |_: TcpStream, _| std::future::pending();
+    tokio::spawn(accept_each_or(listener, 0, Shutdown::new(), hold, full));
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(TcpStream::connect(to).await.unwrap());
+    }
+    let all = async {
+        while counted.load(Ordering::SeqCst) < 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, all).await.unwrap();
 }
 
 #[tokio::test]
