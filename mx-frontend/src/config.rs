@@ -138,6 +138,22 @@ mod tests {
             .map(|problem| problem.key)
             .collect();
         assert_eq!(keys, ["recipients_max", "commit_timeout_s"]);
+        for (soft, problem) in [
+            (4, None),
+            (5, None),
+            (6, Some("above hard_error_limit (5)")),
+        ] {
+            let limits = Limits {
+                soft_error_limit: soft,
+                hard_error_limit: 5,
+                ..Limits::default()
+            };
+            let problems = limits.problems();
+            let told = problems
+                .first()
+                .map(|one| (one.key.as_str(), &*one.problem));
+            assert_eq!(told, problem.map(|problem| ("soft_error_limit", problem)));
+        }
         let config = Config {
             hostname: "mx 1".into(),
             directory: "here".into(),

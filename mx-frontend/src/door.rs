@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::clients::Counted;
+use daemon::clients::{Clients, Counted};
 use daemon::listener::accept_each_or;
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
@@ -16,7 +16,7 @@ use crate::frontend::Shared;
 use crate::meter;
 use crate::rates::Event;
 use crate::reply::Closing;
-use crate::session::{End, Session, handshake};
+use crate::session::{End, Session, handshake, leave};
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Which client that is, to limits and history.
     pub(crate) key: IpAddr,
+    /// Whose history it has: with IPv6 that of a whole site, whose hosts change their networks.
+    pub(crate) history: IpAddr,
     /// Whether its connections and rates are limited.
     pub(crate) limited: bool,
     /// Whether the checks look at it.
@@ -80,6 +82,7 @@ impl Client {
         let mut client = Self {
             address,
             key: shared.grouping.client(address.ip()),
+            history: shared.histories.client(address.ip()),
             checked: !is_relay && shared.checks.concern(address.ip()),
             limited: !is_relay && !shared.grouping.is_exempt(address.ip()),
             is_first: true,
@@ -91,18 +94,19 @@ impl Client {
 
     /// Looks at the client's history.
     pub(crate) async fn look_back(&mut self, shared: &Shared) {
-        self.is_good = !self.limited || (self.is_first && shared.stress.is_good(self.key).await);
+        self.is_good =
+            !self.limited || (self.is_first && shared.stress.is_good(self.history).await);
     }
 
     /// Lets the client in, while what it gives lasts.
-    pub(crate) fn admit(&mut self, shared: &Shared) -> Result<Counted, Closing> {
-        let counted = if self.limited {
-            let counted = shared.clients.admit(self.address.ip());
-            counted.ok_or(Closing::ClientConnectionsMax)?
-        } else {
-            Counted::free()
+    pub(crate) fn admit(&mut self, shared: &Shared) -> Result<Places, Closing> {
+        let admit = |clients: &Clients| match self.limited {
+            true => clients.admit(self.address.ip()),
+            false => Some(Counted::free()),
         };
-        self.is_first = counted.nth() <= shared.stress.good_connections_max;
+        let own = admit(&shared.clients).ok_or(Closing::ClientConnectionsMax)?;
+        let of_history = admit(&shared.sites).unwrap_or_else(Counted::free);
+        self.is_first = of_history.nth() <= shared.stress.good_connections_max;
         self.is_good &= self.is_first;
         if shared.stress.is_reserved() && !self.is_good {
             // To a stranger none is free.
@@ -113,7 +117,28 @@ impl Client {
             let counted = shared.rates.count(Event::Connection, self.key);
             counted.map_err(Closing::TooOften)?;
         }
-        Ok(counted)
+        Ok(Places {
+            _own: own,
+            _of_history: of_history,
+        })
+    }
+}
+
+/// Where a connection is counted, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Places {
+    _own: Counted,
+    /// Among those that share a history.
+    _of_history: Counted,
+}
+
+impl Places {
+    /// Those of a connection that is not counted.
+    pub(crate) fn free() -> Self {
+        Self {
+            _own: Counted::free(),
+            _of_history: Counted::free(),
+        }
     }
 }
 
@@ -135,7 +160,7 @@ pub(crate) async fn attend(
             async move { converse(&shared, door, socket, client, &sessions).await }
         },
         move |socket, _| {
-            full.stress.on_connection(true);
+            full.stress.on_none_free();
             refuse(door, socket, Closing::ConnectionsMax)
         },
     )
@@ -171,9 +196,15 @@ async fn converse(
     let stream = match door {
         Door::Smtp | Door::Stressed => Ok(UserStream::plain(socket)),
         Door::Smtps => {
-            let shaken = handshake(shared, UserStream::plain(socket), &client, false);
+            let shake = async {
+                let leave = leave(shared, &client).map_err(|why| {
+                    meter::refused("connection", why.code());
+                    End::Closed(Closing::TooOften(why))
+                })?;
+                handshake(shared, UserStream::plain(socket), &client, leave, false).await
+            };
             tokio::select! {
-                shaken = Box::pin(shaken) => shaken,
+                shaken = Box::pin(shake) => shaken,
                 () = shutdown.requested() => Err(End::Closed(Closing::Draining)),
             }
         }
@@ -190,9 +221,14 @@ async fn converse(
     debug!(client = %address, end = end.code(), "connection ended");
 }
 
-/// Says why and closes; a client that does not read is not waited for.
-async fn refuse(door: Door, mut socket: TcpStream, why: Closing) {
+/// Counts a refusal, says why and closes; a client that does not read is not waited for, and whoever is not to be told is counted
+/// all the same.
+fn refuse(door: Door, socket: TcpStream, why: Closing) -> impl Future<Output = ()> + Send {
     meter::refused("connection", why.code());
+    tell(door, socket, why)
+}
+
+async fn tell(door: Door, mut socket: TcpStream, why: Closing) {
     if door == Door::Smtps {
         // Plain words are nothing that a client in TLS reads, and a handshake is what they are to be spared.
         return;

@@ -12,7 +12,8 @@ use daemon::listener::{self, BindError, Slots};
 use daemon::open_files;
 use daemon::public_tls::PublicTls;
 use daemon::shutdown::Shutdown;
-use directory_api::{ChangeNumber, ClientOptions, DirectoryClient};
+use directory_api::wire::Verdict;
+use directory_api::{Address as Key, ChangeNumber, ClientOptions, DirectoryClient};
 use mail_proto::Address;
 use store_api::Backends;
 use store_api::away::AwayVolumes;
@@ -61,6 +62,10 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) clients: Clients,
     pub(crate) grouping: Grouping,
+    /// Which clients share a history.
+    pub(crate) histories: Grouping,
+    /// The connections of those.
+    pub(crate) sites: Clients,
     pub(crate) rates: Rates,
     pub(crate) stress: Stress,
     pub(crate) checks: Checks,
@@ -115,6 +120,10 @@ impl Frontend {
         let limits = config.limits;
         let slots = Slots::new(limits.connections_max);
         let grouping = limits.grouping();
+        let histories = Grouping {
+            ipv6_bits: grouping.ipv6_bits.min(SITE_IPV6_BITS),
+            ..grouping.clone()
+        };
         let calm = limits.manner();
         Ok(Self {
             doors,
@@ -134,6 +143,8 @@ impl Frontend {
                 xclient_networks: config.xclient_networks,
                 clients: Clients::new(limits.client_connections_max, grouping.clone()),
                 grouping,
+                sites: Clients::new(usize::MAX, histories.clone()),
+                histories,
                 rates: Rates::new(&config.rates),
                 stress: Stress::new(&config.stress, calm, slots.clone(), health.clone()),
                 slots,
@@ -213,6 +224,7 @@ async fn watch(shared: Arc<Shared>, address: String, health: Health, shutdown: S
                     debug!(%error, "directory does not tell which back-ends there are");
                 }
                 health.set_ready();
+                see_postmaster(&shared, &health).await;
                 WATCH_INTERVAL
             }
             Err(error) => {
@@ -228,6 +240,31 @@ async fn watch(shared: Arc<Shared>, address: String, health: Health, shutdown: S
     }
 }
 
+/// Tells in health when nobody reads the mail for postmaster: RFC 5321 §4.5.1 wants somebody to, and who writes there mostly
+/// has no other way to say that something is wrong. It waits meanwhile, and a few days later bounces.
+async fn see_postmaster(shared: &Shared, health: &Health) {
+    let postmaster = &shared.postmaster;
+    let text = match Key::new(postmaster.local(), postmaster.domain()) {
+        Ok(key) => match shared.directory.lookup(&key).await {
+            Ok(Verdict::Accounts(_)) => None,
+            Ok(Verdict::External { .. }) => Some("leads to addresses that are not ours"),
+            Ok(Verdict::UnknownAddress | Verdict::UnknownDomain) => Some("is nobody's"),
+            // It may be as it was.
+            Err(_) => return,
+        },
+        Err(_) => Some("is in no domain"),
+    };
+    let text = text.map(|why| {
+        format!(
+            "{postmaster} {why}, its mail and that of every postmaster@ without one is answered 451: \
+             `posthouse address add {postmaster} LOGIN`, or name another address in `postmaster`"
+        )
+    });
+    health.note("postmaster", text);
+}
+
+/// What a provider gives a site at least (RFC 6177 §2): its hosts, and who has taken one over, choose their /64 themselves.
+const SITE_IPV6_BITS: u8 = 56;
 /// How often a directory that answers is asked whether it still does.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon one that does not is asked again.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::shutdown::Shutdown;
@@ -48,11 +48,17 @@ impl TooOften {
 /// The rates of all clients. What has no limit is not counted.
 #[derive(Debug)]
 pub(crate) struct Rates<C: Clock = MonotonicClock> {
-    limits: [Option<Limiter<C>>; 5],
+    limits: [Option<Limit<C>>; 5],
     clients_max: usize,
 }
 
-type Limiter<C> = RateLimiter<(IpAddr, Ask), Store, C, NoOpMiddleware<<C as Clock>::Instant>>;
+/// A limit, and what each event takes of it.
+#[derive(Debug)]
+struct Limit<C: Clock> {
+    limiter: RateLimiter<IpAddr, Store, C, NoOpMiddleware<<C as Clock>::Instant>>,
+    store: Store,
+    each: Nanos,
+}
 
 impl Rates {
     pub(crate) fn new(settings: &config::Rates) -> Self {
@@ -74,9 +80,14 @@ impl<C: Clock + Clone> Rates<C> {
     fn with_clock(settings: &config::Rates, clock: &C, clients_max: usize) -> Self {
         let limit = |each: u32| {
             let burst = NonZeroU32::new(each)?;
-            let quota = Quota::with_period(WINDOW / each)?.allow_burst(burst);
+            let period = WINDOW / each;
+            let quota = Quota::with_period(period)?.allow_burst(burst);
             let store = Store::new(clients_max);
-            Some(RateLimiter::new(quota, store, clock.clone()))
+            Some(Limit {
+                limiter: RateLimiter::new(quota, store.clone(), clock.clone()),
+                store,
+                each: period.into(),
+            })
         };
         Self {
             clients_max,
@@ -95,26 +106,23 @@ impl<C: Clock + Clone> Rates<C> {
 impl<C: Clock> Rates<C> {
     /// Counts one event of a client; beyond its limit it is not counted.
     pub(crate) fn count(&self, event: Event, client: IpAddr) -> Result<(), TooOften> {
-        self.ask(event, client, Ask::Take)
-    }
-
-    /// Whether one more would be within the limit. Counts nothing.
-    pub(crate) fn look(&self, event: Event, client: IpAddr) -> Result<(), TooOften> {
-        self.ask(event, client, Ask::Look)
-    }
-
-    fn ask(&self, event: Event, client: IpAddr, ask: Ask) -> Result<(), TooOften> {
-        let Some(limiter) = &self.limits[event as usize] else {
+        let Some(limit) = &self.limits[event as usize] else {
             return Ok(());
         };
-        limiter
-            .check_key(&(client, ask))
-            .map_err(|_| TooOften(event))
+        let checked = limit.limiter.check_key(&client);
+        checked.map_err(|_| TooOften(event))
+    }
+
+    /// An event that was counted turns out to be none. Counted only behind it, any number at once would be within the limit.
+    pub(crate) fn give_back(&self, event: Event, client: IpAddr) {
+        if let Some(limit) = &self.limits[event as usize] {
+            limit.store.give_back(client, limit.each);
+        }
     }
 
     /// Forgets whom nothing counts of, where there is hardly any room or at all events.
     fn forget(&self, in_any_case: bool) {
-        for limiter in self.limits.iter().flatten() {
+        for Limit { limiter, .. } in self.limits.iter().flatten() {
             if in_any_case || limiter.len() >= self.clients_max - self.clients_max / 8 {
                 limiter.retain_recent();
                 limiter.shrink_to_fit();
@@ -123,16 +131,12 @@ impl<C: Clock> Rates<C> {
     }
 }
 
-/// Whether what is asked is counted too: whether a handshake resumes a session is known only behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Ask {
-    Take,
-    Look,
-}
+/// When each client's next event would come evenly. The library's own stores have no bound. Clones are the same one.
+#[derive(Clone, Debug)]
+struct Store(Arc<Shards>);
 
-/// When each client's next event would come evenly. The library's own stores have no bound.
 #[derive(Debug)]
-struct Store {
+struct Shards {
     shards: [Mutex<HashMap<IpAddr, Nanos>>; SHARDS],
     shard_max: usize,
     hasher: RandomState,
@@ -140,23 +144,29 @@ struct Store {
 
 impl Store {
     fn new(clients_max: usize) -> Self {
-        Self {
+        Self(Arc::new(Shards {
             shards: std::array::from_fn(|_| Mutex::default()),
             shard_max: clients_max.div_ceil(SHARDS),
             hasher: RandomState::new(),
-        }
+        }))
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, Nanos>> {
-        let hash = self.hasher.hash_one(client);
-        lock(&self.shards[hash as usize % SHARDS])
+        let hash = self.0.hasher.hash_one(client);
+        lock(&self.0.shards[hash as usize % SHARDS])
+    }
+
+    fn give_back(&self, client: IpAddr, each: Nanos) {
+        if let Some(next) = self.shard(client).get_mut(&client) {
+            *next = Nanos::from(next.as_u64().saturating_sub(each.as_u64()));
+        }
     }
 }
 
 impl StateStore for Store {
-    type Key = (IpAddr, Ask);
+    type Key = IpAddr;
 
-    fn measure_and_replace<T, F, E>(&self, &(client, ask): &Self::Key, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, &client: &Self::Key, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -165,24 +175,23 @@ impl StateStore for Store {
         let (yes, next) = decide(last)?;
         // Where there is no room nobody new is counted until some are forgotten: memory is not theirs to take. Those that are
         // known stay limited.
-        let has_room = last.is_some() || shard.len() < self.shard_max;
-        if ask == Ask::Take && has_room {
+        if last.is_some() || shard.len() < self.0.shard_max {
             shard.insert(client, next);
         }
         Ok(yes)
     }
 }
 
-impl ShrinkableKeyedStateStore<(IpAddr, Ask)> for Store {
+impl ShrinkableKeyedStateStore<IpAddr> for Store {
     fn retain_recent(&self, drop_below: Nanos) {
-        for shard in &self.shards {
+        for shard in &self.0.shards {
             lock(shard).retain(|_, next| *next > drop_below);
         }
     }
 
     /// To what is needed soon again, and only where much is free: whoever asks meanwhile waits for the move.
     fn shrink_to_fit(&self) {
-        for shard in &self.shards {
+        for shard in &self.0.shards {
             let mut shard = lock(shard);
             let needed = shard.len() * 2;
             if shard.capacity() > needed * 2 {
@@ -192,7 +201,7 @@ impl ShrinkableKeyedStateStore<(IpAddr, Ask)> for Store {
     }
 
     fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     fn is_empty(&self) -> bool {
@@ -249,23 +258,29 @@ mod tests {
     }
 
     #[test]
-    fn a_look_counts_nothing_and_tells_when_nothing_is_left() {
+    fn what_is_given_back_may_be_had_again_and_no_more() {
         let clock = FakeRelativeClock::default();
         let settings = config::Rates {
             tls_sessions_max: 2,
             ..config::Rates::default()
         };
         let rates = Rates::with_clock(&settings, &clock, CLIENTS_MAX);
-        for _ in 0..10 {
-            assert_eq!(rates.look(Event::TlsSession, client(1)), Ok(()));
-        }
-        for _ in 0..2 {
-            assert_eq!(rates.count(Event::TlsSession, client(1)), Ok(()));
-        }
+        let count = || rates.count(Event::TlsSession, client(1));
+        let give_back = || rates.give_back(Event::TlsSession, client(1));
+        // Of nobody nothing comes back.
+        give_back();
         let beyond = Err(TooOften(Event::TlsSession));
-        assert_eq!(rates.look(Event::TlsSession, client(1)), beyond);
+        // However many begin at once, before it is known what they are.
+        assert_eq!([count(), count(), count()], [Ok(()), Ok(()), beyond]);
+        give_back();
+        assert_eq!([count(), count()], [Ok(()), beyond]);
+        for _ in 0..10 {
+            give_back();
+            assert_eq!(count(), Ok(()));
+        }
+        assert_eq!(count(), beyond);
         clock.advance(Duration::from_secs(30));
-        assert_eq!(rates.look(Event::TlsSession, client(1)), Ok(()));
+        assert_eq!([count(), count()], [Ok(()), beyond]);
     }
 
     #[test]
@@ -279,7 +294,7 @@ mod tests {
         for last in 0..100 {
             rates.count(Event::Connection, client(last)).unwrap();
         }
-        let limiter = rates.limits[0].as_ref().unwrap();
+        let limiter = &rates.limits[0].as_ref().unwrap().limiter;
         rates.forget(true);
         assert_eq!(limiter.len(), 100);
         clock.advance(Duration::from_secs(61));
@@ -302,7 +317,7 @@ mod tests {
         for other in many {
             assert_eq!(rates.count(Event::Connection, other), Ok(()));
         }
-        let limiter = rates.limits[0].as_ref().unwrap();
+        let limiter = &rates.limits[0].as_ref().unwrap().limiter;
         assert!(limiter.len() <= SHARDS, "{}", limiter.len());
         let beyond = Err(TooOften(Event::Connection));
         assert_eq!(rates.count(Event::Connection, known), beyond);

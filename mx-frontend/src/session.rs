@@ -20,12 +20,11 @@ mod starttls;
 mod trace;
 mod xclient;
 
-pub(crate) use starttls::handshake;
+pub(crate) use starttls::{Leave, handshake, leave};
 
 use std::pin::pin;
 use std::time::Duration;
 
-use daemon::clients::Counted;
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
 use mail_proto::smtp::{self, CloseReason, Mode, Server, Step};
@@ -34,13 +33,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
-use crate::door::{Client, Door};
+use crate::door::{Client, Door, Places};
 use crate::frontend::Shared;
 use crate::meter;
 use crate::pace::Pace;
 use crate::rates::{Event, TooOften};
 use crate::reply::{Closing, found, too_often};
-use crate::stress::Manner;
+use crate::stress::{Level, Manner};
 use crate::timeline::Timeline;
 use data::Delivery;
 use envelope::Envelope;
@@ -115,11 +114,11 @@ pub(crate) struct Session<'a> {
     core: Server,
     client: Client,
     /// The client's place among its connections.
-    counted: Counted,
+    counted: Places,
     /// The client's name, as a relay that may tells it.
     client_host: Option<Box<str>>,
     /// Whether connections run out.
-    stress: watch::Receiver<bool>,
+    stress: watch::Receiver<Level>,
     /// Whether it is always as if they did.
     is_always_stressed: bool,
     /// How the client is treated now.
@@ -134,6 +133,8 @@ pub(crate) struct Session<'a> {
     has_fallen_silent: bool,
     /// That it sent on out of turn was told.
     is_out_of_turn_told: bool,
+    /// For the handshake that begins behind our reply.
+    leave: Option<Leave>,
     phase: Phase,
     /// A decided delivery whose reply is not written yet.
     decided: Option<Record>,
@@ -147,7 +148,7 @@ impl<'a> Session<'a> {
         door: Door,
         stream: &UserStream,
         client: Client,
-        counted: Counted,
+        counted: Places,
     ) -> Self {
         let now = Instant::now();
         let manner = &shared.stress.calm;
@@ -175,6 +176,7 @@ impl<'a> Session<'a> {
             fruitless: now,
             has_fallen_silent: false,
             is_out_of_turn_told: false,
+            leave: None,
             phase: Phase::Idle(Timeline::new(now)),
             decided: None,
             closing: Closing::Draining,
@@ -193,7 +195,7 @@ impl<'a> Session<'a> {
         }
         let is_misconduct = end.is_misconduct() && !self.has_fallen_silent;
         if is_misconduct && self.client.limited && !self.is_always_stressed {
-            self.shared.stress.misbehaved(self.client.key).await;
+            self.shared.stress.misbehaved(self.client.history).await;
         }
         end
     }
@@ -230,7 +232,7 @@ impl<'a> Session<'a> {
                                 () = sleep_until(ends) => break Err(End::NotReading),
                                 // There may be less time now.
                                 Ok(()) = self.stress.changed() => {
-                                    let is_on = *self.stress.borrow_and_update() && !self.client.is_good;
+                                    let is_on = self.stress.borrow_and_update().is_stressed() && !self.client.is_good;
                                     manner = self.shared.stress.manner(is_on || self.is_always_stressed);
                                 }
                             }
@@ -325,19 +327,22 @@ impl<'a> Session<'a> {
                         meter::cut_bodies().increment(1);
                     }
                 }
-                Step::StartTlsAsked => {
-                    let look = self.shared.rates.look(Event::TlsSession, self.client.key);
-                    match look {
-                        Err(why) if self.client.limited => {
-                            meter::refused("starttls", why.code());
-                            self.core.refuse_too_often(too_often(why));
-                        }
-                        _ => self.core.accept(),
+                Step::StartTlsAsked => match leave(self.shared, &self.client) {
+                    Err(why) => {
+                        meter::refused("starttls", why.code());
+                        self.core.refuse_too_often(too_often(why));
                     }
-                }
+                    Ok(leave) => {
+                        self.leave = Some(leave);
+                        self.core.accept();
+                    }
+                },
                 Step::StartTls => {
+                    let Some(leave) = self.leave.take() else {
+                        unreachable!("the core asks before a handshake begins")
+                    };
                     let hurried = self.is_always_stressed;
-                    let shaken = handshake(self.shared, stream, &self.client, hurried);
+                    let shaken = handshake(self.shared, stream, &self.client, leave, hurried);
                     stream = Box::pin(shaken).await?;
                     self.heard = Instant::now();
                     self.core.tls_started();
@@ -354,8 +359,13 @@ impl<'a> Session<'a> {
                     unreachable!("every question is answered before the next step")
                 }
                 Step::Close(reason) => {
-                    // In TLS an end that is not said could be an attacker's (RFC 8446 §6.1).
-                    _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+                    if reason == CloseReason::Endless {
+                        // It sends on, and an orderly close would have the kernel take it.
+                        stream.reset_on_drop();
+                    } else {
+                        // In TLS an end that is not said could be an attacker's (RFC 8446 §6.1).
+                        _ = timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
+                    }
                     return Ok(match reason {
                         CloseReason::Quit => End::Quit,
                         CloseReason::TooManyErrors => End::TooManyErrors,
@@ -379,7 +389,15 @@ impl<'a> Session<'a> {
         } else {
             self.heard
         };
-        let silence_ends = since + manner.command_timeout;
+        // When the last connection is taken, good clients too may not keep one for the mail that they may yet bring.
+        let spares = self.client.limited && matches!(self.phase, Phase::Idle(_));
+        let command_timeout = if spares && *self.stress.borrow() == Level::Full {
+            let stressed = &self.shared.stress.stressed;
+            manner.command_timeout.min(stressed.command_timeout)
+        } else {
+            manner.command_timeout
+        };
+        let silence_ends = since + command_timeout;
         let (pace, in_body) = match &mut self.phase {
             Phase::Body(delivery) => (Some(&mut delivery.pace), true),
             Phase::Refused(pace) => (Some(pace), false),
@@ -442,7 +460,7 @@ impl<'a> Session<'a> {
 
     /// Treats the client from now on as the state of things wants.
     fn follow_stress(&mut self) {
-        let is_on = *self.stress.borrow_and_update() && !self.client.is_good;
+        let is_on = self.stress.borrow_and_update().is_stressed() && !self.client.is_good;
         let manner = self.shared.stress.manner(is_on || self.is_always_stressed);
         if !std::ptr::eq(manner, self.manner) {
             self.manner = manner;
@@ -461,7 +479,7 @@ impl<'a> Session<'a> {
 
     async fn has_brought_mail(&mut self) {
         if self.client.limited {
-            self.shared.stress.brought(self.client.key).await;
+            self.shared.stress.brought(self.client.history).await;
             self.client.look_back(self.shared).await;
         }
     }

@@ -19,7 +19,6 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use crate::config::StressSettings;
 use crate::meter;
@@ -37,6 +36,22 @@ pub(crate) struct Manner {
     /// How long it may stay without bringing a message.
     pub(crate) session_timeout: Option<Duration>,
     pub(crate) errors: ErrorLimits,
+}
+
+/// How short connections are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Calm,
+    Stressed,
+    /// Those too are taken that are left to good clients.
+    Full,
+}
+
+impl Level {
+    /// Whether strangers are borne with less.
+    pub(crate) fn is_stressed(self) -> bool {
+        self != Self::Calm
+    }
 }
 
 /// The figure above: what is open goes in, and what changes comes out.
@@ -102,7 +117,7 @@ pub(crate) struct Stress {
     marks: Mutex<Marks>,
     slots: Slots,
     reserved: usize,
-    is_on: watch::Sender<bool>,
+    level: watch::Sender<Level>,
     pub(crate) calm: Manner,
     pub(crate) stressed: Manner,
     /// By client, how many messages it has brought. Bounded, and no longer kept than the settings say.
@@ -123,7 +138,7 @@ impl Stress {
             marks: Mutex::new(Marks::new(settings, slots.limit())),
             reserved: share(slots.limit(), settings.reserved_percent),
             slots,
-            is_on: watch::Sender::new(false),
+            level: watch::Sender::new(Level::Calm),
             calm,
             stressed: settings.manner(),
             brought: Cache::builder()
@@ -148,13 +163,19 @@ impl Stress {
     }
 
     /// To be followed by a session.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
-        self.is_on.subscribe()
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Level> {
+        self.level.subscribe()
     }
 
     /// Whether only clients with a good history may have one of the connections that are left.
     pub(crate) fn is_reserved(&self) -> bool {
         self.slots.limit() - self.slots.taken() < self.reserved
+    }
+
+    /// Not even one that is left to good clients is free.
+    pub(crate) fn on_none_free(&self) {
+        self.on_connection(true);
+        self.level.send_replace(Level::Full);
     }
 
     /// A connection was opened, or found no room (`is_full`).
@@ -167,20 +188,28 @@ impl Stress {
         match change {
             Some(Change::Entered) => {
                 let limit = self.slots.limit();
-                warn!(
-                    open,
-                    limit, "connections run out: slow and faulty clients are ended soon"
+                // This logs it too.
+                let text = format!(
+                    "connections run out, slow and faulty clients are ended soon: since {open} of {limit} were open"
                 );
-                let text = format!("since {open} of {limit} connections were open");
                 self.health.note(NOTE, Some(text));
                 meter::stress(true);
-                self.is_on.send_replace(true);
+                self.level.send_replace(Level::Stressed);
             }
             Some(Change::Left) => {
-                info!(open, "connections run out no more");
                 self.health.note(NOTE, None);
                 meter::stress(false);
-                self.is_on.send_replace(false);
+                self.level.send_replace(Level::Calm);
+            }
+            // As many are free again as are left to good clients.
+            None if !self.is_reserved() && open < self.slots.limit() => {
+                self.level.send_if_modified(|level| {
+                    let was_full = *level == Level::Full;
+                    if was_full {
+                        *level = Level::Stressed;
+                    }
+                    was_full
+                });
             }
             None => {}
         }

@@ -182,7 +182,16 @@ impl Settings for Limits {
                 0..=256 << 10,
             ),
         ];
-        outside.into_iter().flatten().collect()
+        let mut problems: Vec<_> = outside.into_iter().flatten().collect();
+        if self.soft_error_limit > self.hard_error_limit {
+            problems.push(Problem::new(
+                "soft_error_limit",
+                self.soft_error_limit,
+                format!("above hard_error_limit ({})", self.hard_error_limit),
+                "choose no more than that, or no reply is ever delayed before the connection is closed",
+            ));
+        }
+        problems
     }
 }
 

@@ -18,7 +18,8 @@ daemon::settings! {
         pub leave_percent: u8 = 70,
         /// Seconds of that before it ends.
         pub leave_after_s: u64 = 30,
-        /// Percent of the connections that are left to clients with a good history.
+        /// Percent of the connections that are left to clients with a good history. While not one is free these too have
+        /// `command_timeout_s` between two messages.
         pub reserved_percent: u8 = 2,
         /// Takes the place of `limits.command_timeout_s`, at once: who waits longer already is told so and closed.
         pub command_timeout_s: u64 = 10,

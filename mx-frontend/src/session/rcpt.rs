@@ -7,7 +7,7 @@ use mail_proto::Address;
 use mail_proto::smtp::ForwardPath;
 use store_api::backends::BackendAway;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::envelope::Envelope;
 use crate::frontend::Shared;
@@ -43,7 +43,8 @@ pub(super) async fn add(
     let located = match judge(verdict) {
         // That it is not set up is our mistake, and no verdict on the address.
         Err(RecipientRefusal::UnknownUser | RecipientRefusal::RelayDenied) if is_postmaster => {
-            warn!(trace_id = envelope.trace_id, postmaster = %shared.postmaster, "nobody reads the mail for postmaster: set `postmaster` to an address of ours");
+            // Health says what to do, and has logged it once.
+            debug!(trace_id = envelope.trace_id, postmaster = %shared.postmaster, "nobody reads the mail for postmaster");
             return Err(RecipientRefusal::PostmasterUnset);
         }
         Err(RecipientRefusal::ExternalTarget) => {

@@ -11,26 +11,32 @@ use super::End;
 use crate::door::Client;
 use crate::frontend::Shared;
 use crate::meter;
-use crate::rates::Event;
-use crate::reply::Closing;
+use crate::rates::{Event, TooOften};
+
+/// Leave for one handshake; dropped, it was one that resumes no session, for all that is known.
+#[must_use]
+pub(crate) struct Leave(());
+
+/// Counts a handshake that is to begin. Only behind it is known whether it resumes a session and is none of those that are limited;
+/// counted there alone, any number could begin at once.
+pub(crate) fn leave(shared: &Shared, client: &Client) -> Result<Leave, TooOften> {
+    if client.limited {
+        shared.rates.count(Event::TlsSession, client.key)?;
+    }
+    Ok(Leave(()))
+}
 
 /// Brings a connection into TLS. `hurried`: as under stress, whether it is or not.
 pub(crate) async fn handshake(
     shared: &Shared,
     stream: UserStream,
     client: &Client,
+    Leave(()): Leave,
     hurried: bool,
 ) -> Result<UserStream, End> {
     let Some(tls) = &shared.tls else {
         unreachable!("TLS is offered only with a certificate")
     };
-    if client.limited {
-        let look = shared.rates.look(Event::TlsSession, client.key);
-        look.map_err(|why| {
-            meter::refused("connection", why.code());
-            End::Closed(Closing::TooOften(why))
-        })?;
-    }
     let stress = &shared.stress;
     let too_long_under_stress = async {
         if !hurried && client.is_good {
@@ -39,7 +45,7 @@ pub(crate) async fn handshake(
         if !hurried {
             // Who began before has no more time than others.
             let mut mode = stress.subscribe();
-            _ = mode.wait_for(|is_on| *is_on).await;
+            _ = mode.wait_for(|level| level.is_stressed()).await;
         }
         sleep(stress.stressed.starttls_timeout).await;
     };
@@ -55,9 +61,8 @@ pub(crate) async fn handshake(
                 "full"
             };
             meter::handshake(kind);
-            if client.limited && !stream.is_resumed() {
-                // Whoever is beyond the limit by this one is refused the next.
-                _ = shared.rates.count(Event::TlsSession, client.key);
+            if client.limited && stream.is_resumed() {
+                shared.rates.give_back(Event::TlsSession, client.key);
             }
             Ok(stream)
         }
@@ -66,11 +71,8 @@ pub(crate) async fn handshake(
                 io::ErrorKind::TimedOut => End::TlsTimedOut,
                 _ => End::Tls,
             };
+            // It may have cost us as much.
             meter::handshake(end.code());
-            if client.limited {
-                // It may have cost us as much.
-                _ = shared.rates.count(Event::TlsSession, client.key);
-            }
             debug!(client = %client.address, %error, "TLS handshake failed");
             Err(end)
         }

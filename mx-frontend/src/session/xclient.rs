@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use daemon::clients::Counted;
 use mail_proto::smtp::XClient;
 use tracing::debug;
 
 use super::Session;
-use crate::door::Client;
+use crate::door::{Client, Places};
 use crate::timeline::Timeline;
 use tokio::time::Instant;
 
@@ -25,7 +24,7 @@ impl Session<'_> {
         };
         let address = client.address;
         // The one before has gone.
-        self.counted = Counted::free();
+        self.counted = Places::free();
         match client.admit(self.shared) {
             Ok(counted) => self.counted = counted,
             Err(why) => {

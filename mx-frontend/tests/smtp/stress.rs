@@ -350,6 +350,60 @@ async fn the_last_connections_are_left_to_those_who_have_brought_mail() {
 }
 
 #[tokio::test]
+async fn when_not_one_is_free_who_has_brought_mail_may_not_be_idle_for_long_either() {
+    let stress = StressSettings {
+        reserved_percent: 0,
+        command_timeout_s: 3,
+        ..StressSettings::default()
+    };
+    let (world, _b1) = ten(stress, Limits::default()).await;
+    let mut good = greeted(1, world.smtp).await;
+    brings_mail(&mut good, 2).await;
+    // It is silent for longer than the others, who are ended for it too.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut strangers = Vec::new();
+    for network in 2..11 {
+        strangers.push(greeted(network, world.smtp).await);
+    }
+    stressed(&world, true).await;
+    let mut eleventh = from(20, world.smtp).await;
+    eleventh.expect(&["421 4.3.2"]).await;
+    good.expect(&["421 4.4.2"]).await;
+    assert_eq!(good.reply().await, "");
+}
+
+#[tokio::test]
+async fn all_networks_of_a_site_with_ipv6_have_one_history() {
+    let (world, _b1) = small(StressSettings {
+        good_connections_max: 2,
+        ..StressSettings::default()
+    })
+    .await;
+    let of_site = async |site: &str| {
+        let header = format!("PROXY TCP6 2001:db8:0:{site}::7 2001:db8::1 4711 25\r\n");
+        let mut client = behind(&header, world.smtp).await;
+        client.expect(&["220 "]).await;
+        client
+    };
+    let mut first = of_site("a01").await;
+    brings_mail(&mut first, 2).await;
+    // A /64 of the same /56, one more of it than are served as ever, and one of another.
+    let mut neighbour = of_site("aff").await;
+    let mut third = of_site("a77").await;
+    let mut stranger = of_site("b01").await;
+    let _others = (greeted(2, world.smtp).await, greeted(3, world.smtp).await);
+    stressed(&world, true).await;
+    for client in [&mut first, &mut neighbour] {
+        client.send("A\r\nB\r\nNOOP\r\n").await;
+        client.expect(&["500", "500", "250"]).await;
+    }
+    for client in [&mut third, &mut stranger] {
+        client.send("A\r\nNOOP\r\n").await;
+        client.expect(&["500", "421 4.7.0"]).await;
+    }
+}
+
+#[tokio::test]
 async fn one_listener_shows_how_it_is_under_stress() {
     let (world, _b1) = small(StressSettings {
         command_timeout_s: 5,
