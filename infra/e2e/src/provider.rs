@@ -226,6 +226,19 @@ impl Provider {
     /// When the verb fails.
     #[must_use]
     pub fn operator(&self, verb: &[&str], input: &str) -> String {
+        self.operates(verb, input).0
+    }
+
+    /// The same of a verb that reads nothing; gives what it warned of, too.
+    ///
+    /// # Panics
+    /// When the verb fails.
+    #[must_use]
+    pub fn operator_warned(&self, verb: &[&str]) -> (String, String) {
+        self.operates(verb, "")
+    }
+
+    fn operates(&self, verb: &[&str], input: &str) -> (String, String) {
         let mut child = Command::new(program("posthouse"))
             .args(verb)
             .arg("--config")
@@ -242,12 +255,10 @@ impl Provider {
             .write_all(input.as_bytes())
             .unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{verb:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        let [said, warned] =
+            [output.stdout, output.stderr].map(|octets| String::from_utf8(octets).unwrap());
+        assert!(output.status.success(), "{verb:?}: {warned}");
+        (said, warned)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `posthouse address …`
 
-use directory_api::wire::{AddressEdit, AddressEntry, AddressPut, Changed, Target};
+use directory_api::wire::{AddressEdit, AddressEntry, AddressPut, Changed, Target, Verdict};
 use directory_api::{Address, DirectoryClient, DirectoryError};
 
 use super::{Output, Row, VerbError, account_id, told};
@@ -62,6 +62,7 @@ impl super::Verb for Verb {
                 };
                 let changed = directory.edit_address(&address, &edit).await;
                 print(output, "added", &address, changed)?;
+                warn_of_lost_parts(directory, &address).await;
             }
             Self::Set { address, targets } => {
                 let targets = resolved(directory, &targets).await?;
@@ -69,6 +70,7 @@ impl super::Verb for Verb {
                     .put_address(&address, &AddressPut { targets })
                     .await;
                 print(output, "set", &address, changed)?;
+                warn_of_lost_parts(directory, &address).await;
             }
             Self::Remove { address, targets } => {
                 let changed = if targets.is_empty() {
@@ -97,6 +99,48 @@ fn print(
     output.one(Some(done), &changed.now);
     Ok(())
 }
+
+/// Says which of an address's aliases have nobody behind them: nothing of that is an error, for what is meant may be made next.
+async fn warn_of_lost_parts(directory: &DirectoryClient, address: &Address) {
+    let Ok(entry) = directory.address(address).await else {
+        return;
+    };
+    for target in entry.targets {
+        let Target::Address(alias) = target else {
+            continue;
+        };
+        let Ok(verdict) = directory.lookup(&alias).await else {
+            continue;
+        };
+        if let Some(what) = lost(&verdict) {
+            eprintln!("posthouse: warning: {address} leads to {alias}, {what}");
+        }
+    }
+}
+
+/// What becomes of the part of the mail that an alias brings to somebody of whom the directory says this.
+fn lost(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        // A catch-all is for who writes to the domain, and for nobody behind an alias.
+        Verdict::Accounts(located) if located.iter().all(|one| one.is_caught) => {
+            Some(DANGLING.to_owned())
+        }
+        Verdict::Accounts(_) => None,
+        Verdict::UnknownAddress => Some(DANGLING.to_owned()),
+        Verdict::UnknownDomain => Some(format!("which is not ours: {WAITS}")),
+        Verdict::External { external, .. } => {
+            let external: Vec<_> = external.iter().map(Address::as_str).collect();
+            let external = external.join(", ");
+            Some(format!(
+                "which leads to what is not ours ({external}): {WAITS}"
+            ))
+        }
+    }
+}
+
+const DANGLING: &str = "which is nobody's: that part of its mail goes to nobody";
+const WAITS: &str =
+    "all of its mail is answered 451 and waits with its senders until that is removed";
 
 async fn resolved(directory: &DirectoryClient, given: &[String]) -> Result<Vec<Target>, VerbError> {
     let mut targets = Vec::with_capacity(given.len());
