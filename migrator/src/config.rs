@@ -7,6 +7,8 @@ use daemon::config::{Problem, Settings};
 use daemon::identity::IdentityFiles;
 use daemon::log::LogSettings;
 
+use crate::perform::{FROZEN_MAX, Limits};
+
 daemon::settings! {
     /// The migrator: finishes moves that others left, and moves accounts when told.
     pub struct Config {
@@ -18,6 +20,12 @@ daemon::settings! {
         pub interval_s: u64 = 30,
         /// A move is taken up when nobody has touched it for this many seconds: its migrator is gone.
         pub abandoned_after_s: u64 = 300,
+        /// Moves at once.
+        pub moves_max: usize = 4,
+        /// An account that nobody may write, because the last of it is copied, is given back to its users after so many seconds, and the move given up.
+        pub frozen_max_s: u64 = FROZEN_MAX.as_secs(),
+        /// Octets of messages copied in a second by all moves together; 0: no limit. It does not hold while an account is frozen.
+        pub octets_per_s: u64 = 0,
         /// Certificate of this process, with the role migrator.
         pub identity: IdentityFiles = IdentityFiles::default(),
         /// What is logged, and in which form.
@@ -31,6 +39,8 @@ impl Settings for Config {
             Problem::outside("interval_s", &self.interval_s, 1..=86_400),
             // A copy under way shows itself every 20 s.
             Problem::outside("abandoned_after_s", &self.abandoned_after_s, 60..=604_800),
+            Problem::outside("moves_max", &self.moves_max, 1..=64),
+            Problem::outside("frozen_max_s", &self.frozen_max_s, 2..=3600),
         ]
         .into_iter()
         .flatten()
@@ -43,6 +53,16 @@ impl Settings for Config {
 }
 
 impl Config {
+    /// What each move may cost.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let share = self.octets_per_s / self.moves_max.max(1) as u64;
+        Limits {
+            frozen_max: Duration::from_secs(self.frozen_max_s),
+            octets_per_s: (self.octets_per_s > 0).then_some(share.max(1)),
+        }
+    }
+
     /// Between looks for moves to finish.
     #[must_use]
     pub fn interval(&self) -> Duration {

@@ -15,7 +15,9 @@ use store_api::transfer::{
     TransferClient, TransferError, Undo,
 };
 
-use crate::step::{Mismatch, Step, Verified, can_abort, compare, next};
+use tokio::time::timeout;
+
+use crate::step::{Mismatch, Step, Verified, can_abort, compare, next, urgency};
 
 /// Why a move stopped. Its record tells how far it is; `migrator resume` goes on.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,12 @@ pub enum MoveError {
         "account {0} has already switched to its new home; finish the move with `migrator resume`"
     )]
     TooLate(AccountId),
+    /// It could not be finished while nobody may write, in the time that users are let wait.
+    #[error("account was frozen for {} s and its move was not finished", .0.as_secs())]
+    FrozenTooLong(Duration),
+    /// A back-end says nothing any more.
+    #[error("back-end {0} has told nothing of the copy for {s} s; it is stuck or cannot be reached", s = SILENT_MAX.as_secs())]
+    Silent(BackendName),
     /// The back-end has no volume to move to.
     #[error("back-end {0} has announced no volume; is it running?")]
     NoVolume(BackendName),
@@ -69,11 +77,30 @@ pub trait Watch: Send {
     fn copied(&mut self, progress: &PullProgress);
 }
 
+/// What a move may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// An account that nobody may write is given back to its users after so long.
+    pub frozen_max: Duration,
+    /// Octets of bodies copied in a second, while the source serves.
+    pub octets_per_s: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frozen_max: FROZEN_MAX,
+            octets_per_s: None,
+        }
+    }
+}
+
 /// Performs moves.
 #[derive(Clone)]
 pub struct Mover {
     directory: DirectoryClient,
     backends: Backends,
+    limits: Limits,
 }
 
 impl Mover {
@@ -83,7 +110,14 @@ impl Mover {
         Self {
             directory,
             backends,
+            limits: Limits::default(),
         }
+    }
+
+    /// The same within these limits.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Writes down a new move. Nothing else is done yet.
@@ -139,7 +173,8 @@ impl Mover {
     /// any failure or kill.
     ///
     /// A failure before the commit point undoes the move as far as the back-ends answer; what
-    /// cannot be undone now is left as `Aborting` for a later call.
+    /// cannot be undone now is left as `Aborting` for a later call. While the directory is away nothing can be decided: it is waited
+    /// for, some minutes.
     ///
     /// # Errors
     /// [`MoveError`], the first one met; the record passed in tells the state reached.
@@ -150,6 +185,7 @@ impl Mover {
         watch: &mut dyn Watch,
     ) -> Result<(), MoveError> {
         let mut verified = None;
+        let mut away: Option<Instant> = None;
         while until != Some(record.state) {
             let step = next(record.state);
             watch.step(step);
@@ -157,7 +193,7 @@ impl Mover {
                 Step::Offer => self.offer(record).await,
                 Step::Copy => self.copy(record, watch).await,
                 Step::Verify => self
-                    .verify(record, watch)
+                    .verify_in_time(record, watch)
                     .await
                     .map(|same| verified = Some(same)),
                 Step::Switch => self.switch(record, verified.take()).await,
@@ -165,15 +201,24 @@ impl Mover {
                 Step::Undo => self.undo(record).await,
                 Step::Done => return Ok(()),
             };
-            if let Err(error) = done {
-                if step != Step::Undo && can_abort(record.state) {
-                    tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move failed, giving it up");
-                    if let Err(undo) = self.abort(record, watch).await {
-                        tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&undo), "move is not undone yet");
-                    }
-                }
-                return Err(error);
+            let Err(error) = done else {
+                away = None;
+                continue;
+            };
+            if matches!(&error, MoveError::Directory(why) if why.is_away())
+                && away.get_or_insert_with(Instant::now).elapsed() < DIRECTORY_AWAY_MAX
+            {
+                tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move waits for the directory");
+                tokio::time::sleep(DIRECTORY_POLL).await;
+                continue;
             }
+            if step != Step::Undo && can_abort(record.state) {
+                tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move failed, giving it up");
+                if let Err(undo) = self.abort(record, watch).await {
+                    tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&undo), "move is not undone yet");
+                }
+            }
+            return Err(error);
         }
         Ok(())
     }
@@ -217,7 +262,7 @@ impl Mover {
         self.undo(record).await
     }
 
-    /// The moves that are not finished, every one.
+    /// The moves that are not finished, every one; first those whose users wait, the longest at the beginning.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -233,9 +278,11 @@ impl Mover {
             );
             match page.next {
                 Some(after) => query.after = Some(after),
-                None => return Ok(found),
+                None => break,
             }
         }
+        found.sort_by_key(|record| (urgency(record.state), record.updated_ms));
+        Ok(found)
     }
 
     async fn offer(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
@@ -289,6 +336,7 @@ impl Mover {
             epoch: record.from.epoch,
             move_id: record.id,
             force,
+            target: Some(record.to.backend.clone()),
         };
         let source = self.backend(&record.from.backend).await?;
         let frozen = source.freeze(&request).await;
@@ -313,17 +361,17 @@ impl Mover {
             source_epoch: record.from.epoch,
             volume: Some(record.to.volume.clone()),
             is_last,
-            octets_per_s: None,
+            octets_per_s: self.limits.octets_per_s,
         };
         let to = record.to.backend.clone();
-        let mut events = target
-            .pull(&request)
-            .await
-            .map_err(|cause| failed(&to, what, cause))?;
+        let silent = || MoveError::Silent(to.clone());
+        let events = timeout(SILENT_MAX, target.pull(&request)).await;
+        let events = events.map_err(|_| silent())?;
+        let mut events = events.map_err(|cause| failed(&to, what, cause))?;
         let mut done = false;
         let mut touched = Instant::now();
         loop {
-            let next = events.next();
+            let next = timeout(SILENT_MAX, events.next());
             tokio::pin!(next);
             let progress = loop {
                 let due = TOUCH_INTERVAL.saturating_sub(touched.elapsed());
@@ -335,6 +383,7 @@ impl Mover {
                     }
                 }
             };
+            let progress = progress.map_err(|_| silent())?;
             match progress.map_err(|cause| failed(&to, what, cause))? {
                 Some(progress) => {
                     done = progress.done;
@@ -346,6 +395,17 @@ impl Mover {
         }
     }
 
+    /// Whatever hangs, be it the target or the link between the two, users do not wait for it for ever.
+    async fn verify_in_time(
+        &self,
+        record: &mut MoveRecord,
+        watch: &mut dyn Watch,
+    ) -> Result<Verified, MoveError> {
+        let frozen_max = self.limits.frozen_max;
+        let verified = timeout(frozen_max, self.verify(record, watch)).await;
+        verified.unwrap_or(Err(MoveError::FrozenTooLong(frozen_max)))
+    }
+
     /// The last round, while nobody may write, and the proof that both sides have the same.
     async fn verify(
         &self,
@@ -355,14 +415,7 @@ impl Mover {
         // It is, unless the record was written by one who was then killed.
         self.freeze(record, true).await?;
         self.pull(record, watch, true).await?;
-        let verified = match self.compare(record).await {
-            // Sums that were kept while the source was written may be older than the source, by what it has forgotten.
-            Err(MoveError::Different(Mismatch::Content { .. })) => {
-                self.pull(record, watch, true).await?;
-                self.compare(record).await?
-            }
-            compared => compared?,
-        };
+        let verified = self.compare(record).await?;
         self.save(record, MoveState::Verified).await?;
         Ok(verified)
     }
@@ -461,13 +514,18 @@ impl Mover {
             account: record.account,
             move_id: record.id,
             source: Some(record.from.backend.clone()),
+            volume: None,
+        };
+        let at_target = Undo {
+            volume: Some(record.to.volume.clone()),
+            ..undo.clone()
         };
         if let Some(source) = self.unless_removed(&record.from.backend).await? {
             undone(source.thaw(&undo).await)
                 .map_err(|cause| failed(&record.from.backend, "thaw the account", cause))?;
         }
         if let Some(target) = self.unless_removed(&record.to.backend).await? {
-            undone(target.discard(&undo).await)
+            undone(target.discard(&at_target).await)
                 .map_err(|cause| failed(&record.to.backend, "discard the copy", cause))?;
         }
         Ok(())
@@ -522,6 +580,13 @@ impl Mover {
 /// A POP3 session that is open is waited for so long (DESIGN §9), and asked for again so often.
 const POSTPONED_MAX: Duration = Duration::from_secs(600);
 const POSTPONED_POLL: Duration = Duration::from_secs(1);
+/// A user's client waits about so long for an answer; a freeze that goes well takes some tenths of a second.
+pub const FROZEN_MAX: Duration = Duration::from_secs(60);
+/// A target tells each few seconds how far it is; one that is restarted is asked anew.
+const SILENT_MAX: Duration = Duration::from_secs(60);
+/// A directory that is restarted, or fails over, is back within this.
+const DIRECTORY_AWAY_MAX: Duration = Duration::from_secs(300);
+const DIRECTORY_POLL: Duration = Duration::from_secs(1);
 /// A third of the shortest time after which a move counts as abandoned.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
 

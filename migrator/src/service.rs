@@ -13,6 +13,7 @@ use directory_api::wire::MoveRecord;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use store_api::Backends;
 use store_api::transfer::PullProgress;
+use tokio::task::JoinSet;
 
 use crate::Config;
 use crate::perform::{Mover, Watch};
@@ -38,7 +39,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let observed = listener::bind(config.metrics_listen, "migrator metrics")?;
     let directory = DirectoryClient::new(&config.directory, &identity, &ClientOptions::default());
     let backends = Backends::new(Arc::clone(&identity), directory.clone());
-    let mover = Mover::new(directory, backends);
+    let mover = Mover::new(directory, backends).within(config.limits());
     let health = Health::new("migrator");
     describe();
     shutdown.spawn(serve_observability(
@@ -76,27 +77,37 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
 /// Between attempts to reach the directory.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Several at once, in their order: one that hangs must not keep the users of the others waiting.
 async fn take_up(mover: &Mover, config: &Config, moves: Vec<MoveRecord>, shutdown: &Shutdown) {
-    for mut record in moves {
-        if !is_abandoned(&record, clock::now_ms(), config.abandoned_after_s) {
-            continue;
+    let now_ms = clock::now_ms();
+    let abandoned = |record: &MoveRecord| is_abandoned(record, now_ms, config.abandoned_after_s);
+    let mut left = moves.into_iter().filter(abandoned);
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < config.moves_max
+            && let Some(record) = left.next()
+        {
+            running.spawn(finish(mover.clone(), record));
         }
-        tracing::info!(account = %record.account, move_id = %record.id, state = ?record.state, "taking up a move");
-        let mut silent = Silent;
-        let finished = tokio::select! {
-            finished = mover.finish(&mut record, None, &mut silent) => finished,
-            // The move stays where its record says; the next process goes on.
+        tokio::select! {
+            ended = running.join_next() => if ended.is_none() { return },
+            // The moves stay where their records say; the next process goes on.
             () = shutdown.requested() => return,
-        };
-        let outcome = match finished {
-            Ok(()) => "finished",
-            Err(error) => {
-                tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move is not finished");
-                "failed"
-            }
-        };
-        counter!("posthouse_migrator_moves_total", "outcome" => outcome).increment(1);
+        }
     }
+}
+
+async fn finish(mover: Mover, mut record: MoveRecord) {
+    tracing::info!(account = %record.account, move_id = %record.id, state = ?record.state, "taking up a move");
+    let finished = mover.finish(&mut record, None, &mut Silent).await;
+    let outcome = match finished {
+        Ok(()) => "finished",
+        Err(error) => {
+            tracing::warn!(account = %record.account, move_id = %record.id, error = causes(&error), "move is not finished");
+            "failed"
+        }
+    };
+    counter!("posthouse_migrator_moves_total", "outcome" => outcome).increment(1);
 }
 
 /// A clock that runs ahead of the one that wrote the record makes a move look older, never younger.

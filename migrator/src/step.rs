@@ -45,6 +45,21 @@ pub fn next(state: MoveState) -> Step {
     }
 }
 
+/// In which order moves that were left are taken up, the smallest first: nobody may write from the freeze to the release, and the source of
+/// a move that is being given up may be frozen still.
+#[must_use]
+pub fn urgency(state: MoveState) -> u8 {
+    match state {
+        MoveState::Switched => 0,
+        MoveState::Verified => 1,
+        MoveState::Frozen => 2,
+        MoveState::Aborting => 3,
+        MoveState::Copying => 4,
+        MoveState::Planned => 5,
+        MoveState::Released | MoveState::Aborted => 6,
+    }
+}
+
 /// Whether a move in this state can still be given up.
 #[must_use]
 pub fn can_abort(state: MoveState) -> bool {
@@ -151,6 +166,18 @@ mod tests {
         for state in STATES {
             assert_eq!(next(state) == Step::Done, state.is_final(), "{state:?}");
         }
+    }
+
+    #[test]
+    fn who_cannot_be_written_to_comes_before_who_is_served() {
+        let mut states = STATES;
+        states.sort_by_key(|state| urgency(*state));
+        let waits = |state: &MoveState| {
+            use MoveState::{Aborting, Frozen, Switched, Verified};
+            matches!(state, Switched | Verified | Frozen | Aborting)
+        };
+        assert!(states[..4].iter().all(waits), "{states:?}");
+        assert_eq!(states[0], MoveState::Switched);
     }
 
     fn side(state: AccountState) -> Summary {

@@ -115,18 +115,22 @@ impl World {
                 is_now
             }
             Request::Offer => match self.source {
-                Source::Active { .. } | Source::Frozen => {
+                Source::Active { undone: false } | Source::Frozen => {
                     self.is_offered = true;
                     true
                 }
-                Source::Moved => false,
+                Source::Active { undone: true } | Source::Moved => false,
             },
             Request::Freeze => match self.source {
                 Source::Active { undone: false } => {
                     self.source = Source::Frozen;
+                    self.is_offered = true;
                     true
                 }
-                Source::Frozen => true,
+                Source::Frozen => {
+                    self.is_offered = true;
+                    true
+                }
                 Source::Active { undone: true } | Source::Moved => false,
             },
             Request::Thaw => match self.source {
@@ -190,7 +194,7 @@ impl World {
         }
         let may_read = match self.source {
             Source::Active { .. } => self.is_offered && !is_last,
-            Source::Frozen => true,
+            Source::Frozen => self.is_offered,
             Source::Moved => false,
         };
         if may_read {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
@@ -12,11 +14,11 @@ use daemon::link::{self, Problem};
 use daemon::shutdown::Shutdown;
 use directory_api::client::{ClientOptions, DirectoryClient};
 use directory_api::wire::{
-    AccountHome, Backend, Changed, MoveId, MoveRecord, MoveState, Place, code,
+    AccountHome, Backend, Changed, MoveId, MoveRecord, MoveState, Page, Place, code,
 };
 use directory_api::{AccountId, BackendName, BackendState, ChangeNumber, Epoch, Home};
 use http::StatusCode;
-use migrator::perform::{MoveError, Mover, Watch};
+use migrator::perform::{Limits, MoveError, Mover, Watch};
 use migrator::step::Step;
 use store_api::transfer::{AccountState, PullProgress, Summary, Undo};
 use store_api::{Backends, SetHash};
@@ -25,7 +27,7 @@ use tokio::net::TcpListener;
 
 const ACCOUNT: AccountId = AccountId(1);
 
-/// A played directory and a played source `b1`. `b2`, the target, is never there.
+/// A played directory and a played source `b1`. `b2`, the target, is not there, or hangs.
 struct World {
     mover: Mover,
     played: Arc<Played>,
@@ -41,11 +43,15 @@ impl Drop for World {
 
 struct Played {
     source: SocketAddr,
+    /// A target that takes a pull and says nothing.
+    hangs_at: SocketAddr,
     /// None: `b2` was removed.
     target: Mutex<Option<SocketAddr>>,
     record: Mutex<MoveRecord>,
     refusal: Option<&'static str>,
     thawed: Mutex<Vec<MoveId>>,
+    /// So many records are not taken, because the directory's database is away.
+    away: AtomicUsize,
 }
 
 fn record(id: u8, state: MoveState) -> MoveRecord {
@@ -82,19 +88,23 @@ impl World {
             authority.issue(role, node, &files).unwrap()
         };
         let listen = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (directory, source) = (listen().await, listen().await);
+        let (directory, source, hanging) = (listen().await, listen().await, listen().await);
+        let hangs_at = hanging.local_addr().unwrap();
         let directory_address = directory.local_addr().unwrap().to_string();
         let played = Arc::new(Played {
             source: source.local_addr().unwrap(),
+            hangs_at,
             target: Mutex::new(Some(unused_address())),
             record: Mutex::new(known),
             refusal,
             thawed: Mutex::default(),
+            away: AtomicUsize::new(0),
         });
         let shutdown = Shutdown::new();
         for (listener, role, node) in [
             (directory, Role::Directory, "d1"),
             (source, Role::StoreBackend, "b1"),
+            (hanging, Role::StoreBackend, "b2"),
         ] {
             let (identity, router) = (Arc::new(issue(role, node)), router(Arc::clone(&played)));
             shutdown.spawn(link::serve(listener, identity, router, shutdown.clone()));
@@ -118,10 +128,16 @@ fn router(played: Arc<Played>) -> Router {
     Router::new()
         .route("/v1/homes/{account}", get(home))
         .route("/v1/backends/{name}", get(backend))
+        .route("/v1/moves", get(moves))
         .route("/v1/moves/{account}", axum::routing::put(put_move))
         .route(store_api::transfer::path::OFFER, post(freeze))
         .route(store_api::transfer::path::FREEZE, post(freeze))
         .route(store_api::transfer::path::THAW, post(thaw))
+        .route(
+            store_api::transfer::path::PULL,
+            post(std::future::pending::<()>),
+        )
+        .route(store_api::transfer::path::DISCARD, post(discard))
         .with_state(played)
 }
 
@@ -157,6 +173,11 @@ async fn put_move(
     State(played): State<Arc<Played>>,
     Json(new): Json<MoveRecord>,
 ) -> Result<Json<Changed<MoveRecord>>, Problem> {
+    let is_away = |left: usize| left.checked_sub(1);
+    let order = Ordering::Relaxed;
+    if played.away.fetch_update(order, order, is_away).is_ok() {
+        return Err(Problem::unavailable("the database is away"));
+    }
     let mut known = played.record.lock().unwrap();
     if known.id != new.id || !known.state.can_become(new.state) {
         let problem = Problem::new(StatusCode::CONFLICT, code::MOVE_IN_PROGRESS, "not now");
@@ -193,6 +214,10 @@ async fn thaw(
     }
     played.thawed.lock().unwrap().push(undo.move_id);
     Ok(summary(AccountState::Active))
+}
+
+async fn discard() -> Json<Summary> {
+    summary(AccountState::Absent)
 }
 
 struct Silent;
@@ -260,4 +285,68 @@ async fn a_freeze_that_comes_after_another_migrator_has_given_the_move_up_is_und
         assert_eq!(*world.played.thawed.lock().unwrap(), [late.id]);
         assert_eq!(late.state, MoveState::Aborted);
     }
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_does_not_keep_an_account_frozen() {
+    let mut frozen = record(1, MoveState::Frozen);
+    let world = World::start(frozen.clone(), None).await;
+    *world.played.target.lock().unwrap() = Some(world.played.hangs_at);
+    let limits = Limits {
+        frozen_max: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let mover = world.mover.clone().within(limits);
+    let failed = mover.finish(&mut frozen, None, &mut Silent).await;
+    assert!(
+        matches!(failed, Err(MoveError::FrozenTooLong(_))),
+        "{failed:?}"
+    );
+    assert_eq!((frozen.state, world.thawed()), (MoveState::Aborted, 1));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_away_for_a_while_is_waited_for() {
+    let mut frozen = record(1, MoveState::Frozen);
+    let world = World::start(frozen.clone(), None).await;
+    *world.played.target.lock().unwrap() = None;
+    // Away when the move is given up: nobody but the directory can say whether it has switched.
+    world.played.away.store(1000, Ordering::Relaxed);
+    let undone = world.mover.abort(&mut frozen, &mut Silent).await;
+    assert!(matches!(undone, Err(MoveError::Directory(_))), "{undone:?}");
+    assert_eq!((frozen.state, world.thawed()), (MoveState::Frozen, 0));
+    let mut planned = record(1, MoveState::Planned);
+    let world = World::start(planned.clone(), None).await;
+    world.played.away.store(2, Ordering::Relaxed);
+    let until = Some(MoveState::Copying);
+    let mover = &world.mover;
+    mover
+        .finish(&mut planned, until, &mut Silent)
+        .await
+        .unwrap();
+    assert_eq!(planned.state, MoveState::Copying);
+}
+
+#[tokio::test]
+async fn moves_whose_users_wait_are_the_first_to_be_taken_up() {
+    let world = World::start(record(1, MoveState::Frozen), None).await;
+    let states = |moves: Vec<MoveRecord>| moves.into_iter().map(|one| one.state);
+    let left = states(world.mover.unfinished().await.unwrap());
+    let wanted = [
+        MoveState::Switched,
+        MoveState::Frozen,
+        MoveState::Copying,
+        MoveState::Planned,
+    ];
+    assert_eq!(left.collect::<Vec<_>>(), wanted);
+}
+
+/// In the order of accounts.
+async fn moves() -> Json<Page<MoveRecord>> {
+    use MoveState::{Copying, Frozen, Planned, Released, Switched};
+    let states = [Planned, Frozen, Released, Copying, Switched].into_iter();
+    Json(Page {
+        items: states.map(|state| record(1, state)).collect(),
+        next: None,
+    })
 }

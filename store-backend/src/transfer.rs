@@ -22,7 +22,7 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use daemon::identity::{Peer, Role};
 use daemon::link::{Problem, require};
-use directory_api::{AccountId, Epoch};
+use directory_api::{AccountId, BackendName, Epoch};
 use http::StatusCode;
 use store_api::transfer::{
     AccountState as WireState, Activate, Freeze, Offer, POP3_OPEN, Release, Summary, SummaryQuery,
@@ -91,8 +91,15 @@ async fn offer(
         // An account that was never used moves like any other.
         None => home.volume.ensure_account(account, epoch).await,
     };
-    if offered.is_ok() && !backend.tallies.offer(account, move_id, target) {
-        return Err(Problem::unavailable("too many moves are under way here"));
+    if offered.is_ok() {
+        backend.lets_read(account, move_id, target)?;
+        // Behind that, so that a thaw which comes in between is seen or sees it.
+        let has_ended = home.volume.has_ended(account, octets(move_id)).await;
+        if has_ended.map_err(|error| refusal::read(&error))? {
+            backend.tallies.forget(account, move_id);
+            let ended = Err(Refusal::WrongState);
+            return backend.done("offer", account, move_id, ended).await;
+        }
     }
     backend.done("offer", account, move_id, offered).await
 }
@@ -108,12 +115,19 @@ async fn freeze(
         epoch,
         move_id,
         force,
+        target,
     } = request;
     let home = backend.volumes.of(account).await?;
     home.check_writable()?;
+    if let Some(target) = target {
+        backend.lets_read(account, move_id, target)?;
+    }
     let known = home.account(account).await?;
-    let will_freeze =
+    let has_ended = home.volume.has_ended(account, octets(move_id)).await;
+    let has_ended = has_ended.map_err(|error| refusal::read(&error))?;
+    let can_freeze =
         known.is_none_or(|info| info.state == AccountState::Active && info.epoch == epoch);
+    let will_freeze = can_freeze && !has_ended;
     // No session opens from here on, until the volume itself says so; and those that can end before have written all they
     // were about to.
     let closing = match will_freeze {
@@ -128,7 +142,9 @@ async fn freeze(
     }
     let frozen = home.volume.freeze(account, epoch, octets(move_id)).await;
     drop(closing);
-    if frozen.is_ok() {
+    if frozen.is_err() {
+        backend.tallies.forget(account, move_id);
+    } else {
         let sessions = backend.sessions.clone();
         backend.shutdown.spawn(async move {
             let (open, all_ended) = sessions.end(account, SESSIONS_END_WITHIN).await;
@@ -151,7 +167,7 @@ async fn thaw(
     } = request;
     let home = backend.volumes.of(account).await?;
     let thawed = home.volume.thaw(account, octets(move_id)).await;
-    backend.tallies.forget(account);
+    backend.tallies.forget(account, move_id);
     backend.done("thaw", account, move_id, thawed).await
 }
 
@@ -165,15 +181,20 @@ async fn discard(
         account,
         move_id,
         source,
+        volume,
     } = request;
-    let home = backend.volumes.of_or_any(account).await?;
+    let home = match &volume {
+        // Where a pull of this move that comes late would begin.
+        Some(volume) => backend.volumes.named(volume)?,
+        None => backend.volumes.of_or_any(account).await?,
+    };
     // A pull that is still running would go on writing.
-    backend.pulls.stop(account);
+    backend.pulls.stop(account, move_id);
     let discarded = home
         .volume
         .discard_import(account, octets(move_id), source)
         .await;
-    backend.tallies.forget(account);
+    backend.tallies.forget(account, move_id);
     backend.done("discard", account, move_id, discarded).await
 }
 
@@ -190,7 +211,7 @@ async fn activate(
     } = request;
     let home = backend.volumes.of(account).await?;
     let activated = home.volume.activate(account, epoch, octets(move_id)).await;
-    backend.tallies.forget(account);
+    backend.tallies.forget(account, move_id);
     backend.done("activate", account, move_id, activated).await
 }
 
@@ -211,7 +232,7 @@ async fn release(
         .volume
         .release(account, octets(move_id), new_home, epoch)
         .await;
-    backend.tallies.forget(account);
+    backend.tallies.forget(account, move_id);
     backend.done("release", account, move_id, released).await
 }
 
@@ -225,6 +246,19 @@ async fn summary(
 }
 
 impl Backend {
+    /// From here on this target may read the account for this move.
+    fn lets_read(
+        &self,
+        account: AccountId,
+        move_id: MoveId,
+        target: BackendName,
+    ) -> Result<(), Problem> {
+        match self.tallies.offer(account, move_id, target) {
+            true => Ok(()),
+            false => Err(Problem::unavailable("too many moves are under way here")),
+        }
+    }
+
     /// Logs and counts one step and answers with what is here after it.
     async fn done(
         &self,

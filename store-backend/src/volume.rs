@@ -49,6 +49,7 @@ mod marker;
 mod mend;
 mod messages;
 mod opening;
+mod patience;
 mod pipe;
 mod read;
 mod rebuild;

@@ -302,6 +302,17 @@ impl Volumes {
         found.or_else(any).ok_or(Away)
     }
 
+    /// The volume of this name, which a back-end with one need not be told.
+    pub(crate) fn named(&self, name: &VolumeName) -> Result<Arc<Mounted>, Problem> {
+        let mut slots = self.slots.iter();
+        let slot = match &self.slots[..] {
+            [only] => Some(only),
+            _ => slots.find(|slot| slot.name == *name),
+        };
+        let slot = slot.ok_or_else(|| Problem::not_found("this back-end has no such volume"))?;
+        Ok(slot.mounted.get().cloned().ok_or(Away)?)
+    }
+
     /// The volume that an account shall come to.
     pub(crate) async fn for_import(
         &self,
@@ -317,12 +328,10 @@ impl Volumes {
                 refusal::malformed("this back-end has several volumes, and none is named")
             });
         };
-        let slot = self.slots.iter().find(|slot| slot.name == *named);
-        let slot = slot.ok_or_else(|| Problem::not_found("this back-end has no such volume"))?;
         match here {
             // From one volume to another of the same back-end nothing is moved.
             Some(here) if here.name != *named => Err(refusal::account(Refusal::WrongState)),
-            _ => Ok(slot.mounted.get().cloned().ok_or(Away)?),
+            _ => self.named(named),
         }
     }
 

@@ -88,6 +88,9 @@ pub struct Freeze {
     /// Whether POP3 sessions are ended, too; else the answer is [`POP3_OPEN`] while there is one.
     #[serde(default)]
     pub force: bool,
+    /// Who may read it, as with an [`Offer`]: a source that was restarted does not know any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BackendName>,
 }
 
 /// `POST /v1/transfer/thaw` at the source, `POST /v1/transfer/discard` at the target: before the commit point.
@@ -101,10 +104,13 @@ pub struct Undo {
     /// Where the account lives: to a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<BackendName>,
+    /// The volume that it was to come to, as the move's record has it: to a target, which then takes nothing of the move there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeName>,
 }
 
 /// `POST /v1/transfer/pull` at the target: it fetches everything from the source itself.
-/// The answer is a stream of [`PullProgress`] frames, the last with `done`.
+/// The answer is a stream of [`PullProgress`] frames, the last with `done`; one comes each few seconds, also when nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pull {
@@ -159,11 +165,12 @@ pub struct PullStopped {
 
 /// `POST /v1/transfer/sums` at the source (role: store-backend): the answer is a stream of
 /// [`Kind::Open`](crate::frame::Kind::Open) with [`SumsHead`], [`Kind::Sums`](crate::frame::Kind::Sums) frames, then an `End`
-/// frame. A `Sums` frame has any number of sums: [`BlockName`] (9 octets) and the sum (32), growing by name.
+/// frame. A `Sums` frame has any number of sums: [`BlockName`] (9 octets) and the sum (32), growing by name. While the account is
+/// counted, which may take minutes, frames without any tell that the source is at work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SumsQuery {
-    /// The account, offered to the asking back-end or frozen for this move.
+    /// The account, offered to the asking back-end, or frozen for it.
     pub account: AccountId,
     /// The move.
     pub move_id: MoveId,

@@ -23,17 +23,18 @@ use daemon::link::{BodySender, LinkBody, Problem, require};
 use daemon::log::causes;
 use directory_api::AccountId;
 use directory_api::wire::code;
-use store_api::BlobHash;
 use store_api::frame::{Kind, frame, json_frame};
 use store_api::transfer::{
     Blob, BlockName, EXPORT_BLOCKS_MAX, Export, Pull, PullProgress, PullStopped, SumsQuery,
     TransferClient, TransferError,
 };
+use store_api::{BlobHash, MoveId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::source::AT_WORK_INTERVAL;
 use super::{DRIVERS, octets};
 use crate::backend::Backend;
 use crate::link::Asked;
@@ -48,8 +49,6 @@ const ITEMS_MAX: usize = 500;
 const ITEMS_MAX_OCTETS: usize = 1 << 20;
 /// The source sends nothing for this long: it is gone, and the migrator asks again.
 const STALL_MAX: Duration = Duration::from_secs(30);
-/// The same for its sums: at first it reads the whole account.
-const SUMS_MAX: Duration = Duration::from_secs(300);
 
 /// So little is left that a freeze is short: changes of one round, and octets that came with them.
 const NEAR_CHANGES: u64 = 64;
@@ -70,14 +69,16 @@ const TURN_MAX: Duration = Duration::from_secs(5);
 /// One pull of an account at a time: a second would begin the import anew under the first.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls {
-    running: Mutex<HashMap<AccountId, Arc<Notify>>>,
+    running: Mutex<Running>,
     ended: Notify,
 }
 
 impl Pulls {
-    /// Ends the pull of an account, if one is running: it is given up.
-    pub(super) fn stop(&self, account: AccountId) {
-        if let Some(stop) = lock(&self.running).get(&account) {
+    /// Ends the pull of an account, if one of this move is running: it is given up.
+    pub(super) fn stop(&self, account: AccountId, move_id: MoveId) {
+        if let Some((running, stop)) = lock(&self.running).get(&account)
+            && *running == move_id
+        {
             stop.notify_one();
         }
     }
@@ -98,12 +99,12 @@ impl Drop for Turn {
 }
 
 /// Waits until nobody else pulls the account.
-async fn turn(backend: &Arc<Backend>, account: AccountId) -> Turn {
+async fn turn(backend: &Arc<Backend>, account: AccountId, move_id: MoveId) -> Turn {
     loop {
         let ended = backend.pulls.ended.notified();
         let stop = Arc::new(Notify::new());
         if let Entry::Vacant(free) = lock(&backend.pulls.running).entry(account) {
-            free.insert(Arc::clone(&stop));
+            free.insert((move_id, Arc::clone(&stop)));
             return Turn {
                 backend: Arc::clone(backend),
                 account,
@@ -114,7 +115,7 @@ async fn turn(backend: &Arc<Backend>, account: AccountId) -> Turn {
     }
 }
 
-type Running = HashMap<AccountId, Arc<Notify>>;
+type Running = HashMap<AccountId, (MoveId, Arc<Notify>)>;
 
 fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,6 +132,8 @@ enum PullError {
     Blob(Blob, #[source] TransferError),
     #[error("source sent other octets than those of blob {0}")]
     WrongBlob(BlobHash),
+    #[error("source is frozen and has no message any more with blob {0}, which its items name")]
+    NoBlob(BlobHash),
     #[error("source sent what nobody asked for")]
     Unasked,
     #[error("account is written faster than it can be copied")]
@@ -156,7 +159,7 @@ pub(super) async fn serve(
     Asked(request): Asked<Pull>,
 ) -> Result<Response, Problem> {
     require(&peer, &DRIVERS)?;
-    let Some(turn) = timeout(TURN_MAX, turn(&backend, request.account))
+    let Some(turn) = timeout(TURN_MAX, turn(&backend, request.account, request.move_id))
         .await
         .ok()
     else {
@@ -190,7 +193,9 @@ pub(super) async fn serve(
         let Pull { account, move_id, source, is_last, .. } = &request;
         let began = Instant::now();
         let client = TransferClient::new(pulling.backends.link_at(source, &request.source_address));
+        let told = Mutex::default();
         let mut run = Run {
+            told: &told,
             backend: &pulling,
             to,
             client,
@@ -203,6 +208,7 @@ pub(super) async fn serve(
             pulled = run.rounds() => pulled,
             () = turn.stop.notified() => Err(PullError::Stopped),
             () = sender.gone() => Err(PullError::Gone),
+            gone = still_at_work(&sender, &told) => Err(gone),
         };
         let PullProgress { round, messages, octets, copied_octets, .. } = run.progress;
         match pulled {
@@ -233,6 +239,8 @@ struct Run<'a> {
     client: TransferClient,
     request: &'a Pull,
     sender: &'a BodySender,
+    /// What was told last, to be told again.
+    told: &'a Mutex<PullProgress>,
     pace: Pace,
     progress: PullProgress,
 }
@@ -302,8 +310,7 @@ impl Run<'_> {
             account: self.request.account,
             move_id: self.request.move_id,
         };
-        let stream = timeout(SUMS_MAX, self.client.sums(&query)).await;
-        let mut stream = stream.map_err(|_| PullError::Stalled)??;
+        let mut stream = within(self.client.sums(&query)).await??;
         let head = within(stream.head()).await??;
         self.progress.messages_total = head.messages;
         self.progress.octets_total = head.octets;
@@ -443,7 +450,7 @@ impl Run<'_> {
                 Err(hash) if !self.request.is_last => {
                     gone.insert(hash.0);
                 }
-                Err(hash) => return Err(PullError::WrongBlob(hash)),
+                Err(hash) => return Err(PullError::NoBlob(hash)),
             }
         }
         if !gone.is_empty() {
@@ -454,14 +461,34 @@ impl Run<'_> {
     }
 
     async fn report(&self) -> Result<(), PullError> {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.progress;
         self.send(json_frame(Kind::Progress, &self.progress)).await
     }
 
     async fn send(&self, piece: Bytes) -> Result<(), PullError> {
-        within(self.sender.send(piece))
-            .await?
-            .map_err(|_| PullError::Gone)
+        tell(self.sender, piece).await
     }
+}
+
+/// Tells the migrator again how far it is, for as long as it takes: counting a huge account, for one. Who hears nothing takes this
+/// process for stuck.
+async fn still_at_work(sender: &BodySender, told: &Mutex<PullProgress>) -> PullError {
+    loop {
+        tokio::time::sleep(AT_WORK_INTERVAL).await;
+        let progress = *told.lock().unwrap_or_else(PoisonError::into_inner);
+        // The last word is said where it is known.
+        if !progress.done
+            && let Err(error) = tell(sender, json_frame(Kind::Progress, &progress)).await
+        {
+            return error;
+        }
+    }
+}
+
+async fn tell(sender: &BodySender, piece: Bytes) -> Result<(), PullError> {
+    within(sender.send(piece))
+        .await?
+        .map_err(|_| PullError::Gone)
 }
 
 /// Keeps to so many octets a second.

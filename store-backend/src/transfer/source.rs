@@ -23,12 +23,14 @@ use crate::backend::Backend;
 use crate::link::Asked;
 use crate::refusal;
 use crate::volume::{
-    self, AccountInfo, AccountState, BlobReader, Block, MailboxId, Refusal, Tally,
+    AccountInfo, AccountState, BlobReader, Block, MailboxId, ReadError, Refusal, Tally,
 };
 use crate::volumes::Mounted;
 
 /// Pieces that wait for the target.
 pub(crate) const WINDOW_PIECES: usize = 4;
+/// Who waits for long work is told so often that it goes on.
+pub(super) const AT_WORK_INTERVAL: Duration = Duration::from_secs(5);
 /// Items are small: so many octets of them go in one piece.
 pub(crate) const PIECE_OCTETS: usize = 64 << 10;
 /// A target that takes nothing for this long is gone; it asks again.
@@ -43,23 +45,36 @@ pub(super) async fn sums(
     require(&peer, &[Role::StoreBackend])?;
     let SumsQuery { account, move_id } = request;
     let (home, info) = given(&backend, &peer, account, move_id).await?;
-    let tally = backend.tallies.refreshed(&home.volume, account, move_id);
-    let tally = tally.await.map_err(|error| refusal::read(&error))?;
     let head = SumsHead {
         messages: info.message_count,
         octets: info.size_octets,
     };
     let (sender, body) = LinkBody::channel(WINDOW_PIECES);
+    let counting = Arc::clone(&backend);
     backend.shutdown.spawn(async move {
-        if let Err(why) = send_sums(&tally, head, sender).await {
+        let tally = counting.tallies.refreshed(&home.volume, account, move_id);
+        if let Err(why) = send_sums(tally, head, sender).await {
             warn!(%account, %move_id, peer = %peer, %why, "sums broke off");
         }
     });
     Ok(Response::new(Body::new(body)))
 }
 
-async fn send_sums(tally: &Tally, head: SumsHead, sender: BodySender) -> Result<(), Stopped> {
+async fn send_sums(
+    tally: impl Future<Output = Result<Tally, ReadError>>,
+    head: SumsHead,
+    sender: BodySender,
+) -> Result<(), Stopped> {
     send(&sender, json_frame(Kind::Open, &head)).await?;
+    // A huge account is counted for minutes.
+    let mut at_work = tokio::time::interval(AT_WORK_INTERVAL);
+    tokio::pin!(tally);
+    let tally = loop {
+        tokio::select! {
+            tally = &mut tally => break tally?,
+            _ = at_work.tick() => send(&sender, frame(Kind::Sums, b"")).await?,
+        }
+    };
     let mut octets = Vec::with_capacity(PIECE_OCTETS);
     for (block, sum) in tally.sums() {
         octets.extend_from_slice(&block.octets());
@@ -114,7 +129,7 @@ pub(crate) enum Stopped {
     #[error("target took nothing for too long")]
     Stalled,
     #[error("volume cannot be read: {0}")]
-    Read(#[from] volume::ReadError),
+    Read(#[from] ReadError),
 }
 
 async fn send_items(
@@ -200,8 +215,8 @@ pub(crate) async fn send(sender: &BodySender, piece: Bytes) -> Result<(), Stoppe
     }
 }
 
-/// Only an account that this very move has frozen, or that its migrator has offered to this very target, is given away: nobody
-/// reads mail by asking for a transfer (P8).
+/// Only to the target that the move's migrator has named, and nothing when another move has frozen the account: nobody reads mail by
+/// asking for a transfer (P8).
 async fn given(
     backend: &Backend,
     peer: &Peer,
@@ -214,9 +229,14 @@ async fn given(
         .await?
         .ok_or_else(|| refusal::account(Refusal::NoAccount))?;
     let refused = match &info.state {
-        AccountState::Frozen { move_id: frozen } if *frozen == octets(move_id) => None,
-        AccountState::Frozen { .. } => Some(Refusal::OtherMove),
-        AccountState::Active if backend.tallies.is_offered(account, move_id, &peer.node) => None,
+        AccountState::Frozen { move_id: frozen } if *frozen != octets(move_id) => {
+            Some(Refusal::OtherMove)
+        }
+        AccountState::Active | AccountState::Frozen { .. }
+            if backend.tallies.is_offered(account, move_id, &peer.node) =>
+        {
+            None
+        }
         _ => Some(Refusal::WrongState),
     };
     match refused {

@@ -13,12 +13,14 @@ use crate::volume::{ReadError, Tally, Volume};
 
 /// Of all accounts.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies(Mutex<HashMap<AccountId, Kept>>);
+pub(crate) struct Tallies(Mutex<HashMap<Of, Kept>>);
+
+/// By move, too: what comes late of one that was given up does nothing to the next.
+type Of = (AccountId, MoveId);
 
 #[derive(Debug)]
 struct Kept {
-    move_id: MoveId,
-    /// Who may read the account while it is served.
+    /// Who may read the account.
     target: Option<BackendName>,
     tally: Slot,
     used: Instant,
@@ -27,7 +29,7 @@ struct Kept {
 type Slot = Arc<tokio::sync::Mutex<Option<Tally>>>;
 
 impl Tallies {
-    /// Lets a target read an account that is served on. False: too many moves are under way.
+    /// Lets a target read an account. False: too many moves are under way.
     pub(super) fn offer(&self, account: AccountId, move_id: MoveId, target: BackendName) -> bool {
         let mut kept = self.lock();
         let Some(kept) = entry(&mut kept, account, move_id) else {
@@ -37,14 +39,14 @@ impl Tallies {
         true
     }
 
-    /// Whether a back-end may read an account that is served on.
+    /// Whether a back-end may read an account.
     pub(super) fn is_offered(&self, account: AccountId, move_id: MoveId, to: &str) -> bool {
         let mut kept = self.lock();
-        let Some(kept) = kept.get_mut(&account) else {
+        let Some(kept) = kept.get_mut(&(account, move_id)) else {
             return false;
         };
         let target = kept.target.as_ref().map(BackendName::as_str);
-        let is_offered = kept.move_id == move_id && target == Some(to) && !kept.is_old();
+        let is_offered = target == Some(to) && !kept.is_old();
         if is_offered {
             kept.used = Instant::now();
         }
@@ -52,8 +54,8 @@ impl Tallies {
     }
 
     /// The move is over here.
-    pub(super) fn forget(&self, account: AccountId) {
-        self.lock().remove(&account);
+    pub(super) fn forget(&self, account: AccountId, move_id: MoveId) {
+        self.lock().remove(&(account, move_id));
     }
 
     /// The sums of an account that others write, brought up to date.
@@ -63,15 +65,18 @@ impl Tallies {
         account: AccountId,
         move_id: MoveId,
     ) -> Result<Tally, ReadError> {
-        let slot = self.slot(account, move_id);
-        let mut slot = slot.lock().await;
-        let tally = match slot.take() {
-            Some(tally) => tally,
-            None => volume.tally(account).await?,
-        };
-        let tally = volume.refresh(tally).await?;
-        *slot = Some(tally.clone());
-        Ok(tally)
+        let (slot, volume) = (self.slot(account, move_id), volume.clone());
+        to_the_end(async move {
+            let mut slot = slot.lock_owned().await;
+            let tally = match slot.take() {
+                Some(tally) => tally,
+                None => volume.tally(account).await?,
+            };
+            let tally = volume.refresh(tally).await?;
+            *slot = Some(tally.clone());
+            Ok(tally)
+        })
+        .await
     }
 
     /// The sums of an account that nobody writes but who keeps them up to date here.
@@ -81,14 +86,17 @@ impl Tallies {
         account: AccountId,
         move_id: MoveId,
     ) -> Result<Tally, ReadError> {
-        let slot = self.slot(account, move_id);
-        let mut slot = slot.lock().await;
-        if let Some(tally) = &*slot {
-            return Ok(tally.clone());
-        }
-        let tally = volume.tally(account).await?;
-        *slot = Some(tally.clone());
-        Ok(tally)
+        let (slot, volume) = (self.slot(account, move_id), volume.clone());
+        to_the_end(async move {
+            let mut slot = slot.lock_owned().await;
+            if let Some(tally) = &*slot {
+                return Ok(tally.clone());
+            }
+            let tally = volume.tally(account).await?;
+            *slot = Some(tally.clone());
+            Ok(tally)
+        })
+        .await
     }
 
     /// Keeps sums that were counted; `None`: they are not to be trusted any more.
@@ -103,7 +111,7 @@ impl Tallies {
         kept.map(|kept| Arc::clone(&kept.tally)).unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Of, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,14 +122,20 @@ impl Kept {
     }
 }
 
-/// What is kept for a move, begun when another one had the account. `None`: there are too many.
-fn entry(
-    kept: &mut HashMap<AccountId, Kept>,
-    account: AccountId,
-    move_id: MoveId,
-) -> Option<&mut Kept> {
-    if kept.get(&account).is_none_or(|one| one.move_id != move_id) {
-        kept.remove(&account);
+/// Counting a huge account takes minutes, and who asked may be gone before: the next one finds what was counted.
+async fn to_the_end(
+    counting: impl Future<Output = Result<Tally, ReadError>> + Send + 'static,
+) -> Result<Tally, ReadError> {
+    match tokio::spawn(counting).await {
+        Ok(counted) => counted,
+        Err(_) => Err(ReadError::Stopped),
+    }
+}
+
+/// What is kept for a move, begun if there is nothing. `None`: there are too many.
+fn entry(kept: &mut HashMap<Of, Kept>, account: AccountId, move_id: MoveId) -> Option<&mut Kept> {
+    let of = (account, move_id);
+    if !kept.contains_key(&of) {
         if kept.len() >= MOVES_MAX {
             kept.retain(|_, one| !one.is_old());
         }
@@ -129,14 +143,13 @@ fn entry(
             return None;
         }
         let fresh = Kept {
-            move_id,
             target: None,
             tally: Slot::default(),
             used: Instant::now(),
         };
-        kept.insert(account, fresh);
+        kept.insert(of, fresh);
     }
-    let one = kept.get_mut(&account)?;
+    let one = kept.get_mut(&of)?;
     one.used = Instant::now();
     Some(one)
 }
@@ -148,6 +161,8 @@ const MOVES_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -162,9 +177,29 @@ mod tests {
         assert!(!tallies.is_offered(ann, id(2), "b2"));
         assert!(!tallies.is_offered(AccountId(2), id(1), "b2"));
         assert!(tallies.offer(ann, id(2), b2()));
+        tallies.forget(ann, id(1));
         assert!(!tallies.is_offered(ann, id(1), "b2"));
-        tallies.forget(ann);
+        assert!(tallies.is_offered(ann, id(2), "b2"), "that was another");
+        tallies.forget(ann, id(2));
         assert!(!tallies.is_offered(ann, id(2), "b2"));
+    }
+
+    #[tokio::test]
+    async fn a_count_goes_on_when_who_asked_for_it_is_gone() {
+        use tokio::sync::oneshot::channel;
+        let ((began, has_begun), (go, may_go)) = (channel(), channel());
+        let (ended, has_ended) = channel();
+        let asking = tokio::spawn(to_the_end(async move {
+            let _ = began.send(());
+            let _ = may_go.await;
+            let _ = ended.send(());
+            Err(ReadError::Stopped)
+        }));
+        has_begun.await.unwrap();
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        has_ended.await.unwrap();
     }
 
     #[test]
@@ -174,7 +209,7 @@ mod tests {
         let offer = |account| tallies.offer(AccountId(account), MoveId::from_octets([1; 16]), b2());
         assert!((0..MOVES_MAX as u64).all(offer));
         assert!(!offer(MOVES_MAX as u64) && offer(0));
-        tallies.forget(AccountId(0));
+        tallies.forget(AccountId(0), MoveId::from_octets([1; 16]));
         assert!(offer(MOVES_MAX as u64));
     }
 }

@@ -19,8 +19,8 @@ use super::error::IndexError;
 use super::index::{Index, Meta, RoTxn, RwTxn};
 use super::item::{Content, MessageItem};
 use super::record::{
-    Append, BlobRef, Body, Deliver, DeliverTo, DropBlobs, Expunge, Grace, Import, PutBlob, Record,
-    SetAccount, StoreFlags,
+    Append, BlobRef, Body, Deliver, DeliverTo, DropBlobs, Expunge, Grace, Import, MODSEQ_OF_IMPORT,
+    PutBlob, Record, SetAccount, StoreFlags,
 };
 use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, bundle_key, decode_ranges, encode_ranges,
@@ -255,9 +255,12 @@ impl Apply<'_, '_> {
         for (number, links) in lost {
             self.change_links(number, links, 0, grace.until_ms)?;
         }
-        let ranges = ranges_of(uids.iter().copied());
-        self.note_expunged(id, mailbox_id, &mut mailbox, modseq, &ranges)?;
-        mailbox.highestmodseq = modseq;
+        // What an import takes back was nobody's here: its history is the source's, which comes with its items.
+        if modseq != MODSEQ_OF_IMPORT {
+            let ranges = ranges_of(uids.iter().copied());
+            self.note_expunged(id, mailbox_id, &mut mailbox, modseq, &ranges)?;
+            mailbox.highestmodseq = modseq;
+        }
         self.index.put_account(self.txn, id, &account)?;
         self.index.put_mailbox(self.txn, id, mailbox_id, &mailbox)
     }
@@ -368,24 +371,29 @@ impl Apply<'_, '_> {
     }
 
     fn account(&mut self, record: &SetAccount) -> Result<(), IndexError> {
+        let before = self.index.account(self.txn, record.account)?;
         if record.wipe {
             self.wipe(record.account, record.keep_until_ms)?;
         }
         let row = if record.inbox_uidvalidity > 0 {
             self.new_account(record.account, record.epoch, record.inbox_uidvalidity)?
         } else if record.wipe {
+            self.count_account(record.account)?;
             AccountRow::new(record.epoch)
         } else {
             self.account_row(record.account)?
         };
-        let row = AccountRow {
+        let mut row = AccountRow {
             state: record.state,
             epoch: record.epoch,
-            move_id: record.move_id,
             elsewhere: record.elsewhere.clone(),
             quota: record.quota,
             ..row
         };
+        if let Some(before) = before {
+            (row.move_id, row.moves_before) = (before.move_id, before.moves_before);
+        }
+        row.set_move(record.move_id);
         self.index.put_account(self.txn, record.account, &row)
     }
 
@@ -554,10 +562,7 @@ impl Apply<'_, '_> {
         epoch: Epoch,
         inbox_uidvalidity: u32,
     ) -> Result<AccountRow, IndexError> {
-        if self.index.account(self.txn, account)?.is_none() {
-            let count = self.index.number(self.txn, Meta::Accounts)?;
-            self.index.set_number(self.txn, Meta::Accounts, count + 1)?;
-        }
+        self.count_account(account)?;
         let mut row = AccountRow::new(epoch);
         row.uidvalidity_last = inbox_uidvalidity;
         self.index.put_account(self.txn, account, &row)?;
@@ -565,6 +570,15 @@ impl Apply<'_, '_> {
         self.index
             .put_mailbox(self.txn, account, MailboxId::INBOX, &inbox)?;
         Ok(row)
+    }
+
+    /// Counts an account that has no row yet.
+    fn count_account(&mut self, account: AccountId) -> Result<(), IndexError> {
+        if self.index.account(self.txn, account)?.is_none() {
+            let count = self.index.number(self.txn, Meta::Accounts)?;
+            self.index.set_number(self.txn, Meta::Accounts, count + 1)?;
+        }
+        Ok(())
     }
 
     fn new_blob(&mut self, blob: &BlobRef, keep_until_ms: i64) -> Result<(), IndexError> {

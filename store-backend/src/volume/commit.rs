@@ -17,6 +17,7 @@ use super::files::FilesItem;
 use super::intake::{Reply, Request, Taken, Waiter, account_share};
 use super::layout::INDEX_DIR;
 use super::load::Cpu;
+use super::patience::Patience;
 use super::record::{Encoded, Record};
 use super::recovery::{Failed, Shared};
 use super::replay::Replay;
@@ -58,6 +59,7 @@ pub(super) struct Committer {
     pub(super) refused_bodies: Vec<PathBuf>,
     /// Deliveries to accounts that are just being moved, and when each is answered whatever has become of that.
     pub(super) waiting: Vec<(Instant, Request)>,
+    pub(super) patience: Patience,
 }
 
 impl Committer {
@@ -152,7 +154,7 @@ impl Committer {
         if requests.is_empty() && !check_unlinked && !is_due {
             return;
         }
-        let asked = requests.len();
+        let came = iter::repeat_n(now + self.shared.config.move_wait, requests.len());
         // Behind what has come, which may end the move that they wait for.
         let (untils, waited): (Vec<_>, Vec<_>) = self.waiting.drain(..).unzip();
         requests.extend(waited);
@@ -174,17 +176,17 @@ impl Committer {
         self.sequencer.begin(applied, checkpoint);
         let (shared, sequencer, first) =
             (&self.shared, &mut self.sequencer, self.journal.next_lsn());
-        let mut untils = iter::repeat_n(now + shared.config.move_wait, asked).chain(untils);
+        let patience = &mut self.patience;
+        let mut untils = came.chain(untils);
         let (mut waiting, mut waiting_bytes) = (Vec::new(), 0);
         let decided = shared.index.read(|txn| {
             let mut batch = Batch::new(txn, now_ms(), first, level == Level::Low);
             let mut decided = Vec::with_capacity(requests.len());
             for request in requests {
+                let moving = sequencer.moving(&batch, &request.command)?;
                 let until = untils.next().unwrap_or(now);
-                if until > now
-                    && waiting_bytes + request.cost_bytes() <= WAITING_MAX_BYTES
-                    && sequencer.is_for_moving(&batch, &request.command)?
-                {
+                let until = until.min(patience.until(&moving, now));
+                if until > now && waiting_bytes + request.cost_bytes() <= WAITING_MAX_BYTES {
                     waiting_bytes += request.cost_bytes();
                     waiting.push((until, request));
                     continue;
@@ -193,9 +195,9 @@ impl Committer {
             }
             // What came behind them in this batch may have ended the move.
             for (until, request) in std::mem::take(&mut waiting) {
-                match sequencer.is_for_moving(&batch, &request.command)? {
-                    true => waiting.push((until, request)),
-                    false => decided.push(decide(sequencer, &mut batch, request)?),
+                match sequencer.moving(&batch, &request.command)?.is_empty() {
+                    true => decided.push(decide(sequencer, &mut batch, request)?),
+                    false => waiting.push((until, request)),
                 }
             }
             if check_unlinked && sequencer.drop_unlinked(&mut batch)? {

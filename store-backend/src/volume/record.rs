@@ -136,10 +136,14 @@ impl Body {
     }
 }
 
+/// Above every MODSEQ that a mailbox can have (RFC 7162 §3.1.1: 63 bits): an expunge with it is no part of the history.
+pub(super) const MODSEQ_OF_IMPORT: u64 = i64::MAX as u64;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expunge {
     pub(super) account: AccountId,
     pub(super) mailbox: MailboxId,
+    /// [`MODSEQ_OF_IMPORT`]: an import takes back what its source has no more.
     pub(super) modseq: u64,
     pub(super) grace: Grace,
     pub(super) uids: Vec<u32>,

@@ -34,6 +34,7 @@ use super::life::Life;
 use super::load::Load;
 use super::marker::{MARKER_NEW, lock, random, read_marker, write_marker};
 use super::mend::Mends;
+use super::patience::Patience;
 use super::pipe::Pipe;
 use super::rebuild::{self, NEW_DIR};
 use super::recent::Recent;
@@ -554,6 +555,7 @@ fn start(inner: &Inner, journal: Journal, recovery: Recovery, done: Lsn) -> Resu
         short_in: None,
         refused_bodies: Vec::new(),
         waiting: Vec::new(),
+        patience: Patience::new(shared.config.move_wait),
     };
     spawn("commit", Box::new(move |_| committer.run()))
 }

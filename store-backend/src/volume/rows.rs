@@ -3,11 +3,12 @@
 //! Every value begins with its version (1). A reader refuses a version it does not know; new fields go into reserved
 //! octets (zero means "not known") or into a new version, and a row is rewritten when it is next changed.
 
-use bytes::Bytes;
 mod access;
+mod account;
 mod kept;
 
-use directory_api::{AccountId, BackendName, ChangeNumber, Epoch, Quota};
+use bytes::Bytes;
+use directory_api::{AccountId, ChangeNumber, Quota};
 use durable::{Lsn, Place};
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -15,13 +16,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::acl::Acl;
 use super::bundle;
 use super::codec::{Malformed, Take};
-use super::types::{
-    AccountInfo, AccountState, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, SpecialUse,
-};
+use super::types::{Flags, Hash, MailboxId, MailboxInfo, MessageInfo, SpecialUse};
 pub(super) use access::{
     annotation_key, annotation_of, decode_annotation, decode_share, encode_annotation,
     encode_share, share_key, share_of,
 };
+pub(super) use account::{AccountRow, State};
 pub(super) use kept::{KeptRow, kept_until_key, kept_until_of};
 
 /// Key of the tables `mailboxes`; mailbox 0 is the account's own row.
@@ -80,161 +80,6 @@ pub(super) fn unlinked_key(keep_until_ms: i64, number: u64) -> [u8; 16] {
     key[..8].copy_from_slice(&u64::try_from(keep_until_ms).unwrap_or(0).to_be_bytes());
     key[8..].copy_from_slice(&number.to_be_bytes());
     key
-}
-
-/// An account: the fixed part, followed by the name of the back-end in `moved_to_octets`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
-)]
-#[repr(C)]
-struct AccountBytes {
-    version: u8,
-    state: u8,
-    moved_to_octets: U16,
-    mailbox_next: U32,
-    uidvalidity_last: U32,
-    reserved: U32,
-    epoch: U64,
-    message_count: U64,
-    size_octets: U64,
-    move_id: [u8; 16],
-    /// 0: no limit.
-    quota_octets: U64,
-    /// 0: no limit.
-    quota_messages: U64,
-    quota_as_of: U64,
-    reserved_later: [u8; 8],
-}
-
-/// What an account is doing, as stored. Never renumber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum State {
-    Active = 1,
-    Frozen = 2,
-    Importing = 3,
-    Moved = 4,
-}
-
-impl State {
-    pub(super) fn from_u8(value: u8) -> Option<Self> {
-        [Self::Active, Self::Frozen, Self::Importing, Self::Moved]
-            .into_iter()
-            .find(|state| *state as u8 == value)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AccountRow {
-    pub(super) state: State,
-    pub(super) epoch: Epoch,
-    /// Of the move under way, or of the last one.
-    pub(super) move_id: [u8; 16],
-    /// Where it lives (`Moved`), or comes from (`Importing`).
-    pub(super) elsewhere: Option<BackendName>,
-    pub(super) mailbox_next: u32,
-    /// The last UIDVALIDITY given: the next is greater.
-    pub(super) uidvalidity_last: u32,
-    pub(super) message_count: u64,
-    pub(super) size_octets: u64,
-    /// The newest that was heard of.
-    pub(super) quota: Quota,
-}
-
-impl AccountRow {
-    pub(super) fn new(epoch: Epoch) -> Self {
-        Self {
-            state: State::Active,
-            epoch,
-            move_id: [0; 16],
-            elsewhere: None,
-            mailbox_next: MailboxId::INBOX.0 + 1,
-            uidvalidity_last: 0,
-            message_count: 0,
-            size_octets: 0,
-            quota: Quota::NONE,
-        }
-    }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let elsewhere = self.elsewhere.as_ref().map_or("", BackendName::as_str);
-        let fixed = AccountBytes {
-            version: 1,
-            state: self.state as u8,
-            moved_to_octets: u16::try_from(elsewhere.len())
-                .expect("a back-end's name has at most 63 octets")
-                .into(),
-            mailbox_next: self.mailbox_next.into(),
-            uidvalidity_last: self.uidvalidity_last.into(),
-            reserved: 0.into(),
-            epoch: self.epoch.0.into(),
-            message_count: self.message_count.into(),
-            size_octets: self.size_octets.into(),
-            move_id: self.move_id,
-            quota_octets: self.quota.octets.unwrap_or(0).into(),
-            quota_messages: self.quota.messages.unwrap_or(0).into(),
-            quota_as_of: self.quota.as_of.0.into(),
-            reserved_later: [0; 8],
-        };
-        [fixed.as_bytes(), elsewhere.as_bytes()].concat()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let bad = Malformed {
-            what: "account row",
-        };
-        let (fixed, rest) = AccountBytes::read_from_prefix(bytes).map_err(|_| bad)?;
-        if fixed.version != 1 {
-            return Err(bad);
-        }
-        let name = rest
-            .get(..usize::from(fixed.moved_to_octets.get()))
-            .ok_or(bad)?;
-        let elsewhere = match std::str::from_utf8(name).map_err(|_| bad)? {
-            "" => None,
-            name => Some(BackendName::new(name).map_err(|_| bad)?),
-        };
-        Ok(Self {
-            state: State::from_u8(fixed.state).ok_or(bad)?,
-            epoch: Epoch(fixed.epoch.get()),
-            move_id: fixed.move_id,
-            elsewhere,
-            mailbox_next: fixed.mailbox_next.get(),
-            uidvalidity_last: fixed.uidvalidity_last.get(),
-            message_count: fixed.message_count.get(),
-            size_octets: fixed.size_octets.get(),
-            quota: quota_of(
-                fixed.quota_octets.get(),
-                fixed.quota_messages.get(),
-                fixed.quota_as_of.get(),
-            ),
-        })
-    }
-
-    pub(super) fn info(&self, account: AccountId) -> Result<AccountInfo, Malformed> {
-        Ok(AccountInfo {
-            account,
-            epoch: self.epoch,
-            state: match self.state {
-                State::Active => AccountState::Active,
-                State::Frozen => AccountState::Frozen {
-                    move_id: self.move_id,
-                },
-                State::Importing => AccountState::Importing {
-                    move_id: self.move_id,
-                },
-                State::Moved => AccountState::Moved {
-                    backend: self.elsewhere.clone().ok_or(Malformed {
-                        what: "account row",
-                    })?,
-                    epoch: self.epoch,
-                },
-            },
-            message_count: self.message_count,
-            size_octets: self.size_octets,
-            quota: self.quota,
-        })
-    }
 }
 
 /// Limits as they are stored: 0 is none. The directory knows no limit of 0.
@@ -740,7 +585,6 @@ mod tests {
 
     #[test]
     fn rows_have_the_sizes_the_format_page_says() {
-        assert_eq!(size_of::<AccountBytes>(), 88);
         assert_eq!(size_of::<MailboxBytes>(), 96);
         assert_eq!(size_of::<MessageRow>(), 96);
         assert_eq!(size_of::<BlobRow>(), 104);
@@ -749,16 +593,6 @@ mod tests {
 
     #[test]
     fn rows_read_back_as_they_were_written_and_other_versions_are_refused() {
-        let account = AccountRow {
-            state: State::Moved,
-            elsewhere: Some(BackendName::new("b2").unwrap()),
-            message_count: 3,
-            ..AccountRow::new(Epoch(7))
-        };
-        let mut bytes = account.encode();
-        assert_eq!(AccountRow::decode(&bytes).unwrap(), account);
-        bytes[0] = 2;
-        assert!(AccountRow::decode(&bytes).is_err());
         let mailbox = MailboxRow {
             uidnext: 9,
             keywords: vec!["$Forwarded".into(), "x".into()],

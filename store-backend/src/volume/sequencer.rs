@@ -35,7 +35,7 @@ use super::intake::{Command, Reply};
 use super::life::Life;
 use super::record::{BlobRef, Body, DropBlobs, Record};
 use super::rows::State;
-use super::types::{Hash, Refusal};
+use super::types::{Hash, MoveId, Refusal};
 use accounts::{Account, Known};
 
 /// What a batch is decided against, and what was decided.
@@ -239,27 +239,30 @@ impl Sequencer {
         }
     }
 
-    /// Whether a delivery is to somebody who is just being moved: it is better answered a moment later, when the account is open
-    /// again or its new home is known.
-    pub(super) fn is_for_moving(
+    /// To whom a delivery is who is just being moved, and by which move: it is better answered a moment later, when the account is
+    /// open again or its new home is known.
+    pub(super) fn moving(
         &mut self,
         batch: &Batch<'_>,
         command: &Command,
-    ) -> Result<bool, IndexError> {
+    ) -> Result<Vec<(AccountId, MoveId)>, IndexError> {
+        let mut moving = Vec::new();
         let Command::Deliver(delivery) = command else {
-            return Ok(false);
+            return Ok(moving);
         };
         for recipient in &delivery.recipients {
-            let state = match self.account(batch, recipient.account) {
-                Ok(entry) => entry.row.as_ref().map(|row| row.state),
+            let row = match self.account(batch, recipient.account) {
+                Ok(entry) => entry.row.as_ref(),
                 Err(Stop::Refused(_)) => None,
                 Err(Stop::Index(error)) => return Err(error),
             };
-            if matches!(state, Some(State::Frozen | State::Importing)) {
-                return Ok(true);
+            if let Some(row) = row
+                && matches!(row.state, State::Frozen | State::Importing)
+            {
+                moving.push((recipient.account, row.move_id));
             }
         }
-        Ok(false)
+        Ok(moving)
     }
 
     fn carry_out(&mut self, batch: &mut Batch<'_>, command: Command) -> Result<Decided, Stop> {

@@ -94,6 +94,13 @@ impl Block {
         self.kind <= 2
     }
 
+    /// The first octet of what is in it, if that is transactions.
+    fn transactions_first(self) -> Option<u8> {
+        (self.kind == 7)
+            .then(|| u8::try_from(self.number).ok())
+            .flatten()
+    }
+
     fn of_content(content: &Content) -> Self {
         match content {
             Content::Account { .. } => Self::ACCOUNT,
@@ -137,6 +144,8 @@ pub struct Tally {
     account: AccountId,
     sums: BTreeMap<Block, SetHash>,
     seen: BTreeMap<MailboxId, Seen>,
+    /// How many transactions are in each of their blocks: they go without a trace when their time is over.
+    transactions: BTreeMap<u8, u64>,
 }
 
 /// Up to where a mailbox was looked at.
@@ -165,6 +174,7 @@ impl Tally {
             account,
             sums: BTreeMap::new(),
             seen: BTreeMap::new(),
+            transactions: BTreeMap::new(),
         }
     }
 
@@ -190,6 +200,9 @@ impl Tally {
     fn add(&mut self, item: &Item) -> Result<(), IndexError> {
         let block = item.block().ok_or(IndexError::Contradiction("an item"))?;
         self.sums.entry(block).or_default().add(item);
+        if let Some(first) = block.transactions_first() {
+            *self.transactions.entry(first).or_default() += 1;
+        }
         Ok(())
     }
 
@@ -209,6 +222,9 @@ impl Tally {
                 true => self.sums.remove(&block),
                 false => self.sums.insert(block, sum),
             };
+            if let Some(first) = block.transactions_first() {
+                self.transactions.insert(first, items.len() as u64);
+            }
         }
         Ok(())
     }
@@ -252,6 +268,7 @@ impl Tally {
         let gone = std::mem::take(&mut self.seen);
         self.sums
             .retain(|block, _| block.mailbox == 0 || !gone.contains_key(&MailboxId(block.mailbox)));
+        let mut transactions: BTreeMap<u8, u64> = BTreeMap::new();
         for row in index
             .transactions
             .prefix_iter(txn, &self.account.0.to_be_bytes())?
@@ -260,10 +277,17 @@ impl Tally {
             let row = TransactionRow::decode(value)?;
             let before = seen.get(&MailboxId(row.mailbox.get()));
             let before = before.and_then(|(uidnext, _)| *uidnext);
+            let first = txn_of(key)?[0];
+            *transactions.entry(first).or_default() += 1;
             if before.is_none_or(|uidnext| row.uid.get() >= uidnext) {
-                dirty.insert(Block::transactions(txn_of(key)?[0]));
+                dirty.insert(Block::transactions(first));
             }
         }
+        // Where some have come they were noted; where some have gone there are fewer.
+        let count = |counts: &BTreeMap<u8, u64>, first| counts.get(&first).copied().unwrap_or(0);
+        let other = (0..=u8::MAX)
+            .filter(|first| count(&transactions, *first) != count(&self.transactions, *first));
+        dirty.extend(other.map(Block::transactions));
         self.recount(index, txn, dirty)?;
         self.seen = seen
             .into_iter()

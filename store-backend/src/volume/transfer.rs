@@ -53,6 +53,21 @@ impl Volume {
             .done()
     }
 
+    /// Whether a move is over here, however it ended: what still comes of it is late.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn has_ended(&self, account: AccountId, move_id: MoveId) -> Result<bool, ReadError> {
+        self.settled(account).await?;
+        blocking(self.inner.shared(), move |shared| {
+            let row = shared
+                .index
+                .read(|txn| shared.index.account(txn, account))?;
+            Ok::<_, ReadError>(row.is_some_and(|row| row.has_ended(&move_id)))
+        })
+        .await
+    }
+
     /// After the switch, at the source: answers `Moved` from now on and keeps the data, read-only. Repeatable.
     ///
     /// # Errors

@@ -207,6 +207,7 @@ async fn accounts_that_their_home_does_not_take_hold_up_nobody_else() {
             epoch: Epoch(1),
             move_id: MoveId::from_octets([7; 16]),
             force: true,
+            target: None,
         };
         let offer = Offer {
             account: freeze.account,
@@ -233,6 +234,7 @@ async fn accounts_that_their_home_does_not_take_hold_up_nobody_else() {
             account: AccountId(*account),
             move_id: MoveId::from_octets([7; 16]),
             source: None,
+            volume: None,
         };
         migrator.thaw(&undo).await.unwrap();
     }
@@ -340,6 +342,7 @@ async fn a_home_refuses_an_account_that_it_has_given_away_and_the_directory_is_a
         epoch: Epoch(1),
         move_id,
         force: true,
+        target: None,
     };
     source.freeze(&freeze).await.unwrap();
     assert_eq!(outcome(&link, &held_for(2, 1)).await, Outcome::Held);

@@ -99,6 +99,7 @@ async fn a_volume_restored_from_an_old_copy_is_read_and_not_written() {
         epoch: Epoch(1),
         move_id,
         force: true,
+        target: None,
     };
     let pull = Pull {
         account: AccountId(2),

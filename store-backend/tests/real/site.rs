@@ -110,11 +110,16 @@ impl Site {
 
     /// A link to a back-end, as a process of this role.
     pub(crate) fn link(&self, role: Role, backend: &Backend) -> Link {
+        self.link_of(role, "t1", backend)
+    }
+
+    /// As a process of this name.
+    pub(crate) fn link_of(&self, role: Role, node: &str, backend: &Backend) -> Link {
         let target = LinkTarget {
             address: backend.link.to_string(),
             server_name: format!("{}.store-backend.posthouse.internal", backend.name),
         };
-        Link::new(target, &self.identity(role, "t1"), LinkOptions::default())
+        Link::new(target, &self.identity(role, node), LinkOptions::default())
     }
 
     /// Starts a back-end and waits until it is ready.

@@ -70,6 +70,7 @@ impl Move {
                 epoch: Epoch(1),
                 move_id: self.id,
                 force: true,
+                target: Some(self.to.name.clone()),
             })
             .await
     }
@@ -89,7 +90,16 @@ impl Move {
     }
 
     async fn pull_until(&self, is_last: bool) -> Result<PullProgress, TransferError> {
-        let request = Pull {
+        let mut events = self.target.pull(&self.request(is_last)).await?;
+        let mut last = PullProgress::default();
+        while let Some(progress) = events.next().await? {
+            last = progress;
+        }
+        Ok(last)
+    }
+
+    fn request(&self, is_last: bool) -> Pull {
+        Pull {
             account: ACCOUNT,
             move_id: self.id,
             source: self.from.name.clone(),
@@ -98,13 +108,7 @@ impl Move {
             volume: None,
             is_last,
             octets_per_s: None,
-        };
-        let mut events = self.target.pull(&request).await?;
-        let mut last = PullProgress::default();
-        while let Some(progress) = events.next().await? {
-            last = progress;
         }
-        Ok(last)
     }
 
     fn undo(&self) -> Undo {
@@ -112,6 +116,7 @@ impl Move {
             account: ACCOUNT,
             move_id: self.id,
             source: Some(self.from.name.clone()),
+            volume: None,
         }
     }
 }
@@ -220,6 +225,13 @@ async fn a_freeze_ends_open_sessions_with_a_temporary_answer_and_a_thaw_lets_the
     let mut lmtp = Dialogue::lmtp(&moving.from).await;
     // It waits a moment for the end of the move.
     assert!(lmtp.deliver(&["ann"], b"Subject: held\r\n\r\n").await[0].starts_with("451 4.3.2"));
+    // Who comes later does not wait again for what may take hours.
+    let began = Instant::now();
+    for _ in 0..8 {
+        assert!(lmtp.deliver(&["ann"], b"Subject: held\r\n\r\n").await[0].starts_with("451 4.3.2"));
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
     moving.source.thaw(&moving.undo()).await.unwrap();
     drop(until_listed(&moving.from, "ann", 4).await);
     assert!(lmtp.deliver(&["ann"], b"Subject: after\r\n\r\n").await[0].starts_with("250 "));
@@ -335,7 +347,7 @@ async fn a_target_killed_within_a_pull_goes_on_after_its_restart() {
 }
 
 #[tokio::test]
-async fn mail_is_given_away_only_to_the_target_of_an_offer_or_while_frozen() {
+async fn mail_is_given_away_only_to_the_target_of_its_move() {
     let moving = Move::new().await;
     let query = SumsQuery {
         account: ACCOUNT,
@@ -349,12 +361,16 @@ async fn mail_is_given_away_only_to_the_target_of_an_offer_or_while_frozen() {
         }
     }
     assert_eq!(code(moving.source.sums(&query).await), "role_forbidden");
-    let sibling = TransferClient::new(moving.site.link(Role::StoreBackend, &moving.from));
+    let node =
+        |name| TransferClient::new(moving.site.link_of(Role::StoreBackend, name, &moving.from));
+    let (sibling, third) = (node("b2"), node("b3"));
     assert_eq!(code(sibling.sums(&query).await), "wrong_state");
-    // Offered to another one.
     moving.source.offer(&moving.offered()).await.unwrap();
-    assert_eq!(code(sibling.sums(&query).await), "wrong_state");
+    assert_eq!(code(third.sums(&query).await), "wrong_state");
+    drop(sibling.sums(&query).await.unwrap());
     moving.freeze().await.unwrap();
+    // Nor does the freeze open it to everybody who knows of the move.
+    assert_eq!(code(third.sums(&query).await), "wrong_state");
     let other = SumsQuery {
         move_id: MoveId::from_octets([8; 16]),
         ..query.clone()
@@ -468,6 +484,7 @@ async fn a_pop3_session_postpones_a_freeze_until_it_is_over() {
         epoch: Epoch(1),
         move_id: moving.id,
         force: false,
+        target: None,
     };
     let postponed = moving.source.freeze(&patient).await;
     assert!(
@@ -522,4 +539,67 @@ async fn a_rotten_body_at_the_source_stops_the_copy_and_is_named() {
     assert_eq!(left.state, AccountState::Absent);
     moving.source.thaw(&moving.undo()).await.unwrap();
     drop(until_listed(&moving.from, "ann", 4).await);
+}
+
+#[tokio::test]
+async fn what_comes_late_of_a_move_that_was_given_up_does_nothing_to_the_next() {
+    let mut moving = Move::new().await;
+    let (old_offer, old_undo, old_id) = (moving.offered(), moving.undo(), moving.id);
+    moving.source.offer(&old_offer).await.unwrap();
+    moving.source.thaw(&old_undo).await.unwrap();
+    moving.target.discard(&old_undo).await.unwrap();
+    // An offer that comes behind the undoing lets nobody read.
+    let late = moving.source.offer(&old_offer).await;
+    assert!(
+        matches!(&late, Err(TransferError::Refused(problem)) if problem.code == "wrong_state"),
+        "{late:?}"
+    );
+    let early = moving.pull_until(false).await;
+    assert!(early.is_err(), "{early:?}");
+
+    moving.id = MoveId::from_octets([8; 16]);
+    moving.source.offer(&moving.offered()).await.unwrap();
+    assert!(moving.pull_until(false).await.unwrap().done);
+    // Slow enough to be running when the others come: it copies a letter in many seconds.
+    let mut lmtp = Dialogue::lmtp(&moving.from).await;
+    let letter = [
+        &b"Subject: slow\r\n\r\n"[..],
+        &b"0123456789\r\n".repeat(2000),
+    ]
+    .concat();
+    assert!(lmtp.deliver(&["ann"], &letter).await[0].starts_with("250 "));
+    let slow = Pull {
+        octets_per_s: Some(letter.len() as u64 / 4),
+        ..moving.request(false)
+    };
+    let mut running = moving.target.pull(&slow).await.unwrap();
+    while running.next().await.unwrap().unwrap().copied_octets == 0 {}
+    let thawed = moving.source.thaw(&old_undo).await;
+    let discarded = moving.target.discard(&old_undo).await;
+    assert!(
+        thawed.is_ok() && discarded.is_err(),
+        "{thawed:?} {discarded:?}"
+    );
+    assert!(moving.source.offer(&old_offer).await.is_err());
+    let mut last = PullProgress::default();
+    while let Some(progress) = running.next().await.unwrap() {
+        last = progress;
+    }
+    assert!(last.done, "the pull went on to its end");
+    // Now the second is given up, too: what comes late of the first is refused still.
+    moving.source.thaw(&moving.undo()).await.unwrap();
+    moving.target.discard(&moving.undo()).await.unwrap();
+    moving.id = old_id;
+    for answer in [moving.freeze().await, moving.source.offer(&old_offer).await] {
+        assert!(
+            matches!(&answer, Err(TransferError::Refused(problem)) if problem.code == "wrong_state"),
+            "{answer:?}"
+        );
+    }
+    let late = moving.pull_until(true).await;
+    assert!(
+        matches!(&late, Err(TransferError::Refused(problem)) if problem.code == "wrong_state"),
+        "{late:?}"
+    );
+    drop(until_listed(&moving.from, "ann", 5).await);
 }

@@ -1,8 +1,9 @@
 //! A back-end with two volumes: each serves its accounts, and each fails alone.
 
-use std::ffi::OsString;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+mod disks;
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use daemon::identity::Role;
 use daemon::link::Link;
 use daemon::shutdown::Shutdown;
 use directory_api::{AccountId, Epoch, VolumeName};
-use durable::{Disk, DiskFile, DiskRoom, Metadata, OpenMode};
 use http::Method;
 use store_api::MoveId;
 use store_api::away::{self, Away};
@@ -20,6 +20,7 @@ use store_api::transfer::{Activate, Freeze, Pull, Release, TransferClient, Trans
 use store_backend::{Limits, VolumeFolder};
 use testkit::fault_disk::{FaultDisk, Operation};
 
+use self::disks::Disks;
 use crate::deliver::{commit, deliver, open};
 use crate::imap_client::{Answer, Imap};
 use crate::site::{Backend, Dialogue, PATIENCE, Site, until_listed};
@@ -533,6 +534,7 @@ async fn mailboxes_are_shared_on_one_of_several_volumes() {
             account,
             move_id,
             source: None,
+            volume: None,
         })
         .await
         .unwrap();
@@ -619,6 +621,7 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
             epoch,
             move_id,
             force: true,
+            target: Some("b2".parse().unwrap()),
         })
         .await
         .unwrap();
@@ -634,6 +637,30 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
     };
     for wrong in [None, Some("d3")] {
         assert!(target.pull(&pull(wrong)).await.is_err(), "{wrong:?}");
+    }
+    // One that was given up before anything had come: what comes late of it is refused where it would begin.
+    let given_up = MoveId::from_octets([6; 16]);
+    for (volume, code) in [("d2", None), ("d3", Some("not_found"))] {
+        let undo = Undo {
+            account,
+            move_id: given_up,
+            source: Some("b1".parse().unwrap()),
+            volume: Some(volume.parse().unwrap()),
+        };
+        let refused = target.discard(&undo).await.err();
+        let refused = refused.map(|error| match error {
+            TransferError::Refused(problem) => problem.code.into_owned(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(refused.as_deref(), code);
+    }
+    let late = Pull {
+        move_id: given_up,
+        ..pull(Some("d2"))
+    };
+    match target.pull(&late).await {
+        Err(TransferError::Refused(problem)) => assert_eq!(problem.code, "wrong_state"),
+        other => panic!("{other:?}"),
     }
     let mut events = target.pull(&pull(Some("d2"))).await.unwrap();
     while events
@@ -693,6 +720,7 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
             epoch,
             move_id,
             force: true,
+            target: Some("b1".parse().unwrap()),
         })
         .await
         .unwrap();
@@ -734,62 +762,4 @@ async fn an_account_moves_to_the_volume_that_the_move_names() {
     assert_eq!(uids(&b1, "ann").await, "* SEARCH 1 2");
     let accounts = "posthouse_store_volume_accounts{backend=\"b1\",volume=\"d2\"} 1";
     has_metric(&b1, accounts).await;
-}
-
-/// What lies below `at` is on the second disk.
-struct Disks {
-    first: FaultDisk,
-    second: FaultDisk,
-    at: PathBuf,
-}
-
-impl Disks {
-    fn of(&self, path: &Path) -> &FaultDisk {
-        match path.starts_with(&self.at) {
-            true => &self.second,
-            false => &self.first,
-        }
-    }
-}
-
-impl Disk for Disks {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
-        self.of(path).open(path, mode)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.of(path).create_dir_all(path)
-    }
-
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.of(path).read_dir(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.of(from).rename(from, to)
-    }
-
-    fn link(&self, original: &Path, link: &Path) -> io::Result<()> {
-        self.of(original).link(original, link)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.of(path).remove_file(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.of(path).remove_dir(path)
-    }
-
-    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.of(path).metadata(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.of(path).sync_dir(path)
-    }
-
-    fn room(&self, path: &Path) -> io::Result<DiskRoom> {
-        self.of(path).room(path)
-    }
 }

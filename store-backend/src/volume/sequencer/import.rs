@@ -10,8 +10,8 @@ use super::super::blob::FinishedBlob;
 use super::super::intake::Reply;
 use super::super::item::{Content, MessageItem};
 use super::super::record::{
-    Annotate, Body, DeleteMailbox, Expunge, FlagsOf, Grace, Import, PutBlob, Record, StoreFlags,
-    Subscribe,
+    Annotate, Body, DeleteMailbox, Expunge, FlagsOf, Grace, Import, MODSEQ_OF_IMPORT, PutBlob,
+    Record, StoreFlags, Subscribe,
 };
 use super::super::rows::State;
 use super::super::types::{
@@ -240,10 +240,6 @@ impl Sequencer {
                 grace: Grace::none(batch.now_ms),
                 uids: there.into_iter().map(|(uid, _)| uid).collect(),
             }));
-            // It wrote a history of its own: the source's comes with its items.
-            forgotten.items.push(no_history(mailbox, MODSEQ_OF_IMPORT));
-            let entry = self.account(batch, account)?;
-            forgotten.items.extend(as_it_was(entry, mailbox));
         }
         if !forgotten.items.is_empty() {
             let lsn = batch.lsn();
@@ -475,8 +471,6 @@ pub(super) fn take_over(entry: &mut Account, account: AccountId, content: &Conte
     }
 }
 
-/// Above every MODSEQ that a mailbox can have (RFC 7162 §3.1.1: 63 bits), so that it names no part of a history.
-const MODSEQ_OF_IMPORT: u64 = i64::MAX as u64;
 /// A move sends blobs before the items that link them; an hour is far longer than the time between.
 const IMPORTED_BLOB_KEEP_MS: i64 = 3_600_000;
 /// Keeps a record far below the smallest segment that is sensible.

@@ -5,7 +5,8 @@
 //! target:  (none, Moved, unused) ─begin_import▶ Importing ─activate▶ Active      Importing ─discard_import▶ Moved
 //! ```
 //! A request may arrive after the move was given up, from a migrator that is gone. So undoing leaves the move's number behind,
-//! also where nothing was done yet: what comes later of that move is refused, and nothing is frozen that nobody thaws.
+//! also where nothing was done yet, and the account's next moves leave it there ([`AccountRow::has_ended`]): what comes later of that move is
+//! refused, and nothing is frozen that nobody thaws.
 //!
 //! An account that comes back from a backup is an import without a source. It is refused from the moment on in which an operator
 //! adopts the volume ([`super::life`]), which opens what has come so far: so nothing becomes active behind the adoption, with UIDs
@@ -34,14 +35,15 @@ impl Sequencer {
         };
         let row = self.row(batch, account)?;
         match row.state {
-            State::Active if row.move_id == move_id => return Err(Refusal::WrongState.into()),
+            State::Active if row.has_ended(&move_id) => return Err(Refusal::WrongState.into()),
             State::Active => {}
             State::Frozen if row.move_id == move_id => return Ok(DONE),
             State::Frozen | State::Importing => return Err(Refusal::OtherMove.into()),
             State::Moved => return Err(moved(row).into()),
         }
         check_epoch(epoch, row.epoch)?;
-        (row.state, row.move_id) = (State::Frozen, move_id);
+        row.state = State::Frozen;
+        row.set_move(move_id);
         self.push_account(batch, account, inbox_uidvalidity, false)?;
         Ok(DONE)
     }
@@ -54,8 +56,8 @@ impl Sequencer {
     ) -> Result<Decided, Stop> {
         let row = self.row(batch, account)?;
         match row.state {
-            State::Active if row.move_id == move_id => return Ok(DONE),
-            State::Active => row.move_id = move_id,
+            State::Active if row.has_ended(&move_id) => return Ok(DONE),
+            State::Active => row.set_move(move_id),
             State::Frozen if row.move_id == move_id => {}
             State::Frozen => return Err(Refusal::OtherMove.into()),
             State::Importing => return Err(Refusal::WrongState.into()),
@@ -115,18 +117,25 @@ impl Sequencer {
                 // none and still be bound to its UIDs (P3).
                 State::Active if entry.was_used() => return Err(Refusal::WrongState.into()),
                 // It was discarded.
-                State::Moved if row.move_id == move_id => return Err(Refusal::WrongState.into()),
+                State::Active | State::Moved if row.has_ended(&move_id) => {
+                    return Err(Refusal::WrongState.into());
+                }
                 // What was left here from an earlier stay is old; what comes replaces it.
                 State::Active | State::Moved => row.epoch,
             },
         };
         entry.wipe(lsn);
-        entry.row = Some(AccountRow {
+        let before = entry.row.take();
+        let mut row = AccountRow {
             state: State::Importing,
-            move_id,
             elsewhere: source,
             ..AccountRow::new(known_epoch)
-        });
+        };
+        if let Some(before) = before {
+            (row.move_id, row.moves_before) = (before.move_id, before.moves_before);
+        }
+        row.set_move(move_id);
+        entry.row = Some(row);
         // Replaced by the item when it comes.
         let inbox = MailboxRow::new(account, MailboxId::INBOX, "INBOX", UIDVALIDITY_TO_COME);
         entry.mailboxes.insert(MailboxId::INBOX, Box::new(inbox));
@@ -181,14 +190,14 @@ impl Sequencer {
             // What comes from a backup has no other home to answer for it.
             State::Importing if row.elsewhere.is_none() => return Err(Refusal::WrongState.into()),
             State::Importing if row.move_id == move_id => {}
-            State::Moved if row.move_id == move_id => return Ok(DONE),
+            State::Moved if row.has_ended(&move_id) => return Ok(DONE),
             State::Moved => {}
             State::Importing | State::Frozen => return Err(Refusal::OtherMove.into()),
             State::Active => return Err(Refusal::WrongState.into()),
         }
         if row.state == State::Moved {
             // What it has left when it lived here stays for its grace.
-            row.move_id = move_id;
+            row.set_move(move_id);
             self.push_account(batch, account, 0, false)?;
             return Ok(DONE);
         }
@@ -196,6 +205,7 @@ impl Sequencer {
         *row = AccountRow {
             state: State::Moved,
             move_id,
+            moves_before: std::mem::take(&mut row.moves_before),
             elsewhere: row.elsewhere.take(),
             ..AccountRow::new(row.epoch)
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::super::item::Content;
 use super::fsck::{REPAIR, check};
 use super::moves::{MOVE, items_of, name};
 use super::*;
@@ -259,20 +260,25 @@ async fn one_change_of_many_messages_is_one_item_of_one_block() {
     for number in 0..300 {
         deliver(&source, number, b"same\r\n", &[ANN]).await;
     }
+    let inbox = MailboxId::INBOX;
+    for count in [300, 600, 1200] {
+        let copied = source.copy_messages(ANN, E1, inbox, (1..=count).collect(), inbox);
+        copied.await.unwrap();
+    }
     let mut followed = Followed::new(source, target).await;
-    assert!(followed.round().await > 600, "messages and transactions");
+    assert!(followed.round().await > 2700, "messages and transactions");
     assert_eq!(followed.round().await, 0);
     let seen = FlagChange::Add(Flags::SEEN.into());
-    let (source, inbox) = (&followed.source, MailboxId::INBOX);
+    let source = &followed.source;
     let stored = source.store_flags(ANN, E1, inbox, vec![150], seen, None);
     stored.await.unwrap();
     assert_eq!(followed.round().await, 2, "the message and its mailbox");
     followed.check("one flag").await;
     // A history that is longer than what is kept of one: every other message goes.
-    let every_other = (1..=300).step_by(2).collect();
+    let every_other: Vec<u32> = (1..=2400).step_by(2).collect();
     let gone = followed.source.expunge(ANN, E1, inbox, every_other);
     gone.await.unwrap();
-    followed.round().await;
+    // Taking them back writes no history of its own, which would push out some of the source's.
     followed.round().await;
     followed.check("many gone").await;
     followed.source.close();
@@ -380,4 +386,40 @@ async fn a_delivery_to_an_account_in_a_move_waits_for_its_end_and_for_nobody_els
     let waited = deliver(&volume, 201, b"two\r\n", &[BOB]).await;
     assert_eq!(waited, [Outcome::Frozen]);
     volume.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_forgotten_while_an_account_is_followed_are_gone_at_both() {
+    const DAYS_15_MS: i64 = 15 * 24 * 3600 * 1000;
+    let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (source, target) = (open(&here), open(&there));
+    // It came to its home with what it had been delivered long ago.
+    let begun = source.begin_import(ANN, [1; 16], Some(name("b0")));
+    begun.await.unwrap();
+    let old = |first: u8| {
+        let content = Content::Transaction {
+            txn: [first; 16],
+            mailbox: MailboxId::INBOX,
+            uid: 1,
+            committed_ms: commit::now_ms() - DAYS_15_MS,
+        };
+        Item(content.encode().0)
+    };
+    let items = (0..=u8::MAX).map(old).collect();
+    source.import_items(ANN, [1; 16], items).await.unwrap();
+    source.activate(ANN, E1, [1; 16]).await.unwrap();
+    deliver(&source, 1, b"one\r\n", &[ANN]).await;
+    let mut followed = Followed::new(source, target).await;
+    followed.round().await;
+    for number in 2..12 {
+        // Each forgets some that are past their time, wherever they are.
+        deliver(&followed.source, number, b"one\r\n", &[ANN]).await;
+    }
+    followed.round().await;
+    let transactions = items_of(&followed.source, ANN).await;
+    let of = |item: &&Item| item.block().unwrap().octets()[0] == 7;
+    assert!(transactions.iter().filter(of).count() < 250);
+    followed.check("some were forgotten").await;
+    followed.source.close();
+    followed.target.close();
 }

@@ -291,9 +291,10 @@ fn files(disk: &FaultDisk, folder: &Path) -> usize {
     let names = disk.read_dir(folder).unwrap_or_default();
     let paths = names.iter().map(|name| folder.join(name));
     paths
-        .map(|path| match disk.metadata(&path).unwrap().is_dir {
-            true => files(disk, &path),
-            false => 1,
+        .map(|path| match disk.metadata(&path) {
+            Ok(metadata) if metadata.is_dir => files(disk, &path),
+            // One that was listed may have gone since.
+            metadata => usize::from(metadata.is_ok()),
         })
         .sum()
 }

@@ -399,6 +399,22 @@ async fn what_comes_late_of_a_move_that_was_given_up_is_refused() {
         let begun = target.begin_import(ANN, MOVE, Some(name("b1"))).await;
         assert_eq!(begun, Err(Refusal::WrongState));
         if restarted {
+            // Others come and are given up, and it is known still.
+            for number in 20..24 {
+                source.freeze(ANN, E1, [number; 16]).await.unwrap();
+                source.thaw(ANN, [number; 16]).await.unwrap();
+                let b1 = Some(name("b1"));
+                target
+                    .begin_import(ANN, [number; 16], b1.clone())
+                    .await
+                    .unwrap();
+                target.discard_import(ANN, [number; 16], b1).await.unwrap();
+            }
+            assert_eq!(source.freeze(ANN, E1, MOVE).await, Err(Refusal::WrongState));
+            let begun = target.begin_import(ANN, MOVE, Some(name("b1"))).await;
+            assert_eq!(begun, Err(Refusal::WrongState));
+            assert!(source.has_ended(ANN, MOVE).await.unwrap());
+            assert!(!source.has_ended(ANN, OTHER).await.unwrap());
             // Another move goes on.
             source.freeze(ANN, E1, OTHER).await.unwrap();
             let begun = target.begin_import(ANN, OTHER, Some(name("b1")));
