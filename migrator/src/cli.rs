@@ -9,6 +9,7 @@ use comfy_table::Table;
 use daemon::identity::{Identity, Role};
 use daemon::log::causes;
 use daemon::output::print_line;
+use daemon::shutdown::{Hangup, Shutdown};
 use directory_api::client::{ClientOptions, DirectoryClient, DirectoryError};
 use directory_api::operator::DirectorySource;
 use directory_api::wire::{MoveRecord, MoveState};
@@ -19,6 +20,7 @@ use crate::perform::{MoveError, Mover};
 use crate::progress::Shown;
 use crate::{Config, run};
 
+mod cost;
 mod plan;
 mod simulate;
 
@@ -60,8 +62,10 @@ enum Verb {
     },
     /// Say which accounts should move, why, and what comes of it; move none.
     Plan(plan::PlanArguments),
-    /// Do what a plan says, and tell what came of it.
+    /// Do what a plan says, and tell what came of it. Killed or ended, it is run again: what is done is passed over.
     Run(plan::RunArguments),
+    /// Move everybody away from a back-end, and say who is left.
+    Drain(plan::DrainArguments),
     /// Finish every move that was left unfinished.
     Resume,
     /// Give an unfinished move up, before the account has switched.
@@ -104,7 +108,24 @@ impl From<Until> for MoveState {
     }
 }
 
-/// Runs the command. 0: done; 1: failed, with one line on standard error; 2: wrong usage.
+/// Why the command did not do what it was asked: one line on standard error, and the exit code.
+struct Failure {
+    line: String,
+    code: u8,
+}
+
+impl From<String> for Failure {
+    fn from(line: String) -> Self {
+        let code = 1;
+        Self { line, code }
+    }
+}
+
+/// Something was done, and something was not: run it again.
+const UNFINISHED: u8 = 3;
+
+/// Runs the command. 0: done; 1: failed, with one line on standard error; 2: wrong usage; 3: not all of it was done, run it again; 130: a second
+/// signal ended it, and `migrator resume` finishes what was under way.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -122,7 +143,9 @@ pub fn main() -> ExitCode {
             print!("{}", <Config as daemon::config::Settings>::sample());
             return ExitCode::SUCCESS;
         }
-        Some(Verb::Simulate(simulation)) => return ended(simulate::perform(&simulation)),
+        Some(Verb::Simulate(simulation)) => {
+            return ended(simulate::perform(&simulation).map_err(Failure::from));
+        }
         Some(_) => {}
     }
     daemon::tier::install_crypto();
@@ -139,29 +162,43 @@ pub fn main() -> ExitCode {
     ended(runtime.block_on(perform(arguments)))
 }
 
-fn ended(result: Result<(), String>) -> ExitCode {
+fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(line) => {
+        Err(Failure { line, code }) => {
             eprintln!("migrator: {line}");
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }
 
-async fn perform(arguments: Arguments) -> Result<(), String> {
+async fn perform(arguments: Arguments) -> Result<(), Failure> {
     let reach = || {
         let (directory, identity) = connect(&arguments)?;
         let backends = Backends::new(identity, directory.clone());
         Ok::<_, String>((directory, backends))
     };
     if let Some(Verb::Plan(options)) = &arguments.verb {
-        return plan::plan(options, reach).await;
+        return Ok(plan::plan(options, reach).await?);
     }
     let (directory, backends) = reach()?;
-    let mover = Mover::new(directory.clone(), backends.clone());
+    let config = match &arguments.config {
+        Some(file) => daemon::config::load(file, ENV_PREFIX).map_err(|error| error.to_string())?,
+        None => Config::default(),
+    };
+    let mover = Mover::new(directory.clone(), backends.clone()).within(config.limits());
+    let shutdown = Shutdown::new();
     match arguments.verb {
-        Some(Verb::Run(options)) => plan::run(&options, &directory, &backends).await,
+        Some(Verb::Run(options)) => {
+            tokio::spawn(shutdown.clone().on_signals(Hangup::Ends));
+            let config = options.cost.over(config);
+            plan::run(&options, &config, &directory, &backends, &shutdown).await
+        }
+        Some(Verb::Drain(options)) => {
+            tokio::spawn(shutdown.clone().on_signals(Hangup::Ends));
+            let config = options.cost.over(config);
+            plan::drain(&options, &config, &directory, &backends, &shutdown).await
+        }
         Some(Verb::Move {
             account,
             to,
@@ -173,7 +210,7 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
                 .plan(account, &to, volume)
                 .await
                 .map_err(|error| causes(&error))?;
-            finish(&mover, &mut record, until.map(MoveState::from)).await
+            Ok(finish(&mover, &mut record, until.map(MoveState::from)).await?)
         }
         Some(Verb::Resume) => {
             let moves = mover.unfinished().await.map_err(|error| causes(&error))?;
@@ -190,7 +227,8 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
                     ));
                 }
             }
-            failed.map_or(Ok(()), Err)
+            let code = UNFINISHED;
+            failed.map_or(Ok(()), |line| Err(Failure { line, code }))
         }
         Some(Verb::Abort { account }) => {
             let account = account_named(&directory, &account).await?;
@@ -199,7 +237,7 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
                 .await
                 .map_err(|error| match error {
                     DirectoryError::Unknown => format!("account {account} is not being moved"),
-                    error => causes(&error),
+                    error => causes(&error).to_string(),
                 })?;
             let mut shown = Shown::new();
             let undone = mover.abort(&mut record, &mut shown).await;
@@ -213,7 +251,7 @@ async fn perform(arguments: Arguments) -> Result<(), String> {
         }
         Some(Verb::Status { json }) => {
             let moves = mover.unfinished().await.map_err(|error| causes(&error))?;
-            show(&moves, json)
+            Ok(show(&moves, json)?)
         }
         None | Some(Verb::Daemon | Verb::SampleConfig | Verb::Simulate(_) | Verb::Plan(_)) => {
             Ok(())

@@ -22,6 +22,10 @@ daemon::settings! {
         pub abandoned_after_s: u64 = 300,
         /// Moves at once.
         pub moves_max: usize = 4,
+        /// Of them from or to one back-end, when a plan is run.
+        pub moves_per_backend_max: usize = 2,
+        /// When a plan is run, copying pauses while either side takes longer than so many milliseconds to tell its load, for which it looks at its disks; 0: it never does.
+        pub latency_max_ms: u64 = 250,
         /// An account that nobody may write, because the last of it is copied, is given back to its users after so many seconds, and the move given up.
         pub frozen_max_s: u64 = FROZEN_MAX.as_secs(),
         /// Octets of messages copied in a second by all moves together; 0: no limit. It does not hold while an account is frozen.
@@ -40,6 +44,8 @@ impl Settings for Config {
             // A copy under way shows itself every 20 s.
             Problem::outside("abandoned_after_s", &self.abandoned_after_s, 60..=604_800),
             Problem::outside("moves_max", &self.moves_max, 1..=64),
+            Problem::outside("moves_per_backend_max", &self.moves_per_backend_max, 1..=64),
+            Problem::outside("latency_max_ms", &self.latency_max_ms, 0..=60_000),
             Problem::outside("frozen_max_s", &self.frozen_max_s, 2..=3600),
         ]
         .into_iter()

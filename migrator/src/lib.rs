@@ -9,6 +9,7 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod execute;
+pub mod gate;
 pub mod inventory;
 pub mod perform;
 pub mod plan_file;

@@ -17,6 +17,7 @@ use store_api::transfer::{
 
 use tokio::time::timeout;
 
+use crate::gate::Gate;
 use crate::step::{Mismatch, Step, Verified, can_abort, compare, next, urgency};
 
 /// Why a move stopped. Its record tells how far it is; `migrator resume` goes on.
@@ -64,6 +65,9 @@ pub enum MoveError {
     /// A back-end says nothing any more.
     #[error("back-end {0} has told nothing of the copy for {s} s; it is stuck or cannot be reached", s = SILENT_MAX.as_secs())]
     Silent(BackendName),
+    /// A side is slow: the copy goes on later.
+    #[error("copying waits for a back-end that is slow")]
+    Paused,
     /// The back-end has no volume to move to.
     #[error("back-end {0} has announced no volume; is it running?")]
     NoVolume(BackendName),
@@ -101,6 +105,7 @@ pub struct Mover {
     directory: DirectoryClient,
     backends: Backends,
     limits: Limits,
+    gate: Option<Gate>,
 }
 
 impl Mover {
@@ -111,6 +116,7 @@ impl Mover {
             directory,
             backends,
             limits: Limits::default(),
+            gate: None,
         }
     }
 
@@ -118,6 +124,13 @@ impl Mover {
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same, copying only while the gate is open.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        let gate = Some(gate);
+        Self { gate, ..self }
     }
 
     /// Writes down a new move. Nothing else is done yet.
@@ -308,9 +321,13 @@ impl Mover {
     async fn copy(&self, record: &mut MoveRecord, watch: &mut dyn Watch) -> Result<(), MoveError> {
         let mut postponed: Option<Instant> = None;
         loop {
+            self.wait_for_gate(record).await?;
             // Again each time: a source that was restarted does not know of it.
             self.offer_at_source(record).await?;
-            self.pull(record, watch, false).await?;
+            match self.pull(record, watch, false).await {
+                Err(MoveError::Paused) => continue,
+                pulled => pulled?,
+            }
             let force = postponed.is_some_and(|since| since.elapsed() >= POSTPONED_MAX);
             match self.freeze(record, force).await {
                 Err(MoveError::Transfer {
@@ -328,6 +345,16 @@ impl Mover {
                 }
             }
         }
+    }
+
+    async fn wait_for_gate(&self, record: &mut MoveRecord) -> Result<(), MoveError> {
+        let Some(mut gate) = self.gate.clone() else {
+            return Ok(());
+        };
+        while timeout(TOUCH_INTERVAL, gate.opens(record)).await.is_err() {
+            self.touch(record).await?;
+        }
+        Ok(())
     }
 
     async fn freeze(&self, record: &MoveRecord, force: bool) -> Result<(), MoveError> {
@@ -370,6 +397,9 @@ impl Mover {
         let mut events = events.map_err(|cause| failed(&to, what, cause))?;
         let mut done = false;
         let mut touched = Instant::now();
+        // Nobody waits for a frozen account because others are slow.
+        let mut gate = self.gate.clone().filter(|_| !is_last);
+        let of = record.clone();
         loop {
             let next = timeout(SILENT_MAX, events.next());
             tokio::pin!(next);
@@ -377,6 +407,7 @@ impl Mover {
                 let due = TOUCH_INTERVAL.saturating_sub(touched.elapsed());
                 tokio::select! {
                     progress = &mut next => break progress,
+                    () = closes(gate.as_mut(), &of) => return Err(MoveError::Paused),
                     () = tokio::time::sleep(due) => {
                         touched = Instant::now();
                         self.touch(record).await?;
@@ -589,6 +620,13 @@ const DIRECTORY_AWAY_MAX: Duration = Duration::from_secs(300);
 const DIRECTORY_POLL: Duration = Duration::from_secs(1);
 /// A third of the shortest time after which a move counts as abandoned.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
+
+async fn closes(gate: Option<&mut Gate>, record: &MoveRecord) {
+    match gate {
+        Some(gate) => gate.closes(record).await,
+        None => std::future::pending().await,
+    }
+}
 
 fn is_switched(record: &MoveRecord, home: &directory_api::Home) -> bool {
     home.backend == record.to.backend && home.epoch == record.from.epoch.next()

@@ -407,3 +407,70 @@ fn a_move_given_up_leaves_the_account_where_it_was() {
     let (success, said) = migrator(&system, &["move", &anna, "--to", "b9"]);
     assert!(!success && !said.trim_end().contains('\n'), "{said}");
 }
+
+#[test]
+fn two_migrators_at_once_move_an_account_once() {
+    let system = System::start(&["--processes", "--seed-accounts", "1"]);
+    let (anna, _) = system.demo(0);
+    for number in 0..5 {
+        let letter = format!("Subject: {number}\r\n\r\nletter {number}\r\n");
+        send(&system, letter.as_bytes());
+    }
+    let before = mailbox(&system, 0);
+    for _ in 0..4 {
+        let to = other(&home(&system, &anna));
+        let order = ["move", &anna, "--to", to];
+        let mut both = [spawn(&system, &order), spawn(&system, &order)];
+        let ended = both.each_mut().map(|one| one.wait().unwrap().success());
+        assert!(ended.contains(&true), "one of them did it");
+        assert_eq!(home(&system, &anna), to);
+        assert!(migrate(&system, &["status"]).contains("every move is finished"));
+        assert_eq!(mailbox(&system, 0), before);
+    }
+}
+
+#[test]
+fn two_who_take_up_one_move_end_it_in_one_home() {
+    let system = System::start(&["--processes", "--seed-accounts", "1"]);
+    let (anna, _) = system.demo(0);
+    send(&system, b"Subject: one\r\n\r\nletter\r\n");
+    let before = mailbox(&system, 0);
+    for until in ["planned", "copying", "frozen", "verified", "switched"] {
+        let to = other(&home(&system, &anna));
+        migrate(&system, &["move", &anna, "--to", to, "--until", until]);
+        let mut both = [spawn(&system, &["resume"]), spawn(&system, &["resume"])];
+        for one in &mut both {
+            one.wait().unwrap();
+        }
+        // Where one has given up what the other was about to finish, that is told, and the account stays.
+        eventually("the move is over", || {
+            migrator(&system, &["resume"]).0.then_some(())
+        });
+        assert!(migrate(&system, &["status"]).contains("every move is finished"));
+        assert_eq!(mailbox(&system, 0), before, "{until}");
+    }
+}
+
+#[test]
+fn an_account_that_is_removed_within_its_move_leaves_no_move_and_no_other_account_behind() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let (anna, ben) = (system.demo(0).0, system.demo(1).0);
+    send(&system, b"Subject: one\r\n\r\nletter\r\n");
+    let before = mailbox(&system, 1);
+    let to = other(&home(&system, &anna));
+    migrate(&system, &["move", &anna, "--to", to, "--until", "frozen"]);
+    let data = system.data.to_str().unwrap();
+    let (removed, said) = e2e::system::posthouse(&["account", "remove", &anna, "--data", data]);
+    if !removed {
+        // Refused: it is said why, and nothing has happened.
+        assert!(said.contains("mov"), "{said}");
+    }
+    let (_, said) = migrator(&system, &["resume"]);
+    assert!(!said.contains("panicked"), "{said}");
+    let status = migrate(&system, &["status"]);
+    assert!(
+        status.contains("every move is finished"),
+        "{said}\n{status}"
+    );
+    assert_eq!(mailbox(&system, 1), before, "{ben} is served as ever");
+}

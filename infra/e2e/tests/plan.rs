@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use e2e::pop3::Pop3;
 use e2e::programs::program;
@@ -219,4 +220,81 @@ fn a_plan_that_time_has_overtaken_moves_nobody_whom_it_does_not_mean() {
     assert_eq!(home(&system, &anna), to);
     assert_eq!(letters(&system, &anna, &password), before);
     assert!(migrate(&system, &["status"]).contains("every move is finished"));
+}
+
+#[test]
+fn a_run_that_was_killed_is_taken_up_and_a_back_end_is_emptied_by_several_moves_at_once() {
+    let system = System::start(&["--seed-accounts", "12"]);
+    let ((anna, password), (ben, _)) = (system.demo(0), system.demo(1));
+    send(&system, &[&anna, &ben], 3);
+    let before = letters(&system, &anna, &password);
+    let (from, to) = (home(&system, &anna), home(&system, &ben));
+    let files = Emptying::of(&system, &from);
+    let moves = json(&files.plan)["moves"].as_array().unwrap().len();
+    assert!(moves >= 6, "{moves}");
+    // Wherever it is when it is killed, several moves are under way.
+    let mut killed = Command::new(program("migrator"))
+        .args(["run", &files.plan, "--at-once", "3", "--per-backend", "3"])
+        .arg("--data")
+        .arg(&system.data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(120));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let told = report(&migrate(
+        &system,
+        &[
+            "run",
+            &files.plan,
+            "--json",
+            "--at-once",
+            "4",
+            "--per-backend",
+            "4",
+        ],
+    ));
+    assert_eq!(told["failed"], 0, "{told}");
+    let count = |what: &str| told[what].as_u64().unwrap();
+    assert_eq!(
+        count("moved") + count("already_there"),
+        moves as u64,
+        "{told}"
+    );
+    assert!(migrate(&system, &["status"]).contains("every move is finished"));
+    assert_eq!(home(&system, &anna), to);
+    assert_eq!(letters(&system, &anna, &password), before);
+
+    // And all of them back, by one word.
+    done(
+        &system,
+        "posthouse",
+        &["backend", "set", &from, "--state", "active"],
+    );
+    let (success, said) = run(&system, "migrator", &["drain", &to]);
+    assert!(!success && said.contains("--state draining"), "{said}");
+    let drains = |name: &str| {
+        let set = ["backend", "set", name, "--state", "draining"];
+        done(&system, "posthouse", &set);
+    };
+    drains(&to);
+    let said = migrate(&system, &["drain", &to, "--octets-per-s", "50000000"]);
+    assert!(said.contains(&format!("back-end {to} is empty")), "{said}");
+    for account in [&anna, &ben] {
+        assert_eq!(home(&system, account), from);
+    }
+    assert_eq!(letters(&system, &anna, &password), before);
+    assert!(migrate(&system, &["drain", &to]).contains("0 accounts were moved"));
+    // Nobody is left to take those of the last one: some jobs want to know that from others.
+    drains(&from);
+    let mut last = Command::new(program("migrator"));
+    last.args(["drain", &from]).arg("--data").arg(&system.data);
+    let last = last.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&last.stderr).into_owned();
+    assert_eq!(last.status.code(), Some(3), "{said}");
+    assert!(said.contains("accounts are left on back-end"), "{said}");
+    assert_eq!(home(&system, &anna), from);
 }

@@ -1,6 +1,6 @@
-//! `migrator plan` and `migrator run`: says what should be moved; moves it.
+//! `migrator plan`, `run` and `drain`: says what should be moved; moves it; empties a back-end.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,22 +9,24 @@ use comfy_table::Table;
 use daemon::clock::now_ms;
 use daemon::log::causes;
 use daemon::output::print_line;
-use directory_api::AccountId;
+use daemon::shutdown::Shutdown;
 use directory_api::client::DirectoryClient;
+use directory_api::{AccountId, BackendName, BackendState};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store_api::Backends;
 use store_api::transfer::PullProgress;
 
+use super::cost::{CostArguments, runner};
 use super::simulate::PolicyName;
+use super::{Failure, UNFINISHED};
+use crate::Config;
 use crate::balance::peak::Budget;
 use crate::balance::{HOURS, Policy, peak, reference};
-use crate::execute::{Done, Outcome, Progress, Runner};
+use crate::execute::{Done, Outcome, Progress};
 use crate::inventory::{Inventory, gather};
-use crate::perform::Watch;
 use crate::plan_file::{PlanFile, PlannedMove};
 use crate::present;
-use crate::step::Step;
 
 /// What to plan with.
 #[derive(Debug, clap::Args)]
@@ -60,7 +62,7 @@ pub(super) struct PlanArguments {
     #[arg(long, value_name = "N")]
     moves_max: Option<u32>,
     /// Reckon the time with so many octets a second
-    #[arg(long, value_name = "N", default_value_t = 30_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = OCTETS_PER_S, value_parser = clap::value_parser!(u64).range(1..))]
     octets_per_s: u64,
 }
 
@@ -75,6 +77,17 @@ pub(super) struct RunArguments {
     /// One JSON object with every move instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) cost: CostArguments,
+}
+
+/// What to empty.
+#[derive(Debug, clap::Args)]
+pub(super) struct DrainArguments {
+    /// The back-end, which an operator has set to draining
+    backend: BackendName,
+    #[command(flatten)]
+    pub(super) cost: CostArguments,
 }
 
 /// Makes a plan of what was recorded; without any, of what `connect` leads to.
@@ -153,24 +166,23 @@ pub(super) fn write(path: &Path, octets: &[u8]) -> Result<(), String> {
 /// Runs a plan and tells what was predicted and what came of it.
 pub(super) async fn run(
     arguments: &RunArguments,
+    config: &Config,
     directory: &DirectoryClient,
     backends: &Backends,
-) -> Result<(), String> {
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
     let path = arguments.plan.display();
     let plan = PlanFile::read(&arguments.plan).map_err(|error| format!("{path}: {error}"))?;
     let age_ms = now_ms().saturating_sub(plan.taken_ms).max(0);
     if age_ms > i64::from(arguments.age_max) * DAY_MS {
-        return Err(format!(
-            "{path}: the load that it was made of is {} days old, and who is heavy today may be others; make a new plan, or give --age-max",
-            age_ms / DAY_MS
-        ));
+        let days = age_ms / DAY_MS;
+        let line = format!(
+            "{path}: the load that it was made of is {days} days old, and who is heavy today may be others; make a new plan, or give --age-max"
+        );
+        return Err(line.into());
     }
     let began = Instant::now();
-    let mut bar = Bar::new(&plan);
-    let done = Runner::new(directory.clone(), backends.clone())
-        .run(&plan, &mut bar)
-        .await;
-    bar.bar.finish_and_clear();
+    let done = carried_out(&plan, config, (directory, backends), shutdown).await;
     // What was moved is told even where nobody can say what it came to.
     let now = gather(directory, backends).await;
     let now = now.inspect_err(|error| {
@@ -186,10 +198,96 @@ pub(super) async fn run(
     }
     match report.failed + report.not_tried {
         0 => Ok(()),
-        count => Err(format!(
-            "{count} moves of {} were not done; mend the cause and run the plan again",
-            plan.moves.len()
-        )),
+        count => Err(Failure {
+            line: format!(
+                "{count} moves of {} were not done; mend the cause and run the plan again",
+                plan.moves.len()
+            ),
+            code: UNFINISHED,
+        }),
+    }
+}
+
+async fn carried_out(
+    plan: &PlanFile,
+    config: &Config,
+    (directory, backends): (&DirectoryClient, &Backends),
+    shutdown: &Shutdown,
+) -> Vec<Done> {
+    let names = plan.moves.iter().flat_map(|one| [&one.from, &one.to]);
+    let names: BTreeSet<BackendName> = names.cloned().collect();
+    let mut runner = runner(config, directory, backends, names);
+    let mut bar = Bar::new(plan);
+    let done = runner.run(plan, &mut bar, shutdown).await;
+    bar.bar.finish_and_clear();
+    done
+}
+
+/// Moves everybody away from a back-end, again as long as that gets on: accounts may come while others go.
+pub(super) async fn drain(
+    arguments: &DrainArguments,
+    config: &Config,
+    directory: &DirectoryClient,
+    backends: &Backends,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let name = &arguments.backend;
+    let told = |error: &(dyn std::error::Error + 'static)| Failure::from(causes(error).to_string());
+    // Only an operator may say that.
+    let now = directory
+        .backend(name)
+        .await
+        .map_err(|error| told(&error))?;
+    if now.state != BackendState::Draining {
+        let line = format!(
+            "back-end {name} takes new accounts still; `posthouse backend set {name} --state draining` first"
+        );
+        return Err(line.into());
+    }
+    let (mut moved, mut gets_on, mut failed) = (0, true, Vec::new());
+    loop {
+        let inventory = gather(directory, backends).await;
+        let inventory = inventory.map_err(|error| told(&error))?;
+        let others = inventory.accounts.iter().filter(|one| one.home != *name);
+        let others: HashSet<AccountId> = others.map(|one| one.account).collect();
+        let left = inventory.accounts.len() - others.len();
+        if left == 0 {
+            print_line(format_args!(
+                "back-end {name} is empty, {moved} accounts were moved"
+            ));
+            return Ok(());
+        }
+        let terms = (now_ms(), OCTETS_PER_S);
+        let policy = Policy::Peak(peak::Settings::default());
+        let plan = PlanFile::make(&inventory, &policy, 0, &others, terms);
+        let plan = plan.map_err(|error| format!("no plan can be made: {error}"))?;
+        if !gets_on || plan.moves.is_empty() || shutdown.is_requested() {
+            let obstacle = plan.left.iter().find(|one| one.backend == *name);
+            let obstacle = obstacle.map(|one| format!("; {}", one.obstacle));
+            let mut line = format!(
+                "{left} accounts are left on back-end {name}, {moved} were moved{}",
+                obstacle.unwrap_or_default()
+            );
+            failed.dedup();
+            for cause in failed {
+                line.push_str(&format!("; {cause}"));
+            }
+            let code = UNFINISHED;
+            return Err(Failure { line, code });
+        }
+        let done = carried_out(&plan, config, (directory, backends), shutdown).await;
+        let gone = done.iter().filter(|one| one.outcome == Outcome::Moved);
+        gets_on = gone.clone().count() > 0;
+        moved += gone.count();
+        failed = done
+            .iter()
+            .filter_map(|one| match &one.outcome {
+                Outcome::Failed { cause } => {
+                    Some(format!("account {}: {cause}", one.planned.account))
+                }
+                _ => None,
+            })
+            .collect();
     }
 }
 
@@ -321,15 +419,17 @@ impl Report {
 struct Bar {
     bar: ProgressBar,
     count: usize,
-    before: u64,
-    planned: u64,
-    message: String,
+    ended: usize,
+    /// Of moves that are over.
+    octets: u64,
+    /// Of those under way: what was planned, and what has come of it.
+    running: HashMap<usize, (u64, u64)>,
 }
 
 impl Bar {
     fn new(plan: &PlanFile) -> Self {
         let style = ProgressStyle::with_template(
-            "{spinner} {msg:<40} {bytes}/{total_bytes} [{wide_bar}] {eta} left",
+            "{spinner} {msg:<40} {bytes}/{total_bytes} [{wide_bar}] {bytes_per_sec}, {eta} left",
         );
         let bar = ProgressBar::new(plan.moved_octets)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -337,45 +437,51 @@ impl Bar {
         Self {
             bar,
             count: plan.moves.len(),
-            before: 0,
-            planned: 0,
-            message: String::new(),
+            ended: 0,
+            octets: 0,
+            running: HashMap::new(),
         }
     }
-}
 
-impl Watch for Bar {
-    fn step(&mut self, _: Step) {}
-
-    fn copied(&mut self, progress: &PullProgress) {
+    fn show(&self) {
+        let running: u64 = self.running.values().map(|(_, octets)| octets).sum();
+        self.bar.set_position(self.octets + running);
+        let (ended, count, at_once) = (self.ended, self.count, self.running.len());
         self.bar
-            .set_position(self.before + progress.octets.min(self.planned));
+            .set_message(format!("{ended} of {count} accounts, {at_once} under way"));
     }
 }
 
 impl Progress for Bar {
     fn begin(&mut self, number: usize, planned: &PlannedMove) {
-        self.planned = planned.octets;
-        self.message = format!(
-            "{}/{} account {} to {}",
-            number + 1,
-            self.count,
-            planned.account,
-            planned.to
-        );
-        self.bar.set_message(self.message.clone());
+        self.running.insert(number, (planned.octets, 0));
+        self.show();
     }
 
-    fn end(&mut self, done: &Done) {
-        self.before += self.planned;
-        self.bar.set_position(self.before);
+    fn copied(&mut self, number: usize, progress: &PullProgress) {
+        // One that is over may be told of late.
+        if let Some((planned, octets)) = self.running.get_mut(&number) {
+            *octets = progress.octets.min(*planned);
+        }
+        self.show();
+    }
+
+    fn end(&mut self, number: usize, done: &Done) {
+        self.running.remove(&number);
+        self.octets += done.planned.octets;
+        self.ended += 1;
+        self.show();
         if self.bar.is_hidden() {
             let told = serde_json::to_string(&done.outcome).unwrap_or_default();
-            eprintln!("{}: {told}", self.message);
+            let (ended, count) = (self.ended, self.count);
+            let PlannedMove { account, to, .. } = &done.planned;
+            eprintln!("{ended}/{count} account {account} to {to}: {told}");
         }
     }
 }
 
+/// What a time is reckoned with where nobody said it.
+const OCTETS_PER_S: u64 = 30_000_000;
 /// Two weeks are what load is measured by; half of that has changed by then.
 const AGE_MAX_DAYS: u32 = 7;
 const DAY_MS: i64 = 86_400_000;
