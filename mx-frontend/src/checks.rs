@@ -5,11 +5,14 @@
 mod dns;
 mod helo;
 mod lists;
+mod results;
 mod reverse;
+mod spf;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mail_auth::SpfResult;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::info;
@@ -19,6 +22,8 @@ use crate::meter;
 use dns::Dns;
 use lists::Listed;
 pub(crate) use reverse::Reverse;
+pub(crate) use spf::Claim;
+use spf::Spf;
 
 /// What can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,7 @@ pub(crate) enum Check {
     HeloLiteral,
     ReverseDns,
     DnsLists,
+    Spf,
 }
 
 impl Check {
@@ -43,12 +49,13 @@ impl Check {
             Self::HeloLiteral => "helo_literal",
             Self::ReverseDns => "reverse_dns",
             Self::DnsLists => "dns_lists",
+            Self::Spf => "spf",
         }
     }
 }
 
 #[cfg(test)]
-pub(crate) const ALL: [Check; 7] = [
+pub(crate) const ALL: [Check; 8] = [
     Check::EarlyTalker,
     Check::Pipelining,
     Check::HeloSyntax,
@@ -56,6 +63,7 @@ pub(crate) const ALL: [Check; 7] = [
     Check::HeloLiteral,
     Check::ReverseDns,
     Check::DnsLists,
+    Check::Spf,
 ];
 
 /// Something was found that by setting is not borne.
@@ -90,6 +98,7 @@ pub(crate) struct Looked {
     /// None: it is not looked at.
     pub(crate) reverse: Option<Reverse>,
     listed: Listed,
+    spf: Option<Spf>,
 }
 
 /// Look-ups under way; dropped, they end.
@@ -134,6 +143,7 @@ impl Checks {
             Check::HeloLiteral => self.settings.helo_literal,
             Check::ReverseDns => self.settings.reverse_dns,
             Check::DnsLists => self.settings.dns_lists,
+            Check::Spf => self.settings.spf,
         }
     }
 
@@ -158,18 +168,20 @@ impl Checks {
     }
 
     /// Begins to look up what the checks need to know. None: they need nothing.
-    pub(crate) fn look_up(&self, client: IpAddr) -> Option<Looking> {
+    pub(crate) fn look_up(&self, client: IpAddr, claim: Claim) -> Option<Looking> {
         let wants_reverse = self.action(Check::ReverseDns) != Action::Off;
+        let wants_spf = self.action(Check::Spf) != Action::Off;
         let wants_lists = self.action(Check::DnsLists) != Action::Off;
         let lists = if wants_lists {
             self.settings.lists.clone()
         } else {
             Vec::new()
         };
-        if !wants_reverse && lists.is_empty() {
+        if !wants_reverse && !wants_spf && lists.is_empty() {
             return None;
         }
         let (dns, within) = (Arc::clone(&self.dns), self.settings.dns.session_timeout());
+        let hostname = self.hostname.clone();
         let looking = async move {
             let reverse = async {
                 if !wants_reverse {
@@ -178,9 +190,24 @@ impl Checks {
                 let found = timeout(within, reverse::look_up(&dns, client)).await;
                 Some(found.unwrap_or(Reverse::Unknown))
             };
+            let spf = async {
+                if !wants_spf {
+                    return None;
+                }
+                let found = timeout(within, spf::look_up(&dns, client, &claim, &hostname)).await;
+                Some(found.unwrap_or_else(|_| claim.unknown()))
+            };
             // Each of them takes one look-up.
-            let (reverse, listed) = tokio::join!(reverse, lists::look_up(&dns, &lists, client));
-            Looked { reverse, listed }
+            let lists = lists::look_up(&dns, &lists, client);
+            let (reverse, spf, listed) = tokio::join!(reverse, spf, lists);
+            if let Some(spf) = &spf {
+                meter::spf(spf.word());
+            }
+            Looked {
+                reverse,
+                listed,
+                spf,
+            }
         };
         Some(Looking(tokio::spawn(looking)))
     }
@@ -197,7 +224,12 @@ impl Checks {
             return Ok(());
         }
         self.helo(client, of)?;
-        let Some(Looked { reverse, listed }) = looked else {
+        let Some(Looked {
+            reverse,
+            listed,
+            spf,
+        }) = looked
+        else {
             return Ok(());
         };
         if weight >= self.settings.lists_weight_min {
@@ -208,7 +240,16 @@ impl Checks {
             let detail = missing.word();
             self.found(Check::ReverseDns, client, Of { detail, ..of })?;
         }
+        if let Some(spf) = spf.as_ref().filter(|spf| spf.result == SpfResult::Fail) {
+            let detail = spf.property;
+            self.found(Check::Spf, client, Of { detail, ..of })?;
+        }
         Ok(())
+    }
+
+    /// What Authentication-Results says of a message; none where nothing was looked at.
+    pub(crate) fn results(&self, client: IpAddr, looked: &Looked) -> Option<String> {
+        results::value(looked, client, &self.hostname)
     }
 
     /// Judges what the client calls itself.

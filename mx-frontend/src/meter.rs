@@ -28,6 +28,10 @@ pub(crate) fn describe() {
         "What checks of clients and senders found, by check and by what was done about it."
     );
     describe_counter!(
+        "posthouse_mx_spf_results_total",
+        "What senders' domains say of clients (SPF), by result."
+    );
+    describe_counter!(
         "posthouse_mx_dns_lookups_total",
         "Look-ups in the DNS, by result; unknown: no server said in time."
     );
@@ -105,6 +109,10 @@ pub(crate) fn refused(stage: &'static str, reason: &'static str) {
 pub(crate) fn found(check: &'static str, action: &'static str) {
     counter!("posthouse_mx_check_findings_total", "check" => check, "action" => action)
         .increment(1);
+}
+
+pub(crate) fn spf(result: &'static str) {
+    counter!("posthouse_mx_spf_results_total", "result" => result).increment(1);
 }
 
 pub(crate) fn dns_lookup(result: &'static str, took: Duration) {

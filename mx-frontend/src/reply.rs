@@ -154,6 +154,11 @@ pub(crate) fn found(finding: Finding) -> Reply {
             (7, 25),
             "your address has no name in the DNS that leads back to it",
         ),
+        // RFC 7372 §3.2.
+        Check::Spf => (
+            (7, 23),
+            "SPF: the sender's domain does not let your address send for it",
+        ),
         Check::DnsLists => (
             (7, 1),
             "your address stands in lists of those who send spam",

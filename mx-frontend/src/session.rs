@@ -249,8 +249,14 @@ impl<'a> Session<'a> {
                         self.core.refuse_too_often(too_often(why));
                         continue;
                     }
-                    let (since, looking) = (self.idle_since(), self.look_up());
-                    self.phase = Phase::Envelope(mail::begin(self.shared, mail, since, looking));
+                    let (since, looking) = (self.idle_since(), self.look_up(&mail));
+                    self.phase = Phase::Envelope(mail::begin(
+                        self.shared,
+                        mail,
+                        since,
+                        looking,
+                        self.client.checked,
+                    ));
                     self.core.accept();
                 }
                 Step::Recipient(path) => {

@@ -17,7 +17,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use moka::future::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
@@ -86,6 +86,12 @@ impl Dns {
     pub(super) async fn ask_name(&self, name: Name, kind: RecordType) -> Answer {
         let look_up = Box::pin(self.look_up(name.clone(), kind));
         self.asked.get_with((name, kind), look_up).await
+    }
+
+    /// The resolver for what takes several look-ups, one after the other; they count as one.
+    pub(super) async fn for_several(&self) -> Option<(&TokioResolver, SemaphorePermit<'_>)> {
+        let resolver = self.resolver.as_ref()?;
+        Some((resolver, self.turns.acquire().await.ok()?))
     }
 
     async fn look_up(&self, name: Name, kind: RecordType) -> Answer {

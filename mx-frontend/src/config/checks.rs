@@ -47,6 +47,9 @@ daemon::settings! {
         pub helo_literal: Action = Action::Log,
         /// A client whose address has no name in the DNS, or none that leads back to it. The name stands in Received.
         pub reverse_dns: Action = Action::Log,
+        /// A sender whose domain says that this client does not send for it (SPF, "fail"). Other results are counted, and
+        /// all stand in Authentication-Results.
+        pub spf: Action = Action::Log,
         /// Clients that stand in DNS lists; see `lists`.
         pub dns_lists: Action = Action::Log,
         /// DNS lists, such as [{ zone = "bl.example.test", weight = 2 }, { zone = "allow.example.test", weight = -5 }]. A negative weight

@@ -66,6 +66,7 @@ struct Commit<'a> {
     connection: &'a Connection,
     received_ms: i64,
     date: String,
+    results: Option<String>,
 }
 
 impl<'a> Commit<'a> {
@@ -83,6 +84,10 @@ impl<'a> Commit<'a> {
             connection,
             received_ms,
             date: clock::rfc5322_date(received_ms),
+            results: envelope
+                .looked
+                .as_ref()
+                .and_then(|looked| shared.checks.results(connection.client.ip(), looked)),
         }
     }
 
@@ -303,6 +308,7 @@ impl<'a> Commit<'a> {
             reverse_path: &self.envelope.mail.reverse_path,
             hostname: &self.shared.hostname,
             trace_id: &self.envelope.trace_id,
+            results: self.results.as_deref(),
             date: &self.date,
         };
         DeliverCommit {

@@ -51,7 +51,10 @@ pub(super) async fn start(shared: &Shared, mut envelope: Envelope) -> Box<Delive
             shared.limits.sender_octets_per_s_min,
             shared.stress.calm.sender_window,
         ),
-        body: Body::new(shared.limits.retry_body_max_bytes),
+        body: Body::new(
+            shared.limits.retry_body_max_bytes,
+            envelope.is_foreign.then_some(shared.hostname.as_str()),
+        ),
         streams,
         envelope,
     })

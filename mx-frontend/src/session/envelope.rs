@@ -18,6 +18,8 @@ pub(super) struct Envelope {
     pub(super) recipients: Recipients,
     /// A link to each back-end, found at RCPT so that DATA need not wait. Few: a scan finds one.
     pub(super) links: Vec<(BackendName, Link)>,
+    /// Whether it comes from somebody who is not believed to have checked anything for us.
+    pub(super) is_foreign: bool,
     /// What the checks are still looking up.
     pub(super) looking: Option<Looking>,
     /// What they have looked up.

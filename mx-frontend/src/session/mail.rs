@@ -17,6 +17,7 @@ pub(super) fn begin(
     mail: Mail,
     mut timeline: Timeline,
     looking: Option<Looking>,
+    is_foreign: bool,
 ) -> Box<Envelope> {
     timeline.charge(Stage::BeforeMail, Instant::now());
     Box::new(Envelope {
@@ -25,6 +26,7 @@ pub(super) fn begin(
         trace_id: trace_id(),
         recipients: Recipients::new(shared.limits.accounts_max),
         links: Vec::new(),
+        is_foreign,
         looking,
         looked: None,
         screened: None,

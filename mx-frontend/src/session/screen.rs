@@ -2,11 +2,11 @@
 
 use daemon::shutdown::Shutdown;
 use daemon::stream::UserStream;
-use mail_proto::smtp::ForwardPath;
+use mail_proto::smtp::{ForwardPath, Mail};
 use tokio::time::{Instant, sleep};
 
 use super::{End, Phase, Session, io};
-use crate::checks::{Check, Finding, Looking, Of, Reverse};
+use crate::checks::{Check, Claim, Finding, Looking, Of, Reverse};
 use crate::config::Action;
 use crate::reply::Closing;
 
@@ -61,11 +61,15 @@ impl Session<'_> {
     }
 
     /// Begins to look up what is to be known of a client that brings mail. One that brings none costs nobody a question.
-    pub(super) fn look_up(&self) -> Option<Looking> {
+    pub(super) fn look_up(&self, mail: &Mail) -> Option<Looking> {
         let Session { shared, client, .. } = self;
+        let claim = Claim {
+            helo: self.core.client_name().to_owned(),
+            from: mail.reverse_path.address().cloned(),
+        };
         client
             .checked
-            .then(|| shared.checks.look_up(client.address.ip()))?
+            .then(|| shared.checks.look_up(client.address.ip(), claim))?
     }
 
     /// What the checks say of the client and its sender, found once for each transaction.

@@ -45,25 +45,28 @@ pub(super) struct Facts<'a> {
     pub(super) reverse_path: &'a ReversePath,
     pub(super) hostname: &'a str,
     pub(super) trace_id: &'a str,
+    /// Authentication-Results, where something was looked at.
+    pub(super) results: Option<&'a str>,
     pub(super) date: &'a str,
 }
 
 /// The lines for one recipient. Naming it tells nobody of another: these lines are its own.
 pub(super) fn prologue(facts: &Facts<'_>, recipient: &Address) -> Vec<u8> {
-    Prologue::new()
-        .return_path(facts.reverse_path)
-        .delivered_to(recipient)
-        .received(&Received {
-            client_name: &facts.connection.client_name,
-            client_address: facts.connection.client.ip(),
-            client_host: facts.connection.client_host.as_deref(),
-            by: facts.hostname,
-            protocol: facts.connection.protocol,
-            tls: facts.connection.tls.as_deref(),
-            id: facts.trace_id,
-            recipient: Some(recipient),
-            date: facts.date,
-        })
+    let mut lines = Prologue::new().return_path(facts.reverse_path);
+    if let Some(results) = facts.results {
+        lines = lines.field("Authentication-Results", results);
+    }
+    lines.delivered_to(recipient).received(&Received {
+        client_name: &facts.connection.client_name,
+        client_address: facts.connection.client.ip(),
+        client_host: facts.connection.client_host.as_deref(),
+        by: facts.hostname,
+        protocol: facts.connection.protocol,
+        tls: facts.connection.tls.as_deref(),
+        id: facts.trace_id,
+        recipient: Some(recipient),
+        date: facts.date,
+    })
 }
 
 #[cfg(test)]
@@ -85,6 +88,7 @@ mod tests {
             reverse_path: &ReversePath::Mailbox(address("bob@sender.test")),
             hostname: "mx.test",
             trace_id: "t1",
+            results: Some("mx.test; spf=pass"),
             date: "Sun, 22 Nov 2026 14:11:12 +0000",
         };
         let lines = String::from_utf8(prologue(&facts, &address("ann@example.test"))).unwrap();
@@ -92,6 +96,8 @@ mod tests {
             lines.starts_with("Return-Path: <bob@sender.test>\r\n"),
             "{lines}"
         );
+        let results = lines.find("\r\nAuthentication-Results: mx.test; spf=pass\r\n");
+        assert!(results.is_some(), "{lines}");
         let delivered = lines.find("Delivered-To: ann@example.test\r\n").unwrap();
         let received = lines.find("\r\nReceived: from client.test ").unwrap();
         assert!(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, Metadata, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use testkit::address::unused_address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,6 +96,16 @@ impl PlayedDns {
         self.add(&name(from), RData::CNAME(CNAME(name(to))));
     }
 
+    pub(crate) fn text(&self, of: &str, text: &str) {
+        let pieces = text.as_bytes().chunks(255);
+        let pieces = pieces.map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+        self.add(&name(of), RData::TXT(TXT::new(pieces.collect())));
+    }
+
+    pub(crate) fn exchange(&self, of: &str, to: &str) {
+        self.add(&name(of), RData::MX(MX::new(10, name(to))));
+    }
+
     /// How often it was asked this, and had it to answer.
     pub(crate) fn asked(&self, of: &str, kind: RecordType) -> usize {
         let asked = self.zone.asked.lock().unwrap();
@@ -157,6 +167,10 @@ impl Zone {
             reply.add_query(query);
         }
         self.look_up(&key, &mut reply);
+        if is_udp && reply.to_vec().unwrap().len() > UDP_MAX {
+            reply.answers.clear();
+            reply.metadata.truncation = true;
+        }
         Some((wait, reply.to_vec().unwrap()))
     }
 
@@ -237,3 +251,5 @@ async fn serve_tcp(listener: TcpListener, zone: Arc<Zone>) {
 }
 
 const TTL: u32 = 60;
+/// What resolvers ask for at most.
+const UDP_MAX: usize = 1232;

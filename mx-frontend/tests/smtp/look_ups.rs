@@ -14,17 +14,17 @@ use crate::played::{PlayedBackend, World};
 use crate::trouble::get;
 
 /// A front-end that asks a played server about everybody; `ann` lives on `b1`.
-struct Scene {
-    world: World,
-    b1: PlayedBackend,
-    dns: PlayedDns,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) b1: PlayedBackend,
+    pub(crate) dns: PlayedDns,
 }
 
 /// Time enough: nothing is asked a second time because the machine is busy.
-const PATIENT: u64 = 20_000;
+pub(crate) const PATIENT: u64 = 20_000;
 
 impl Scene {
-    async fn new(checks: CheckSettings) -> Self {
+    pub(crate) async fn new(checks: CheckSettings) -> Self {
         let dns = PlayedDns::start().await;
         let world = World::with(Limits::default(), |config| {
             config.checks = CheckSettings {
@@ -47,7 +47,7 @@ impl Scene {
         Self { world, b1, dns }
     }
 
-    async fn client(&self, address: &str) -> Client<TcpStream> {
+    pub(crate) async fn client(&self, address: &str) -> Client<TcpStream> {
         let family = if address.contains(':') { 6 } else { 4 };
         let ours = if family == 6 { "::1" } else { "127.0.0.1" };
         let header = format!("PROXY TCP{family} {address} {ours} 4711 25\r\n");
@@ -77,9 +77,10 @@ impl Scene {
     }
 }
 
-fn reverse(action: Action, lookup_timeout_ms: u64) -> CheckSettings {
+pub(crate) fn reverse(action: Action, lookup_timeout_ms: u64) -> CheckSettings {
     CheckSettings {
         reverse_dns: action,
+        spf: Action::Off,
         dns: DnsSettings {
             lookup_timeout_ms,
             session_timeout_ms: lookup_timeout_ms * 2,

@@ -11,6 +11,7 @@ mod hostile;
 mod limits;
 mod look_ups;
 mod played;
+mod senders;
 mod stress;
 mod tls;
 mod trouble;
