@@ -30,7 +30,13 @@ struct Mailbox {
 
 fn mailbox(system: &System, at: usize) -> Mailbox {
     let (user, password) = system.demo(at);
-    let mut pop3 = Pop3::connect(system.endpoints.proxy.pop3).login(&user, &password);
+    // The directory may have been killed a moment ago.
+    let mut pop3 = eventually("a login succeeds", || {
+        let mut pop3 = Pop3::connect(system.endpoints.proxy.pop3);
+        pop3.command(&format!("USER {user}"));
+        let let_in = pop3.try_command(&format!("PASS {password}"));
+        let_in.ok().map(|_| pop3)
+    });
     let listing = String::from_utf8(pop3.lines("UIDL")).unwrap();
     Mailbox {
         listing,
