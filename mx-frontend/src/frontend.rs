@@ -21,6 +21,7 @@ use store_api::room::Rooms;
 use tokio::net::TcpListener;
 use tracing::{debug, info};
 
+use crate::answered::{self, Answers, Waiting};
 use crate::checks::Checks;
 use crate::config::{Config, Limits};
 use crate::door::{self, Door};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) rooms: Rooms,
     /// Volumes that take no mail now.
     pub(crate) away: AwayVolumes,
+    /// Where it is said which answers were read.
+    pub(crate) answers: Answers,
     /// Who holds mail for homes that cannot be reached.
     pub(crate) holders: Holders,
     pub(crate) tls: Option<PublicTls>,
@@ -85,6 +88,7 @@ pub struct Frontend {
     doors: Vec<(Door, TcpListener)>,
     observability: TcpListener,
     directory_address: String,
+    waiting: Waiting,
     health: Health,
 }
 
@@ -125,8 +129,10 @@ impl Frontend {
             ..grouping.clone()
         };
         let calm = limits.manner();
+        let (answers, waiting) = answered::queue();
         Ok(Self {
             doors,
+            waiting,
             observability: listener::bind(config.metrics_listen, "mx metrics")?,
             directory_address: config.directory,
             shared: Arc::new(Shared {
@@ -137,6 +143,7 @@ impl Frontend {
                 backends,
                 rooms: Rooms::default(),
                 away: AwayVolumes::default(),
+                answers,
                 holders: Holders::default(),
                 tls,
                 balancers: config.balancers,
@@ -178,6 +185,7 @@ impl Frontend {
             doors,
             observability,
             directory_address,
+            waiting,
             health,
         } = self;
         meter::describe();
@@ -197,6 +205,7 @@ impl Frontend {
             shutdown.clone(),
         ));
 
+        shutdown.spawn(waiting.tell(shared.backends.clone()));
         let upkeep = (Arc::clone(&shared), shutdown.clone());
         shutdown.spawn(async move { upkeep.0.rates.upkeep(&upkeep.1).await });
         let watched = (Arc::clone(&shared), shutdown.clone());

@@ -7,6 +7,7 @@
 //! This package never writes to a disk, never decides where an account lives, never parses a
 //! message.
 
+mod answered;
 mod body;
 mod checks;
 mod config;

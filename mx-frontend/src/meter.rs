@@ -57,6 +57,10 @@ pub(crate) fn describe() {
         "Deliveries committed again, because a home had moved, its answer was lost, or a sibling is to hold it."
     );
     describe_counter!(
+        "posthouse_mx_answers_untold_total",
+        "Times that a back-end was not told which answers were read: the same messages again would be taken for repeats for five days."
+    );
+    describe_counter!(
         "posthouse_mx_errors_total",
         "Mistakes of clients: commands and messages refused for good, and commands beyond the junk limit."
     );
@@ -130,6 +134,10 @@ pub(crate) fn delivery(outcome: &'static str, octets: u64, recipients: usize) {
 
 pub(crate) fn committed(took: Duration) {
     histogram!("posthouse_mx_commit_seconds").record(took);
+}
+
+pub(crate) fn answers_untold() {
+    counter!("posthouse_mx_answers_untold_total").increment(1);
 }
 
 pub(crate) fn asked_again() {

@@ -20,6 +20,7 @@ mod starttls;
 mod trace;
 mod xclient;
 
+pub(crate) use envelope::Envelope;
 pub(crate) use starttls::{Leave, handshake, leave};
 
 use std::pin::pin;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
+use crate::answered::Unread;
 use crate::door::{Client, Door, Places};
 use crate::frontend::Shared;
 use crate::meter;
@@ -42,7 +44,6 @@ use crate::reply::{Closing, found, too_often};
 use crate::stress::{Level, Manner};
 use crate::timeline::Timeline;
 use data::Delivery;
-use envelope::Envelope;
 use record::Record;
 
 /// How a connection ended.
@@ -136,8 +137,10 @@ pub(crate) struct Session<'a> {
     /// For the handshake that begins behind our reply.
     leave: Option<Leave>,
     phase: Phase,
-    /// A decided delivery whose reply is not written yet.
-    decided: Option<Record>,
+    /// A decided delivery whose reply is not written yet, and the message if it was kept.
+    decided: Option<(Record, Option<Unread>)>,
+    /// A message that was kept; whatever the client says next shows that it has read so.
+    unread: Option<Unread>,
     /// Why we are closing the connection.
     closing: Closing,
 }
@@ -179,6 +182,7 @@ impl<'a> Session<'a> {
             leave: None,
             phase: Phase::Idle(Timeline::new(now)),
             decided: None,
+            unread: None,
             closing: Closing::Draining,
         }
     }
@@ -317,7 +321,10 @@ impl<'a> Session<'a> {
                     let address = self.client.address;
                     let connection = trace::Connection::of(&self.core, &stream, address, host);
                     let commit = Box::pin(commit::commit(self.shared, *delivery, connection));
-                    let (reply, record) = commit.await;
+                    let (reply, record, unread) = commit.await;
+                    // What has come by now was said before the answer.
+                    let has_gone = io::read_waiting(&mut stream, &mut self.core).await;
+                    let unread = unread.filter(|_| !has_gone);
                     if reply.is_positive() {
                         self.has_brought_mail().await;
                     }
@@ -325,7 +332,7 @@ impl<'a> Session<'a> {
                         self.fruitless = Instant::now();
                     }
                     self.core.finish(&[reply]);
-                    self.decided = Some(record);
+                    self.decided = Some((record, unread));
                 }
                 Step::Reset => {
                     let idle = Phase::Idle(self.idle_since());
@@ -437,7 +444,10 @@ impl<'a> Session<'a> {
             }
         };
         let octets = match read {
-            Ok(Ok(0) | Err(_)) => return Err(End::Gone),
+            Ok(closed @ (Ok(0) | Err(_))) => {
+                self.see_close(stream, closed).await;
+                return Err(End::Gone);
+            }
             Ok(Ok(octets)) => octets,
             Err(_) if fruitless_ends == Some(ends) => {
                 self.shut(Closing::NoMail);
@@ -451,6 +461,9 @@ impl<'a> Session<'a> {
         };
         if octets > 0 {
             self.heard = Instant::now();
+            if let Some(unread) = self.unread.take() {
+                self.shared.answers.was_read(unread);
+            }
         }
         let kept_up = match &mut self.phase {
             Phase::Body(delivery) => delivery.pace.read(began.elapsed(), octets),
@@ -462,6 +475,21 @@ impl<'a> Session<'a> {
             self.shut(Closing::TooSlow);
         }
         Ok(())
+    }
+
+    /// The client sends no more: it has read our answer, unless something says that it did not take it.
+    async fn see_close(&mut self, stream: &UserStream, closed: std::io::Result<usize>) {
+        let is_end = match closed {
+            Ok(_) => true,
+            // In TLS few say that they close.
+            Err(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
+        };
+        let Some(unread) = self.unread.take().filter(|_| is_end) else {
+            return;
+        };
+        if stream.was_taken().await {
+            self.shared.answers.was_read(unread);
+        }
     }
 
     /// Treats the client from now on as the state of things wants.
@@ -492,7 +520,8 @@ impl<'a> Session<'a> {
 
     /// Our replies so far were written, or the client does not take them.
     fn on_sent(&mut self, sent: bool) {
-        if let Some(record) = self.decided.take() {
+        if let Some((record, unread)) = self.decided.take() {
+            self.unread = unread.filter(|_| sent && !self.core.has_unread_input());
             self.phase = Phase::Idle(record.told(Instant::now(), sent));
         } else if let Phase::Refused(_) = self.phase {
             self.phase = Phase::Idle(self.idle_since());

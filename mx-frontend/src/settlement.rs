@@ -18,7 +18,14 @@ use crate::recipients::Recipient;
 /// Proof that every accepted recipient is in a synced journal (P1). Only [`Settlement::verdict`] makes one.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Kept(());
+pub(crate) struct Kept(Vec<Recipient>);
+
+impl Kept {
+    /// The recipients, each with who has the message for it.
+    pub(crate) fn by(&self) -> &[Recipient] {
+        &self.0
+    }
+}
 
 /// Why a recipient is not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Settlement {
     missing: BTreeMap<AccountId, Missing>,
+    kept: Vec<Recipient>,
 }
 
 /// A recipient that is not kept.
@@ -113,6 +121,7 @@ impl Settlement {
                 .iter()
                 .map(|one| (one.account, missing(one)))
                 .collect(),
+            kept: Vec::with_capacity(recipients.len()),
         }
     }
 
@@ -147,8 +156,8 @@ impl Settlement {
                 }
                 Err(DeliverError::Refused(_)) => missing.stays(Short::Unavailable),
             };
-            if kept {
-                self.missing.remove(account);
+            if kept && let Some(missing) = self.missing.remove(account) {
+                self.kept.push(missing.recipient);
             }
         }
     }
@@ -169,7 +178,7 @@ impl Settlement {
     /// What the answers come to.
     pub(crate) fn verdict(&self) -> Verdict {
         match self.missing.is_empty() {
-            true => Verdict::Kept(Kept(())),
+            true => Verdict::Kept(Kept(self.kept.clone())),
             false => Verdict::Missing(self.missing.values().cloned().collect()),
         }
     }

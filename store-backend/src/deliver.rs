@@ -30,7 +30,9 @@ use crate::link::{first_frame, json, next_event};
 use crate::metrics;
 use crate::refusal::{self, malformed};
 use crate::spread::{Envelope, Spread, Whole};
-use crate::volume::{HOLD_EPOCH, MailboxId, RECIPIENTS_MAX, Recipient, held_for, holder_of};
+use crate::volume::{
+    Detail, HOLD_EPOCH, MailboxId, RECIPIENTS_MAX, Recipient, held_for, holder_of,
+};
 
 /// The front-end's id in logs.
 const TRACE_ID_MAX_OCTETS: usize = 64;
@@ -256,6 +258,7 @@ fn delivery(
         txn: open.txn.0,
         sender: open.reverse_path.clone().into_bytes(),
         content_key: commit.content_key.0,
+        repeats: commit.repeats,
         trace: open.trace_id.clone(),
         received_ms: commit.received_ms,
     };
@@ -289,12 +292,17 @@ fn delivery(
             }
             full.push(holder);
         } else {
+            // There is no such mailbox, but it tells repeats apart.
+            let detail = rule.detail(one.detail.as_deref()).map(|detail| Detail {
+                makes: false,
+                ..detail
+            });
             let held = hold::Envelope::new(open, commit.content_key, &hold.address, one.detail);
             recipients.push(Recipient {
                 account: holder,
                 epoch: HOLD_EPOCH,
                 mailbox: MailboxId::INBOX,
-                detail: None,
+                detail,
                 prologue: held.before(&one.prologue.0),
             });
         }

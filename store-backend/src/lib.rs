@@ -11,6 +11,7 @@
 pub mod volume;
 
 mod announce;
+mod answered;
 mod away;
 mod backend;
 mod backup;

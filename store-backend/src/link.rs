@@ -12,14 +12,14 @@ use daemon::link::{Problem, next_data};
 use serde::de::DeserializeOwned;
 use store_api::frame::{Decoder, Event, Kind};
 use store_api::{
-    away as away_api, deliver as deliver_api, load as load_api, room as room_api,
-    session as session_api,
+    answered as answered_api, away as away_api, deliver as deliver_api, load as load_api,
+    room as room_api, session as session_api,
 };
 use tokio::time::timeout;
 
 use crate::backend::Backend;
 use crate::refusal::malformed;
-use crate::{away, backup, deliver, hold, left, load, room, session, transfer, undelete};
+use crate::{answered, away, backup, deliver, hold, left, load, room, session, transfer, undelete};
 
 /// Every path of version 1.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
@@ -29,6 +29,7 @@ pub(crate) fn router(backend: Arc<Backend>) -> Router {
         .route(session_api::SHOWN_PATH, post(session::serve_shown))
         .route(session_api::LEFT_PATH, post(left::serve))
         .route(room_api::PATH, post(room::serve))
+        .route(answered_api::PATH, post(answered::serve))
         .route(away_api::PATH, get(away::serve))
         .route(load_api::PATH, post(load::serve))
         .merge(transfer::routes())

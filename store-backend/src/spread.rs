@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use directory_api::AccountId;
-use store_api::deliver::Outcome;
+use store_api::deliver::{Outcome, Repeats};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
@@ -41,6 +41,7 @@ pub(crate) struct Envelope {
     pub(crate) txn: TransactionId,
     pub(crate) sender: Vec<u8>,
     pub(crate) content_key: Hash,
+    pub(crate) repeats: Repeats,
     pub(crate) trace: String,
     pub(crate) received_ms: i64,
 }
@@ -204,6 +205,7 @@ impl Part<FinishedBlob> {
             txn: envelope.txn,
             sender: envelope.sender.clone(),
             content_key: envelope.content_key,
+            repeats: envelope.repeats,
             blob,
             trace: envelope.trace.clone(),
             received_ms: envelope.received_ms,

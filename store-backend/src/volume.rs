@@ -105,7 +105,7 @@ pub use types::{
     KEYWORD_MAX_BYTES, KEYWORDS_MAX, KeptMessage, MAILBOX_DEPTH_MAX, MAILBOX_NAME_MAX_BYTES,
     MESSAGE_KEYWORDS_MAX, MailboxId, MailboxInfo, MessageInfo, MoveId, NamedMessage, OpenedMailbox,
     Outcome, PROLOGUE_MAX_BYTES, RECIPIENTS_MAX, Recipient, Refusal, Snapshot, SpecialUse, Stored,
-    Summary, TransactionId, UIDS_MAX, UNDELETE_MAX, Undeleted,
+    Summary, TransactionId, UIDS_MAX, UNDELETE_MAX, Undeleted, repeat_key,
 };
 pub use watch::{Changed, Watch};
 
@@ -300,6 +300,13 @@ impl Volume {
             Reply::Refused(refusal) => vec![refusal.into(); count],
             _ => vec![Outcome::ReadOnly; count],
         }
+    }
+
+    /// Notes that the senders of these messages ([`repeat_key`]) have read their answers: the same again is a new message. Durable with what
+    /// comes next; what is lost of it errs towards duplicates.
+    pub async fn answered(&self, messages: Vec<(AccountId, TransactionId)>) {
+        // A volume that writes nothing takes no message either.
+        _ = self.inner.submit(Command::Answered { messages }).await;
     }
 
     /// Sees to it that the account has a row with this epoch: for a session whose grant names a new account.

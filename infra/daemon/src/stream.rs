@@ -37,6 +37,9 @@ pub enum UserStream {
     },
 }
 
+/// The way there and back, to most.
+const RESET_WITHIN: Duration = Duration::from_millis(20);
+
 /// What the handshake agreed on, for trace lines and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsFacts {
@@ -174,6 +177,13 @@ impl UserStream {
         // Readiness to read would end with the first octet. This one ends with the stream alone: urgent data is not asked of
         // the kernel.
         _ = self.socket().ready(Interest::PRIORITY).await;
+    }
+
+    /// When the peer has ended its direction: whether it took what was written before. A peer that was gone by then resets the
+    /// connection, within a moment as a rule.
+    pub async fn was_taken(&self) -> bool {
+        tokio::time::sleep(RESET_WITHIN).await;
+        matches!(self.socket().take_error(), Ok(None))
     }
 
     /// Has the connection reset when it is dropped, whatever the peer still sends: it is neither read nor waited for. What was written

@@ -73,6 +73,41 @@ fn each_process_that_is_killed_comes_back_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn a_message_sent_again_by_who_did_not_read_the_answer_is_there_once() {
+    let system = System::start(&["--seed-accounts", "1"]);
+    let (user, _) = system.demo(0);
+    let times = |number: u32| {
+        letters(&system, 0)
+            .get(&format!("letter {number}"))
+            .copied()
+    };
+    // The connection is cut with the answer unread, or before it.
+    for cut_at_once in [false, true] {
+        let number = u32::from(cut_at_once);
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        smtp.begin(SENDER, &[&user], &body(number));
+        if cut_at_once {
+            drop(smtp);
+        } else {
+            eventually("it has come", || times(number));
+            drop(smtp);
+        }
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        smtp.send(SENDER, &[&user], &body(number)).expect(250);
+        assert_eq!(times(number), Some(1));
+        // These answers are read: whoever sends it again means it, in this session and in others, however they end.
+        smtp.send(SENDER, &[&user], &body(number)).expect(250);
+        drop(smtp);
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        smtp.send(SENDER, &[&user], &body(number)).expect(250);
+        smtp.command("QUIT").expect(221);
+        let mut smtp = Smtp::connect(system.endpoints.mx.smtp);
+        smtp.send(SENDER, &[&user], &body(number)).expect(250);
+        assert_eq!(times(number), Some(4));
+    }
+}
+
+#[test]
 fn a_message_without_its_answer_is_there_once_or_not_at_all() {
     let mut system = System::start(&["--processes", "--seed-accounts", "1"]);
     let (user, _) = system.demo(0);

@@ -3,7 +3,7 @@
 #![cfg(feature = "peers")]
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use e2e::eventually;
 use e2e::pop3::Pop3;
 use e2e::ports::PortBlock;
 use e2e::samples::{Sample, corpus};
@@ -78,8 +79,9 @@ smtp_line_length_limit = 0
 lmtp_line_length_limit = 0
 smtp_tls_security_level = may
 # Nothing may wait for a second try in silence.
-minimal_backoff_time = 5s
-queue_run_delay = 5s
+minimal_backoff_time = 2s
+maximal_backoff_time = 5s
+queue_run_delay = 2s
 virtual_destination_concurrency_limit = 20
 ",
             nobody = id("-u"),
@@ -328,4 +330,97 @@ fn postfix_feeds_the_mx_and_a_back_end_and_nothing_changes_is_lost_or_doubled() 
         feed(&postfix, &samples, user);
         check(&system, &postfix, &samples, user);
     }
+}
+
+/// How many messages a Postfix that tries again brings while processes are killed.
+const LETTERS: usize = 10_000;
+const READERS: usize = 20;
+const KILLS: u64 = 24;
+
+/// To whom a letter goes: every fifth to two mailboxes, often at two homes.
+fn readers(letter: usize) -> Vec<usize> {
+    let first = letter % READERS;
+    if letter.is_multiple_of(5) {
+        vec![
+            first,
+            (first + 1 + letter / READERS % (READERS - 1)) % READERS,
+        ]
+    } else {
+        vec![first]
+    }
+}
+
+fn user(reader: usize) -> String {
+    format!("user{reader:05}@example.test")
+}
+
+/// Feeds a share of the letters to Postfix.
+fn feed_letters(postfix: SocketAddr, letters: impl Iterator<Item = usize>) {
+    let mut smtp = Smtp::connect(postfix);
+    for letter in letters {
+        let to: Vec<String> = readers(letter).into_iter().map(user).collect();
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let body = format!(
+            "Subject: letter {letter}\r\n\r\n{}letter {letter}\r\n",
+            "a line of text\r\n".repeat(letter % 400)
+        );
+        smtp.send("m@elsewhere.test", &to, body.as_bytes())
+            .expect(250);
+    }
+}
+
+/// The letters in a mailbox, each with the trace lines of every time it is there.
+fn letters_of(system: &System, reader: usize) -> BTreeMap<usize, Vec<String>> {
+    let mut pop3 = Pop3::connect(system.endpoints.proxy.pop3).login(&user(reader), "pass");
+    let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for message in pop3.messages() {
+        let text = String::from_utf8(message).unwrap();
+        let last = text.trim_end().rsplit(' ').next().unwrap();
+        let trace = text.split("Subject:").next().unwrap();
+        let times = found.entry(last.parse().unwrap()).or_default();
+        times.push(trace.to_owned());
+    }
+    found
+}
+
+#[test]
+fn ten_thousand_letters_are_there_once_whatever_is_killed_while_they_come() {
+    let users = READERS.to_string();
+    let mut system = System::start(&["--processes", "--seed-accounts", &users]);
+    let mx = system.endpoints.mx.smtp;
+    let postfix = Postfix::start(&format!("smtp:[{}]:{}", mx.ip(), mx.port()));
+    let from = postfix.smtp();
+    std::thread::scope(|scope| {
+        for share in 0..4 {
+            scope.spawn(move || feed_letters(from, (share..LETTERS).step_by(4)));
+        }
+        for kill in 0..KILLS {
+            // Irregular beside the second in which a process comes back.
+            std::thread::sleep(Duration::from_millis(100 + kill * 379 % 700));
+            system.kill_and_wait(["mx", "b1", "mx", "b2"][(kill % 4) as usize]);
+        }
+    });
+    postfix.emptied();
+
+    let mut expected = vec![BTreeSet::new(); READERS];
+    for letter in 0..LETTERS {
+        for reader in readers(letter) {
+            expected[reader].insert(letter);
+        }
+    }
+    for (reader, expected) in expected.iter().enumerate() {
+        // What a sibling held while a home was away follows by itself.
+        let found = eventually("every letter has come", || {
+            let found = letters_of(&system, reader);
+            (found.len() >= expected.len()).then_some(found)
+        });
+        let doubled: Vec<_> = found.iter().filter(|(_, times)| times.len() > 1).collect();
+        assert!(
+            doubled.is_empty(),
+            "{}: doubled: {doubled:#?}",
+            user(reader)
+        );
+        assert!(found.keys().eq(expected), "{}: {found:?}", user(reader));
+    }
+    println!("{LETTERS} letters, {KILLS} kills: each there once");
 }

@@ -141,6 +141,7 @@ fn a_back_end_without_one_of_its_disks_serves_the_users_of_the_other() {
     let mut smtp = Smtp::connect(provider.at(Port::Smtp)).start_tls(&provider.ca());
     let users = ["dora@example.test", "emil@example.test"];
     smtp.send(SENDER, &users, octets).expect(250);
+    smtp.command("QUIT").expect(221);
     let log_in = || Pop3::connect_tls(provider.at(Port::Pop3s), &provider.ca());
     for user in users {
         assert_eq!(log_in().login(user, "open sesame").count(), 1, "{user}");

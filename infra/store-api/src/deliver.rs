@@ -66,12 +66,35 @@ pub struct DeliverCommit {
     pub blob_hash: BlobHash,
     /// BLAKE3-256 of the octets as received.
     pub content_key: ContentKey,
+    /// What becomes of the same message by another transaction.
+    #[serde(default, skip_serializing_if = "Repeats::is_default")]
+    pub repeats: Repeats,
     /// How many octets the stream carried.
     pub octets: u64,
     /// When the final dot arrived, Unix milliseconds: the internal date.
     pub received_ms: i64,
     /// The final recipients, each once.
     pub recipients: Vec<CommitRecipient>,
+}
+
+/// How a message is treated that an account has by another transaction, with the same reverse path, content key and detail: its sender may
+/// not have read the answer, and send it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repeats {
+    /// As a new one.
+    #[default]
+    Deliver,
+    /// As a duplicate, until its sender is known to have read the answer ([`crate::answered`]).
+    Suppress,
+    /// As a duplicate, even then: it was held, and the sender may have sent it again in between.
+    SuppressRead,
+}
+
+impl Repeats {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One final recipient and the trace lines that stand before the blob for it.
@@ -138,7 +161,7 @@ pub enum Outcome {
         /// The UID in the INBOX.
         uid: u32,
     },
-    /// This transaction was committed to this account before; it is there once.
+    /// This transaction was committed to this account before, or it is a repeat ([`Repeats`]); it is there once.
     Duplicate,
     /// In a synced journal, and on its way to where the account lives. Only who allowed it hears it.
     Held,

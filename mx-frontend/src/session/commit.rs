@@ -3,7 +3,7 @@
 use daemon::clock;
 use directory_api::{AccountId, BackendName};
 use mail_proto::smtp::Reply;
-use store_api::deliver::{CommitRecipient, DeliverCommit, DeliverError, Prologue};
+use store_api::deliver::{CommitRecipient, DeliverCommit, DeliverError, Prologue, Repeats};
 use store_api::hold::Hold;
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
@@ -13,6 +13,7 @@ use super::envelope::Envelope;
 use super::rcpt::key;
 use super::record::Record;
 use super::trace::{Connection, Facts, prologue};
+use crate::answered::Unread;
 use crate::body::Passed;
 use crate::frontend::Shared;
 use crate::recipients::{Recipient, by_backend};
@@ -23,15 +24,18 @@ use crate::{meter, reply};
 /// Attempts behind the first one: where it has moved to, or a sibling, and another one when that fails too.
 const ATTEMPTS_MORE: usize = 2;
 
-/// Brings one delivery to its end: what the sender is told, and what is logged once it was told.
+/// Brings one delivery to its end: what the sender is told, what is logged once it was told, and what it may be shown to have read.
 pub(super) async fn commit(
     shared: &Shared,
     delivery: Delivery,
     connection: Connection,
-) -> (Reply, Record) {
+) -> (Reply, Record, Option<Unread>) {
     let final_dot = Instant::now();
     let (mut envelope, mut streams, last, passed) = delivery.finish();
     envelope.timeline.charge(Stage::Body, final_dot);
+    let accounts = envelope.recipients.list().iter().map(|one| one.account);
+    let pending = shared.answers.begin(passed.content_key, accounts.collect());
+    let pending = pending.await;
     let settling = async {
         if let Some(last) = last {
             streams.write(last).await;
@@ -46,16 +50,17 @@ pub(super) async fn commit(
     let decided = Instant::now();
     envelope.timeline.charge(Stage::Commit, decided);
     meter::committed(decided - final_dot);
-    let (said, short) = match settled {
+    let (said, short, unread) = match settled {
         Ok(kept) => {
+            let unread = Unread::new(&envelope, &kept, pending);
             let kept_by = envelope.recipients.list().iter();
             shared.rooms.forget(kept_by.map(|one| one.account));
-            (reply::kept(kept, &envelope.trace_id), None)
+            (reply::kept(kept, &envelope.trace_id), None, Some(unread))
         }
-        Err(short) => (reply::short(short, &envelope.trace_id), Some(short)),
+        Err(short) => (reply::short(short, &envelope.trace_id), Some(short), None),
     };
     let record = Record::new(envelope, &passed, &connection, said.code, short);
-    (said, record)
+    (said, record, unread)
 }
 
 /// What every attempt to commit this message says.
@@ -314,6 +319,7 @@ impl<'a> Commit<'a> {
         DeliverCommit {
             blob_hash: self.passed.hash,
             content_key: self.passed.content_key,
+            repeats: Repeats::Suppress,
             octets: self.passed.octets,
             received_ms: self.received_ms,
             recipients: here

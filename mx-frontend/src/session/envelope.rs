@@ -11,26 +11,26 @@ use crate::timeline::Timeline;
 
 /// Who the message is from and who receives it.
 #[derive(Debug)]
-pub(super) struct Envelope {
-    pub(super) mail: Mail,
-    pub(super) txn: TxnId,
-    pub(super) trace_id: String,
-    pub(super) recipients: Recipients,
+pub(crate) struct Envelope {
+    pub(crate) mail: Mail,
+    pub(crate) txn: TxnId,
+    pub(crate) trace_id: String,
+    pub(crate) recipients: Recipients,
     /// A link to each back-end, found at RCPT so that DATA need not wait. Few: a scan finds one.
-    pub(super) links: Vec<(BackendName, Link)>,
+    pub(crate) links: Vec<(BackendName, Link)>,
     /// Whether it comes from somebody who is not believed to have checked anything for us.
-    pub(super) is_foreign: bool,
+    pub(crate) is_foreign: bool,
     /// What the checks are still looking up.
-    pub(super) looking: Option<Looking>,
+    pub(crate) looking: Option<Looking>,
     /// What they have looked up.
-    pub(super) looked: Option<Looked>,
+    pub(crate) looked: Option<Looked>,
     /// What the checks say, once they were asked.
-    pub(super) screened: Option<Result<(), Finding>>,
-    pub(super) timeline: Timeline,
+    pub(crate) screened: Option<Result<(), Finding>>,
+    pub(crate) timeline: Timeline,
 }
 
 impl Envelope {
-    pub(super) fn link(&self, backend: &BackendName) -> Option<&Link> {
+    pub(crate) fn link(&self, backend: &BackendName) -> Option<&Link> {
         self.links
             .iter()
             .find(|(name, _)| name == backend)

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
 use daemon::stream::UserStream;
@@ -31,6 +31,18 @@ pub(super) async fn read_into(stream: &mut UserStream, core: &mut Server) -> io:
         })
     })
     .await
+}
+
+/// Hands the core what has come already, without waiting for more. Whether nothing comes any more; who reads on is told again.
+pub(super) async fn read_waiting(stream: &mut UserStream, core: &mut Server) -> bool {
+    let room = core.room();
+    let mut read = pin!(read_into(stream, core));
+    let come = poll_fn(|context| Poll::Ready(read.as_mut().poll(context)));
+    match come.await {
+        Poll::Pending => false,
+        Poll::Ready(Ok(octets)) => octets == 0 && room > 0,
+        Poll::Ready(Err(_)) => true,
+    }
 }
 
 /// Writes and flushes all of it.

@@ -52,6 +52,7 @@ pub(crate) async fn deliver(
         txn,
         sender: Vec::new(),
         content_key: [0; 32],
+        repeats: store_api::deliver::Repeats::Deliver,
         blob: writer.finish().await.expect("the body is whole"),
         trace: String::new(),
         received_ms: 0,

@@ -9,7 +9,7 @@ use directory_api::{AccountId, BackendName, Home};
 use store_api::BlobHash;
 use store_api::deliver::{
     CommitRecipient, DeliverClient, DeliverCommit, DeliverError, DeliverOpen, DeliverRecipient,
-    Outcome, Prologue,
+    Outcome, Prologue, Repeats,
 };
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
@@ -20,7 +20,8 @@ use super::{Envelope, Place};
 use crate::backend::Backend;
 use crate::metrics;
 use crate::outcome::label;
-use crate::volume::{HOLD_EPOCH, MailboxId, MessageBytes, holder_of};
+use crate::volume::{HOLD_EPOCH, MailboxId, MessageBytes, holder_of, repeat_key};
+use crate::volumes::Mounted;
 
 /// How it went.
 pub(super) enum Turn {
@@ -124,9 +125,10 @@ pub(super) async fn feed(
                 return waits(backend, account, "not_removed");
             }
         }
+        let repeats = repeats_of(backend, at, holder, &held).await;
         let giving = Instant::now();
         let within = DELIVERY_WITHIN * (1 << tries.min(DOUBLED_MAX));
-        let given = timeout(within, deliver(link, account, &home, held));
+        let given = timeout(within, deliver(link, account, &home, held, repeats));
         let given = given.await.unwrap_or(Err(NotGiven::Message("timed_out")));
         let word = match &given {
             Ok(outcome) => label(outcome),
@@ -188,12 +190,33 @@ fn set_aside(backend: &Backend, place: Place, why: &'static str) {
     }
 }
 
+/// Whether the home may have the message from its sender, who sent it again when he had not read that it is held.
+async fn repeats_of(
+    backend: &Backend,
+    at: &Mounted,
+    holder: AccountId,
+    held: &MessageBytes,
+) -> Repeats {
+    let Some((envelope, _)) = Envelope::split(&held.prologue) else {
+        return Repeats::Deliver;
+    };
+    let rule = backend.config.subaddress_mailbox;
+    let detail = rule.detail(envelope.detail.as_deref());
+    let sender = envelope.reverse_path.as_bytes();
+    let key = repeat_key(sender, &envelope.content_key.0, detail.as_ref());
+    match at.volume.may_be_repeated(holder, held.info.uid, key).await {
+        Ok(false) => Repeats::Deliver,
+        Ok(true) | Err(_) => Repeats::SuppressRead,
+    }
+}
+
 /// Delivers one message.
 async fn deliver(
     link: &Link,
     account: AccountId,
     home: &Home,
     held: MessageBytes,
+    repeats: Repeats,
 ) -> Result<Outcome, NotGiven> {
     let mut blob = held.blob;
     let (hash, octets) = (blob.hash(), blob.size());
@@ -239,6 +262,7 @@ async fn deliver(
     let commit = DeliverCommit {
         blob_hash: BlobHash(hash),
         content_key,
+        repeats,
         octets,
         received_ms: held.info.internal_date_ms,
         recipients: vec![CommitRecipient {

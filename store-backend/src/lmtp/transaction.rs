@@ -14,7 +14,7 @@ use mail_proto::smtp::{Mail, Reply, ReversePath};
 use mail_proto::trace::{Prologue, Received};
 use store_api::deliver::{
     CommitRecipient, DeliverCommit, DeliverOpen, DeliverRecipient, DeliverResult, Fanout,
-    FanoutLimits, Outcome, Prologue as WirePrologue,
+    FanoutLimits, Outcome, Prologue as WirePrologue, Repeats,
 };
 use store_api::{BlobHash, ContentKey, TxnId};
 use tracing::warn;
@@ -325,6 +325,7 @@ impl Message<'_> {
             // Nothing is taken out of a message that comes by LMTP: what was received is what is kept. Where it was written
             // nowhere, it is of no use.
             content_key: whole.identity().map(|(_, hash)| hash).unwrap_or_default(),
+            repeats: Repeats::Deliver,
             trace: self.transaction.trace_id.clone(),
             received_ms: self.received_ms,
         };
@@ -345,6 +346,7 @@ impl Message<'_> {
             .commit(|backend| DeliverCommit {
                 blob_hash: BlobHash(hash),
                 content_key: ContentKey(hash),
+                repeats: Repeats::Deliver,
                 octets: self.octets,
                 received_ms: self.received_ms,
                 recipients: destinations

@@ -20,7 +20,7 @@ use super::index::{Index, Meta, RoTxn, RwTxn};
 use super::item::{Content, MessageItem};
 use super::record::{
     Append, BlobRef, Body, Deliver, DeliverTo, DropBlobs, Expunge, Grace, Import, MODSEQ_OF_IMPORT,
-    PutBlob, Record, SetAccount, StoreFlags,
+    NO_KEY, PutBlob, Record, SetAccount, StoreFlags,
 };
 use super::rows::{
     AccountRow, BlobRow, MailboxRow, MessageRow, bundle_key, decode_ranges, encode_ranges,
@@ -129,6 +129,7 @@ impl Apply<'_, '_> {
             }),
             Record::Undelete(undelete) => self.copy(undelete, Self::take_kept),
             Record::Purge(purge) => self.purge(purge),
+            Record::Answered(answered) => self.answered(answered),
         }
     }
 
@@ -169,6 +170,10 @@ impl Apply<'_, '_> {
             let at = (to.mailbox, to.uid);
             self.put_transaction(to.account, &record.txn, at, record.at_ms)?;
             self.forget_transactions(to.account, &record.txn, record.at_ms)?;
+            if to.key != NO_KEY {
+                self.put_transaction(to.account, &to.key, at, record.at_ms)?;
+                self.forget_transactions(to.account, &to.key, record.at_ms)?;
+            }
             account.epoch = to.epoch;
             count(&mut account, &mut mailbox, &row);
             mailbox.uidnext = to.uid + 1;

@@ -470,7 +470,8 @@ fn materialise(shared: &Shared, state: &mut Progress, record: &Record) -> Result
         | Record::SpecialUse(_)
         | Record::Annotate(_)
         | Record::Acl(_)
-        | Record::Purge(_) => {}
+        | Record::Purge(_)
+        | Record::Answered(_) => {}
     }
     Ok(())
 }

@@ -454,10 +454,18 @@ impl Index {
         account: AccountId,
         transaction: &TransactionId,
     ) -> Result<bool, IndexError> {
-        let bytes = self
-            .transactions
-            .get(txn, &transaction_key(account, transaction))?;
-        Ok(bytes.map(TransactionRow::decode).transpose()?.is_some())
+        Ok(self.transaction(txn, account, transaction)?.is_some())
+    }
+
+    pub(super) fn transaction(
+        &self,
+        txn: &RoTxn<'_>,
+        account: AccountId,
+        transaction: &TransactionId,
+    ) -> Result<Option<TransactionRow>, IndexError> {
+        let key = transaction_key(account, transaction);
+        let bytes = self.transactions.get(txn, &key)?;
+        Ok(bytes.map(TransactionRow::decode).transpose()?)
     }
 
     pub(super) fn blob(&self, txn: &RoTxn<'_>, number: u64) -> Result<Option<BlobRow>, IndexError> {

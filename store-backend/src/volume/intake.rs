@@ -12,13 +12,17 @@ use super::blob::FinishedBlob;
 use super::sequencer::EXPUNGE_SLICE;
 use super::types::{
     AnnotationChange, AppendBody, AppendMessage, Appended, Copied, Delivery, Expunged, FlagChange,
-    Flags, Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored, Undeleted,
+    Flags, Item, MailboxId, MoveId, Outcome, Refusal, SpecialUse, Stored, TransactionId, Undeleted,
 };
 
 /// One thing to decide. To add a verb: a variant here, its decision in the sequencer, its record and its apply.
 #[derive(Debug)]
 pub(super) enum Command {
     Deliver(Delivery),
+    /// Senders have read the answers to messages with these keys.
+    Answered {
+        messages: Vec<(AccountId, TransactionId)>,
+    },
     EnsureAccount {
         account: AccountId,
         epoch: Epoch,
@@ -185,6 +189,7 @@ impl Command {
                 .recipients
                 .first()
                 .map(|recipient| recipient.account),
+            Self::Answered { messages } => messages.first().map(|(account, _)| *account),
             Self::EnsureAccount { account, .. }
             | Self::Append { account, .. }
             | Self::Copy { account, .. }
@@ -256,6 +261,7 @@ impl Command {
                 items.iter().map(|item| item.0.len()).sum()
             }
             Self::PutBlob { blob } => blob.memory_bytes(),
+            Self::Answered { messages } => 64 * messages.len(),
             _ => 0,
         };
         512 + variable

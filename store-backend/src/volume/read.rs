@@ -35,7 +35,7 @@ use super::sequencer::canonical;
 use super::turns::Turns;
 use super::types::{
     AccountInfo, Changes, Flags, Hash, MailboxId, MailboxInfo, MessageInfo, OpenedMailbox,
-    Snapshot, Summary,
+    Snapshot, Summary, TransactionId,
 };
 
 impl Volume {
@@ -47,6 +47,24 @@ impl Volume {
         self.query(account, move |shared, txn| {
             let row = shared.index.account(txn, account)?;
             Ok(row.map(|row| row.info(account)).transpose()?)
+        })
+        .await
+    }
+
+    /// Whether the sender of a message, known by this key, may not have read the answer.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn may_be_repeated(
+        &self,
+        account: AccountId,
+        uid: u32,
+        key: TransactionId,
+    ) -> Result<bool, ReadError> {
+        self.query(account, move |shared, txn| {
+            let row = shared.index.transaction(txn, account, &key)?;
+            // A later one with the same key came when the answer to this one was read.
+            Ok(row.is_some_and(|row| row.uid.get() == uid && row.is_answered.get() == 0))
         })
         .await
     }

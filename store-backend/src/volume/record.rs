@@ -57,6 +57,8 @@ pub(super) enum Record {
     Undelete(CopyMessages),
     /// Kind 18: expunged messages whose grace is over go for good.
     Purge(Purge),
+    /// Kind 19: senders have read the answers to messages.
+    Answered(Answered),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +84,13 @@ pub(super) struct DeliverTo {
     pub(super) uid: u32,
     pub(super) modseq: u64,
     pub(super) identity: [u8; 16],
+    /// By what the same message is known by another transaction; [`NO_KEY`]: by nothing.
+    pub(super) key: TransactionId,
     pub(super) prologue: Bytes,
 }
+
+/// Of a message that is not looked for when it comes again.
+pub(super) const NO_KEY: TransactionId = [0; 16];
 
 /// The blob of a record and how its octets arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -326,6 +333,12 @@ pub(super) struct SetAcl {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// The account and the key of each message.
+    pub(super) messages: Vec<(AccountId, TransactionId)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Purge {
     /// The last of those that go: until when it was kept, and its place. All that sort before it go too.
     pub(super) until_ms: i64,
@@ -405,6 +418,7 @@ impl Record {
             Self::Acl(_) => 16,
             Self::Undelete(_) => 17,
             Self::Purge(_) => 18,
+            Self::Answered(_) => 19,
         }
     }
 
@@ -439,8 +453,8 @@ impl Record {
             | Self::SpecialUse(SetSpecialUse { account, .. })
             | Self::Annotate(Annotate { account, .. })
             | Self::Acl(SetAcl { account, .. }) => vec![*account],
-            // Nobody has these bodies, or not any more; nor is what was expunged read by its number.
-            Self::Blob(_) | Self::Drop(_) | Self::Purge(_) => Vec::new(),
+            // Nobody has these bodies, or not any more; nor is what was expunged read by its number, nor what a sender knows.
+            Self::Blob(_) | Self::Drop(_) | Self::Purge(_) | Self::Answered(_) => Vec::new(),
         }
     }
 
@@ -448,7 +462,12 @@ impl Record {
     /// several accounts is shared by them. What moves and the volume itself write is nobody's.
     pub(super) fn bill(&self, octets: u64, bill: &mut Vec<(AccountId, u64)>) {
         let more = match self {
-            Self::Import(_) | Self::Account(_) | Self::Blob(_) | Self::Drop(_) | Self::Purge(_) => {
+            Self::Import(_)
+            | Self::Account(_)
+            | Self::Blob(_)
+            | Self::Drop(_)
+            | Self::Purge(_)
+            | Self::Answered(_) => {
                 return;
             }
             Self::Deliver(Deliver { blob, .. }) if matches!(blob.body, Body::Spilled(_)) => {

@@ -562,11 +562,17 @@ pub(super) struct TransactionRow {
     pub(super) reserved: [u8; 3],
     pub(super) mailbox: U32,
     pub(super) uid: U32,
-    pub(super) reserved_later: U32,
+    /// Of a message by its key: 1 when its sender is known to have read the answer.
+    pub(super) is_answered: U32,
     pub(super) committed_ms: I64,
 }
 
 impl TransactionRow {
+    /// Whether it belongs to what an account is elsewhere: what was answered and read is looked for by nobody there.
+    pub(super) fn moves_along(&self) -> bool {
+        self.is_answered.get() == 0
+    }
+
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let bad = Malformed {
             what: "transaction row",

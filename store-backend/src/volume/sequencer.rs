@@ -268,6 +268,9 @@ impl Sequencer {
     fn carry_out(&mut self, batch: &mut Batch<'_>, command: Command) -> Result<Decided, Stop> {
         match command {
             Command::Deliver(delivery) => self.deliver(batch, delivery).map(Decided::AfterSync),
+            Command::Answered { messages } => {
+                self.answered(batch, messages).map(Decided::AfterSync)
+            }
             Command::EnsureAccount {
                 account,
                 epoch,

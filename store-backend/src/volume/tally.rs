@@ -275,6 +275,9 @@ impl Tally {
         {
             let (key, value) = row?;
             let row = TransactionRow::decode(value)?;
+            if !row.moves_along() {
+                continue;
+            }
             let before = seen.get(&MailboxId(row.mailbox.get()));
             let before = before.and_then(|(uidnext, _)| *uidnext);
             let first = txn_of(key)?[0];
@@ -429,7 +432,9 @@ fn items_of<'t>(
             for row in index.transactions.prefix_iter(txn, &key[..9])? {
                 let (key, value) = row?;
                 let row = TransactionRow::decode(value)?;
-                items.push(Content::transaction(txn_of(key)?, &row).encode());
+                if row.moves_along() {
+                    items.push(Content::transaction(txn_of(key)?, &row).encode());
+                }
             }
         }
         _ => {}

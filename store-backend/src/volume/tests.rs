@@ -29,6 +29,7 @@ mod quota;
 mod rebuild;
 mod recovery;
 mod refusing;
+mod repeats;
 mod replay;
 
 use std::os::unix::fs::MetadataExt;
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 
 use directory_api::{AccountId, BackendName, Epoch, VolumeName};
 use durable::RealDisk;
+use store_api::deliver::Repeats;
 use tempfile::TempDir;
 
 use super::layout::Layout;
@@ -124,6 +126,7 @@ async fn deliver_to(
         txn: txn(number),
         sender: b"sender@example.test".to_vec(),
         content_key: [0; 32],
+        repeats: Repeats::Deliver,
         blob: blob(volume, body).await,
         trace: format!("t{number}"),
         received_ms: 1_700_000_000_000 + i64::try_from(number).unwrap(),

@@ -377,9 +377,10 @@ impl Cursor {
                     |key, value| {
                         let bad = IndexError::Contradiction("a transaction's key");
                         let id = key.get(8..).and_then(|id| id.try_into().ok()).ok_or(bad)?;
-                        items.push(
-                            Content::transaction(id, &TransactionRow::decode(value)?).encode(),
-                        );
+                        let row = TransactionRow::decode(value)?;
+                        if row.moves_along() {
+                            items.push(Content::transaction(id, &row).encode());
+                        }
                         Ok(())
                     },
                 )?;

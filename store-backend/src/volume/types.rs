@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use directory_api::{AccountId, BackendName, Epoch, Quota};
 use durable::Lsn;
+use store_api::deliver::Repeats;
 
 use super::blob::FinishedBlob;
 
@@ -167,6 +168,20 @@ impl AppendBody {
     }
 }
 
+/// By what a message is known when its sender sends it again by another transaction: he may not have read the answer. Kept
+/// among an account's transactions, with the same length.
+#[must_use]
+pub fn repeat_key(sender: &[u8], content_key: &Hash, detail: Option<&Detail>) -> TransactionId {
+    let mut hasher = blake3::Hasher::new_derive_key("posthouse 2026 what a sender sends again");
+    hasher.update(content_key);
+    hasher.update(&(sender.len() as u64).to_le_bytes());
+    hasher.update(sender);
+    hasher.update(detail.map_or("", |detail| &detail.name).as_bytes());
+    let mut key = [0; 16];
+    hasher.finalize_xof().fill(&mut key);
+    key
+}
+
 /// One transaction's message for accounts of this volume.
 #[derive(Debug)]
 pub struct Delivery {
@@ -176,6 +191,8 @@ pub struct Delivery {
     pub sender: Vec<u8>,
     /// BLAKE3 of the DATA octets as received.
     pub content_key: Hash,
+    /// What becomes of the same message by another transaction.
+    pub repeats: Repeats,
     /// The body; its hash was compared with the sender's by the caller (P9).
     pub blob: FinishedBlob,
     /// Trace id for the log.

@@ -259,7 +259,11 @@ impl Watchers {
             Record::Annotate(record) => self.annotations(record.account),
             Record::Account(record) => self.list(record.account),
             // An account that is imported has no sessions; a blob alone is nobody's.
-            Record::Import(_) | Record::Blob(_) | Record::Drop(_) | Record::Purge(_) => {}
+            Record::Import(_)
+            | Record::Blob(_)
+            | Record::Drop(_)
+            | Record::Purge(_)
+            | Record::Answered(_) => {}
         }
     }
 

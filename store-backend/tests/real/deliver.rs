@@ -48,6 +48,7 @@ pub(crate) fn commit(message: &[u8], accounts: &[u64]) -> DeliverCommit {
     DeliverCommit {
         blob_hash: BlobHash(hash),
         content_key: ContentKey(hash),
+        repeats: store_api::deliver::Repeats::Deliver,
         octets: message.len() as u64,
         received_ms: now_ms(),
         recipients: accounts

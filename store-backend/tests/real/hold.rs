@@ -504,6 +504,7 @@ async fn held_mail_of_which_only_the_body_is_left_comes_to_its_home() {
         txn: [1; 16],
         sender: Vec::new(),
         content_key: [1; 32],
+        repeats: store_api::deliver::Repeats::Deliver,
         blob: blob.finish().await.unwrap(),
         trace: String::new(),
         received_ms: 1,

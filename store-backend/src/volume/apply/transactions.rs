@@ -1,4 +1,4 @@
-//! Which transactions an account has had (P2).
+//! Which transactions an account has had (P2), and by what it knows their messages when they are sent again.
 
 use std::ops::Bound;
 
@@ -6,6 +6,7 @@ use directory_api::AccountId;
 use zerocopy::IntoBytes as _;
 
 use super::super::error::IndexError;
+use super::super::record::Answered;
 use super::super::rows::{TransactionRow, transaction_key};
 use super::super::types::{MailboxId, TransactionId};
 use super::Apply;
@@ -30,7 +31,7 @@ impl Apply<'_, '_> {
             reserved: [0; 3],
             mailbox: mailbox.0.into(),
             uid: uid.into(),
-            reserved_later: 0.into(),
+            is_answered: 0.into(),
             committed_ms: committed_ms.into(),
         };
         let table = self.index.transactions;
@@ -41,6 +42,24 @@ impl Apply<'_, '_> {
             return Ok(());
         }
         Ok(table.put(self.txn, &key, row.as_bytes())?)
+    }
+
+    /// Marks messages whose senders have read the answer.
+    pub(super) fn answered(&mut self, record: &Answered) -> Result<(), IndexError> {
+        let table = self.index.transactions;
+        for (account, key) in &record.messages {
+            let key = transaction_key(*account, key);
+            // It may be forgotten, with its account.
+            let Some(row) = table.get(self.txn, &key)? else {
+                continue;
+            };
+            let row = TransactionRow {
+                is_answered: 1.into(),
+                ..TransactionRow::decode(row)?
+            };
+            table.put(self.txn, &key, row.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Removes some of an account's transactions whose time is over: those behind a new one, whose name is random, and so any.

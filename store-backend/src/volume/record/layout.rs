@@ -8,10 +8,10 @@ use super::super::codec::{Malformed, Put, Take};
 use super::super::rows::{State, quota_of};
 use super::super::types::{MailboxId, SpecialUse};
 use super::{
-    Annotate, Append, Appended, BlobRef, Body, CopiedMessage, CopyMessages, CreateMailboxes,
-    DeleteMailbox, Deliver, DeliverTo, DropBlobs, Expunge, FlagsOf, Grace, Import, NewMailbox,
-    Purge, PutBlob, Record, RenameMailboxes, Replaced, SetAccount, SetAcl, SetSpecialUse,
-    StoreFlags, Subscribe,
+    Annotate, Answered, Append, Appended, BlobRef, Body, CopiedMessage, CopyMessages,
+    CreateMailboxes, DeleteMailbox, Deliver, DeliverTo, DropBlobs, Expunge, FlagsOf, Grace, Import,
+    NO_KEY, NewMailbox, Purge, PutBlob, Record, RenameMailboxes, Replaced, SetAccount, SetAcl,
+    SetSpecialUse, StoreFlags, Subscribe,
 };
 
 /// A record's payload in two parts, so that a body is never copied into the head.
@@ -29,15 +29,16 @@ impl Encoded {
 }
 
 const VERSION: u8 = 1;
-/// Of the kinds by which messages go: says when they went, so that they can be brought back for a time. Without such a
-/// time version 1 is written, which says all there is and which older builds read.
-const VERSION_WITH_GRACE: u8 = 2;
+/// Of a delivery it says by what each message is known when it is sent again; of the kinds by which messages go, when they went, so that
+/// they can be brought back for a time. Without such a key or time version 1 is written, which says all there is and which older builds read.
+const VERSION_LATER: u8 = 2;
 
 impl Record {
     pub(in super::super) fn encode(&self) -> Encoded {
-        let version = match self.grace() {
-            Some(grace) if !grace.is_none() => VERSION_WITH_GRACE,
-            _ => VERSION,
+        let has_grace = self.grace().is_some_and(|grace| !grace.is_none());
+        let version = match has_grace || self.has_keys() {
+            true => VERSION_LATER,
+            false => VERSION,
         };
         let mut head = vec![version];
         let mut body = Bytes::new();
@@ -47,7 +48,7 @@ impl Record {
                     256 + record
                         .recipients
                         .iter()
-                        .map(|to| 64 + to.prologue.len())
+                        .map(|to| 80 + to.prologue.len())
                         .sum::<usize>(),
                 );
                 head.put_i64(record.at_ms);
@@ -65,6 +66,9 @@ impl Record {
                     head.put_u32(to.uid);
                     head.put_u64(to.modseq);
                     head.put_fixed(&to.identity);
+                    if version == VERSION_LATER {
+                        head.put_fixed(&to.key);
+                    }
                     head.put_string(&to.prologue);
                 }
                 body = put_blob(&mut head, &record.blob);
@@ -209,6 +213,13 @@ impl Record {
                 head.put_u32(record.mailbox.0);
                 record.acl.put(&mut head);
             }
+            Self::Answered(record) => {
+                head.put_count(record.messages.len());
+                for (account, key) in &record.messages {
+                    head.put_u64(account.0);
+                    head.put_fixed(key);
+                }
+            }
             Self::Purge(record) => {
                 head.put_i64(record.until_ms);
                 head.put_u64(record.account.0);
@@ -234,7 +245,7 @@ impl Record {
 
     fn take(kind: u8, mut take: Take) -> Result<Self, Malformed> {
         let version = take.u8()?;
-        if version != VERSION && (version != VERSION_WITH_GRACE || !may_have_grace(kind)) {
+        if version != VERSION && (version != VERSION_LATER || !may_be_later(kind)) {
             return Err(take.malformed());
         }
         match kind {
@@ -250,6 +261,10 @@ impl Record {
                         uid: take.u32()?,
                         modseq: take.u64()?,
                         identity: take.fixed()?,
+                        key: match version {
+                            VERSION_LATER => take.fixed()?,
+                            _ => NO_KEY,
+                        },
                         prologue: take.string()?,
                     })
                 })?;
@@ -459,7 +474,21 @@ impl Record {
                 take.end()?;
                 Ok(Self::Purge(record))
             }
+            19 => {
+                let one = |take: &mut Take| Ok((AccountId(take.u64()?), take.fixed()?));
+                let messages = take.list(24, one)?;
+                take.end()?;
+                Ok(Self::Answered(Answered { messages }))
+            }
             _ => Err(take.malformed()),
+        }
+    }
+
+    /// Whether one of its messages is known when it is sent again.
+    fn has_keys(&self) -> bool {
+        match self {
+            Self::Deliver(record) => record.recipients.iter().any(|to| to.key != NO_KEY),
+            _ => false,
         }
     }
 
@@ -474,9 +503,9 @@ impl Record {
     }
 }
 
-/// Whether [`Record::grace`] may be there in a record of this kind.
-fn may_have_grace(kind: u8) -> bool {
-    matches!(kind, 2 | 9 | 11)
+/// Whether records of this kind have a version 2: deliveries with keys, and those that have [`Record::grace`].
+fn may_be_later(kind: u8) -> bool {
+    matches!(kind, 1 | 2 | 9 | 11)
 }
 
 fn put_grace(head: &mut Vec<u8>, grace: Grace) {

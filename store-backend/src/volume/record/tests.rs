@@ -19,6 +19,7 @@ fn samples() -> Vec<Record> {
         uid: 8,
         modseq: 13,
         identity: [21; 16],
+        key: NO_KEY,
         prologue: Bytes::from_static(b"Received: x\r\n"),
     };
     let deliver = |body, octets| {
@@ -201,6 +202,29 @@ fn later_samples() -> Vec<Record> {
         body: Body::Copied(6),
     };
     vec![
+        Record::Answered(Answered {
+            messages: vec![(account, [5; 16]), (AccountId(1 << 39), [6; 16])],
+        }),
+        Record::Deliver(Deliver {
+            at_ms: 2,
+            txn: [1; 16],
+            content_key: [2; 32],
+            received_ms: 3,
+            sender: Bytes::new(),
+            trace: Bytes::new(),
+            recipients: vec![DeliverTo {
+                account,
+                epoch: Epoch(2),
+                inbox_uidvalidity: 0,
+                mailbox,
+                uid: 8,
+                modseq: 13,
+                identity: [21; 16],
+                key: [22; 16],
+                prologue: Bytes::from_static(b"Received: x\r\n"),
+            }],
+            blob: copy.clone(),
+        }),
         Record::Expunge(Expunge {
             account,
             mailbox,
@@ -293,7 +317,7 @@ fn an_unknown_kind_or_version_is_refused() {
     let (kind, payload) = payload(&samples()[0]);
     assert!(Record::decode(99, payload.clone()).is_err());
     let mut newer = payload.to_vec();
-    newer[0] = 2;
+    newer[0] = 3;
     assert!(Record::decode(kind, newer.into()).is_err());
 }
 

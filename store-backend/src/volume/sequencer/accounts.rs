@@ -31,7 +31,8 @@ pub(super) struct Account {
     pub(super) last: Lsn,
     /// The last record that emptied it: until that is applied, a snapshot shows what is no more.
     pub(super) wiped: Lsn,
-    transactions: HashMap<TransactionId, Lsn>,
+    /// Whether the sender has read the answer, of those that are keys of messages.
+    transactions: HashMap<TransactionId, (Lsn, bool)>,
     messages: HashMap<(MailboxId, u32), (Lsn, InFlight)>,
     touched: VecDeque<(Lsn, Touched)>,
 }
@@ -68,8 +69,8 @@ enum Touched {
 }
 
 impl Account {
-    pub(super) fn touch_transaction(&mut self, lsn: Lsn, txn: TransactionId) {
-        self.transactions.insert(txn, lsn);
+    pub(super) fn touch_transaction(&mut self, lsn: Lsn, txn: TransactionId, is_answered: bool) {
+        self.transactions.insert(txn, (lsn, is_answered));
         self.touched.push_back((lsn, Touched::Transaction(txn)));
         self.last = lsn;
     }
@@ -104,8 +105,10 @@ impl Account {
             .map(|((_, uid), (_, message))| (*uid, message))
     }
 
-    pub(super) fn has_in_flight(&self, txn: &TransactionId) -> bool {
-        self.transactions.contains_key(txn)
+    /// Whether it is in flight, and its answer was read.
+    pub(super) fn transaction_in_flight(&self, txn: &TransactionId) -> Option<bool> {
+        let in_flight = self.transactions.get(txn);
+        in_flight.map(|(_, is_answered)| *is_answered)
     }
 
     fn forget_applied(&mut self, applied: Lsn) {
@@ -115,7 +118,7 @@ impl Account {
                     if self
                         .transactions
                         .get(&txn)
-                        .is_some_and(|lsn| *lsn <= applied)
+                        .is_some_and(|(lsn, _)| *lsn <= applied)
                     {
                         self.transactions.remove(&txn);
                     }

@@ -4,12 +4,15 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use directory_api::AccountId;
+use store_api::deliver::Repeats;
 
 use super::super::holds::held_for;
 use super::super::intake::Reply;
-use super::super::record::{Body, Deliver, DeliverTo, Record};
+use super::super::record::{Answered, Body, Deliver, DeliverTo, NO_KEY, Record};
+use super::super::rows::State;
 use super::super::types::{
     Delivery, Flags, MailboxId, Outcome, PROLOGUE_MAX_BYTES, Recipient, Refusal, TransactionId,
+    repeat_key,
 };
 use super::accounts::{InFlight, Known};
 use super::{Batch, Bring, Sequencer, Stop, blob_ref};
@@ -24,6 +27,7 @@ impl Sequencer {
             txn,
             sender,
             content_key,
+            repeats,
             blob,
             trace,
             received_ms,
@@ -60,11 +64,15 @@ impl Sequencer {
                 continue;
             }
             let account = recipient.account;
+            let key = match repeats {
+                Repeats::Deliver => NO_KEY,
+                _ => repeat_key(&template.sender, &content_key, recipient.detail.as_ref()),
+            };
             if open_bytes + recipient.prologue.len() > RECORD_PROLOGUES_MAX_BYTES {
                 batch.records.extend(open.take().map(Record::Deliver));
                 open_bytes = 0;
             }
-            match self.admit_recipient(batch, &txn, &recipient) {
+            match self.admit_recipient(batch, &txn, (key, repeats), &recipient) {
                 Ok(None) => {
                     given.insert(account);
                     outcomes.push(Outcome::Duplicate);
@@ -111,7 +119,7 @@ impl Sequencer {
                         size_octets: recipient.prologue.len() as u64 + octets,
                         hash: Some(hash),
                     };
-                    let to = self.number(batch, &txn, recipient, inbox_uidvalidity, known)?;
+                    let to = self.number(batch, [txn, key], recipient, inbox_uidvalidity, known)?;
                     given.insert(account);
                     outcomes.push(Outcome::Committed {
                         uid: to.uid,
@@ -130,10 +138,13 @@ impl Sequencer {
         &mut self,
         batch: &Batch<'_>,
         txn: &TransactionId,
+        repeat: (TransactionId, Repeats),
         recipient: &Recipient,
     ) -> Result<Option<u32>, Stop> {
         // First of all: after a move or freeze a retry still is one, its message moves along (P2).
-        if self.has_transaction(batch, recipient.account, txn)? {
+        if self.has_transaction(batch, recipient.account, txn)?
+            || self.is_repeat(batch, recipient.account, repeat)?
+        {
             return Ok(None);
         }
         batch.check_room()?;
@@ -163,17 +174,73 @@ impl Sequencer {
         txn: &TransactionId,
     ) -> Result<bool, Stop> {
         let entry = self.account(batch, account)?;
-        if entry.has_in_flight(txn) {
+        if entry.transaction_in_flight(txn).is_some() {
             return Ok(true);
         }
         Ok(self.index.has_transaction(batch.txn, account, txn)?)
+    }
+
+    /// Whether a sender who did not read the answer sends a message again.
+    fn is_repeat(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        (key, repeats): (TransactionId, Repeats),
+    ) -> Result<bool, Stop> {
+        if repeats == Repeats::Deliver {
+            return Ok(false);
+        }
+        let is_answered = self.is_answered(batch, account, &key)?;
+        Ok(is_answered.is_some_and(|is_answered| !is_answered || repeats == Repeats::SuppressRead))
+    }
+
+    /// Whether the answer to the last message with a key was read; `None` if there was no such message in the last days.
+    fn is_answered(
+        &mut self,
+        batch: &Batch<'_>,
+        account: AccountId,
+        key: &TransactionId,
+    ) -> Result<Option<bool>, Stop> {
+        let entry = self.account(batch, account)?;
+        if let Some(is_answered) = entry.transaction_in_flight(key) {
+            return Ok(Some(is_answered));
+        }
+        let row = self.index.transaction(batch.txn, account, key)?;
+        let row = row.filter(|row| row.committed_ms.get() > batch.now_ms - REPEATED_MS);
+        Ok(row.map(|row| row.is_answered.get() != 0))
+    }
+
+    /// Notes which answers were read. What is known nowhere is no news.
+    pub(super) fn answered(
+        &mut self,
+        batch: &mut Batch<'_>,
+        mut messages: Vec<(AccountId, TransactionId)>,
+    ) -> Result<Reply, Stop> {
+        let mut known = Vec::with_capacity(messages.len());
+        for (account, key) in messages.drain(..) {
+            // Of one that is being moved nothing changes any more; there it is taken for a repeat.
+            let row = self.account(batch, account)?.row.as_ref();
+            let is_active = row.is_some_and(|row| row.state == State::Active);
+            if is_active && self.is_answered(batch, account, &key)? == Some(false) {
+                let lsn = batch.lsn();
+                self.account(batch, account)?
+                    .touch_transaction(lsn, key, true);
+                known.push((account, key));
+            }
+        }
+        if !known.is_empty() {
+            batch
+                .records
+                .push(Record::Answered(Answered { messages: known }));
+        }
+        Ok(Reply::Done)
     }
 
     /// Assigns UID, MODSEQ and identity (P3).
     fn number(
         &mut self,
         batch: &Batch<'_>,
-        txn: &TransactionId,
+        [txn, key]: [TransactionId; 2],
         recipient: Recipient,
         inbox_uidvalidity: u32,
         known: Known,
@@ -193,7 +260,10 @@ impl Sequencer {
         mailbox.highestmodseq += 1;
         let modseq = mailbox.highestmodseq;
         account.count_in(place, known.size_octets);
-        account.touch_transaction(lsn, *txn);
+        account.touch_transaction(lsn, txn, false);
+        if key != NO_KEY {
+            account.touch_transaction(lsn, key, false);
+        }
         let known = Known { modseq, ..known };
         account.touch_message(lsn, place, uid, InFlight::Has(known));
         Ok(DeliverTo {
@@ -204,10 +274,14 @@ impl Sequencer {
             uid,
             modseq,
             identity,
+            key,
             prologue: Bytes::from(recipient.prologue),
         })
     }
 }
 
+/// For how long a message is known again whose sender is not known to have read the answer: senders give up after five days.
+/// RFC 5321 §4.5.4.1.
+const REPEATED_MS: i64 = 5 * 24 * 3600 * 1000;
 /// Keeps a record far below the smallest segment that is sensible.
 const RECORD_PROLOGUES_MAX_BYTES: usize = 512 << 10;

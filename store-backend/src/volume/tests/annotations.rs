@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::moves::items_of;
 use super::*;
+use moves::items_of;
 
 async fn set(
     volume: &Volume,

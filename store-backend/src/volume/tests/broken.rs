@@ -164,6 +164,7 @@ async fn then_deliver<T>(volume: &Volume, first: impl Future<Output = T>, number
         txn: txn(number),
         sender: Vec::new(),
         content_key: [0; 32],
+        repeats: Repeats::Deliver,
         blob: body,
         trace: String::new(),
         received_ms: 0,

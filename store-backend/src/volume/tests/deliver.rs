@@ -295,6 +295,7 @@ async fn an_inode_that_fills_up_in_flight_is_not_dropped() {
         txn: txn(2),
         sender: Vec::new(),
         content_key: [0; 32],
+        repeats: Repeats::Deliver,
         blob: finished,
         trace: String::new(),
         received_ms: 0,

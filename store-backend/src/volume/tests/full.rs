@@ -152,6 +152,7 @@ impl Story {
                     txn: txn(number),
                     sender: Vec::new(),
                     content_key: [0; 32],
+                    repeats: Repeats::Deliver,
                     blob,
                     trace: String::new(),
                     received_ms: 0,

@@ -33,6 +33,7 @@ async fn large(volume: &Volume) -> Delivery {
         txn: txn(1),
         sender: Vec::new(),
         content_key: [0; 32],
+        repeats: Repeats::Deliver,
         blob: written(volume, 0).await.unwrap(),
         trace: String::new(),
         received_ms: 0,

@@ -320,6 +320,7 @@ impl Op {
                     txn: txn(number),
                     sender: b"sender@example.test".to_vec(),
                     content_key: [0; 32],
+                    repeats: Repeats::Deliver,
                     blob: bodies.next().unwrap(),
                     trace: format!("t{number}"),
                     received_ms: date_ms(number),
