@@ -175,7 +175,12 @@ impl Stress {
     /// Not even one that is left to good clients is free.
     pub(crate) fn on_none_free(&self) {
         self.on_connection(true);
-        self.level.send_replace(Level::Full);
+        // Sessions wake up once, and not for each that finds no room.
+        self.level.send_if_modified(|level| {
+            let is_news = *level != Level::Full;
+            *level = Level::Full;
+            is_news
+        });
     }
 
     /// A connection was opened, or found no room (`is_full`).

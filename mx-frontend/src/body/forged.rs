@@ -83,7 +83,10 @@ impl Forged {
                     self.held.push(first);
                     octets = &octets[1..];
                     if let Some(state) = self.name() {
-                        if state != State::Claim {
+                        if state == (State::Within { is_forged: true }) {
+                            self.has_removed = true;
+                            self.held.clear();
+                        } else if state != State::Claim {
                             out.extend_from_slice(&self.held);
                             self.held.clear();
                         }
@@ -97,13 +100,13 @@ impl Forged {
                     if is_whole {
                         self.state = State::ClaimEnd;
                     } else if self.held.len() >= CLAIM_MAX {
-                        let is_forged = self.decide(out);
+                        let is_forged = self.decide(out, true);
                         self.state = State::Within { is_forged };
                     }
                 }
                 State::ClaimEnd if first == b' ' || first == b'\t' => self.state = State::Claim,
                 State::ClaimEnd => {
-                    let is_forged = self.decide(out);
+                    let is_forged = self.decide(out, false);
                     self.state = State::LineStart { is_forged };
                 }
             }
@@ -113,7 +116,7 @@ impl Forged {
     /// The message is over.
     pub(super) fn finish(&mut self, out: &mut BytesMut) {
         match self.state {
-            State::Claim | State::ClaimEnd => _ = self.decide(out),
+            State::Claim | State::ClaimEnd => _ = self.decide(out, false),
             _ => out.extend_from_slice(&self.held),
         }
         self.held.clear();
@@ -136,6 +139,12 @@ impl Forged {
         match behind {
             [] if is_so_far => None,
             [white @ .., b' ' | b'\t'] if is_so_far && white.len() < WHITE_MAX => None,
+            // Nobody writes so many but to hide what comes.
+            [.., b' ' | b'\t']
+                if is_so_far && behind.iter().all(|octet| b" \t".contains(octet)) =>
+            {
+                Some(State::Within { is_forged: true })
+            }
             [.., b':'] if is_so_far => Some(State::Claim),
             [.., b'\n'] => Some(State::LineStart { is_forged: false }),
             _ if self.held.ends_with(b"\n") => Some(State::LineStart { is_forged: false }),
@@ -143,10 +152,10 @@ impl Forged {
         }
     }
 
-    /// Passes on or drops the field that is withheld.
-    fn decide(&mut self, out: &mut BytesMut) -> bool {
+    /// Passes on or drops the field that is withheld, all of it or what there is room for (`is_cut`).
+    fn decide(&mut self, out: &mut BytesMut, is_cut: bool) -> bool {
         let colon = memchr(b':', &self.held).unwrap_or(0);
-        let is_forged = is_of(&self.held[colon + 1..], &self.ours);
+        let is_forged = is_of(&self.held[colon + 1..], &self.ours, is_cut);
         if is_forged {
             self.has_removed = true;
         } else {
@@ -167,8 +176,8 @@ fn up_to_line_end<'a>(octets: &mut &'a [u8], room: usize) -> (&'a [u8], bool) {
 }
 
 /// Whether a field's value begins with this name. One that does not say whose it is in the room it has is nobody's, and goes.
-fn is_of(value: &[u8], ours: &str) -> bool {
-    let Some(rest) = skip_comments(value) else {
+fn is_of(value: &[u8], ours: &str, is_cut: bool) -> bool {
+    let Some(rest) = skip_comments(value).filter(|rest| !is_cut || !rest.is_empty()) else {
         return true;
     };
     let name: Vec<u8> = if let Some(quoted) = rest.strip_prefix(b"\"") {
@@ -185,8 +194,11 @@ fn is_of(value: &[u8], ours: &str) -> bool {
         name
     } else {
         let is_end = |octet: &u8| matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(');
-        let end = rest.iter().position(is_end).unwrap_or(rest.len());
-        rest[..end].to_vec()
+        let end = rest.iter().position(is_end);
+        if is_cut && end.is_none() {
+            return true;
+        }
+        rest[..end.unwrap_or(rest.len())].to_vec()
     };
     let name = name.strip_suffix(b".").unwrap_or(&name);
     name.eq_ignore_ascii_case(ours.as_bytes())
@@ -302,6 +314,25 @@ mod tests {
         assert!(forged.held.len() <= NAME.len() + WHITE_MAX + 1);
         assert!(!forged.is_over());
         forged.take(b"\r\n\r\n", &mut out);
-        assert!(forged.is_over() && !forged.has_removed());
+        assert!(forged.is_over() && forged.has_removed());
+    }
+
+    #[test]
+    fn nothing_that_stands_before_the_name_hides_it() {
+        let name = "Authentication-Results";
+        for padding in [" ", "()", "\r\n "] {
+            for count in (CLAIM_MAX - 100) / padding.len()..(CLAIM_MAX + 100) / padding.len() {
+                let forged = format!("{name}:{}mx.test; spf=pass\r\n", padding.repeat(count));
+                assert_eq!(passed(&forged), "", "{count} times {padding:?}");
+            }
+        }
+        for count in [0, 1, WHITE_MAX - 1, WHITE_MAX, WHITE_MAX + 1, 500] {
+            let forged = format!(
+                "{name}{}: mx.test; spf=pass\r\n a=b\r\n",
+                "\t".repeat(count)
+            );
+            let message = format!("From: a\r\n{forged}To: b\r\n\r\nbody");
+            assert_eq!(passed(&message), "From: a\r\nTo: b\r\n\r\nbody", "{count}");
+        }
     }
 }
